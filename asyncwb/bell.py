@@ -1,0 +1,56 @@
+"""The bell that wakes idle flushers: one ring, one flusher; a ring that nobody hears is kept."""
+
+import asyncio
+from collections import deque
+
+
+class Bell:
+    """Like a semaphore with a maximum of one, with an alarm clock."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._rung = False
+        self._alarm: asyncio.TimerHandle | None = None
+
+    def ring(self) -> None:
+        """Wakes one flusher; if all are at work, the first to finish looks once more."""
+        while self._waiting:
+            future = self._waiting.popleft()
+            if not future.done():
+                future.set_result(None)
+                return
+        self._rung = True
+
+    def ring_in(self, seconds: float) -> None:
+        """Rings later, unless an earlier alarm is set already."""
+        at = self._loop.time() + seconds
+        if self._alarm is not None:
+            if self._alarm.when() <= at:
+                return
+            self._alarm.cancel()
+        self._alarm = self._loop.call_at(at, self._alarmed)
+
+    async def wait(self) -> None:
+        """Returns at the next ring, or at once if there was one that nobody heard."""
+        if self._rung:
+            self._rung = False
+            return
+        future = self._loop.create_future()
+        self._waiting.append(future)
+        try:
+            await future
+        except asyncio.CancelledError:
+            if future.done() and not future.cancelled():
+                self.ring()  # it was for us, and somebody else has to answer it now
+            raise
+
+    def close(self) -> None:
+        """Stops the alarm."""
+        if self._alarm is not None:
+            self._alarm.cancel()
+            self._alarm = None
+
+    def _alarmed(self) -> None:
+        self._alarm = None
+        self.ring()

@@ -1,0 +1,141 @@
+"""The whole error tree of asyncwb.
+
+::
+
+    AsyncwbError
+    ├── ConfigurationError (ValueError)     a setting, a URL or a server that can't work
+    │   ├── UnknownBackend                  no installed plugin has this URL scheme
+    │   ├── MissingDependency               an extra isn't installed; the message names the pip command
+    │   ├── NamespaceMismatch               the namespace was made with another layout, partition count or codec
+    │   └── UnsuitableServer                an eviction policy, a replica, a cluster: unsafe as a write buffer
+    ├── UsageError (RuntimeError)           used before open, after close, from another event loop or after a fork
+    ├── InvalidKey (ValueError)             empty, over-long or not text
+    ├── InvalidValue (ValueError)           the codec can't encode it, or it is None
+    │   └── ValueTooLarge                   over `max_value_bytes`
+    ├── DecodeError                         what is stored isn't what the codec and `type=` expect
+    ├── BufferFull                          `max_dirty` reached; nothing of the refused call was written
+    │   └── RedisOutOfMemory                the server is at `maxmemory`; it can still be drained
+    ├── RedisError                          the server answered with an error of its own
+    │   ├── RedisUnavailable                it can't be reached; what was asked was not done
+    │   └── OutcomeUnknown                  a write was sent and nobody can know whether it was applied
+    ├── BackendError                        a failure in the backend
+    │   ├── BackendUnavailable              it can't be reached, or didn't answer in time
+    │   ├── RecordRejected                  it will never take this record as it is (permanent)
+    │   └── SaveError                       some records of a batch failed, each with its own reason
+    ├── FlushTimeout (TimeoutError)         not everything was saved in time; it is still safe in Redis
+    ├── DeadLettered                        the backend refused the record for good; it is still readable
+    ├── WriteLost                           an acknowledged write is neither in Redis nor in the backend
+    └── EmbeddedServerError                 the private server couldn't be started or reached
+"""
+
+from collections.abc import Mapping
+
+
+class AsyncwbError(Exception):
+    """Base of every error that asyncwb raises."""
+
+
+class ConfigurationError(AsyncwbError, ValueError):
+    """A setting, a URL or a server that can't work; the message says what to change."""
+
+
+class UnknownBackend(ConfigurationError):
+    """No installed plugin has this URL scheme."""
+
+
+class MissingDependency(ConfigurationError):
+    """A package is needed that isn't installed; the message names the pip command."""
+
+
+class NamespaceMismatch(ConfigurationError):
+    """The namespace exists with another layout, partition count or codec."""
+
+
+class UnsuitableServer(ConfigurationError):
+    """The server could lose acknowledged writes by its own configuration, or isn't a primary."""
+
+
+class UsageError(AsyncwbError, RuntimeError):
+    """Used before open, after close, from another event loop or in a forked process."""
+
+
+class InvalidKey(AsyncwbError, ValueError):
+    """A key has to be a str of 1 byte to 1 KiB in UTF-8."""
+
+
+class InvalidValue(AsyncwbError, ValueError):
+    """The codec can't encode the value, or it is None (which means absence)."""
+
+
+class ValueTooLarge(InvalidValue):
+    """The encoded value is longer than a limit that the message names."""
+
+
+class DecodeError(AsyncwbError):
+    """The stored bytes don't decode to what the codec and `type=` expect."""
+
+
+class BufferFull(AsyncwbError):
+    """A limit of the buffer is reached; nothing of the refused call was written."""
+
+
+class RedisOutOfMemory(BufferFull):
+    """The server is at `maxmemory`: it takes no puts, but it can always be drained."""
+
+
+class RedisError(AsyncwbError):
+    """The server answered with an error of its own."""
+
+
+class RedisUnavailable(RedisError):
+    """The server can't be reached; what was asked was certainly not done."""
+
+
+class OutcomeUnknown(RedisError):
+    """A write was sent, its answer was lost, and nobody can know whether it was applied.
+
+    Read the key to find out, or write again: both are safe.
+    """
+
+
+class BackendError(AsyncwbError):
+    """A failure in the backend; temporary unless it is a `RecordRejected`."""
+
+
+class BackendUnavailable(BackendError):
+    """The backend can't be reached or didn't answer in time."""
+
+
+class RecordRejected(BackendError):
+    """The backend will never take this record as it is: trying again is useless."""
+
+
+class SaveError(BackendError):
+    """Some records of a batch weren't saved; all others were, durably.
+
+    Args:
+        failed: key -> why. A `RecordRejected` is permanent, everything else is tried again.
+        stale: how many of the records that did not fail were older than what the backend holds.
+    """
+
+    def __init__(self, failed: Mapping[str, Exception], *, stale: int = 0) -> None:
+        self.failed = dict(failed)
+        self.stale = stale
+        some = ", ".join(f"{key!r}: {reason}" for key, reason in list(self.failed.items())[:3])
+        super().__init__(f"{len(self.failed)} record(s) not saved, among them {some}")
+
+
+class FlushTimeout(AsyncwbError, TimeoutError):
+    """Not everything was saved in time. What is left stays in Redis, safe."""
+
+
+class DeadLettered(AsyncwbError):
+    """The backend refused the record for good. It stays readable; the next `set` of its key revives it."""
+
+
+class WriteLost(AsyncwbError):
+    """An acknowledged write is neither in Redis nor in the backend: the server lost data after acknowledging it."""
+
+
+class EmbeddedServerError(AsyncwbError):
+    """The private Valkey server couldn't be started or reached."""

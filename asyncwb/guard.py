@@ -1,0 +1,68 @@
+"""A backend as the core calls it: under time limits, and with errors of asyncwb's tree only."""
+
+import asyncio
+from collections.abc import Awaitable, Sequence
+from typing import TypeVar
+
+from asyncwb.backend import Backend, Limits
+from asyncwb.errors import AsyncwbError, BackendUnavailable, SaveError
+from asyncwb.records import Record
+
+T = TypeVar("T")
+
+
+class GuardedBackend:
+    """Wraps a plugin's backend; a plugin may raise what its driver raises.
+
+    Args:
+        backend: the plugin's.
+        name: how messages call it, without credentials.
+        connect_timeout_seconds: for `open`, `close` and `new_epoch`.
+        save_timeout_seconds: for `save` and `load`.
+    """
+
+    def __init__(
+        self, backend: Backend, *, name: str, connect_timeout_seconds: float, save_timeout_seconds: float
+    ) -> None:
+        self._backend = backend
+        self.name = name
+        self._connect = connect_timeout_seconds
+        self._save = save_timeout_seconds
+
+    @property
+    def limits(self) -> Limits:
+        return self._backend.limits
+
+    async def open(self) -> None:
+        """Raises BackendUnavailable, ConfigurationError."""
+        await self._bounded(self._backend.open(), self._connect, "open")
+
+    async def close(self) -> None:
+        """Raises BackendUnavailable."""
+        await self._bounded(self._backend.close(), self._connect, "close")
+
+    async def new_epoch(self, at_least: int) -> int:
+        """Raises BackendError."""
+        return await self._bounded(self._backend.new_epoch(at_least), self._connect, "new_epoch")
+
+    async def load(self, keys: Sequence[str]) -> dict[str, Record]:
+        """Raises BackendError."""
+        return await self._bounded(self._backend.load(keys), self._save, "load")
+
+    async def save(self, records: Sequence[Record]) -> int:
+        """Raises SaveError, BackendError: in either case other exceptions of the driver are their cause."""
+        return await self._bounded(self._backend.save(records), self._save, "save")
+
+    async def _bounded(self, call: Awaitable[T], seconds: float, what: str) -> T:
+        try:
+            async with asyncio.timeout(seconds) as limit:
+                return await call
+        except (AsyncwbError, SaveError):
+            raise
+        except TimeoutError as error:
+            if limit.expired():
+                raise BackendUnavailable(f"{what} of backend {self.name} took longer than {seconds:g} s") from error
+            raise BackendUnavailable(f"{what} of backend {self.name} timed out: {error!r}") from error
+        except Exception as error:
+            # A driver's message may quote its URL; the type says enough, and the cause is in the traceback.
+            raise BackendUnavailable(f"{what} of backend {self.name} failed: {type(error).__name__}") from error

@@ -1,0 +1,79 @@
+"""Everything that serves one partition in one process: its queue, and the batches of its writes, reads and waits."""
+
+import random
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from anyio.abc import TaskGroup
+
+from asyncwb.batching import Batcher
+from asyncwb.guard import GuardedBackend
+from asyncwb.reader import Found, Reader
+from asyncwb.records import Version
+from asyncwb.redis.epochs import Epochs
+from asyncwb.redis.queue import Queue, Write
+from asyncwb.redis.writer import Writer
+from asyncwb.settings import Settings
+from asyncwb.waiting import Waiter
+
+_MOST_PER_CALL: Final = 1000
+"""Writes or reads that share one script call: enough to spread its cost, few enough not to hold up the server."""
+
+
+class Lane:
+    """One partition.
+
+    Attributes:
+        queue: its steps.
+        puts: groups of writes, one a caller, to their versions.
+        gets: groups of keys, one a caller, to what was found.
+        waiter: waits for saves.
+    """
+
+    def __init__(
+        self,
+        queue: Queue,
+        epochs: Epochs,
+        backend: GuardedBackend,
+        settings: Settings,
+        *,
+        rng: random.Random,
+        on_wake: Callable[[], None],
+    ) -> None:
+        self.queue = queue
+        reader = Reader(queue, epochs, backend, settings, rng)
+        writer = Writer(queue, epochs, settings, rng=rng, on_wake=on_wake)
+        self.puts: Batcher[Sequence[Write], list[Version]] = Batcher(
+            writer.put, max_weight=_MOST_PER_CALL, max_size=settings.batch_bytes
+        )
+        self.gets: Batcher[Sequence[str], Found] = Batcher(reader.read, max_weight=_MOST_PER_CALL, max_size=2**30)
+        self.waiter = Waiter(queue, epochs, reader, settings, rng=rng, on_wake=on_wake)
+
+    def start(self, group: TaskGroup) -> None:
+        """Serves until the group is cancelled."""
+        for batcher in (self.puts, self.gets, self.waiter.questions):
+            group.start_soon(batcher.serve)
+
+    async def join(self) -> None:
+        """Returns when no write waits for its acknowledgement."""
+        await self.puts.join()
+
+    def close(self, error: Exception) -> None:
+        """Fails every call that still waits."""
+        self.puts.close(error)
+        self.gets.close(error)
+        self.waiter.questions.close(error)
+
+
+def in_pages(writes: Sequence[Write], max_bytes: int) -> list[list[Write]]:
+    """Splits one caller's writes into groups that fit a script call."""
+    pages: list[list[Write]] = []
+    room = 0
+    for write in writes:
+        size = len(write[1])
+        if not pages or len(pages[-1]) == _MOST_PER_CALL or size > room:
+            pages.append([])
+            room = max_bytes
+        pages[-1].append(write)
+        room -= size
+    return pages

@@ -1,0 +1,134 @@
+"""The supervised pool of flushers: restarts, recovery of expired leases, and the bell that wakes it."""
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable, Sequence
+from typing import Final, NoReturn
+
+import anyio
+
+from asyncwb.bell import Bell
+from asyncwb.errors import AsyncwbError
+from asyncwb.events import Event, FlusherCrashed
+from asyncwb.flusher import Flusher
+from asyncwb.guard import GuardedBackend
+from asyncwb.redis.queue import Queue
+from asyncwb.saves import Saves, backoff_seconds
+from asyncwb.settings import Settings
+from asyncwb.stats import Totals
+from asyncwb.strategies import strategy
+
+_log: Final = logging.getLogger("asyncwb")
+
+_LONGEST_SLEEP_SECONDS: Final = 1.0
+"""How long an idle pool relies on wake-ups alone; a token that died with another pool costs no more than this."""
+
+
+class FlusherPool:
+    """`settings.flushers` flushers over all partitions of a namespace.
+
+    A flusher that crashes is a bug: it is logged with its traceback and started again after a capped exponential pause
+    with jitter. The others go on.
+
+    Args:
+        queues: the partitions.
+        backend: where records are saved; its `limits` bound the batches and the saves at once. Has to be open.
+        settings: all of them.
+        totals: is counted up.
+        emit: gets events.
+        rng: for jitter.
+    """
+
+    def __init__(
+        self,
+        queues: Sequence[Queue],
+        backend: GuardedBackend,
+        settings: Settings,
+        *,
+        totals: Totals,
+        emit: Callable[[Event], None],
+        rng: random.Random,
+    ) -> None:
+        self.bell = Bell()
+        self._queues = queues
+        self._settings = settings
+        self._totals = totals
+        self._emit = emit
+        self._rng = rng
+        saves = Saves(backend, settings, rng)
+        self._flushers = [
+            Flusher(
+                queues,
+                settings,
+                saves,
+                strategy(settings.commit, saves),
+                bell=self.bell,
+                totals=totals,
+                emit=emit,
+                rng=rng,
+            )
+            for _ in range(settings.flushers)
+        ]
+
+    async def run(self) -> None:
+        """Flushes until cancelled; what is being saved then goes back to dirty, or stays leased until its lease ends."""
+        try:
+            async with anyio.create_task_group() as group:
+                for number, flusher in enumerate(self._flushers):
+                    group.start_soon(self._supervise, number, flusher)
+                group.start_soon(self._listen)
+                group.start_soon(self._recover)
+                self.bell.ring()
+        finally:
+            self.bell.close()
+
+    async def _supervise(self, number: int, flusher: Flusher) -> NoReturn:
+        loop = asyncio.get_running_loop()
+        crashes = 0
+        while True:
+            started = loop.time()
+            try:
+                await flusher.run()
+            except Exception as error:
+                # Whatever it is, the other flushers go on and this one comes back.
+                if loop.time() - started > 2 * self._settings.backoff_max_seconds:
+                    crashes = 0
+                crashes += 1
+                pause = backoff_seconds(self._settings, crashes, self._rng)
+                _log.exception("flusher %d crashed, starting it again in %.2f s", number, pause)
+                self._totals.crashes += 1
+                self._emit(FlusherCrashed(number, error, pause))
+                await asyncio.sleep(pause)
+                self.bell.ring()
+
+    async def _listen(self) -> NoReturn:
+        """Rings for what other processes put, and once in a while in any case."""
+        keys = [queue.keys.wake for queue in self._queues]
+        link = self._queues[0].link
+        while True:
+            try:
+                await link.command("BLPOP", *keys, _text(_LONGEST_SLEEP_SECONDS), block_seconds=_LONGEST_SLEEP_SECONDS)
+            except AsyncwbError as error:
+                _log.debug("waiting for wake-ups failed: %s", error)
+                await asyncio.sleep(_LONGEST_SLEEP_SECONDS * self._rng.uniform(0.5, 1.0))
+            self.bell.ring()
+
+    async def _recover(self) -> NoReturn:
+        """Expired leases, of a flusher that died or was frozen, become dirty again."""
+        every = min(_LONGEST_SLEEP_SECONDS, self._settings.lease_seconds / 4)
+        while True:
+            for queue in self._queues:
+                try:
+                    recovered = await queue.recover()
+                except AsyncwbError as error:
+                    _log.debug("recovery of leases failed: %s", error)
+                    continue
+                if recovered:
+                    _log.info("%d expired lease(s) recovered", recovered)
+                    self.bell.ring()
+            await asyncio.sleep(every * self._rng.uniform(0.8, 1.2))
+
+
+def _text(seconds: float) -> str:
+    return f"{seconds:g}"

@@ -1,0 +1,88 @@
+"""What travels from Redis to a backend: a key, a version and the bytes of a value or a tombstone."""
+
+from typing import Any, Final, Literal
+
+import msgspec
+
+CodecName = Literal["json", "msgpack", "bytes"]
+
+Version = int
+"""`epoch << 32 | seq`, a positive 63-bit integer; the higher version of a key is the newer write."""
+
+SEQ_BITS: Final = 32
+MAX_SEQ: Final = 2**SEQ_BITS - 1
+MAX_EPOCH: Final = 2**31 - 1
+
+
+def make_version(epoch: int, seq: int) -> Version:
+    """Joins an epoch (which history of Redis) and a sequence number (which write of it)."""
+    return epoch << SEQ_BITS | seq
+
+
+def epoch_of(version: Version) -> int:
+    """The epoch that a version belongs to."""
+    return version >> SEQ_BITS
+
+
+_UNDECODED: Final = object()
+
+
+class Record:
+    """One write on its way to a backend.
+
+    Attributes:
+        key: the user's key, 1 byte to 1 KiB in UTF-8.
+        version: fencing version; a backend applies a record only if it holds nothing as new.
+        deleted: True for a tombstone, whose payload is empty.
+        codec: how `payload` is encoded.
+        payload: the encoded value.
+    """
+
+    __slots__ = ("_value", "codec", "deleted", "key", "payload", "version")
+
+    def __init__(
+        self, key: str, version: Version, payload: bytes = b"", *, codec: CodecName = "json", deleted: bool = False
+    ) -> None:
+        self.key = key
+        self.version = version
+        self.payload = payload
+        self.codec: CodecName = codec
+        self.deleted = deleted
+        self._value: Any = _UNDECODED
+
+    @property
+    def value(self) -> Any:
+        """The value as plain Python (dict, list, str, int, … or bytes), decoded once; None for a tombstone.
+
+        Raises:
+            msgspec.DecodeError: the payload isn't what its codec says.
+        """
+        if self._value is _UNDECODED:
+            if self.deleted:
+                self._value = None
+            elif self.codec == "json":
+                self._value = msgspec.json.decode(self.payload)
+            elif self.codec == "msgpack":
+                self._value = msgspec.msgpack.decode(self.payload)
+            else:
+                self._value = self.payload
+        return self._value
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Record):
+            return NotImplemented
+        return (self.key, self.version, self.deleted, self.codec, self.payload) == (
+            other.key,
+            other.version,
+            other.deleted,
+            other.codec,
+            other.payload,
+        )
+
+    def __hash__(self) -> int:
+        return hash((self.key, self.version))
+
+    def __repr__(self) -> str:
+        # No payload: records are logged, and values may be confidential.
+        what = "deleted" if self.deleted else f"{self.codec}, {len(self.payload)} bytes"
+        return f"Record({self.key!r}, {epoch_of(self.version)}.{self.version & MAX_SEQ}, {what})"

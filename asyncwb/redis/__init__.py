@@ -1,0 +1,1 @@
+"""Everything that knows Redis: keys, scripts, connections and the queue built on them."""

@@ -1,0 +1,115 @@
+"""The epoch handshake: which history of Redis this is, allotted by the backend, installed by a script."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final
+
+from asyncwb.errors import BackendError, NamespaceMismatch, RedisError, RedisUnavailable
+from asyncwb.records import MAX_SEQ
+from asyncwb.redis.keys import LAYOUT
+from asyncwb.redis.queue import Hello, Queue
+
+_log: Final = logging.getLogger("asyncwb")
+
+_SPARE_SEQS: Final = 100_000
+"""A new epoch begins when fewer numbers than the largest put are left; see `Settings.batch_size`."""
+
+NewEpoch = Callable[[int], Awaitable[int]]
+"""`Backend.new_epoch`, under a timeout and with errors of asyncwb's tree."""
+
+
+class Epochs:
+    """What this process knows of the epoch of each partition of a namespace.
+
+    An epoch is a history of Redis. Whoever finds a server that isn't the one in meta (promoted, or started without its
+    data) or that is behind the backend's epoch (a former primary that came back) has to begin a new one, so that
+    versions of the two histories are never mixed up.
+    """
+
+    def __init__(self, queues: Sequence[Queue], new_epoch: NewEpoch, *, codec: str) -> None:
+        self._queues = queues
+        self._new_epoch = new_epoch
+        self._codec = codec
+        self._known = [0] * len(queues)
+        self._lock = asyncio.Lock()
+        self._behind = 0
+        self.on_change: Callable[[int, int], None] = lambda partition, epoch: None
+
+    def known(self, partition: int) -> int:
+        """The epoch of a partition, 0 before the first handshake."""
+        return self._known[partition]
+
+    def learn(self, partition: int, epoch: int) -> None:
+        """Takes note of an epoch that a script answered with: it compared identities, so it is the present one."""
+        if epoch > self._known[partition]:
+            self._known[partition] = epoch
+            self.on_change(partition, epoch)
+
+    async def refresh(self, partition: int, refused: int) -> None:
+        """After a script refused an epoch: learns the present one, or begins a new one in all partitions that need it.
+
+        Raises:
+            BackendError: a new epoch is needed and the backend can't allot one.
+            RedisError: the server can't be asked, or is a replica now.
+        """
+        async with self._lock:
+            if self._known[partition] == refused or not refused:
+                await self._handshake(at_least=0)
+
+    async def check(self) -> None:
+        """Compares meta with the backend: a server that is behind although its identity stands gets a new epoch."""
+        highest = await self._new_epoch(0)
+        async with self._lock:
+            if any(epoch < highest for epoch in self._known):
+                self._behind += 1
+                if self._behind == 5:
+                    _log.warning(
+                        "the backend's epoch has moved on %d times in a row: does another namespace or another Redis "
+                        "save into the same place? Each needs a table, collection or folder of its own",
+                        self._behind,
+                    )
+            else:
+                self._behind = 0
+            await self._handshake(at_least=highest)
+
+    async def _handshake(self, *, at_least: int) -> None:
+        # A number that was allotted is installed or outbid, never dropped: were it lost, meta would be behind the
+        # backend and every client would begin yet another epoch.
+        mine = 0
+        for queue in self._queues:
+            while True:
+                hello = await queue.hello()
+                self._check(queue, hello)
+                lowest = max(at_least, mine, self._known[queue.partition])
+                if _is_sound(hello) and hello.epoch >= lowest:
+                    break
+                if mine <= hello.epoch:
+                    mine = await self._new_epoch(max(lowest, hello.epoch) + 1)
+                if await queue.install_epoch(hello, mine, partitions=len(self._queues), codec=self._codec):
+                    _log.info("partition %d begins epoch %d", queue.partition, mine)
+                    hello = Hello(hello.identity, "", "", "", hello.identity, mine, 0)
+                    break
+            self.learn(queue.partition, hello.epoch)
+
+    def _check(self, queue: Queue, hello: Hello) -> None:
+        if not hello.identity:
+            raise RedisUnavailable("the server is a replica now; its primary has to be found")
+        if not hello.layout:
+            return
+        ours = {"layout": str(LAYOUT), "partitions": str(len(self._queues)), "codec": self._codec}
+        theirs = {"layout": hello.layout, "partitions": hello.partitions, "codec": hello.codec}
+        for name, value in ours.items():
+            if theirs[name] != value:
+                raise NamespaceMismatch(
+                    f"this namespace was made with {name} {theirs[name]}, not {value}: open it so, or drain it and "
+                    f"use another namespace (partition {queue.partition})"
+                )
+
+
+def _is_sound(hello: Hello) -> bool:
+    return hello.meta_identity == hello.identity and hello.seq <= MAX_SEQ - _SPARE_SEQS
+
+
+TEMPORARY: Final = (RedisError, BackendError)
+"""What `check` may raise in an outage."""

@@ -1,0 +1,51 @@
+-- claim: due records go from dirty to lease, in one step, bounded in number and in bytes.
+-- KEYS  7 claim
+-- ARGV  2 most records  3 most bytes (one larger record still goes alone)  4 lease (ms)  5 ms to keep the claim
+-- Reply ms until the next record is due (-1: none), then key, record, key, record, …
+allow_at_maxmemory()
+local most, budget = tonumber(ARGV[2]), tonumber(ARGV[3])
+local now = clock()
+local deadline = now + tonumber(ARGV[4])
+local due = redis.call('ZRANGEBYSCORE', DIRTY, '-inf', now, 'LIMIT', 0, most)
+if #due < most then
+  -- Scheduled by a clock that has been set back since.
+  local far = redis.call('ZRANGEBYSCORE', DIRTY, '(' .. (now + LONGEST), '+inf', 'LIMIT', 0, most - #due)
+  for i = 1, #far do due[#due + 1] = far[i] end
+end
+
+local reply, leave, lease, keys, versions, bytes = {-1}, {}, {}, {}, {}, 0
+local at, step = 1, 8
+-- Small steps first: a batch of large records must not be read whole before the budget is known to be spent.
+while at <= #due and (bytes < budget or #keys == 0) do
+  local stop = math.min(at + step - 1, #due)
+  local records = read_records(due, at, stop)
+  for i = at, stop do
+    local record, key = records[i - at + 1], due[i]
+    if not record then
+      leave[#leave + 1] = key
+    elseif #keys == 0 or bytes + #record <= budget then
+      bytes = bytes + #record
+      leave[#leave + 1] = key
+      lease[#lease + 1] = deadline
+      lease[#lease + 1] = key
+      keys[#keys + 1] = key
+      versions[#versions + 1] = string.sub(record, 1, 8)
+      reply[#reply + 1] = key
+      reply[#reply + 1] = record
+    else
+      bytes = budget
+      break
+    end
+  end
+  at = stop + 1
+  step = math.min(step * 2, CHUNK)
+end
+
+if #leave > 0 then write_all('ZREM', DIRTY, leave) end
+if #keys > 0 then
+  write_all('ZADD', LEASE, lease)
+  redis.call('SET', KEYS[7], cmsgpack.pack({deadline, keys, versions}), 'PX', ARGV[5])
+end
+local head = redis.call('ZRANGE', DIRTY, 0, 0, 'WITHSCORES')
+if head[1] then reply[1] = math.max(0, tonumber(head[2]) - now) end
+return reply

@@ -1,0 +1,125 @@
+-- put: applies one request of a writer, once. A request holds groups (one per caller), a group holds writes.
+-- KEYS  7 writer
+-- ARGV  2 epoch  3 request number  4 '1' if an earlier attempt may have been applied  5 ms to remember the writer
+--       6 ms until a write is due  7 most records (0: no limit)  8 number of groups  9… size of each group,
+--       then for each write its key and its body (op, codec, payload)
+-- Reply 'OK <seq before the first write> <1: a pool has to be woken> <refused groups, comma separated, from 0>',
+--       'EPOCH' (another history or epoch, or the sequence is used up), 'WRITER' (this writer isn't known)
+local WRITER, EPOCH, REQUEST, TTL = KEYS[7], ARGV[2], tonumber(ARGV[3]), ARGV[5]
+
+local memory = redis.call('GET', WRITER)
+if not memory then return 'WRITER' end
+local last = struct.unpack('>I8', memory)
+if REQUEST <= last then
+  -- One write also here, so that a WAITAOF behind this call speaks of something.
+  redis.call('PEXPIRE', WRITER, TTL)
+  return REQUEST == last and string.sub(memory, 9) or 'WRITER'
+end
+
+local groups, sizes, total = tonumber(ARGV[8]), {}, 0
+for g = 1, groups do
+  sizes[g] = tonumber(ARGV[8 + g])
+  total = total + sizes[g]
+end
+local base = 8 + groups
+
+local meta = redis.call('HMGET', META, 'identity', 'epoch', 'seq')
+if not meta[1] or meta[1] ~= identity() or meta[2] ~= EPOCH or tonumber(meta[3]) + total > 4294967295 then
+  return 'EPOCH'
+end
+
+local keys = {}
+for i = 1, total do keys[i] = ARGV[base + 2 * i - 1] end
+-- What matters of the record that a key has now: its length and the time of its first unsaved write.
+local length, first = {}, {}
+for i = 1, total, CHUNK do
+  local stop = math.min(i + CHUNK - 1, total)
+  local records = read_records(keys, i, stop)
+  for j = i, stop do
+    local record = records[j - i + 1]
+    if record then
+      length[keys[j]] = #record
+      if #record >= HEADER then first[keys[j]] = struct.unpack('>I8', record, 9) end
+    end
+  end
+end
+
+-- The limit is checked group by group: a caller gets all of its writes or none.
+local limit, held = tonumber(ARGV[7]), 0
+if limit > 0 then held = redis.call('ZCARD', DIRTY) + redis.call('ZCARD', LEASE) + redis.call('HLEN', DEAD) end
+local accepted, refused, new, at = {}, {}, {}, 0
+for g = 1, groups do
+  local added, fresh = 0, {}
+  if limit > 0 then
+    for i = at + 1, at + sizes[g] do
+      local key = keys[i]
+      if not length[key] and not new[key] and not fresh[key] then
+        fresh[key] = true
+        added = added + 1
+      end
+    end
+  end
+  if added > 0 and held + added > limit then
+    refused[#refused + 1] = g - 1
+  else
+    held = held + added
+    for key in pairs(fresh) do new[key] = true end
+    for i = at + 1, at + sizes[g] do accepted[#accepted + 1] = i end
+  end
+  at = at + sizes[g]
+end
+
+-- The first write is one that maxmemory denies: a put is refused whole.
+local seq = redis.call('HINCRBY', META, 'seq', #accepted) - #accepted
+local woken = 0
+if #accepted > 0 then
+  local now = clock()
+  local due = now + tonumber(ARGV[6])
+  local epoch = tonumber(EPOCH)
+  local leased = {}
+  if redis.call('ZCARD', LEASE) > 0 then
+    local scores = read_all('ZMSCORE', LEASE, keys)
+    for i = 1, total do leased[keys[i]] = scores[i] end
+  end
+  local records, dirty, touched, grown = {}, {}, {}, 0
+  for n, i in ipairs(accepted) do
+    local key, body = keys[i], ARGV[base + 2 * i]
+    -- While a save of the earlier content runs, what comes now is the first write that it doesn't cover.
+    local since = not leased[key] and first[key] or now
+    records[#records + 1] = PREFIX .. key
+    records[#records + 1] = struct.pack('>I4I4I8', epoch, seq + n, since) .. body
+    grown = grown + #body + HEADER - 2 - (length[key] or 0)
+    length[key] = #body + HEADER - 2
+    if not touched[key] then
+      touched[key] = true
+      touched[#touched + 1] = key
+      if not leased[key] then
+        dirty[#dirty + 1] = due
+        dirty[#dirty + 1] = key
+      end
+    end
+  end
+
+  -- Dirty before the record: Lua doesn't roll back, and a member without a record is harmless.
+  if #dirty > 0 then
+    local head = redis.call('ZRANGE', DIRTY, 0, 0, 'WITHSCORES')
+    local added = 0
+    for i = 1, #dirty, CHUNK do
+      added = added + redis.call('ZADD', DIRTY, 'NX', unpack(dirty, i, math.min(i + CHUNK - 1, #dirty)))
+    end
+    -- Whoever waits for the present head will find these; only a new head has to be announced.
+    if added > 0 and (not head[1] or tonumber(head[2]) > due) then
+      woken = 1
+      wake()
+    end
+  end
+  if redis.call('HLEN', DEAD) > 0 then write_all('HDEL', DEAD, touched) end
+  for i = 1, #records, CHUNK do
+    redis.call('MSET', unpack(records, i, math.min(i + CHUNK - 1, #records)))
+  end
+  redis.call('HINCRBY', META, 'bytes', grown)
+end
+
+local reply = string.format('OK %.0f %d %s', seq, woken, table.concat(refused, ','))
+redis.call('SET', WRITER, struct.pack('>I8', REQUEST) .. reply, 'PX', TTL)
+return reply

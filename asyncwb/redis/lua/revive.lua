@@ -1,0 +1,18 @@
+-- revive: dead-lettered records are dirty again, due at once.
+-- ARGV  2… keys
+-- Reply how many
+allow_at_maxmemory()
+local now = clock()
+local revived = 0
+for i = 2, #ARGV do
+  local key = ARGV[i]
+  if redis.call('HEXISTS', DEAD, key) == 1 then
+    if redis.call('EXISTS', PREFIX .. key) == 1 then
+      redis.call('ZADD', DIRTY, 'NX', now, key)
+      revived = revived + 1
+    end
+    redis.call('HDEL', DEAD, key)
+  end
+end
+if revived > 0 then wake() end
+return revived

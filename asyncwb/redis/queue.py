@@ -1,0 +1,315 @@
+"""The reliable queue of one partition: each step of the protocol as a method, each one script."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+from uuid import uuid4
+
+from asyncwb.errors import DecodeError, OutcomeUnknown, RedisUnavailable
+from asyncwb.records import Record, Version
+from asyncwb.redis import scripts
+from asyncwb.redis.keys import LAYOUT, PartitionKeys
+from asyncwb.redis.link import Argument, Link
+from asyncwb.redis.wire import pack_version, unpack_record, unpack_version
+
+WRITER_MEMORY_SECONDS: Final = 24 * 3600
+"""How long a writer's last request is remembered; far longer than any retry."""
+
+_CLAIM_LEASES: Final = 20
+"""A claim outlives this many of its leases: a late ack then still finds what was claimed."""
+
+_PAGE: Final = 1000
+
+Write = tuple[bytes, bytes]
+"""A key in UTF-8 and the body of its record (op, codec, payload)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hello:
+    """What a server and the meta of a partition say: the identity is empty on a replica, the rest if it is new."""
+
+    identity: str
+    layout: str
+    partitions: str
+    codec: str
+    meta_identity: str
+    epoch: int
+    seq: int
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """A put that was applied: the sequence number before its first write, and the groups that were refused as FULL."""
+
+    seq: int
+    woken: bool
+    refused: frozenset[int]
+
+
+PutReply = Applied | Literal["EPOCH", "WRITER"]
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """Records leased to one flusher.
+
+    Attributes:
+        id: fresh for every attempt; a claim retried under its id would ack what it never saved.
+        records: what is to be saved.
+        garbage: keys whose record another program overwrote, each with the reason.
+        due_in_seconds: when the next record of the partition is due, None if there is none.
+    """
+
+    id: str
+    records: list[Record]
+    garbage: dict[str, DecodeError]
+    due_in_seconds: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a record wasn't saved, and what becomes of it."""
+
+    reason: str
+    dead: bool = False
+    retry_in_seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Acked:
+    """The outcome of a claim in numbers of records: `changed` ones were saved, and written again meanwhile."""
+
+    gone: int
+    changed: int
+    retried: int
+    dead: int
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionStats:
+    """Numbers of records, bytes (an estimate), and the age of the oldest unsaved write."""
+
+    dirty: int
+    leased: int
+    dead: int
+    bytes: int
+    oldest_age_seconds: float | None
+    epoch: int
+
+
+class Queue:
+    """One partition of a namespace.
+
+    Every method sends one script, once. All but `put` may be repeated freely after a lost reply: they decide from
+    versions and leases. A repeated `claim` takes other records; what the lost one took comes back with its lease.
+    """
+
+    def __init__(self, link: Link, namespace: str, partition: int) -> None:
+        self.link = link
+        self.partition = partition
+        self.keys = PartitionKeys(namespace, partition)
+
+    async def hello(self) -> Hello:
+        identity, layout, partitions, codec, meta_identity, epoch, seq = (
+            item.decode() for item in await self._script(scripts.HELLO)
+        )
+        return Hello(identity, layout, partitions, codec, meta_identity, int(epoch or 0), int(seq or 0))
+
+    async def install_epoch(self, seen: Hello, epoch: int, *, partitions: int, codec: str) -> bool:
+        """Begins an epoch unless the server or its meta changed since `hello`; False then."""
+        seen_epoch = seen.epoch if seen.meta_identity else ""
+        reply = await self._script(
+            scripts.INSTALL, seen.identity, seen.meta_identity, seen_epoch, epoch, LAYOUT, partitions, codec
+        )
+        return bool(reply)
+
+    async def register(self, writer: str) -> None:
+        """Makes the server remember a writer's requests. NX: a registration that comes late must not forget them."""
+        nothing_yet = pack_version(0)
+        await self.link.command(
+            "SET", self.keys.writer(writer), nothing_yet, "NX", "PX", WRITER_MEMORY_SECONDS * 1000
+        )
+
+    async def put(
+        self,
+        groups: Sequence[Sequence[Write]],
+        *,
+        writer: str,
+        request: int,
+        repeated: bool,
+        epoch: int,
+        delay_seconds: float,
+        max_dirty: int,
+    ) -> PutReply:
+        """Applies one request of a writer, at most once; each group of writes wholly or, at `max_dirty`, not at all."""
+        args: list[Argument] = [
+            epoch, request, int(repeated), WRITER_MEMORY_SECONDS * 1000, _ms(delay_seconds), max_dirty, len(groups),
+            *map(len, groups),
+        ]  # fmt: skip
+        for group in groups:
+            for write in group:
+                args += write
+        reply: bytes = await self.link.script(
+            scripts.PUT, (*self.keys.common, self.keys.writer(writer)), (self.keys.record_prefix, *args)
+        )
+        if reply == b"EPOCH":
+            return "EPOCH"
+        if reply == b"WRITER":
+            return "WRITER"
+        _, seq, woken, refused = reply.split(b" ")
+        return Applied(int(seq), woken == b"1", frozenset(map(int, refused.split(b","))) if refused else frozenset())
+
+    async def get(self, keys: Sequence[bytes], *, epoch: int) -> tuple[int, list[bytes | None]] | None:
+        """The present epoch and the packed records; None if this server isn't the one that `epoch` speaks of."""
+        reply = await self._script(scripts.GET, epoch, *keys)
+        if reply == b"EPOCH":
+            return None
+        return int(reply[0]), reply[1:]
+
+    async def claim(self, *, records: int, bytes: int, lease_seconds: float) -> Claim:  # noqa: A002 - its unit
+        """Leases due records. After a lost reply it raises; what it may have taken is released if possible."""
+        claim_id = uuid4().hex
+        lease_ms = _ms(lease_seconds)
+        try:
+            reply = await self.link.script(
+                scripts.CLAIM,
+                (*self.keys.common, self.keys.claim(claim_id)),
+                (self.keys.record_prefix, records, bytes, lease_ms, lease_ms * _CLAIM_LEASES),
+            )
+        except OutcomeUnknown as error:
+            # Not needed for safety: the lease would expire. It spares the records that wait.
+            await self.release(claim_id)
+            raise RedisUnavailable(str(error)) from error
+        found: list[Record] = []
+        garbage: dict[str, DecodeError] = {}
+        for key, packed in zip(reply[1::2], reply[2::2], strict=True):
+            name = key.decode("utf-8", "surrogateescape")
+            try:
+                found.append(unpack_record(name, packed))
+            except DecodeError as error:
+                garbage[name] = error
+        return Claim(claim_id, found, garbage, reply[0] / 1000 if reply[0] >= 0 else None)
+
+    async def ack(
+        self,
+        claim_id: str,
+        *,
+        failed: Mapping[str, Failure] | None = None,
+        saved: Mapping[str, Version] | None = None,
+        again_seconds: float = 0.0,
+    ) -> Acked | None:
+        """Settles a claim. None: it is unknown, because an earlier attempt settled it or it is long over.
+
+        Args:
+            claim_id: of the claim.
+            failed: what becomes of the records that weren't saved; all others of the claim were.
+            saved: versions that were saved where they aren't the claimed ones.
+            again_seconds: until records that changed meanwhile are due.
+        """
+        args: list[Argument] = [_ms(again_seconds), 0, len(saved or ())]
+        for key, version in (saved or {}).items():
+            args += (_wire_key(key), pack_version(version))
+        args.append(len(failed or ()))
+        for key, failure in (failed or {}).items():
+            fate = "dead" if failure.dead else "retry"
+            args += (_wire_key(key), fate, _ms(failure.retry_in_seconds), failure.reason.encode("utf-8", "replace"))
+        reply = await self._claim_script(scripts.ACK, claim_id, *args)
+        return Acked(*reply) if reply else None
+
+    async def release(self, claim_id: str) -> None:
+        """Gives everything of a claim back, due at once; nothing was saved."""
+        await self._claim_script(scripts.ACK, claim_id, 0, 1, 0, 0)
+
+    async def extend(self, claim_id: str, *, lease_seconds: float) -> int:
+        """Renews the leases that a claim still holds; returns how many."""
+        lease_ms = _ms(lease_seconds)
+        held: int = await self._claim_script(scripts.EXTEND, claim_id, lease_ms, lease_ms * _CLAIM_LEASES)
+        return held
+
+    async def recover(self) -> int:
+        """Expired leases become dirty; returns how many of them, at most a page."""
+        recovered: int = await self._script(scripts.RECOVER, _PAGE)
+        return recovered
+
+    async def flushed(
+        self, writes: Sequence[tuple[bytes, Version | None]], *, epoch: int, hasten: bool
+    ) -> tuple[int, bool, list[bytes]] | None:
+        """The present epoch, whether a pool has to be woken, and an answer for each write as in lua/flush.lua."""
+        args: list[Argument] = [epoch, int(hasten)]
+        for key, version in writes:
+            args += (key, b"" if version is None else pack_version(version))
+        reply = await self._script(scripts.FLUSH, *args)
+        if reply == b"EPOCH":
+            return None
+        return int(reply[0]), bool(reply[1]), reply[2:]
+
+    async def pending(self) -> tuple[int, int]:
+        """How many records are dirty and how many are leased, counted in one step."""
+        dirty, leased = await self._script(scripts.PENDING)
+        return dirty, leased
+
+    async def unsaved(self) -> list[tuple[bytes, Version]]:
+        """The keys that are dirty or leased, with their versions; those that stay so during the call are complete."""
+        found: dict[bytes, Version] = {}
+        # A key moves between the sets while they are paged through: lease, dirty, lease again misses none that stays.
+        for which in ("lease", "dirty", "lease"):
+            offset = 0
+            while reply := await self._script(scripts.UNSAVED, which, offset, _PAGE):
+                for key, version in zip(reply[::2], reply[1::2], strict=True):
+                    found.setdefault(key, unpack_version(version))
+                offset += _PAGE
+        return list(found.items())
+
+    async def hasten(self) -> None:
+        """Makes all that is delayed due at once."""
+        while await self._script(scripts.HASTEN, _PAGE) == _PAGE:
+            pass
+
+    async def revive(self, keys: Sequence[str]) -> int:
+        """Dead-lettered records become dirty; returns how many."""
+        revived: int = await self._script(scripts.REVIVE, *map(_wire_key, keys))
+        return revived
+
+    async def audit(self) -> int:
+        """Walks over all records: those in no set become dirty. Corrects the byte estimate; returns how many strayed."""
+        strays = size = cursor = 0
+        prefix = self.keys.record_prefix
+        while True:
+            cursor, names = await self._command("SCAN", cursor, "MATCH", prefix + b"*", "COUNT", _PAGE)
+            if names:
+                found, length = await self._script(scripts.AUDIT, *(name[len(prefix) :] for name in names))
+                strays += found
+                size += length
+            cursor = int(cursor)
+            if not cursor:
+                break
+        await self._command("HSET", self.keys.meta, "bytes", size)
+        while True:
+            cursor, fields = await self._command("HSCAN", self.keys.saved, cursor, "COUNT", _PAGE)
+            if fields:
+                await self._script(scripts.FORGET, *fields[::2])
+            cursor = int(cursor)
+            if not cursor:
+                return strays
+
+    async def stats(self) -> PartitionStats:
+        dirty, leased, dead, size, age_ms, epoch = await self._script(scripts.STATS)
+        return PartitionStats(dirty, leased, dead, size, age_ms / 1000 if age_ms >= 0 else None, epoch)
+
+    async def _script(self, script: scripts.Script, *args: Argument) -> Any:
+        return await self.link.script(script, self.keys.common, (self.keys.record_prefix, *args))
+
+    async def _claim_script(self, script: scripts.Script, claim_id: str, *args: Argument) -> Any:
+        keys = (*self.keys.common, self.keys.claim(claim_id))
+        return await self.link.script(script, keys, (self.keys.record_prefix, *args))
+
+    async def _command(self, *args: Argument) -> Any:
+        return await self.link.command(*args)
+
+
+def _ms(seconds: float) -> int:
+    return round(seconds * 1000)
+
+
+def _wire_key(key: str) -> bytes:
+    return key.encode("utf-8", "surrogateescape")

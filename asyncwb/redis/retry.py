@@ -1,0 +1,47 @@
+"""Retries of commands that may safely be sent again: capped exponential pauses with jitter, within a time limit."""
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+from typing import Final, TypeVar
+
+from asyncwb.errors import OutcomeUnknown, RedisUnavailable
+
+T = TypeVar("T")
+
+_FIRST_SECONDS: Final = 0.01
+_LONGEST_SECONDS: Final = 0.5
+
+
+class Backoff:
+    """Pauses between attempts, until `limit_seconds` have passed since it was made."""
+
+    def __init__(self, limit_seconds: float, rng: random.Random) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._deadline = self._loop.time() + limit_seconds
+        self._rng = rng
+        self._next = _FIRST_SECONDS
+
+    async def pause(self) -> bool:
+        """Sleeps before the next attempt; False at once if the time is over."""
+        left = self._deadline - self._loop.time()
+        if left <= 0:
+            return False
+        await asyncio.sleep(min(left, self._next * self._rng.uniform(0.5, 1.0)))
+        self._next = min(self._next * 2, _LONGEST_SECONDS)
+        return True
+
+
+async def retrying(ask: Callable[[], Awaitable[T]], *, limit_seconds: float, rng: random.Random) -> T:
+    """Repeats something idempotent while the server can't be reached or its replies are lost.
+
+    Raises:
+        RedisUnavailable: the time is over. (A lost reply doesn't matter for what is idempotent.)
+    """
+    backoff = Backoff(limit_seconds, rng)
+    while True:
+        try:
+            return await ask()
+        except (RedisUnavailable, OutcomeUnknown) as error:
+            if not await backoff.pause():
+                raise RedisUnavailable(str(error)) from error

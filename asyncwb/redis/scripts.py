@@ -1,0 +1,45 @@
+"""The Lua scripts, one file a step, each behind the shared prelude."""
+
+import hashlib
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import Final
+
+_LUA: Final = files("asyncwb.redis") / "lua"
+_PRELUDE: Final = (_LUA / "prelude.lua").read_text("utf-8")
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """A script by its name, its source, and the SHA-1 under which the server caches it."""
+
+    name: str
+    source: str
+    sha: str
+
+
+def _load(name: str) -> Script:
+    source = _PRELUDE + (_LUA / f"{name}.lua").read_text("utf-8")
+    return Script(name, source, hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest())
+
+
+ACK: Final = _load("ack")
+AUDIT: Final = _load("audit")
+CLAIM: Final = _load("claim")
+EXTEND: Final = _load("extend")
+FLUSH: Final = _load("flush")
+FORGET: Final = _load("forget")
+GET: Final = _load("get")
+HASTEN: Final = _load("hasten")
+HELLO: Final = _load("hello")
+INSTALL: Final = _load("install")
+PENDING: Final = _load("pending")
+PUT: Final = _load("put")
+RECOVER: Final = _load("recover")
+REVIVE: Final = _load("revive")
+STATS: Final = _load("stats")
+UNSAVED: Final = _load("unsaved")
+
+ALL: Final = (
+    ACK, AUDIT, CLAIM, EXTEND, FLUSH, FORGET, GET, HASTEN, HELLO, INSTALL, PENDING, PUT, RECOVER, REVIVE, STATS, UNSAVED,
+)  # fmt: skip

@@ -1,0 +1,41 @@
+"""How a record stands in Redis: bytes to `Record` and back."""
+
+import struct
+from typing import Final
+
+from asyncwb.codecs import WIRE_CODECS
+from asyncwb.errors import DecodeError
+from asyncwb.records import SEQ_BITS, CodecName, Record, Version
+
+# epoch, seq, first unsaved write (ms of the server's clock), op, codec; then the payload. As in lua/prelude.lua.
+_HEADER: Final = struct.Struct(">IIQcc")
+_VERSION: Final = struct.Struct(">Q")
+_CODECS: Final[dict[bytes, CodecName]] = {byte: name for name, byte in WIRE_CODECS.items()}
+
+DELETED_BODY: Final = b"dj"
+"""The body of a tombstone; its codec says nothing."""
+
+
+def body_prefix(codec: CodecName) -> bytes:
+    """What stands before the payload in the body of a put."""
+    return b"p" + WIRE_CODECS[codec]
+
+
+def pack_version(version: Version) -> bytes:
+    return _VERSION.pack(version)
+
+
+def unpack_version(packed: bytes) -> Version:
+    return int(_VERSION.unpack(packed)[0])
+
+
+def unpack_record(key: str, packed: bytes) -> Record:
+    """Raises `DecodeError` if another program wrote these bytes."""
+    if len(packed) >= _HEADER.size:
+        epoch, seq, _, op, codec = _HEADER.unpack_from(packed)
+        version = epoch << SEQ_BITS | seq
+        if op == b"d":
+            return Record(key, version, deleted=True)
+        if op == b"p" and codec in _CODECS:
+            return Record(key, version, packed[_HEADER.size :], codec=_CODECS[codec])
+    raise DecodeError(f"what Redis holds for key {key!r} was not written by asyncwb")

@@ -1,0 +1,89 @@
+"""From a URL scheme to a backend, through entry points; one broken plugin never hides the others."""
+
+import difflib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any, Final
+
+from asyncwb.backend import Backend
+from asyncwb.codecs import Codec
+from asyncwb.errors import ConfigurationError, MissingDependency, UnknownBackend
+from asyncwb.urls import redact
+
+GROUP: Final = "asyncwb.backends"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Plugin:
+    """An installed backend.
+
+    Attributes:
+        scheme: the URL scheme that selects it.
+        distribution: the installed package that brings it, with its version.
+        problem: why it can't be used and what to do, or None if it can.
+    """
+
+    scheme: str
+    distribution: str
+    problem: str | None
+
+
+def plugins() -> list[Plugin]:
+    """Every installed backend, usable or not, by scheme."""
+    return sorted(_inspect(), key=lambda plugin: (plugin.scheme, plugin.distribution))
+
+
+def _inspect() -> Iterator[Plugin]:
+    for entry in entry_points(group=GROUP):
+        problem = None
+        try:
+            _load(entry)
+        except ConfigurationError as error:
+            problem = str(error)
+        distribution = f"{entry.dist.name} {entry.dist.version}" if entry.dist else "?"
+        yield Plugin(scheme=entry.name, distribution=distribution, problem=problem)
+
+
+def backend_from_url(url: str, *, codec: Codec[Any]) -> Backend:
+    """Makes the backend that a URL names; connects to nothing.
+
+    Raises:
+        UnknownBackend: no plugin has this scheme; names the installed ones and suggests the nearest.
+        MissingDependency: the plugin's driver isn't installed; names the pip command.
+        ConfigurationError: the URL is malformed, or the plugin is broken.
+    """
+    scheme, colon, _ = url.partition(":")
+    if not colon or not scheme:
+        raise ConfigurationError(f"backend {redact(url)!r} is no URL; write for example sqlite:///app.db")
+    found = {entry.name: entry for entry in entry_points(group=GROUP)}
+    entry = found.get(scheme.lower())
+    if entry is None:
+        nearest = difflib.get_close_matches(scheme.lower(), found, n=1)
+        hint = f" Did you mean {nearest[0]!r}?" if nearest else ""
+        raise UnknownBackend(
+            f"no backend for scheme {scheme!r} in {redact(url)!r}; installed: {', '.join(sorted(found)) or 'none'}.{hint}"
+        )
+    backend = _load(entry)(url, codec=codec)
+    if not isinstance(backend, Backend):
+        raise ConfigurationError(f"plugin {entry.value!r} of scheme {scheme!r} made no asyncwb.Backend")
+    return backend
+
+
+def _load(entry: EntryPoint) -> Any:
+    try:
+        return entry.load()
+    except ModuleNotFoundError as error:
+        raise MissingDependency(
+            f"backend {entry.name!r} needs the package {error.name!r}: run {_pip_command(entry, error.name)}"
+        ) from error
+    except Exception as error:
+        # A plugin is somebody else's code: whatever its import raises is reported as its problem.
+        raise ConfigurationError(f"plugin {entry.value!r} of scheme {entry.name!r} can't be loaded: {error!r}") from error
+
+
+def _pip_command(entry: EntryPoint, missing: str | None) -> str:
+    extra = entry.name.partition("+")[0]
+    if entry.dist and extra in (entry.dist.metadata.get_all("Provides-Extra") or ()):
+        return f"pip install '{entry.dist.name}[{extra}]'"
+    return f"pip install {missing}"

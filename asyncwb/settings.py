@@ -1,0 +1,141 @@
+"""All settings of a buffer: one frozen dataclass, each field with its unit in its name."""
+
+import dataclasses
+import re
+from dataclasses import dataclass
+from typing import Final, Literal, TypedDict
+
+from asyncwb.errors import ConfigurationError
+
+Commit = Literal["script", "watch"]
+Durability = Literal["memory"]
+OnFull = Literal["raise"]
+
+LONGEST_DELAY_SECONDS: Final = 600.0
+"""No lease, delay or back-off is longer: a score further ahead means that the server's clock jumped."""
+
+_NAMESPACE: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+
+
+class SettingOptions(TypedDict, total=False):
+    """`Settings` as keyword arguments of `Buffer`; a test keeps the two alike."""
+
+    namespace: str
+    partitions: int
+    flushers: int
+    commit: Commit
+    durability: Durability
+    max_dirty: int | None
+    on_full: OnFull
+    max_delay_seconds: float
+    batch_size: int
+    batch_bytes: int
+    max_value_bytes: int
+    lease_seconds: float
+    save_timeout_seconds: float
+    drain_timeout_seconds: float
+    connect_timeout_seconds: float
+    redis_timeout_seconds: float
+    redis_retry_seconds: float
+    backoff_initial_seconds: float
+    backoff_max_seconds: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Settings:
+    """How a buffer behaves. Every default is safe; raise `max_delay_seconds` to coalesce more writes of hot keys.
+
+    Attributes:
+        namespace: `[A-Za-z0-9_.-]{1,64}`; buffers with the same namespace on one server share their records.
+        partitions: into how many independent queues the namespace is split; fixed at its first use.
+        flushers: concurrent flusher coroutines; 0 only writes, and another process flushes.
+        commit: "script" decides a whole batch in one Lua script, "watch" is the article's WATCH/MULTI/EXEC per record.
+        durability: what a returned `set` means; "memory" is Redis's own (its AOF or RDB settings).
+        max_dirty: at most this many unsaved records per partition (None: no bound); enforced by the put script.
+        on_full: "raise" refuses a put that would exceed `max_dirty` with `BufferFull`.
+        max_delay_seconds: how long a write may wait for more writes of its key before it is saved.
+        batch_size: at most this many records per save.
+        batch_bytes: at most this many bytes of values per save and per put (one larger record still goes alone).
+        max_value_bytes: the largest encoded value.
+        lease_seconds: how long a claim protects its records if its flusher dies; renewed while a save runs.
+        save_timeout_seconds: a save that takes longer is cancelled and tried again.
+        drain_timeout_seconds: how long leaving the buffer waits for everything to be saved.
+        connect_timeout_seconds: how long opening waits for Redis and for the backend, each.
+        redis_timeout_seconds: how long one command waits for its answer.
+        redis_retry_seconds: how long a command is tried again after a lost connection.
+        backoff_initial_seconds: the first pause after a failed save or a crashed flusher.
+        backoff_max_seconds: the longest such pause.
+    """
+
+    namespace: str = "default"
+    partitions: int = 1
+    flushers: int = 4
+    commit: Commit = "script"
+    durability: Durability = "memory"
+    max_dirty: int | None = None
+    on_full: OnFull = "raise"
+    max_delay_seconds: float = 0.0
+    batch_size: int = 1000
+    batch_bytes: int = 8 * 2**20
+    max_value_bytes: int = 16 * 2**20
+    lease_seconds: float = 30.0
+    save_timeout_seconds: float = 60.0
+    drain_timeout_seconds: float = 30.0
+    connect_timeout_seconds: float = 5.0
+    redis_timeout_seconds: float = 5.0
+    redis_retry_seconds: float = 15.0
+    backoff_initial_seconds: float = 0.05
+    backoff_max_seconds: float = 5.0
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.namespace, str) or not _NAMESPACE.fullmatch(self.namespace):
+            raise ConfigurationError(f"namespace {self.namespace!r}: use 1 to 64 characters of A-Z a-z 0-9 _ . -")
+        if self.commit not in ("script", "watch"):
+            raise ConfigurationError(f"commit={self.commit!r}: use 'script' or 'watch'")
+        if self.durability != "memory":
+            raise ConfigurationError(f"durability={self.durability!r}: only 'memory' is supported by this version")
+        if self.on_full != "raise":
+            raise ConfigurationError(f"on_full={self.on_full!r}: only 'raise' is supported by this version")
+        for name, low, high in (
+            ("partitions", 1, 1024),
+            ("flushers", 0, 1024),
+            ("batch_size", 1, 100_000),
+            ("batch_bytes", 1, 2**30),
+            ("max_value_bytes", 1, 256 * 2**20),
+        ):
+            _check_whole(name, getattr(self, name), low, high)
+        if self.max_dirty is not None:
+            _check_whole("max_dirty", self.max_dirty, 1, 2**53)
+        for name, least, most in (
+            ("max_delay_seconds", 0.0, LONGEST_DELAY_SECONDS),
+            ("lease_seconds", 0.1, LONGEST_DELAY_SECONDS),
+            ("save_timeout_seconds", 0.01, float("inf")),
+            ("drain_timeout_seconds", 0.0, float("inf")),
+            ("connect_timeout_seconds", 0.01, 3600.0),
+            ("redis_timeout_seconds", 0.01, 3600.0),
+            ("redis_retry_seconds", 0.0, 3600.0),
+            ("backoff_initial_seconds", 0.001, LONGEST_DELAY_SECONDS),
+            ("backoff_max_seconds", 0.001, LONGEST_DELAY_SECONDS),
+        ):
+            _check_seconds(name, getattr(self, name), least, most)
+
+    def replace(self, options: SettingOptions) -> "Settings":
+        """A copy with some settings changed.
+
+        Raises:
+            ConfigurationError: an unknown or impossible setting.
+        """
+        known = {field.name for field in dataclasses.fields(self)}
+        if unknown := sorted(set(options) - known):
+            raise ConfigurationError(f"unknown setting {unknown[0]!r}; the settings are {', '.join(sorted(known))}")
+        return dataclasses.replace(self, **options)
+
+
+def _check_whole(name: str, value: object, low: int, high: int) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
+        raise ConfigurationError(f"{name}={value!r}: use a whole number from {low} to {high}")
+
+
+def _check_seconds(name: str, value: object, low: float, high: float) -> None:
+    if not isinstance(value, int | float) or isinstance(value, bool) or not low <= value <= high:
+        raise ConfigurationError(f"{name}={value!r}: use a number of seconds from {low:g} to {high:g}")

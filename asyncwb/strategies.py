@@ -1,0 +1,95 @@
+"""The two ways to end a flush: one script for the batch, or the article's WATCH / MULTI / EXEC for each record."""
+
+from dataclasses import dataclass, field
+from typing import Final, Protocol
+
+from asyncwb.errors import DecodeError, OutcomeUnknown, RedisError
+from asyncwb.records import Record, Version
+from asyncwb.redis.queue import Claim, Failure, Queue
+from asyncwb.redis.watching import Watch
+from asyncwb.saves import Saves
+from asyncwb.settings import Commit
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What became of a claim's records, before the claim is settled by ack.
+
+    Attributes:
+        stale: how many were older than what the backend held.
+        failed: those that weren't saved, and what becomes of them.
+        saved: versions that were saved where they aren't the claimed ones.
+        conflicts: how many transactions failed because the record was written meanwhile (WatchErrors).
+    """
+
+    stale: int = 0
+    failed: dict[str, Failure] = field(default_factory=dict)
+    saved: dict[str, Version] = field(default_factory=dict)
+    conflicts: int = 0
+
+
+class Strategy(Protocol):
+    """Saves the records of a claim; ack settles the claim afterwards, from versions."""
+
+    async def save(self, queue: Queue, claim: Claim) -> Outcome:
+        """Never raises for a record that the backend refuses: that is part of the outcome."""
+        ...
+
+
+class ScriptStrategy:
+    """One save for the batch, and ack.lua alone decides each record: a hot key costs its neighbours nothing."""
+
+    def __init__(self, saves: Saves) -> None:
+        self._saves = saves
+
+    async def save(self, queue: Queue, claim: Claim) -> Outcome:  # noqa: ARG002 - WatchStrategy needs the queue
+        stale, failed = await self._saves.save(claim.records)
+        return Outcome(stale=stale, failed=failed)
+
+
+class WatchStrategy:
+    """The article's transaction for each record: WATCH, read, save, MULTI, delete, EXEC.
+
+    The hole in the article's algorithm is closed by the backend, which takes only what is newer than it holds. EXEC is
+    an optimisation here: whatever it answers, or whether its answer is lost, the ack that follows compares the version
+    that was saved with the record's. WATCHing a batch at once would let one hot key fail all its neighbours.
+    """
+
+    def __init__(self, saves: Saves) -> None:
+        self._saves = saves
+
+    async def save(self, queue: Queue, claim: Claim) -> Outcome:
+        outcome = Outcome()
+        for claimed in claim.records:
+            try:
+                async with Watch(queue, claimed.key) as watch:
+                    await self._save_watched(watch, claimed, outcome)
+            except (RedisError, OutcomeUnknown) as error:
+                if claimed.key not in outcome.saved:
+                    outcome.failed[claimed.key] = Failure(str(error))
+        return outcome
+
+    async def _save_watched(self, watch: Watch, claimed: Record, outcome: Outcome) -> None:
+        try:
+            record = await watch.read()
+        except DecodeError as error:
+            outcome.failed[claimed.key] = Failure(str(error), dead=True)
+            return
+        if record is None:
+            return  # saved and settled by somebody else since the claim
+        stale, failed = await self._saves.save([record])
+        if failed:
+            outcome.failed.update(failed)
+            return
+        outcome.stale += stale
+        outcome.saved[claimed.key] = record.version
+        if not await watch.commit():
+            outcome.conflicts += 1
+
+
+_STRATEGIES: Final = {"script": ScriptStrategy, "watch": WatchStrategy}
+
+
+def strategy(commit: Commit, saves: Saves) -> Strategy:
+    """The strategy that a setting names."""
+    return _STRATEGIES[commit](saves)

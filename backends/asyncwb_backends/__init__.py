@@ -1,0 +1,1 @@
+"""First-party backends: plugins like anybody else's, found through entry points."""

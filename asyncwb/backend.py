@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from asyncwb.codecs import Codec
 from asyncwb.records import Record
@@ -75,6 +75,6 @@ class Backend(Protocol):
 class BackendFactory(Protocol):
     """What an entry point of group `asyncwb.backends` names: it makes a backend from a URL and connects to nothing."""
 
-    def __call__(self, url: str, *, codec: Codec) -> Backend:
+    def __call__(self, url: str, *, codec: Codec[Any]) -> Backend:
         """Raises `ConfigurationError` for a URL or an option that can't work."""
         ...

@@ -1,4 +1,4 @@
-"""Many concurrent awaits, one call: a batch is what arrived while the last one was in flight, so nothing waits on purpose."""
+"""Many concurrent awaits, one call: what arrives while a batch is in flight is the next batch."""
 
 import asyncio
 import copy

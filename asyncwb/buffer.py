@@ -275,10 +275,10 @@ class Buffer(Generic[T]):
             async with asyncio.timeout(_STOP_SECONDS):
                 dirty, leased = await self._pending()
         except (TimeoutError, AsyncwbError):
-            return f"{error or 'time is over'}; Redis can't be asked what is left"
+            return f"{str(error) or 'time is over'}; Redis can't be asked what is left"
         return (
             f"{dirty} dirty and {leased} leased record(s) of namespace {self.settings.namespace!r} are left in Redis, "
-            f"safe; another flusher or the next start saves them ({error or 'time is over'})"
+            f"safe; another flusher or the next start saves them ({str(error) or 'time is over'})"
         )
 
     async def _abandon(self) -> None:
@@ -401,7 +401,7 @@ class Buffer(Generic[T]):
 
     # Waiting and looking
 
-    async def flush(self, key: str, *, version: Version | None = None, timeout: float | None = None) -> None:  # noqa: ASYNC109
+    async def flush(self, key: str, *, version: Version | None = None, timeout: float | None = None) -> None:
         """Returns when the backend holds at least this write (by default the latest that Redis has of the key).
 
         Args:
@@ -422,7 +422,7 @@ class Buffer(Generic[T]):
         except TimeoutError as error:
             raise FlushTimeout(f"key {key!r} was not saved within {timeout} s; it is still in Redis, safe") from error
 
-    async def drain(self, *, timeout: float | None = None) -> None:  # noqa: ASYNC109
+    async def drain(self, *, timeout: float | None = None) -> None:
         """Returns when every write acknowledged before this call is saved.
 
         Raises:
@@ -526,8 +526,7 @@ class Buffer(Generic[T]):
             return
         try:
             self._observer(event)
-        except Exception:
-            # Somebody else's code: metrics must not stop a flush.
+        except Exception:  # noqa: BLE001 - somebody else's code, and metrics must not stop a flush
             _log.exception("the observer failed on %r", event)
 
     def __reduce__(self) -> NoReturn:

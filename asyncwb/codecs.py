@@ -1,5 +1,6 @@
 """Codecs: values to bytes and back. JSON by default, msgpack, bytes; typed through msgspec."""
 
+from collections.abc import Callable
 from typing import Any, Final, Generic, TypeVar, cast
 
 import msgspec
@@ -18,9 +19,11 @@ class Codec(Generic[T]):
         type: what `decode` returns and checks: a msgspec Struct, a dataclass, or any type msgspec knows.
     """
 
-    def __init__(self, name: CodecName = "json", type: Any = Any) -> None:
+    def __init__(self, name: CodecName = "json", type: Any = Any) -> None:  # noqa: A002 - msgspec's word
         self.name: CodecName = name
         self.type = type
+        self._encode: Callable[[Any], bytes]
+        self._decode: Callable[[bytes], Any]
         try:
             if name == "json":
                 self._encode = msgspec.json.Encoder().encode
@@ -53,9 +56,11 @@ class Codec(Generic[T]):
     def decode(self, payload: bytes) -> T:
         """Raises `DecodeError` if the bytes aren't a value of this codec and type."""
         try:
-            return cast(T, self._decode(payload))
+            return cast("T", self._decode(payload))
         except (ValueError, RecursionError, msgspec.MsgspecError) as error:
-            raise DecodeError(f"stored bytes are no {self.name} value of type {_type_name(self.type)}: {error}") from error
+            raise DecodeError(
+                f"stored bytes are no {self.name} value of type {_type_name(self.type)}: {error}"
+            ) from error
 
 
 WIRE_CODECS: Final[dict[CodecName, bytes]] = {"json": b"j", "msgpack": b"m", "bytes": b"b"}

@@ -72,7 +72,7 @@ class FlusherPool:
         ]
 
     async def run(self) -> None:
-        """Flushes until cancelled; what is being saved then goes back to dirty, or stays leased until its lease ends."""
+        """Flushes until cancelled; what is being saved then is dirty again, or leased until its lease ends."""
         try:
             async with anyio.create_task_group() as group:
                 for number, flusher in enumerate(self._flushers):
@@ -90,8 +90,8 @@ class FlusherPool:
             started = loop.time()
             try:
                 await flusher.run()
-            except Exception as error:
-                # Whatever it is, the other flushers go on and this one comes back.
+            except Exception as error:  # noqa: BLE001 - a bug, whatever it is: logged with its traceback
+                # The other flushers go on and this one comes back.
                 if loop.time() - started > 2 * self._settings.backoff_max_seconds:
                     crashes = 0
                 crashes += 1

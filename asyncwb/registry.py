@@ -62,7 +62,8 @@ def backend_from_url(url: str, *, codec: Codec[Any]) -> Backend:
         nearest = difflib.get_close_matches(scheme.lower(), found, n=1)
         hint = f" Did you mean {nearest[0]!r}?" if nearest else ""
         raise UnknownBackend(
-            f"no backend for scheme {scheme!r} in {redact(url)!r}; installed: {', '.join(sorted(found)) or 'none'}.{hint}"
+            f"no backend for scheme {scheme!r} in {redact(url)!r}; "
+            f"installed: {', '.join(sorted(found)) or 'none'}.{hint}"
         )
     backend = _load(entry)(url, codec=codec)
     if not isinstance(backend, Backend):
@@ -79,7 +80,9 @@ def _load(entry: EntryPoint) -> Any:
         ) from error
     except Exception as error:
         # A plugin is somebody else's code: whatever its import raises is reported as its problem.
-        raise ConfigurationError(f"plugin {entry.value!r} of scheme {entry.name!r} can't be loaded: {error!r}") from error
+        raise ConfigurationError(
+            f"plugin {entry.value!r} of scheme {entry.name!r} can't be loaded: {error!r}"
+        ) from error
 
 
 def _pip_command(entry: EntryPoint, missing: str | None) -> str:

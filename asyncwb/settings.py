@@ -88,7 +88,7 @@ class Settings:
     backoff_max_seconds: float = 5.0
 
     def __post_init__(self) -> None:
-        if not isinstance(self.namespace, str) or not _NAMESPACE.fullmatch(self.namespace):
+        if not _NAMESPACE.fullmatch(str(self.namespace)):
             raise ConfigurationError(f"namespace {self.namespace!r}: use 1 to 64 characters of A-Z a-z 0-9 _ . -")
         if self.commit not in ("script", "watch"):
             raise ConfigurationError(f"commit={self.commit!r}: use 'script' or 'watch'")

@@ -1,7 +1,7 @@
 """The two ways to end a flush: one script for the batch, or the article's WATCH / MULTI / EXEC for each record."""
 
 from dataclasses import dataclass, field
-from typing import Final, Protocol
+from typing import Protocol
 
 from asyncwb.errors import DecodeError, OutcomeUnknown, RedisError
 from asyncwb.records import Record, Version
@@ -87,9 +87,6 @@ class WatchStrategy:
             outcome.conflicts += 1
 
 
-_STRATEGIES: Final = {"script": ScriptStrategy, "watch": WatchStrategy}
-
-
 def strategy(commit: Commit, saves: Saves) -> Strategy:
     """The strategy that a setting names."""
-    return _STRATEGIES[commit](saves)
+    return WatchStrategy(saves) if commit == "watch" else ScriptStrategy(saves)

@@ -133,7 +133,7 @@ class RedisLink:
 
     @contextlib.asynccontextmanager
     async def _connection(self) -> AsyncIterator[AbstractConnection]:
-        connection = self._idle.pop() if self._idle else self._pool.make_connection()
+        connection = self._idle.pop() if self._idle else self._new()
         self._borrowed.add(connection)
         try:
             yield connection
@@ -144,18 +144,30 @@ class RedisLink:
             else:
                 await connection.disconnect(nowait=True)
 
+    def _new(self) -> AbstractConnection:
+        connection: AbstractConnection = self._pool.make_connection()  # type: ignore[no-untyped-call] # redis-py
+        return connection
+
     async def _exchange(
         self, connection: AbstractConnection, args: Sequence[Argument], block_seconds: float = 0.0
     ) -> Any:
-        request = hiredis.pack_command(tuple(args))
+        (reply,) = await self._pipeline(connection, (args,), block_seconds)
+        return reply
+
+    async def _pipeline(
+        self, connection: AbstractConnection, commands: Sequence[Sequence[Argument]], block_seconds: float = 0.0
+    ) -> list[Any]:
+        request = [hiredis.pack_command(tuple[Any, ...](command)) for command in commands]
         sent = False
         try:
             async with asyncio.timeout(self._timeout_seconds + block_seconds):
                 await self._ready(connection)
                 sent = True
-                await connection.send_packed_command([request], check_health=False)
-                return await connection.read_response()
+                await connection.send_packed_command(request, check_health=False)
+                return [await connection.read_response() for _ in commands]
         except redis.exceptions.RedisError as error:
+            if len(commands) > 1:
+                await connection.disconnect(nowait=True)  # with replies still to come
             raise await self._mapped(connection, error, sent=sent) from error
         except (OSError, TimeoutError) as error:
             await connection.disconnect(nowait=True)
@@ -175,7 +187,7 @@ class RedisLink:
             except (redis.exceptions.RedisError, OSError):
                 pass
             await connection.disconnect(nowait=True)
-        await connection.connect()
+        await connection.connect()  # type: ignore[no-untyped-call] # redis-py
 
     async def _mapped(self, connection: AbstractConnection, error: Exception, *, sent: bool) -> Exception:
         text = str(error)
@@ -211,8 +223,8 @@ class _Session:
         self._link = link
         self._connection = connection
 
-    async def command(self, *args: Argument) -> Any:
-        return await self._link._exchange(self._connection, args)  # noqa: SLF001 - its other half
+    async def commands(self, *commands: Sequence[Argument]) -> list[Any]:
+        return await self._link._pipeline(self._connection, commands)  # noqa: SLF001 - its other half
 
 
 class _UnknownScript(RedisError):

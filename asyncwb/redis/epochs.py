@@ -34,7 +34,7 @@ class Epochs:
         self._known = [0] * len(queues)
         self._lock = asyncio.Lock()
         self._behind = 0
-        self.on_change: Callable[[int, int], None] = lambda partition, epoch: None
+        self.on_change: Callable[[int, int], None] | None = None
 
     def known(self, partition: int) -> int:
         """The epoch of a partition, 0 before the first handshake."""
@@ -44,7 +44,8 @@ class Epochs:
         """Takes note of an epoch that a script answered with: it compared identities, so it is the present one."""
         if epoch > self._known[partition]:
             self._known[partition] = epoch
-            self.on_change(partition, epoch)
+            if self.on_change is not None:
+                self.on_change(partition, epoch)
 
     async def refresh(self, partition: int, refused: int) -> None:
         """After a script refused an epoch: learns the present one, or begins a new one in all partitions that need it.

@@ -12,8 +12,8 @@ Argument = bytes | str | int
 class Session(Protocol):
     """Exclusive use of one connection, for WATCH / MULTI / EXEC."""
 
-    async def command(self, *args: Argument) -> Any:
-        """Sends one command and returns its reply; raises as `Link.command`."""
+    async def commands(self, *commands: Sequence[Argument]) -> list[Any]:
+        """Sends commands at once and returns their replies; raises as `Link.command` if any of them fails."""
         ...
 
 

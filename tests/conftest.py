@@ -1,0 +1,87 @@
+"""Fixtures that every test may use: real servers, fresh namespaces."""
+
+import re
+from collections.abc import Callable, Iterator
+from uuid import uuid4
+
+import pytest
+import redis
+from servers import KINDS, Server, binary, required
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--server", choices=KINDS, help="run the Redis-facing tests against this server only")
+
+
+def _need(kind: str, config: pytest.Config) -> None:
+    only = config.getoption("--server")
+    if only not in (None, kind):
+        pytest.skip(f"--server {only}")
+    path, reason = binary(kind)
+    if path is None:
+        if required(kind):
+            pytest.fail(f"CI has to have {kind}: {reason}")
+        pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def shared_servers() -> Iterator[dict[str, Server]]:
+    """Servers that tests share, started when first asked for."""
+    servers: dict[str, Server] = {}
+    yield servers
+    for server in servers.values():
+        server.stop()
+
+
+def _shared(kind: str, request: pytest.FixtureRequest) -> Iterator[Server]:
+    _need(kind, request.config)
+    servers: dict[str, Server] = request.getfixturevalue("shared_servers")
+    if kind not in servers:
+        servers[kind] = Server(kind)
+    yield servers[kind]
+    with redis.Redis.from_url(servers[kind].url) as client:
+        client.flushall()
+
+
+@pytest.fixture(params=KINDS)
+def redis_server(request: pytest.FixtureRequest) -> Iterator[Server]:
+    """Each supported server in turn, empty, shared with other tests."""
+    yield from _shared(request.param, request)
+
+
+@pytest.fixture
+def valkey_server(request: pytest.FixtureRequest) -> Iterator[Server]:
+    """The server of choice, empty, for tests of what doesn't depend on the server."""
+    yield from _shared("valkey", request)
+
+
+@pytest.fixture
+def private_server(request: pytest.FixtureRequest) -> Iterator[Callable[..., Server]]:
+    """Starts servers of a test's own: `private_server("valkey", appendonly="yes")`."""
+    started: list[Server] = []
+
+    def start(kind: str = "valkey", **config: str) -> Server:
+        _need(kind, request.config)
+        started.append(Server(kind, **config))
+        return started[-1]
+
+    yield start
+    for server in started:
+        server.stop()
+
+
+@pytest.fixture
+def redis_url(redis_server: Server) -> str:
+    return redis_server.url
+
+
+@pytest.fixture
+def valkey_url(valkey_server: Server) -> str:
+    return valkey_server.url
+
+
+@pytest.fixture
+def namespace(request: pytest.FixtureRequest) -> str:
+    """A namespace of the test's own."""
+    name = re.sub(r"[^A-Za-z0-9_.-]", "-", request.node.name)[:50]
+    return f"{name}.{uuid4().hex[:8]}"

@@ -150,7 +150,7 @@ class Guardian:
 
         with self._log.open("ab") as log:
             # The signal fires when the thread that started the server ends: this is the main thread, and the only one.
-            self._server = subprocess.Popen(
+            self._server = subprocess.Popen(  # noqa: S603 - the binary is found by the caller, nobody types it
                 args,
                 cwd=self._directory,
                 stdin=subprocess.DEVNULL,
@@ -228,6 +228,10 @@ def _guard(directory: Path, binary: str, lock: int, report: int) -> None:
     silence = os.open(os.devnull, os.O_RDWR)
     for standard in (0, 1, 2):
         os.dup2(silence, standard)
+    # Whatever else was inherited: a user waits for the end of a pipe that would stay open here.
+    first, last = sorted((lock, report))
+    for low, high in ((3, first), (first + 1, last), (last + 1, os.sysconf("SC_OPEN_MAX"))):
+        os.closerange(low, high)
     guardian = None
     try:
         try:

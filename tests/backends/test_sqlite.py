@@ -1,0 +1,242 @@
+"""The SQLite backend: the contract, the table that users see, sharing, crashes and bad input."""
+
+import asyncio
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from asyncwb import BackendUnavailable, Codec, ConfigurationError, Record
+from asyncwb.registry import backend_from_url
+from asyncwb.testing.contract import BackendContract, put, tombstone, version
+from asyncwb_backends.sqlite import SQLiteBackend, from_url
+
+CODEC = Codec("json")
+
+
+class TestSQLiteBackend(BackendContract):
+    @pytest.fixture
+    async def backend(self, tmp_path: Path) -> AsyncIterator[SQLiteBackend]:
+        backend = SQLiteBackend(tmp_path / "a.db")
+        await backend.open()
+        yield backend
+        await backend.close()
+
+    def poison(self) -> list[Record]:
+        return [Record("poison", version(1), b"\xff is not UTF-8"), Record("\ud800", version(1), b"1")]
+
+
+@pytest.fixture
+async def backend(tmp_path: Path) -> AsyncIterator[SQLiteBackend]:
+    backend = SQLiteBackend(tmp_path / "a.db")
+    await backend.open()
+    yield backend
+    await backend.close()
+
+
+def query(path: Path, sql: str) -> list[tuple[object, ...]]:
+    connection = sqlite3.connect(path)
+    try:
+        return connection.execute(sql).fetchall()
+    finally:
+        connection.close()
+
+
+async def test_json_values_can_be_queried_in_sql(backend: SQLiteBackend) -> None:
+    await backend.save([put("42", 1, b'{"name":"Ada","visits":3}'), put("43", 2, b'{"name":"Bob"}')])
+    assert query(backend.path, "SELECT key, value->>'name' FROM asyncwb ORDER BY key") == [("42", "Ada"), ("43", "Bob")]
+
+
+async def test_file_is_durable_on_commit(backend: SQLiteBackend) -> None:
+    await backend.save([put("a", 1)])
+    assert query(backend.path, "PRAGMA journal_mode") == [("wal",)]
+    for connection in (backend._writer, backend._reader):
+        assert connection is not None
+        assert list(await connection.execute_fetchall("PRAGMA synchronous")) == [(2,)]
+
+
+async def test_old_tombstones_are_purged(tmp_path: Path) -> None:
+    backend = SQLiteBackend(tmp_path / "a.db", tombstone_seconds=0.0)
+    await backend.open()
+    try:
+        await backend.save([tombstone(f"k{number}", 1) for number in range(2500)])
+        backend._next_purge = 0.0
+        await asyncio.sleep(1.1)  # tombstones are dated in whole seconds
+        for seq in range(2, 6):
+            await backend.save([put("live", seq)])
+        assert query(backend.path, "SELECT key FROM asyncwb") == [("live",)]
+    finally:
+        await backend.close()
+
+
+async def test_tombstones_within_their_time_are_kept(backend: SQLiteBackend) -> None:
+    await backend.save([tombstone("a", 1)])
+    backend._next_purge = 0.0
+    await backend.save([put("b", 1)])
+    assert set(await backend.load(["a", "b"])) == {"a", "b"}
+
+
+async def test_tables_in_one_file_are_apart(tmp_path: Path) -> None:
+    one, two = SQLiteBackend(tmp_path / "a.db", table="one"), SQLiteBackend(tmp_path / "a.db", table="two")
+    for backend in (one, two):
+        await backend.open()
+    try:
+        await one.save([put("a", 9)])
+        assert await two.load(["a"]) == {}
+        assert (await one.new_epoch(5), await two.new_epoch(1)) == (5, 1)
+    finally:
+        for backend in (one, two):
+            await backend.close()
+
+
+WRITER = """
+import asyncio, sys
+from asyncwb import Record
+from asyncwb.records import make_version
+from asyncwb_backends.sqlite import SQLiteBackend
+
+async def main(path, offset, rounds):
+    backend = SQLiteBackend(path)
+    await backend.open()
+    try:
+        for number in range(rounds):
+            version = make_version(1, number * 2 + offset + 1)
+            await backend.save([Record(f"k{key}", version, b"%d" % version) for key in range(50)])
+            print(number, flush=True)
+    finally:
+        await backend.close()
+
+asyncio.run(main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3])))
+"""
+
+
+async def test_processes_share_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "a.db"
+    processes = [
+        await asyncio.create_subprocess_exec(
+            sys.executable, "-c", WRITER, str(path), str(offset), "60",
+            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+        )
+        for offset in (0, 1)
+    ]  # fmt: skip
+    for process in processes:
+        _, errors = await process.communicate()
+        assert process.returncode == 0, errors.decode()
+    highest = version(59 * 2 + 2)
+    rows = query(path, "SELECT DISTINCT version, value FROM asyncwb")
+    assert rows == [(highest, str(highest))]
+
+
+def test_killed_process_leaves_whole_batches(tmp_path: Path) -> None:
+    path = tmp_path / "a.db"
+    process = subprocess.Popen([sys.executable, "-c", WRITER, str(path), "0", "100000"], stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    try:
+        for _ in range(20):
+            last = int(process.stdout.readline())
+        os.kill(process.pid, signal.SIGKILL)
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+    assert query(path, "PRAGMA integrity_check") == [("ok",)]
+    (found,) = query(path, "SELECT count(*), min(version), max(version) FROM asyncwb")
+    assert found[0] == 50
+    assert found[1] == found[2], "a batch was saved in part"
+    assert found[1] >= version(last * 2 + 1), "a save that had returned was lost"  # type: ignore[operator]
+
+
+async def test_lock_held_by_another_program_is_waited_for(backend: SQLiteBackend) -> None:
+    other = sqlite3.connect(backend.path, isolation_level=None)
+    try:
+        other.execute("BEGIN IMMEDIATE")
+        save = asyncio.create_task(backend.save([put("a", 1)]))
+        await asyncio.sleep(0.1)
+        assert not save.done()
+        other.execute("COMMIT")
+        assert await save == 0
+    finally:
+        other.close()
+
+
+async def test_reading_does_not_wait_for_a_writer(backend: SQLiteBackend) -> None:
+    await backend.save([put("a", 1)])
+    other = sqlite3.connect(backend.path, isolation_level=None)
+    try:
+        other.execute("BEGIN IMMEDIATE")
+        started = time.monotonic()
+        assert set(await backend.load(["a"])) == {"a"}
+        assert time.monotonic() - started < 5
+    finally:
+        other.close()
+
+
+async def test_missing_folder_is_named(tmp_path: Path) -> None:
+    backend = SQLiteBackend(tmp_path / "none" / "a.db")
+    with pytest.raises(BackendUnavailable, match="doesn't exist, make it first"):
+        await backend.open()
+    await backend.close()
+
+
+async def test_file_that_is_no_database_is_reported(tmp_path: Path) -> None:
+    (tmp_path / "a.db").write_bytes(b"this is not SQLite" * 100)
+    backend = SQLiteBackend(tmp_path / "a.db")
+    with pytest.raises(BackendUnavailable, match="not a database"):
+        await backend.open()
+
+
+async def test_table_of_somebody_else_is_refused(tmp_path: Path) -> None:
+    connection = sqlite3.connect(tmp_path / "a.db")
+    connection.execute("CREATE TABLE asyncwb (id INTEGER PRIMARY KEY)")
+    connection.close()
+    with pytest.raises(ConfigurationError, match="other columns"):
+        await SQLiteBackend(tmp_path / "a.db").open()
+
+
+async def test_use_before_open_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(BackendUnavailable, match="isn't open"):
+        await SQLiteBackend(tmp_path / "a.db").save([put("a", 1)])
+
+
+@pytest.mark.parametrize(
+    ("url", "path"),
+    [
+        ("sqlite:///app.db", "app.db"),
+        ("sqlite:////var/lib/app.db", "/var/lib/app.db"),
+        ("sqlite:///data/my%20app.db", "data/my app.db"),
+    ],
+)
+def test_url_names_the_file(url: str, path: str) -> None:
+    assert from_url(url, codec=CODEC).path == Path(path)
+
+
+def test_url_options() -> None:
+    assert from_url("sqlite:///a.db?table=users", codec=CODEC).table == "users"
+    assert isinstance(backend_from_url("sqlite:///a.db", codec=CODEC), SQLiteBackend)
+
+
+@pytest.mark.parametrize(
+    ("url", "complaint"),
+    [
+        ("sqlite://app.db", "slashes"),
+        ("sqlite:app.db", "slashes"),
+        ("sqlite://user:secret@host/app.db", "slashes"),
+        ("sqlite:///", "name a file"),
+        ("sqlite:///:memory:", "isn't durable"),
+        ("sqlite:///a.db?tabel=x", "'tabel'"),
+        ("sqlite:///a.db?table=x;drop", "letter"),
+        ('sqlite:///a.db?table=x"y', "letter"),
+        ("sqlite:///a.db?table=", "letter"),
+        ("sqlite:///a.db?tombstone_seconds=soon", "number of seconds"),
+    ],
+)
+def test_bad_url_is_explained(url: str, complaint: str) -> None:
+    with pytest.raises(ConfigurationError, match=complaint) as caught:
+        from_url(url, codec=CODEC)
+    assert "secret" not in str(caught.value)

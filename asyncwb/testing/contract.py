@@ -25,7 +25,8 @@ from asyncwb.records import Record, make_version
 
 KEYS = (
     "a", "42", "with space", "ключ", "日本語", "🙂", "e\u0301", "\u00e9", "a/b", "../up", "a\\b", "quote'\"", "%s",
-    "{x}", "$dollar", "dot.ted", "nul\0byte", "line\nbreak", "CON", "Case", "case", "-", "?", "*", "x" * 1024, "é" * 512,
+    "{x}", "$dollar",
+    "dot.ted", "nul\0byte", "line\nbreak", "CON", "Case", "case", "-", "?", "*", "x" * 1024, "é" * 512,
 )  # fmt: skip
 """Keys that have broken storage before; each is legal."""
 

@@ -207,10 +207,25 @@ class SQLiteBackend:
         return connection
 
     async def _connect(self, *, isolation_level: Any) -> aiosqlite.Connection:
-        connection = await aiosqlite.connect(
-            self.path, timeout=_BUSY_SECONDS, isolation_level=isolation_level, cached_statements=16
-        )
+        failure: list[sqlite3.Error] = []
+
+        def connect() -> sqlite3.Connection:
+            try:
+                return sqlite3.connect(
+                    self.path, timeout=_BUSY_SECONDS, isolation_level=isolation_level, cached_statements=16
+                )
+            except sqlite3.Error as error:
+                failure.append(error)
+                return sqlite3.connect(":memory:")
+
+        # Where connecting fails or is cancelled, aiosqlite ends its thread without waiting for it, and that reports to
+        # an event loop that may be closed by then. So it always succeeds, and is always closed properly.
+        connection = aiosqlite.Connection(connect, 64)
+        with anyio.CancelScope(shield=True):
+            await connection
         try:
+            if failure:
+                raise failure[0]
             # FULL: a commit under NORMAL can roll back on power loss, after Redis has dropped the record.
             for pragma in ("journal_mode=WAL", "synchronous=FULL", "cache_size=-65536", "wal_autocheckpoint=10000"):
                 await connection.execute_fetchall(f"PRAGMA {pragma}")

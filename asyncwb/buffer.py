@@ -3,7 +3,6 @@
 import asyncio
 import functools
 import logging
-import math
 import os
 import random
 from collections.abc import Awaitable, Callable, Iterable, Mapping
@@ -16,13 +15,12 @@ from anyio.abc import TaskGroup
 
 from asyncwb.backend import Backend
 from asyncwb.codecs import Codec
-from asyncwb.embedded import EmbeddedServer
+from asyncwb.connecting import check_target, connect
 from asyncwb.errors import (
     AsyncwbError,
     ConfigurationError,
     DecodeError,
     FlushTimeout,
-    InvalidKey,
     InvalidValue,
     UsageError,
     ValueTooLarge,
@@ -32,7 +30,7 @@ from asyncwb.guard import GuardedBackend
 from asyncwb.lane import Lane, in_pages
 from asyncwb.pool import FlusherPool
 from asyncwb.records import CodecName, Version
-from asyncwb.redis.connection import RedisClient, RedisLink, check_server, is_client
+from asyncwb.redis.connection import RedisClient, check_server
 from asyncwb.redis.epochs import TEMPORARY, Epochs
 from asyncwb.redis.keys import partition_of
 from asyncwb.redis.queue import Queue
@@ -43,19 +41,15 @@ from asyncwb.service import Service
 from asyncwb.settings import SettingOptions, Settings
 from asyncwb.stats import Stats, Totals
 from asyncwb.urls import redact
+from asyncwb.userkeys import raw_key, several_keys
 
 T = TypeVar("T")
 R = TypeVar("R")
 
 _log: Final = logging.getLogger("asyncwb")
 
-_MAX_KEY_BYTES: Final = 1024
 _CHECK_EPOCH_SECONDS: Final = 1.0
 _STOP_SECONDS: Final = 5.0
-_DRAIN_POLL_SECONDS: Final = 0.02
-_FEW: Final = 5000
-_STALLED_POLLS: Final = 25
-"""`drain` counts what is unsaved while that is many and shrinks, and then waits for what is left key by key."""
 
 
 class Buffer(Generic[T]):
@@ -128,8 +122,7 @@ class Buffer(Generic[T]):
         self.settings = (settings or Settings()).replace(options)
         self._codec: Codec[T] = Codec(codec, type)
         self._body = body_prefix(codec)
-        if not (redis is None or isinstance(redis, str) or is_client(redis)):
-            raise ConfigurationError(f"redis={redis!r}: pass a URL, a redis.asyncio.Redis, or None")
+        check_target(redis)
         self._redis = redis
         self._observer = observer
         name = redact(backend) if isinstance(backend, str) else f"{backend.__class__.__name__}()"
@@ -206,7 +199,7 @@ class Buffer(Generic[T]):
         settings = self.settings
         self._stack = AsyncExitStack()
         self.totals = Totals()
-        link = await self._connect()
+        link = await connect(self._redis, self._stack, timeout_seconds=settings.redis_timeout_seconds)
         await retrying(lambda: check_server(link), limit_seconds=settings.connect_timeout_seconds, rng=self._rng)
         # Closed also after an open that failed or was cancelled: a plugin may hold half a connection.
         self._stack.push_async_callback(self._backend.close)
@@ -234,23 +227,6 @@ class Buffer(Generic[T]):
                 group.start_soon(self._pool.run)
 
         self._service = Service(start, self._ended)
-
-    async def _connect(self) -> RedisLink:
-        timeout = self.settings.redis_timeout_seconds
-        target = self._redis
-        if target is None:
-            target = "embedded://"
-        if isinstance(target, str) and target.startswith("embedded://"):
-            server = EmbeddedServer(target.removeprefix("embedded://") or ".asyncwb")
-            socket = await server.start()
-            self._stack.push_async_callback(server.stop)
-            target = f"unix://{socket}"
-        if isinstance(target, str):
-            link = RedisLink.from_url(target, timeout_seconds=timeout)
-        else:
-            link = RedisLink.from_client(target, timeout_seconds=timeout)
-        self._stack.push_async_callback(link.close)
-        return link
 
     def _limit_values(self) -> None:
         own = self._backend.limits.max_value_bytes
@@ -324,13 +300,16 @@ class Buffer(Generic[T]):
             OutcomeUnknown: it may or may not have been written.
         """
         self._check()
-        raw = _raw(key)
-        return await self._put(raw, self._encoded(key, value))
+        (version,) = await self._submit(raw_key(key), self._encoded(key, value))
+        self.totals.acknowledged += 1
+        return version
 
     async def delete(self, key: str) -> Version:
         """Deletes a key, whether or not it exists: a tombstone, versioned like a value. Raises as `set`."""
         self._check()
-        return await self._put(_raw(key), DELETED_BODY)
+        (version,) = await self._submit(raw_key(key), DELETED_BODY)
+        self.totals.acknowledged += 1
+        return version
 
     async def get(self, key: str) -> T | None:
         """The value, never older than any write acknowledged before this call; None if there is none.
@@ -348,19 +327,19 @@ class Buffer(Generic[T]):
         the other parts have succeeded or failed.
         """
         self._check()
-        return await self._put_many({_raw(key): self._encoded(key, value) for key, value in values.items()})
+        return await self._put_many({raw_key(key): self._encoded(key, value) for key, value in values.items()})
 
     async def delete_many(self, keys: Iterable[str]) -> dict[str, Version]:
         """Deletes several keys; returns the versions of their tombstones. Raises as `set_many`."""
         self._check()
-        return await self._put_many(dict.fromkeys(map(_raw, _several(keys)), DELETED_BODY))
+        return await self._put_many(dict.fromkeys(map(raw_key, several_keys(keys)), DELETED_BODY))
 
     async def get_many(self, keys: Iterable[str]) -> dict[str, T]:
         """The values of those keys that have one. Raises as `get`."""
         self._check()
         wanted: dict[int, list[str]] = {}
-        for key in dict.fromkeys(_several(keys)):
-            wanted.setdefault(partition_of(_raw(key), len(self._lanes)), []).append(key)
+        for key in dict.fromkeys(several_keys(keys)):
+            wanted.setdefault(partition_of(raw_key(key), len(self._lanes)), []).append(key)
         futures = [self._lanes[number].gets.submit(group, weight=len(group)) for number, group in wanted.items()]
         values: dict[str, T] = {}
         for found in await asyncio.gather(*futures):
@@ -370,11 +349,9 @@ class Buffer(Generic[T]):
                 values[key] = self._codec.decode(record.payload)
         return values
 
-    async def _put(self, raw: bytes, body: bytes) -> Version:
+    def _submit(self, raw: bytes, body: bytes) -> asyncio.Future[list[Version]]:
         lane = self._lanes[partition_of(raw, len(self._lanes))]
-        (version,) = await lane.puts.submit(((raw, body),), size=len(body))
-        self.totals.acknowledged += 1
-        return version
+        return lane.puts.submit(((raw, body),), size=len(body))
 
     async def _put_many(self, bodies: dict[bytes, bytes]) -> dict[str, Version]:
         parts: dict[int, list[tuple[bytes, bytes]]] = {}
@@ -415,7 +392,7 @@ class Buffer(Generic[T]):
             WriteLost: neither Redis nor the backend has it.
         """
         self._check()
-        lane = self._lanes[partition_of(_raw(key), len(self._lanes))]
+        lane = self._lanes[partition_of(raw_key(key), len(self._lanes))]
         try:
             async with asyncio.timeout(timeout):
                 await lane.waiter.wait(key, version)
@@ -460,8 +437,8 @@ class Buffer(Generic[T]):
         """Tries dead-lettered records again; returns how many there were."""
         self._check()
         parts: dict[int, list[str]] = {}
-        for key in _several(keys):
-            parts.setdefault(partition_of(_raw(key), len(self._lanes)), []).append(key)
+        for key in several_keys(keys):
+            parts.setdefault(partition_of(raw_key(key), len(self._lanes)), []).append(key)
         revived = 0
         for number, group in parts.items():
             queue = self._lanes[number].queue
@@ -471,20 +448,7 @@ class Buffer(Generic[T]):
 
     async def _drain(self) -> None:
         for lane in self._lanes:
-            await self._drain_lane(lane)
-
-    async def _drain_lane(self, lane: Lane) -> None:
-        await self._patiently(lane.queue.hasten)
-        self._wake()
-        least, stalled = math.inf, 0
-        while left := sum(await self._patiently(lane.queue.pending)):
-            stalled = 0 if left < least else stalled + 1
-            least = min(least, left)
-            if left <= _FEW or stalled == _STALLED_POLLS:
-                # Keys that never rest are dirty at any time; what counts is that their present versions get saved.
-                await lane.waiter.wait_all(await self._patiently(lane.queue.unsaved))
-                return
-            await asyncio.sleep(_DRAIN_POLL_SECONDS)
+            await lane.drain()
 
     async def _pending(self) -> tuple[int, int]:
         counts = [await self._patiently(lane.queue.pending) for lane in self._lanes]
@@ -496,11 +460,13 @@ class Buffer(Generic[T]):
     # Small things
 
     def _check(self) -> None:
-        if self._state != "open":
-            if self._state == "new":
-                raise UsageError("this buffer isn't open: use `async with buffer:` or await buffer.open()")
-            raise UsageError(f"this buffer is {self._state}")
+        # One line where all is well: every call passes here.
+        if self._state == "open" and asyncio.get_running_loop() is self._loop and os.getpid() == self._pid:
+            return
+        if self._state == "new":
+            raise UsageError("this buffer isn't open: use `async with buffer:` or await buffer.open()")
         self._here()
+        raise UsageError(f"this buffer is {self._state}")
 
     def _here(self) -> None:
         if os.getpid() != self._pid:
@@ -534,23 +500,3 @@ class Buffer(Generic[T]):
 
     def __repr__(self) -> str:
         return f"<Buffer {self.settings.namespace!r} -> {self._backend.name}, {self._state}>"
-
-
-def _raw(key: object) -> bytes:
-    if not isinstance(key, str):
-        raise InvalidKey(f"a key has to be a str, not {type(key).__name__}")
-    try:
-        raw = key.encode()
-    except UnicodeEncodeError as error:
-        raise InvalidKey(f"key {key!r} isn't valid Unicode (a lone surrogate)") from error
-    if not raw:
-        raise InvalidKey("a key must not be empty")
-    if len(raw) > _MAX_KEY_BYTES:
-        raise InvalidKey(f"key {key[:32]!r}… has {len(raw)} bytes in UTF-8, more than {_MAX_KEY_BYTES}")
-    return raw
-
-
-def _several(keys: Iterable[str]) -> list[str]:
-    if isinstance(keys, str):
-        raise InvalidKey(f"several keys expected, not the single str {keys!r}")
-    return list(keys)

@@ -1,8 +1,10 @@
 """Everything that serves one partition in one process: its queue, and the batches of its writes, reads and waits."""
 
+import asyncio
+import math
 import random
-from collections.abc import Callable, Sequence
-from typing import Final
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final, TypeVar
 
 from anyio.abc import TaskGroup
 
@@ -12,9 +14,16 @@ from asyncwb.reader import Found, Reader
 from asyncwb.records import Version
 from asyncwb.redis.epochs import Epochs
 from asyncwb.redis.queue import Queue, Write
+from asyncwb.redis.retry import retrying
 from asyncwb.redis.writer import Writer
 from asyncwb.settings import Settings
 from asyncwb.waiting import Waiter
+
+T = TypeVar("T")
+
+_DRAIN_POLL_SECONDS: Final = 0.02
+_FEW: Final = 5000
+_STALLED_POLLS: Final = 25
 
 _MOST_PER_CALL: Final = 1000
 """Writes or reads that share one script call: enough to spread its cost, few enough not to hold up the server."""
@@ -41,6 +50,9 @@ class Lane:
         on_wake: Callable[[], None],
     ) -> None:
         self.queue = queue
+        self._retry_seconds = settings.redis_retry_seconds
+        self._rng = rng
+        self._on_wake = on_wake
         reader = Reader(queue, epochs, backend, settings, rng)
         writer = Writer(queue, epochs, settings, rng=rng, on_wake=on_wake)
         self.puts: Batcher[Sequence[Write], list[Version]] = Batcher(
@@ -57,6 +69,30 @@ class Lane:
     async def join(self) -> None:
         """Returns when no write waits for its acknowledgement."""
         await self.puts.join()
+
+    async def drain(self) -> None:
+        """Returns when every write acknowledged before this call is saved, but for dead-lettered ones.
+
+        Counts what is unsaved while that is many and shrinks, and then waits for what is left key by key: keys that
+        never rest are dirty at any time; what counts is that their present versions get saved.
+
+        Raises:
+            WriteLost: neither Redis nor the backend has a write.
+            RedisUnavailable, BackendError: it can't be told.
+        """
+        await self._patiently(self.queue.hasten)
+        self._on_wake()
+        least, stalled = math.inf, 0
+        while left := sum(await self._patiently(self.queue.pending)):
+            stalled = 0 if left < least else stalled + 1
+            least = min(least, left)
+            if left <= _FEW or stalled == _STALLED_POLLS:
+                await self.waiter.wait_all(await self._patiently(self.queue.unsaved))
+                return
+            await asyncio.sleep(_DRAIN_POLL_SECONDS)
+
+    async def _patiently(self, ask: Callable[[], Awaitable[T]]) -> T:
+        return await retrying(ask, limit_seconds=self._retry_seconds, rng=self._rng)
 
     def close(self, error: Exception) -> None:
         """Fails every call that still waits."""

@@ -11,6 +11,10 @@ from asyncwb.records import Record
 class FaultyBackend:
     """Wraps another backend.
 
+    Args:
+        inner: the backend.
+        keep_saves: whether to keep what was saved in `saves`; it adds up.
+
     Attributes:
         saves: the records of every call of `save`, in order, also of those that failed.
         faults: how many calls have failed on demand.
@@ -21,8 +25,9 @@ class FaultyBackend:
         save_started: set whenever a save has begun.
     """
 
-    def __init__(self, inner: Backend) -> None:
+    def __init__(self, inner: Backend, *, keep_saves: bool = True) -> None:
         self._inner = inner
+        self._keep_saves = keep_saves
         self.saves: list[list[Record]] = []
         self.faults = 0
         self.fail_with: Exception | None = None
@@ -50,7 +55,8 @@ class FaultyBackend:
         return await self._inner.new_epoch(at_least)
 
     async def save(self, records: Sequence[Record]) -> int:
-        self.saves.append(list(records))
+        if self._keep_saves:
+            self.saves.append(list(records))
         self.save_started.set()
         await self.before_save.wait()
         self._fail()

@@ -1,0 +1,44 @@
+"""From what a user names as Redis to a link: a URL, a client, or a private embedded server."""
+
+from contextlib import AsyncExitStack
+
+from asyncwb.embedded import EmbeddedServer
+from asyncwb.errors import ConfigurationError
+from asyncwb.redis.connection import RedisClient, RedisLink, is_client
+
+EMBEDDED = "embedded://"
+
+
+def check_target(redis: object) -> None:
+    """Raises `ConfigurationError` if this names no Redis at all; connects to nothing."""
+    if not (redis is None or isinstance(redis, str) or is_client(redis)):
+        raise ConfigurationError(f"redis={redis!r}: pass a URL, a redis.asyncio.Redis, or None")
+    if isinstance(redis, str) and not redis.startswith(EMBEDDED):
+        RedisLink.from_url(redis, timeout_seconds=1.0)
+
+
+async def connect(redis: str | RedisClient | None, stack: AsyncExitStack, *, timeout_seconds: float) -> RedisLink:
+    """Makes a link; connections are made when they are needed.
+
+    Args:
+        redis: a URL, a `redis.asyncio.Redis`, `embedded://DIR`, or None for `embedded://.asyncwb`.
+        stack: closes the link, and leaves the embedded server.
+        timeout_seconds: for one command.
+
+    Raises:
+        ConfigurationError: the URL is malformed.
+        MissingDependency, EmbeddedServerError: there is no embedded server.
+    """
+    if redis is None:
+        redis = EMBEDDED
+    if isinstance(redis, str) and redis.startswith(EMBEDDED):
+        server = EmbeddedServer(redis.removeprefix(EMBEDDED) or ".asyncwb")
+        socket = await server.start()
+        stack.push_async_callback(server.stop)
+        redis = f"unix://{socket}"
+    if isinstance(redis, str):
+        link = RedisLink.from_url(redis, timeout_seconds=timeout_seconds)
+    else:
+        link = RedisLink.from_client(redis, timeout_seconds=timeout_seconds)
+    stack.push_async_callback(link.close)
+    return link

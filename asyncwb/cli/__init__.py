@@ -1,0 +1,20 @@
+"""The command `asyncwb`: one file a command."""
+
+import click
+
+from asyncwb.cli.backends import backends
+from asyncwb.cli.demo import demo
+from asyncwb.cli.ingest import ingest
+from asyncwb.cli.worker import worker
+
+__all__ = ["main"]
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="asyncwb")
+def main() -> None:
+    """Redis as a write buffer: acknowledge at memory speed, flush every write to a slower backend."""
+
+
+for command in (demo, ingest, worker, backends):
+    main.add_command(command)

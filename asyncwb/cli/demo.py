@@ -1,0 +1,238 @@
+"""`asyncwb demo`: real writers, a real server, real faults, and a comparison at the end."""
+
+import asyncio
+import json
+import logging
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from pathlib import Path
+from typing import Final
+
+import anyio.to_thread
+import click
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from asyncwb.buffer import Buffer
+from asyncwb.cli.shared import EXIT_FAULT, asynchronous, json_option
+from asyncwb.cli.workload import DirectWrites, Ledger, Value, Verdict, Workload
+from asyncwb.codecs import Codec
+from asyncwb.errors import BackendUnavailable, FlushTimeout
+from asyncwb.registry import backend_from_url
+from asyncwb.testing.faults import FaultyBackend
+
+_ROUNDS: Final = 5
+_ROUND_SECONDS: Final = 0.6
+_WARM_UP_SECONDS: Final = 0.3
+_OUTAGE_SECONDS: Final = 1.0
+_LEASE_SECONDS: Final = 2.0
+_DELAY_SECONDS: Final = 0.2
+_DRAIN_SECONDS: Final = 6.0
+_WORKER_START_SECONDS: Final = 5.0
+_NAMESPACE: Final = "demo"
+
+
+@click.command()
+@click.option("--seconds", type=click.FloatRange(0.5, 3600), default=10.0, show_default=True, help="How long to write.")
+@click.option("--writers", type=click.IntRange(1, 10_000), default=500, show_default=True, help="Concurrent writers.")
+@json_option
+@asynchronous
+async def demo(*, seconds: float, writers: int, as_json: bool) -> None:
+    """Write under load with faults, drain, and prove that nothing acknowledged was lost.
+
+    Starts a private Valkey and a SQLite file in a temporary folder. Midway a flusher process is killed, and the
+    backend fails for a second. Takes at most SECONDS + 20.
+    """
+    # The outage is the demo's own doing; warnings of it would only disturb the display.
+    logging.getLogger("asyncwb").addHandler(logging.NullHandler())
+    with tempfile.TemporaryDirectory(prefix="asyncwb-demo-") as folder:
+        report = await _Demo(Path(folder), seconds, writers, Console(quiet=as_json)).run()
+    if as_json:
+        sys.stdout.write(json.dumps(report) + "\n")
+    if report["lost"] or report["stale"]:
+        raise SystemExit(EXIT_FAULT)
+
+
+class _Demo:
+    def __init__(self, folder: Path, seconds: float, writers: int, console: Console) -> None:
+        self._folder = folder
+        self._seconds = seconds
+        self._writers = writers
+        self._console = console
+        self._started = time.monotonic()
+        self._ledger = Ledger()
+        self._database = folder / "demo.db"
+        self._redis = f"embedded://{folder}/redis"
+        backend = backend_from_url(f"sqlite:///{self._database}", codec=Codec())
+        self._backend = FaultyBackend(backend, keep_saves=False)
+        self._status = "starting"
+
+    async def run(self) -> dict[str, int | float]:
+        buffer: Buffer[Value] = Buffer(
+            self._redis,
+            backend=self._backend,
+            namespace=_NAMESPACE,
+            lease_seconds=_LEASE_SECONDS,
+            max_delay_seconds=_DELAY_SECONDS,
+            backoff_max_seconds=0.2,
+            drain_timeout_seconds=1.0,
+        )
+        async with AsyncExitStack() as stack:
+            await stack.enter_async_context(buffer)
+            workload = Workload(buffer, self._ledger, self._writers)
+            stack.callback(workload.cancel)
+            await stack.enter_async_context(self._live(buffer))
+            flushed_per_second = await self._write_under_faults(buffer, workload)
+            sets, direct = await self._compare(buffer, workload)
+            await workload.stop()
+            self._status = "draining"
+            with suppress(FlushTimeout):  # then the verdict says what is missing
+                await buffer.drain(timeout=_DRAIN_SECONDS)
+            totals = buffer.totals.copy()
+        verdict = self._ledger.verdict(self._database)
+        report: dict[str, int | float] = {
+            "acknowledged": self._ledger.acknowledged,
+            "distinct_keys": self._ledger.keys,
+            "persisted": verdict.persisted,
+            "lost": verdict.lost,
+            "stale": verdict.stale,
+            "sets_per_second": round(sets),
+            "flushed_per_second": round(flushed_per_second),
+            "direct_sets_per_second": round(direct),
+            "seconds": round(time.monotonic() - self._started, 2),
+        }
+        self._print(report, verdict, totals.retried)
+        return report
+
+    async def _write_under_faults(self, buffer: Buffer[Value], workload: Workload) -> float:
+        """Returns records saved per second by this process, while it wrote."""
+        async with self._worker() as worker:
+            self._status = "writing, flushed by this process and a worker"
+            began = time.monotonic()
+            workload.go()
+            await asyncio.sleep(self._seconds * 0.4)
+            # By its own id; what it was saving comes back when its leases end.
+            worker.kill()
+            await worker.wait()
+            self._status = "[red]the worker was killed[/red], this process flushes alone"
+            await asyncio.sleep(self._seconds * 0.2)
+            self._backend.fail_with = BackendUnavailable("the demo's outage")
+            self._status = "[red]the backend is down[/red], writes go on"
+            await asyncio.sleep(min(_OUTAGE_SECONDS, self._seconds * 0.4))
+            self._backend.fail_with = None
+            self._status = "the backend is back"
+            await asyncio.sleep(max(0.0, began + self._seconds - time.monotonic()))
+            workload.pause()
+            await buffer.drain(timeout=_DRAIN_SECONDS)
+            return buffer.totals.saved / (time.monotonic() - began)
+
+    async def _compare(self, buffer: Buffer[Value], workload: Workload) -> tuple[float, float]:
+        """Medians of acknowledged sets per second, through the buffer and directly, measured in turn."""
+        buffered: list[float] = []
+        direct: list[float] = []
+        plain = DirectWrites(self._folder / "direct.db")
+        workload.mixed = False
+        try:
+            for number in range(_ROUNDS):
+                self._status = f"comparing with direct commits, round {number + 1} of {_ROUNDS}"
+                workload.go()
+                await asyncio.sleep(_WARM_UP_SECONDS)
+                began, before = time.perf_counter(), self._ledger.acknowledged
+                await asyncio.sleep(_ROUND_SECONDS)
+                buffered.append((self._ledger.acknowledged - before) / (time.perf_counter() - began))
+                workload.pause()
+                # Neither may be slowed down by what the other left to do.
+                await buffer.drain(timeout=_DRAIN_SECONDS)
+                direct.append(await anyio.to_thread.run_sync(plain.measure, _ROUND_SECONDS))
+        finally:
+            plain.close()
+        return statistics.median(buffered), statistics.median(direct)
+
+    @asynccontextmanager
+    async def _worker(self) -> AsyncIterator[asyncio.subprocess.Process]:
+        """A second process that flushes the same namespace."""
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "asyncwb", "worker", "--redis", self._redis, "--namespace", _NAMESPACE,
+            "--backend", f"sqlite:///{self._database}", "--lease", str(_LEASE_SECONDS),
+            "--max-delay", str(_DELAY_SECONDS),
+            stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE,
+        )  # fmt: skip
+        try:
+            assert process.stderr is not None
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_WORKER_START_SECONDS):
+                    while line := await process.stderr.readline():
+                        if b"flushing namespace" in line:
+                            break
+            yield process
+        finally:
+            with suppress(ProcessLookupError):
+                process.kill()
+            await process.communicate()
+
+    @asynccontextmanager
+    async def _live(self, buffer: Buffer[Value]) -> AsyncIterator[None]:
+        """Shows what is going on, until the block is left."""
+        if self._console.quiet:
+            yield
+            return
+        self._console.print(f"[bold]{self._writers} writers[/bold] on a private Valkey, flushed to SQLite\n")
+        with Live(console=self._console, refresh_per_second=8, transient=True) as live:
+
+            async def show() -> None:
+                while True:
+                    live.update(await self._table(buffer))
+                    await asyncio.sleep(0.2)
+
+            task = asyncio.create_task(show())
+            try:
+                yield
+            finally:
+                task.cancel()
+                await asyncio.wait([task])
+
+    async def _table(self, buffer: Buffer[Value]) -> Table:
+        stats = await buffer.stats()
+        age = stats.oldest_age_seconds
+        table = Table.grid(padding=(0, 2))
+        table.add_column()
+        table.add_column(justify="right")
+        for name, value in (
+            ("acknowledged", f"{self._ledger.acknowledged:,}"),
+            ("buffered now", f"{stats.dirty + stats.leased:,}"),
+            ("flushed by this process", f"{stats.totals.saved:,}"),
+            ("coalesced", f"{max(0, self._ledger.acknowledged - stats.totals.saved - stats.dirty):,}"),
+            ("oldest dirty key", "-" if age is None else f"{age:.2f} s"),
+        ):
+            table.add_row(name, value)
+        table.add_row("", "")
+        table.add_row("now", self._status)
+        return table
+
+    def _print(self, report: dict[str, int | float], verdict: Verdict, retried: int) -> None:
+        table = Table(title="What SQLite holds, read by the standard library alone", show_header=False)
+        table.add_column()
+        table.add_column(justify="right")
+        ratio = report["sets_per_second"] / max(1, report["direct_sets_per_second"])
+        for name, value in (
+            ("writes acknowledged", f"{report['acknowledged']:,}"),
+            ("keys written", f"{report['distinct_keys']:,}"),
+            ("keys persisted as acknowledged", f"{verdict.persisted:,}"),
+            ("lost", f"{verdict.lost:,}"),
+            ("stale", f"{verdict.stale:,}"),
+            ("saves tried again after the outage", f"{retried:,}"),
+            ("records flushed per second", f"{report['flushed_per_second']:,}"),
+            ("acknowledged sets per second", f"{report['sets_per_second']:,}"),
+            ("direct durable commits per second", f"{report['direct_sets_per_second']:,}"),
+            ("ratio", f"{ratio:.1f}"),
+        ):
+            table.add_row(name, value)
+        self._console.print(table)
+        good = not verdict.lost and not verdict.stale
+        verdict_line = "nothing acknowledged was lost" if good else "acknowledged writes are missing"
+        self._console.print(f"[bold {'green' if good else 'red'}]{verdict_line}[/] ({report['seconds']:.1f} s)")

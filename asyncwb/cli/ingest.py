@@ -1,0 +1,224 @@
+"""`asyncwb ingest`: streams rows through a buffer into a backend."""
+
+import asyncio
+import json
+import sys
+import time
+import zlib
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any, Final
+
+import anyio
+import click
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from asyncwb.buffer import Buffer
+from asyncwb.cli.rows import Chunk, Format, MalformedLine, Row, guess_format, read_rows
+from asyncwb.cli.shared import (
+    EXIT_FAULT,
+    asynchronous,
+    backend_option,
+    json_option,
+    namespace_option,
+    redis_option,
+)
+from asyncwb.errors import AsyncwbError, BufferFull, InvalidValue, OutcomeUnknown
+from asyncwb.stats import Totals
+
+_MOST_DIRTY: Final = 100_000
+_DELAY_SECONDS: Final = 0.2
+_ROWS_AHEAD: Final = 32
+_FULL_SECONDS: Final = 0.05
+
+
+@dataclass(slots=True)
+class _Counts:
+    """What has been done so far; distinct keys are counted by an 8-byte hash each, `position` is in bytes."""
+
+    rows: int = 0
+    acknowledged: int = 0
+    skipped: int = 0
+    position: int = 0
+    hashes: set[bytes] = field(default_factory=set)
+    malformed: MalformedLine | None = None
+
+
+@click.command()
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, allow_dash=True))
+@click.option("--key", required=True, metavar="COLUMN", help="The column or field that holds the key.")
+@backend_option
+@redis_option
+@namespace_option
+@click.option("--format", "row_format", type=click.Choice(["csv", "jsonl"]), help="By default from the file's name.")
+@click.option("--writers", type=click.IntRange(1, 10_000), default=200, show_default=True, help="Concurrent writers.")
+@click.option(
+    "--on-error",
+    type=click.Choice(["stop", "skip"]),
+    default="stop",
+    show_default=True,
+    help="What to do at a malformed line; what stands before it is ingested in either case.",
+)
+@json_option
+@asynchronous
+async def ingest(
+    *,
+    file: str,
+    key: str,
+    backend: str,
+    redis: str | None,
+    namespace: str,
+    row_format: Format | None,
+    writers: int,
+    on_error: str,
+    as_json: bool,
+) -> None:
+    """Stream rows of FILE (or - for stdin) into a backend, each as a JSON object under its key.
+
+    Rows of one key are applied in their order: the last one wins. Ends when all is saved. An interrupted run loses
+    nothing that was acknowledged; run it again to complete it.
+    """
+    started = time.monotonic()
+    counts = _Counts()
+    console = Console(stderr=True)
+    buffer: Buffer[dict[str, Any]] = Buffer(
+        redis, backend=backend, namespace=namespace, max_dirty=_MOST_DIRTY, max_delay_seconds=_DELAY_SECONDS
+    )
+    try:
+        async with buffer:
+            with _progress(console) as progress:
+                shown = asyncio.create_task(_show(progress, counts, buffer, file))
+                try:
+                    chunks = read_rows(file, key=key, format=row_format or guess_format(file))
+                    await _Ingest(buffer, counts, writers=writers, skip=on_error == "skip").run(chunks)
+                    await buffer.drain()
+                finally:
+                    shown.cancel()
+                    await asyncio.wait([shown])
+    except (asyncio.CancelledError, KeyboardInterrupt, AsyncwbError):
+        if counts.acknowledged:
+            click.echo(f"{counts.acknowledged} row(s) are acknowledged and safe; run the same again to go on", err=True)
+        raise
+    _report(counts, buffer.totals, time.monotonic() - started, as_json=as_json)
+    if counts.malformed is not None:
+        click.echo(f"Error: {counts.malformed}; stopped there (--on-error skip goes on)", err=True)
+        raise SystemExit(EXIT_FAULT)
+
+
+class _Ingest:
+    """All rows of a key pass through the same writer, one after the other, so their order stands."""
+
+    def __init__(self, buffer: Buffer[dict[str, Any]], counts: _Counts, *, writers: int, skip: bool) -> None:
+        self._buffer = buffer
+        self._counts = counts
+        self._skip = skip
+        self._lanes: list[asyncio.Queue[Row | None]] = [asyncio.Queue(_ROWS_AHEAD) for _ in range(writers)]
+
+    async def run(self, chunks: AsyncIterator[Chunk]) -> None:
+        """Returns when every row is acknowledged, up to a malformed one unless that is skipped."""
+        try:
+            async with anyio.create_task_group() as group:
+                for lane in self._lanes:
+                    group.start_soon(self._write, lane)
+                await self._distribute(chunks)
+                for lane in self._lanes:
+                    await lane.put(None)
+        except BaseExceptionGroup as errors:
+            # One is enough: that the others were cancelled says nothing.
+            raise _first(errors) from errors
+
+    async def _distribute(self, chunks: AsyncIterator[Chunk]) -> None:
+        counts = self._counts
+        async for chunk in chunks:
+            counts.position = chunk.position
+            for item in chunk.items:
+                if counts.malformed is not None:
+                    return
+                counts.rows += 1
+                if isinstance(item, MalformedLine):
+                    self._malformed(item)
+                    continue
+                raw = item.key.encode()
+                counts.hashes.add(blake2b(raw, digest_size=8).digest())
+                await self._lanes[zlib.crc32(raw) % len(self._lanes)].put(item)
+
+    async def _write(self, lane: "asyncio.Queue[Row | None]") -> None:
+        while (row := await lane.get()) is not None:
+            while True:
+                try:
+                    await self._buffer.set(row.key, row.value)
+                except InvalidValue as error:
+                    self._malformed(MalformedLine(f"line {row.line}: {error}"))
+                except BufferFull:
+                    await asyncio.sleep(_FULL_SECONDS)  # the backend is the bottleneck, and memory stays bounded
+                    continue
+                except OutcomeUnknown:
+                    continue  # the same row once more, still before the next of its key
+                else:
+                    self._counts.acknowledged += 1
+                break
+
+    def _malformed(self, line: MalformedLine) -> None:
+        if self._skip:
+            self._counts.skipped += 1
+            click.echo(f"skipped: {line}", err=True)
+        elif self._counts.malformed is None:
+            self._counts.malformed = line
+
+
+def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    error = group.exceptions[0]
+    return _first(error) if isinstance(error, BaseExceptionGroup) else error
+
+
+def _report(counts: _Counts, totals: Totals, seconds: float, *, as_json: bool) -> None:
+    report = {
+        "rows": counts.rows,
+        "acknowledged": counts.acknowledged,
+        "skipped": counts.skipped,
+        "distinct_keys": len(counts.hashes),
+        "saved": totals.saved,
+        "coalesced": max(0, counts.acknowledged - totals.saved),
+        "seconds": round(seconds, 3),
+    }
+    if as_json:
+        sys.stdout.write(json.dumps(report) + "\n")
+        return
+    click.echo(
+        f"{counts.acknowledged:,} of {counts.rows:,} rows acknowledged ({counts.skipped:,} skipped), "
+        f"{len(counts.hashes):,} keys; {totals.saved:,} records saved, {report['coalesced']:,} writes coalesced; "
+        f"{seconds:.1f} s, {counts.acknowledged / seconds:,.0f} rows/s"
+    )
+
+
+def _progress(console: Console) -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.fields[rows]:,} rows, {task.fields[rate]:,.0f}/s"),
+        TextColumn("{task.fields[buffered]:,} buffered, {task.fields[saved]:,} saved"),
+        TimeElapsedColumn(),
+        console=console,
+        disable=not console.is_terminal,
+        transient=True,
+    )
+
+
+async def _show(progress: Progress, counts: _Counts, buffer: Buffer[dict[str, Any]], file: str) -> None:
+    size = None if file == "-" else (await anyio.Path(file).stat()).st_size
+    task = progress.add_task(Path(file).name, total=size, rows=0, rate=0.0, buffered=0, saved=0)
+    started = time.monotonic()
+    while not progress.disable:
+        stats = await buffer.stats()
+        progress.update(
+            task,
+            completed=counts.position,
+            rows=counts.acknowledged,
+            rate=counts.acknowledged / max(0.001, time.monotonic() - started),
+            buffered=stats.dirty + stats.leased,
+            saved=buffer.totals.saved,
+        )
+        await asyncio.sleep(0.2)

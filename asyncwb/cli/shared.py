@@ -1,0 +1,72 @@
+"""What commands share: options, how errors end a command, and the event loop."""
+
+import asyncio
+import functools
+from collections.abc import Callable, Coroutine
+from importlib.util import find_spec
+from typing import Any, Final, ParamSpec, TypeVar
+
+import click
+
+from asyncwb.errors import AsyncwbError
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+EXIT_FAULT: Final = 1
+"""The data are at fault: something is lost or stale, or a line is malformed."""
+EXIT_ERROR: Final = 2
+"""The command couldn't do its work, or was called the wrong way."""
+EXIT_INTERRUPTED: Final = 130
+
+redis_option = click.option(
+    "--redis",
+    envvar="ASYNCWB_REDIS",
+    metavar="URL",
+    show_default="embedded://.asyncwb, a private server",
+    help="redis://, rediss://, valkey://, unix:// or embedded://DIR.",
+)
+backend_option = click.option(
+    "--backend",
+    envvar="ASYNCWB_BACKEND",
+    metavar="URL",
+    required=True,
+    help="Where writes come to rest, as in sqlite:///app.db; see `asyncwb backends`.",
+)
+namespace_option = click.option(
+    "--namespace",
+    envvar="ASYNCWB_NAMESPACE",
+    metavar="NS",
+    default="default",
+    show_default=True,
+    help="Which buffer on that server.",
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout, nothing else.")
+
+
+def asynchronous(command: Callable[P, Coroutine[Any, Any, R]]) -> Callable[P, R]:
+    """Runs a command's coroutine; an error of asyncwb's tree ends it with one line and status 2."""
+
+    @functools.wraps(command)
+    def run(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return _run(command(*args, **kwargs))
+        except AsyncwbError as error:
+            raise _Failed(str(error)) from error
+        except KeyboardInterrupt:
+            raise SystemExit(EXIT_INTERRUPTED) from None
+
+    return run
+
+
+class _Failed(click.ClickException):
+    exit_code = EXIT_ERROR
+
+
+def _run(coroutine: Coroutine[Any, Any, R]) -> R:
+    # The library installs no event loop; a command of its own may take the faster one.
+    if find_spec("uvloop") is not None:
+        import uvloop  # noqa: PLC0415 - an optional extra
+
+        return uvloop.run(coroutine)
+    return asyncio.run(coroutine)

@@ -1,0 +1,169 @@
+"""The demo's workload: concurrent writers on hot keys, what was acknowledged to them, and whether SQLite has it."""
+
+import asyncio
+import json
+import random
+import sqlite3
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from asyncwb.buffer import Buffer
+from asyncwb.errors import BackendError, BufferFull, OutcomeUnknown, RedisUnavailable
+from asyncwb.records import Version
+
+KEYS: Final = 5000
+_DELETE_SHARE: Final = 0.02
+_READ_SHARE: Final = 0.05
+
+Value = dict[str, Any]
+
+
+def hot_key(rng: random.Random) -> str:
+    """Cubed: a tenth of the keys gets almost half of the writes."""
+    return f"user:{int(KEYS * rng.random() ** 3)}"
+
+
+def make_value(writer: int, count: int) -> Value:
+    """Some 90 bytes of JSON, different each time."""
+    return {"name": f"User {writer}", "visits": count, "email": f"user{writer}@example.org", "writer": writer}
+
+
+class Ledger:
+    """The latest acknowledged write of each key, by version: what the backend has to hold in the end."""
+
+    def __init__(self) -> None:
+        self.acknowledged = 0
+        self.stale_reads = 0
+        self._latest: dict[str, tuple[Version, Value | None]] = {}
+
+    @property
+    def keys(self) -> int:
+        """How many keys were written."""
+        return len(self._latest)
+
+    def note(self, key: str, version: Version, value: Value | None) -> None:
+        """A write was acknowledged; None is a delete."""
+        self.acknowledged += 1
+        if key not in self._latest or self._latest[key][0] < version:
+            self._latest[key] = (version, value)
+
+    def verdict(self, path: Path) -> "Verdict":
+        """Compares with what SQLite holds, read by the standard library alone."""
+        connection = sqlite3.connect(path)
+        try:
+            rows = connection.execute("SELECT key, version, value, deleted_at FROM asyncwb").fetchall()
+        finally:
+            connection.close()
+        held = {
+            key: (version, None if deleted_at is not None else json.loads(value))
+            for key, version, value, deleted_at in rows
+        }
+        persisted = lost = stale = 0
+        for key, (version, value) in self._latest.items():
+            found = held.get(key)
+            if found == (version, value):
+                persisted += 1
+            elif found is not None and found[0] < version:
+                stale += 1
+            else:
+                lost += 1
+        return Verdict(persisted=persisted, lost=lost, stale=stale + self.stale_reads)
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Keys whose final write is in SQLite as acknowledged; missing; older there (or read older than acknowledged)."""
+
+    persisted: int
+    lost: int
+    stale: int
+
+
+class Workload:
+    """Hundreds of concurrent writers, which can be paused."""
+
+    def __init__(self, buffer: Buffer[Value], ledger: Ledger, writers: int) -> None:
+        self._buffer = buffer
+        self._ledger = ledger
+        self._going = asyncio.Event()
+        self._stopping = False
+        self.mixed = True
+        self._tasks = [asyncio.create_task(self._write(number)) for number in range(writers)]
+
+    def go(self) -> None:
+        self._going.set()
+
+    def pause(self) -> None:
+        self._going.clear()
+
+    async def stop(self) -> None:
+        """Returns when every write that was begun has its answer."""
+        self._stopping = True
+        self.go()
+        await asyncio.gather(*self._tasks)
+
+    def cancel(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+
+    async def _write(self, number: int) -> None:
+        rng = random.Random(number)  # noqa: S311 - a workload
+        own = f"own:{number}"
+        count = 0
+        while True:
+            await self._going.wait()
+            if self._stopping:
+                return
+            count += 1
+            what = rng.random() if self.mixed else 1.0
+            try:
+                if what < _DELETE_SHARE:
+                    key = hot_key(rng)
+                    self._ledger.note(key, await self._buffer.delete(key), None)
+                elif what < _DELETE_SHARE + _READ_SHARE:
+                    await self._read_own_write(own, make_value(number, count))
+                else:
+                    key, value = hot_key(rng), make_value(number, count)
+                    self._ledger.note(key, await self._buffer.set(key, value), value)
+            except (OutcomeUnknown, RedisUnavailable, BackendError, BufferFull):
+                # Not acknowledged, so nothing is owed; a real service would tell its caller.
+                await asyncio.sleep(0.01)
+
+    async def _read_own_write(self, key: str, value: Value) -> None:
+        self._ledger.note(key, await self._buffer.set(key, value), value)
+        if await self._buffer.get(key) != value:
+            self._ledger.stale_reads += 1
+
+
+class DirectWrites:
+    """What a service without a buffer does: the same rows and pragmas, a durable commit for every write."""
+
+    def __init__(self, path: Path) -> None:
+        # Used from worker threads, one at a time.
+        self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        for pragma in ("journal_mode=WAL", "synchronous=FULL", "cache_size=-65536", "wal_autocheckpoint=10000"):
+            self._connection.execute(f"PRAGMA {pragma}")
+        self._connection.execute("CREATE TABLE direct (key TEXT NOT NULL, value, codec TEXT, version INTEGER)")
+        self._connection.execute("CREATE UNIQUE INDEX direct_key ON direct (key)")
+        self._rng = random.Random(0)  # noqa: S311 - a workload
+        self._count = 0
+
+    def measure(self, seconds: float) -> float:
+        """Writes per second."""
+        started = time.perf_counter()
+        count = 0
+        while (passed := time.perf_counter() - started) < seconds:
+            count += 1
+            value = json.dumps(make_value(count % 200, count))
+            self._connection.execute(
+                "INSERT INTO direct VALUES (?, ?, 'json', ?) ON CONFLICT (key) DO UPDATE "
+                "SET value = excluded.value, version = excluded.version WHERE excluded.version > direct.version",
+                (hot_key(self._rng), value, self._count + count),
+            )
+        self._count += count
+        return count / passed
+
+    def close(self) -> None:
+        self._connection.close()

@@ -5,7 +5,7 @@ import contextlib
 import re
 import sqlite3
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import parse_qsl, unquote, urlsplit
@@ -181,7 +181,7 @@ class SQLiteBackend:
         self._next_purge = now + (0 if cursor.rowcount == _PURGE_ROWS else _PURGE_EVERY_SECONDS)
 
     @contextlib.asynccontextmanager
-    async def _transaction(self) -> Any:
+    async def _transaction(self) -> AsyncIterator[aiosqlite.Connection]:
         writer = self._connected(self._writer)
         async with self._write_lock, self._mapped():
             if self._unfinished:
@@ -193,7 +193,7 @@ class SQLiteBackend:
             self._unfinished = False
 
     @contextlib.asynccontextmanager
-    async def _mapped(self) -> Any:
+    async def _mapped(self) -> AsyncIterator[None]:
         try:
             yield
         except _REFUSED:

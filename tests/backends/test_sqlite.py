@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,7 +18,7 @@ from asyncwb.registry import backend_from_url
 from asyncwb.testing.contract import BackendContract, put, tombstone, version
 from asyncwb_backends.sqlite import SQLiteBackend, from_url
 
-CODEC = Codec("json")
+CODEC: Codec[Any] = Codec("json")
 
 
 class TestSQLiteBackend(BackendContract):

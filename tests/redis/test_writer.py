@@ -1,0 +1,232 @@
+"""Writer: each request at most once, whatever is lost on the way."""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from proxy import Proxy, open_proxy
+from rig import Rig, body, open_rig
+from servers import Server
+
+from asyncwb.errors import BackendUnavailable, BufferFull, OutcomeUnknown, RedisOutOfMemory, RedisUnavailable
+from asyncwb.records import MAX_SEQ, make_version
+from asyncwb.redis import scripts
+from asyncwb.redis.connection import RedisLink
+from asyncwb.redis.epochs import Epochs
+from asyncwb.redis.queue import Queue
+from asyncwb.redis.writer import Writer
+from asyncwb.settings import Settings
+from asyncwb.testing import MemoryBackend
+
+
+@dataclass
+class Desk:
+    """A writer behind a proxy, and a rig that looks at the server past it."""
+
+    writer: Writer
+    proxy: Proxy
+    rig: Rig
+    backend: MemoryBackend
+    wakes: list[None]
+
+    async def put(self, key: str, value: bytes = b"1") -> int:
+        (outcome,) = await self.writer.put([[(key.encode(), body(value))]])
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome[0]
+
+
+MakeDesk = Callable[..., Awaitable[Desk]]
+
+
+@pytest.fixture
+async def make_desk(redis_server: Server) -> AsyncIterator[MakeDesk]:
+    """Writers of their own with some settings, on the same partition and behind the same proxy."""
+    async with open_rig(redis_server) as rig, open_proxy(redis_server) as proxy, AsyncExitStack() as stack:
+        backend = MemoryBackend()
+        await backend.new_epoch(1)
+
+        async def make(**options: Any) -> Desk:
+            link = RedisLink.from_url(proxy.url, timeout_seconds=0.5)
+            stack.push_async_callback(link.close)
+            queue = Queue(link, "rig", 0)
+            epochs = Epochs([queue], backend.new_epoch, codec="json")
+            await epochs.check()
+            settings = Settings(**{"redis_retry_seconds": 2.0, **options})
+            wakes: list[None] = []
+            writer = Writer(queue, epochs, settings, rng=random.Random(1), on_wake=lambda: wakes.append(None))
+            return Desk(writer, proxy, rig, backend, wakes)
+
+        yield make
+
+
+@pytest.fixture
+async def desk(make_desk: MakeDesk) -> Desk:
+    return await make_desk()
+
+
+async def test_writer_registers_itself(desk: Desk) -> None:
+    assert await desk.put("a") == make_version(1, 1)
+    assert await desk.rig.where("a") == {"dirty"}
+    assert desk.wakes
+
+
+async def test_lost_reply_is_asked_for_again_and_nothing_is_applied_twice(desk: Desk) -> None:
+    await desk.put("a", b"0")
+    fault = desk.proxy.fault("drop reply", scripts.PUT)
+    version = await desk.put("a", b"1")
+    assert fault.happened == 1
+    assert version == make_version(1, 2)
+    assert await desk.rig.read("a") == (version, b"1")
+    assert await desk.put("b") == make_version(1, 3)
+
+
+async def test_lost_request_is_sent_again(desk: Desk) -> None:
+    await desk.put("a", b"0")
+    fault = desk.proxy.fault("drop request", scripts.PUT)
+    assert await desk.put("a", b"1") == make_version(1, 2)
+    assert fault.happened == 1
+
+
+async def test_reply_that_comes_too_late_is_not_taken_for_another(desk: Desk) -> None:
+    await desk.put("a", b"0")
+    fault = desk.proxy.fault("hold reply", scripts.PUT)
+    version = await desk.put("b", b"1")
+    assert fault.happened == 1
+    fault.release()
+    assert await desk.rig.read("b") == (version, b"1")
+    assert await desk.put("c") == make_version(1, 3)
+
+
+async def test_request_that_arrives_after_its_repetition_is_not_applied(desk: Desk) -> None:
+    await desk.put("a", b"0")
+    late = desk.proxy.fault("hold request", scripts.PUT)
+    version = await desk.put("a", b"1")
+    assert late.happened == 1
+    newest = await desk.put("a", b"2")
+    late.release()
+    await desk.proxy.stop()
+    assert await desk.rig.read("a") == (newest, b"2")
+    assert newest > version
+
+
+async def test_unreachable_server_is_told_as_not_written(make_desk: MakeDesk) -> None:
+    desk = await make_desk(redis_retry_seconds=0.3)
+    await desk.put("a", b"0")
+    desk.proxy.hide()
+    await asyncio.sleep(0.05)  # the connection's end has to arrive, or the write may count as sent
+    with pytest.raises(RedisUnavailable):
+        await desk.put("a", b"1")
+    found = await desk.rig.read("a")
+    assert found is not None
+    assert found[1] == b"0"
+
+
+async def test_server_that_comes_back_in_time_gets_the_write(desk: Desk) -> None:
+    await desk.put("a", b"0")
+    desk.proxy.hide()
+    await asyncio.sleep(0.05)  # the connection's end has to arrive, or the write may count as sent
+    put = asyncio.create_task(desk.put("a", b"1"))
+    await asyncio.sleep(0.3)
+    assert not put.done()
+    await desk.proxy.start()
+    assert await put == make_version(1, 2)
+
+
+async def test_outcome_is_unknown_if_no_answer_comes_at_all(make_desk: MakeDesk) -> None:
+    desk = await make_desk(redis_retry_seconds=0.3)
+    await desk.put("a", b"0")
+    fault = desk.proxy.fault("drop reply", scripts.PUT, times=100)
+    with pytest.raises(OutcomeUnknown):
+        await desk.put("a", b"1")
+    assert fault.happened > 1
+
+
+async def test_outcome_is_unknown_if_the_writer_was_forgotten_meanwhile(desk: Desk) -> None:
+    await desk.put("a", b"0")
+    held = desk.proxy.fault("hold reply", scripts.PUT)
+
+    async def forget() -> None:
+        """While the first attempt's reply is on its way, beyond the timeout."""
+        await held.caught.wait()
+        (name,) = [name for name in await desk.rig.link.command("KEYS", "*writer:*") if not name.endswith(b":w")]
+        await desk.rig.link.command("DEL", name)
+
+    forgetting = asyncio.create_task(forget())
+    with pytest.raises(OutcomeUnknown, match="may or may not"):
+        await desk.put("a", b"1")
+    await forgetting
+    assert held.happened == 1
+    assert await desk.put("a", b"2") == make_version(1, 3), "the next request registers anew"
+
+
+async def test_uncertain_request_is_not_applied_in_another_epoch(desk: Desk) -> None:
+    await desk.put("a", b"0")
+    lost = desk.proxy.fault("drop request", scripts.PUT)
+    original = desk.writer._attempt
+
+    async def attempt(*args: object, **options: object) -> object:
+        if lost.happened:
+            hello = await desk.rig.queue.hello()
+            await desk.rig.queue.install_epoch(hello, 7, partitions=1, codec="json")
+        return await original(*args, **options)  # type: ignore[arg-type]
+
+    desk.writer._attempt = attempt  # type: ignore[assignment,method-assign]
+    with pytest.raises(OutcomeUnknown, match="history"):
+        await desk.put("a", b"1")
+    assert lost.happened == 1
+    found = await desk.rig.read("a")
+    assert found is not None
+    assert found[1] == b"0"
+
+
+async def test_new_epoch_is_begun_when_the_sequence_ends(desk: Desk) -> None:
+    await desk.put("a", b"0")
+    await desk.rig.link.command("HSET", desk.rig.keys.meta, "seq", MAX_SEQ)
+    version = await desk.put("a", b"1")
+    assert version == make_version(2, 1)
+    assert await desk.rig.read("a") == (version, b"1")
+    assert await desk.backend.new_epoch(0) == 2
+
+
+async def test_new_epoch_needs_the_backend(desk: Desk) -> None:
+    await desk.put("a", b"0")
+
+    async def unavailable(at_least: int) -> int:
+        raise BackendUnavailable("down")
+
+    desk.writer._epochs._new_epoch = unavailable
+    await desk.rig.link.command("HSET", desk.rig.keys.meta, "identity", "0" * 40)
+    with pytest.raises(BackendUnavailable):
+        await desk.put("a", b"1")
+    found = await desk.rig.read("a")
+    assert found is not None
+    assert found[1] == b"0"
+
+
+async def test_full_buffer_is_told_to_the_caller_alone(make_desk: MakeDesk) -> None:
+    desk = await make_desk(max_dirty=1)
+    first, second, third = await desk.writer.put([[(b"a", body(b"1"))], [(b"b", body(b"1"))], [(b"a", body(b"2"))]])
+    assert first == [make_version(1, 1)]
+    assert isinstance(second, BufferFull)
+    assert "max_dirty=1" in str(second)
+    assert third == [make_version(1, 2)]
+
+
+async def test_server_at_maxmemory_is_an_error_not_a_retry(desk: Desk) -> None:
+    await desk.put("a", b"0")
+    await desk.rig.fill_memory()
+    with pytest.raises(RedisOutOfMemory, match="drained"):
+        await desk.put("a", b"1")
+    await desk.rig.free_memory()
+    assert await desk.put("a", b"2") == make_version(1, 2)
+
+
+async def test_scripts_that_vanished_are_loaded_again(desk: Desk) -> None:
+    await desk.put("a", b"0")
+    await desk.rig.link.command("SCRIPT", "FLUSH")
+    assert await desk.put("a", b"1") == make_version(1, 2)

@@ -14,7 +14,7 @@
     │   └── ValueTooLarge                   over `max_value_bytes`
     ├── DecodeError                         what is stored isn't what the codec and `type=` expect
     ├── BufferFull                          `max_dirty` reached; nothing of the refused call was written
-    │   └── RedisOutOfMemory                the server is at `maxmemory`; it can still be drained
+    │   └── RedisOutOfMemory (RedisError)   the server is at `maxmemory`; it can still be drained
     ├── RedisError                          the server answered with an error of its own
     │   ├── RedisUnavailable                it can't be reached; what was asked was not done
     │   └── OutcomeUnknown                  a write was sent and nobody can know whether it was applied
@@ -79,12 +79,12 @@ class BufferFull(AsyncwbError):
     """A limit of the buffer is reached; nothing of the refused call was written."""
 
 
-class RedisOutOfMemory(BufferFull):
-    """The server is at `maxmemory`: it takes no puts, but it can always be drained."""
-
-
 class RedisError(AsyncwbError):
     """The server answered with an error of its own."""
+
+
+class RedisOutOfMemory(BufferFull, RedisError):
+    """The server is at `maxmemory`: it takes no puts, but it can always be drained."""
 
 
 class RedisUnavailable(RedisError):

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from asyncwb.errors import DecodeError, OutcomeUnknown, RedisError
+from asyncwb.errors import DecodeError, RedisError
 from asyncwb.records import Record, Version
 from asyncwb.redis.queue import Claim, Failure, Queue
 from asyncwb.redis.watching import Watch
@@ -64,7 +64,7 @@ class WatchStrategy:
             try:
                 async with Watch(queue, claimed.key) as watch:
                     await self._save_watched(watch, claimed, outcome)
-            except (RedisError, OutcomeUnknown) as error:
+            except RedisError as error:
                 if claimed.key not in outcome.saved:
                     outcome.failed[claimed.key] = Failure(str(error))
         return outcome

@@ -95,7 +95,7 @@ class Server:
         }  # fmt: skip
         args = [self._binary]
         for name, value in options.items():
-            args += [f"--{name.replace('_', '-')}", value]
+            args += [f"--{name.replace('_', '-')}", *value.split(" ")]
         with (self._folder / "log").open("ab") as log:
             self._process = subprocess.Popen(args, cwd=self._folder, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
         self._await_ready()

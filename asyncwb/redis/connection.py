@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import re
 from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Any, Final
 
@@ -71,6 +72,8 @@ class RedisLink:
         scheme, separator, rest = url.partition("://")
         if not separator or scheme.lower() not in _SCHEMES:
             raise ConfigurationError(f"Redis URL {shown!r}: write redis://, rediss://, valkey:// or unix://")
+        if scheme.lower() != "unix" and not re.fullmatch(r"[^/?#]+(/\d*)?(\?[^#]*)?", rest):
+            raise ConfigurationError(f"Redis URL {shown!r} is malformed: write {scheme}://host:port/database-number")
         try:
             options: dict[str, Any] = dict(parse_url(f"{_SCHEMES[scheme.lower()]}://{rest}"))
             pool = _own_pool(ConnectionPool, options)

@@ -77,21 +77,27 @@ class Epochs:
     async def _handshake(self, *, at_least: int) -> None:
         # A number that was allotted is installed or outbid, never dropped: were it lost, meta would be behind the
         # backend and every client would begin yet another epoch.
-        mine = 0
-        for queue in self._queues:
-            while True:
-                hello = await queue.hello()
-                self._check(queue, hello)
-                lowest = max(at_least, mine, self._known[queue.partition])
-                if _is_sound(hello) and hello.epoch >= lowest:
-                    break
-                if mine <= hello.epoch:
-                    mine = await self._new_epoch(max(lowest, hello.epoch) + 1)
-                if await queue.install_epoch(hello, mine, partitions=len(self._queues), codec=self._codec):
-                    _log.info("partition %d begins epoch %d", queue.partition, mine)
-                    hello = Hello(hello.identity, "", "", "", hello.identity, mine, 0)
-                    break
-            self.learn(queue.partition, hello.epoch)
+        mine, before = 0, -1
+        while mine != before:  # once more after one was allotted: the partitions before it get the same number
+            before = mine
+            for queue in self._queues:
+                mine = await self._settle(queue, max(at_least, mine), mine)
+
+    async def _settle(self, queue: Queue, at_least: int, mine: int) -> int:
+        """Learns or begins the epoch of one partition; returns the number allotted so far, 0 if none was needed."""
+        while True:
+            hello = await queue.hello()
+            self._check(queue, hello)
+            lowest = max(at_least, self._known[queue.partition])
+            if _is_sound(hello) and hello.epoch >= lowest:
+                self.learn(queue.partition, hello.epoch)
+                return mine
+            if mine < lowest or mine <= hello.epoch:
+                mine = await self._new_epoch(max(lowest, hello.epoch) + 1)
+            if await queue.install_epoch(hello, mine, partitions=len(self._queues), codec=self._codec):
+                _log.info("partition %d begins epoch %d", queue.partition, mine)
+                self.learn(queue.partition, mine)
+                return mine
 
     def _check(self, queue: Queue, hello: Hello) -> None:
         if not hello.identity:

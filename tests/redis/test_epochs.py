@@ -1,0 +1,165 @@
+"""Epochs: which history of Redis this is, agreed on through the backend."""
+
+import asyncio
+import logging
+
+import pytest
+from rig import Rig
+
+from asyncwb.errors import BackendUnavailable, NamespaceMismatch, RedisUnavailable
+from asyncwb.redis.epochs import Epochs
+from asyncwb.redis.queue import Queue
+from asyncwb.testing import MemoryBackend
+
+NOBODY = "0" * 40
+
+
+def partitions(rig: Rig, count: int, namespace: str = "epochs") -> list[Queue]:
+    return [Queue(rig.link, namespace, number) for number in range(count)]
+
+
+async def set_meta(rig: Rig, queue: Queue, **fields: object) -> None:
+    for name, value in fields.items():
+        await rig.link.command("HSET", queue.keys.meta, name, str(value))
+
+
+async def test_first_client_begins_an_epoch_in_all_partitions(rig: Rig) -> None:
+    queues = partitions(rig, 3)
+    epochs = Epochs(queues, MemoryBackend().new_epoch, codec="json")
+    await epochs.check()
+    assert [epochs.known(number) for number in range(3)] == [1, 1, 1]
+    assert {(await queue.hello()).epoch for queue in queues} == {1}
+
+
+async def test_later_clients_join_it(rig: Rig) -> None:
+    queues, backend = partitions(rig, 2), MemoryBackend()
+    for _ in range(3):
+        epochs = Epochs(queues, backend.new_epoch, codec="json")
+        await epochs.check()
+        assert epochs.known(1) == 1
+    assert await backend.new_epoch(0) == 1
+
+
+async def test_many_clients_at_once_agree(rig: Rig) -> None:
+    queues, backend = partitions(rig, 2), MemoryBackend()
+    everybody = [Epochs(queues, backend.new_epoch, codec="json") for _ in range(20)]
+    await asyncio.gather(*(epochs.check() for epochs in everybody))
+    for epochs in everybody:
+        await epochs.check()
+    installed = {(await queue.hello()).epoch for queue in queues}
+    assert installed == {await backend.new_epoch(0)}, "a number that was lost would leave all of them behind for ever"
+    assert {epochs.known(number) for epochs in everybody for number in range(2)} == installed
+
+
+async def test_server_of_another_history_gets_a_higher_epoch(rig: Rig) -> None:
+    queues, backend = partitions(rig, 2), MemoryBackend()
+    epochs = Epochs(queues, backend.new_epoch, codec="json")
+    await epochs.check()
+    for queue in queues:
+        await set_meta(rig, queue, identity=NOBODY)
+    await epochs.refresh(0, epochs.known(0))
+    assert {(await queue.hello()).epoch for queue in queues} == {2}
+    assert (await queues[0].hello()).meta_identity == (await queues[0].hello()).identity
+
+
+async def test_server_behind_the_backend_gets_no_puts_until_a_handshake(rig: Rig) -> None:
+    """A former primary that came back without being told."""
+    queues, backend = partitions(rig, 1), MemoryBackend()
+    epochs = Epochs(queues, backend.new_epoch, codec="json")
+    await epochs.check()
+    assert await backend.new_epoch(5) == 5
+    await epochs.check()
+    assert epochs.known(0) == 6
+    assert (await queues[0].hello()).epoch == 6
+
+
+async def test_sequence_that_is_used_up_needs_an_epoch(rig: Rig) -> None:
+    queues, backend = partitions(rig, 1), MemoryBackend()
+    epochs = Epochs(queues, backend.new_epoch, codec="json")
+    await epochs.check()
+    await set_meta(rig, queues[0], seq=2**32 - 5)
+    await epochs.refresh(0, 1)
+    hello = await queues[0].hello()
+    assert (hello.epoch, hello.seq) == (2, 0)
+
+
+async def test_refresh_that_somebody_else_has_done_does_nothing(rig: Rig) -> None:
+    queues, backend = partitions(rig, 1), MemoryBackend()
+    epochs = Epochs(queues, backend.new_epoch, codec="json")
+    await epochs.check()
+    await set_meta(rig, queues[0], identity=NOBODY)
+    await asyncio.gather(*(epochs.refresh(0, 1) for _ in range(10)))
+    assert epochs.known(0) == 2
+
+
+async def test_number_is_not_lost_while_a_partition_cannot_be_reached(rig: Rig) -> None:
+    queues, backend = partitions(rig, 2), MemoryBackend()
+    epochs = Epochs(queues, backend.new_epoch, codec="json")
+    install = queues[1].install_epoch
+    failures = 0
+
+    async def fail_once(*args: object, **options: object) -> bool:
+        nonlocal failures
+        if not failures:
+            failures += 1
+            raise RedisUnavailable("cut")
+        return await install(*args, **options)  # type: ignore[arg-type]
+
+    queues[1].install_epoch = fail_once  # type: ignore[method-assign, assignment]
+    with pytest.raises(RedisUnavailable):
+        await epochs.check()
+    assert failures == 1
+    await epochs.check()
+    assert {(await queue.hello()).epoch for queue in queues} == {await backend.new_epoch(0)}
+
+
+async def test_while_the_identity_stands_the_backend_is_not_needed(rig: Rig) -> None:
+    queues, backend = partitions(rig, 1), MemoryBackend()
+    await Epochs(queues, backend.new_epoch, codec="json").check()
+
+    async def down(at_least: int) -> int:
+        raise BackendUnavailable("down")
+
+    restarted = Epochs(queues, down, codec="json")
+    await restarted.refresh(0, 0)
+    assert restarted.known(0) == 1
+
+
+@pytest.mark.parametrize(
+    ("count", "codec", "complaint"), [(2, "json", "partitions 1, not 2"), (1, "msgpack", "codec json")]
+)
+async def test_namespace_of_another_shape_is_refused(rig: Rig, count: int, codec: str, complaint: str) -> None:
+    backend = MemoryBackend()
+    await Epochs(partitions(rig, 1), backend.new_epoch, codec="json").check()
+    with pytest.raises(NamespaceMismatch, match=complaint):
+        await Epochs(partitions(rig, count), backend.new_epoch, codec=codec).check()
+
+
+async def test_namespace_of_another_layout_is_refused(rig: Rig) -> None:
+    queues, backend = partitions(rig, 1), MemoryBackend()
+    await Epochs(queues, backend.new_epoch, codec="json").check()
+    await set_meta(rig, queues[0], layout=99)
+    with pytest.raises(NamespaceMismatch, match="layout 99"):
+        await Epochs(queues, backend.new_epoch, codec="json").check()
+
+
+async def test_table_shared_by_two_namespaces_is_warned_of(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
+    """They would outbid each other for ever; nothing is lost, but it has to be said."""
+    backend = MemoryBackend()
+    one, two = (Epochs(partitions(rig, 1, name), backend.new_epoch, codec="json") for name in ("one", "two"))
+    with caplog.at_level(logging.WARNING):
+        for _ in range(7):
+            await one.check()
+            await two.check()
+    assert "of its own" in caplog.text
+
+
+async def test_change_is_told(rig: Rig) -> None:
+    queues, backend = partitions(rig, 1), MemoryBackend()
+    epochs = Epochs(queues, backend.new_epoch, codec="json")
+    await epochs.check()
+    told: list[tuple[int, int]] = []
+    epochs.on_change = lambda partition, epoch: told.append((partition, epoch))
+    await set_meta(rig, queues[0], identity=NOBODY)
+    await epochs.refresh(0, 1)
+    assert told == [(0, 2)]

@@ -1,27 +1,21 @@
 """The loss trace of the article's algorithm, and that neither commit strategy has it, under the same interleaving."""
 
 import asyncio
-import random
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
 import redis.asyncio
+from flushing import Bench
 from proxy import open_proxy
 from rig import Rig, open_rig
 from servers import Server
 
-from asyncwb.bell import Bell
+from asyncwb.backend import Backend
 from asyncwb.errors import OutcomeUnknown
-from asyncwb.events import Event
-from asyncwb.flusher import Flusher
-from asyncwb.guard import GuardedBackend
 from asyncwb.records import Record
 from asyncwb.redis import connection
-from asyncwb.saves import Saves
-from asyncwb.settings import Commit, Settings
-from asyncwb.stats import Totals
-from asyncwb.strategies import strategy
+from asyncwb.settings import Commit
 from asyncwb.testing import FaultyBackend, MemoryBackend
 from benchmarks.article import ArticleBuffer
 
@@ -92,29 +86,15 @@ async def test_articles_algorithm_loses_the_newest_value(redis_server: Server) -
         assert await second.read("a") == b"1", "v2 was acknowledged, and nobody has it"
 
 
-def make_flusher(
-    rig: Rig, backend: Any, *, commit: Commit, events: list[Event] | None = None, **options: Any
-) -> Flusher:
-    settings = Settings(commit=commit, **{"lease_seconds": LEASE_SECONDS, **options})
-    rng = random.Random(1)
-    guarded = GuardedBackend(backend, name="memory", connect_timeout_seconds=5, save_timeout_seconds=5)
-    saves = Saves(guarded, settings, rng)
-    emit = (events if events is not None else []).append
-    return Flusher(
-        [rig.queue], settings, saves, strategy(commit, saves), bell=Bell(), totals=Totals(), emit=emit, rng=rng
-    )
-
-
-class Frozen:
+def frozen(rig: Rig, backend: Backend, commit: Commit) -> Bench:
     """A flusher whose lease isn't renewed, as if its process were stopped."""
+    bench = Bench(rig, backend, commit=commit, lease_seconds=LEASE_SECONDS)
 
-    def __init__(self, flusher: Flusher) -> None:
-        self.flusher = flusher
+    async def asleep(*_: object) -> None:
+        await asyncio.Event().wait()
 
-        async def asleep(*_: object) -> None:
-            await asyncio.Event().wait()
-
-        flusher._renew = asleep  # type: ignore[assignment,method-assign]
+    bench.flusher._renew = asleep  # type: ignore[assignment,method-assign]
+    return bench
 
 
 @pytest.mark.parametrize("commit", ["script", "watch"])
@@ -122,20 +102,20 @@ async def test_neither_strategy_loses_it_under_the_same_interleaving(redis_serve
     memory = MemoryBackend()
     slow, quick = FaultyBackend(memory), FaultyBackend(memory)
     async with open_rig(redis_server) as rig:
-        first = Frozen(make_flusher(rig, slow, commit=commit)).flusher
-        second = make_flusher(rig, quick, commit=commit)
+        first = frozen(rig, slow, commit)
+        second = Bench(rig, quick, commit=commit)
         # 1. put v1; F1 claims and reads v1.
         old = await rig.put("a", b"1")
         slow.before_save.clear()
         quick.after_save.clear()
-        one = asyncio.create_task(first.flush_once(rig.queue))
+        one = asyncio.create_task(first.flush())
         await slow.save_started.wait()
         # 2. put v2; F2 claims, reads and saves v2. (It gets at the record only because F1's lease is over.)
         new = await rig.put("a", b"2")
         assert not (await rig.claim()).records
         await asyncio.sleep(LEASE_SECONDS * 1.2)
         assert await rig.queue.recover() == 1
-        two = asyncio.create_task(second.flush_once(rig.queue))
+        two = asyncio.create_task(second.flush())
         await until(lambda: "a" in memory.records)
         # 3. F1 saves v1, and its commit comes before F2's.
         slow.before_save.set()
@@ -144,7 +124,7 @@ async def test_neither_strategy_loses_it_under_the_same_interleaving(redis_serve
         quick.after_save.set()
         await two
         assert [[record.version for record in save] for save in (*slow.saves, *quick.saves)] == [[old], [new]]
-        assert first._totals.stale == 1, "the old save did reach the backend"
+        assert first.totals.stale == 1, "the old save did reach the backend"
         assert (memory.records["a"].version, memory.records["a"].payload) == (new, b"2")
         assert (await rig.read("a"), await rig.where("a")) == (None, set())
 
@@ -153,17 +133,17 @@ async def test_neither_strategy_loses_it_under_the_same_interleaving(redis_serve
 async def test_change_during_a_save_is_kept_and_saved_next(redis_server: Server, commit: Commit) -> None:
     backend = FaultyBackend(MemoryBackend())
     async with open_rig(redis_server) as rig:
-        flusher = make_flusher(rig, backend, commit=commit)
+        flusher = Bench(rig, backend, commit=commit)
         await rig.put("a", b"1")
         backend.before_save.clear()
-        flush = asyncio.create_task(flusher.flush_once(rig.queue))
+        flush = asyncio.create_task(flusher.flush())
         await backend.save_started.wait()
         new = await rig.put("a", b"2")
         backend.before_save.set()
         await flush
-        assert flusher._totals.changed == 1
+        assert flusher.totals.changed == 1
         assert (await rig.read("a"), await rig.where("a")) == ((new, b"2"), {"dirty"})
-        await flusher.flush_once(rig.queue)
+        await flusher.flush()
         assert [[record.payload for record in save] for save in backend.saves] == [[b"1"], [b"2"]]
         assert await rig.read("a") is None
 
@@ -177,11 +157,11 @@ async def test_hot_key_does_not_hold_up_its_neighbours(redis_server: Server, com
             return await super().save(records)
 
     async with open_rig(redis_server) as rig:
-        flusher = make_flusher(rig, Hot(), commit=commit)
+        flusher = Bench(rig, Hot(), commit=commit)
         for key in ("a", "hot", "z"):
             await rig.put(key)
-        await flusher.flush_once(rig.queue)
-        assert flusher._totals.changed == 1
+        await flusher.flush()
+        assert flusher.totals.changed == 1
         assert [await rig.where(key) for key in ("a", "hot", "z")] == [set(), {"dirty"}, set()]
 
 
@@ -190,22 +170,22 @@ async def test_delete_then_recreate_then_late_save_of_the_first(redis_server: Se
     memory = MemoryBackend()
     slow = FaultyBackend(memory)
     async with open_rig(redis_server) as rig:
-        first = Frozen(make_flusher(rig, slow, commit=commit)).flusher
-        second = make_flusher(rig, memory, commit=commit)
+        first = frozen(rig, slow, commit)
+        second = Bench(rig, memory, commit=commit)
         await rig.put("a", b"1")
         slow.before_save.clear()
-        late = asyncio.create_task(first.flush_once(rig.queue))
+        late = asyncio.create_task(first.flush())
         await slow.save_started.wait()
         await rig.put("a", None)
         await asyncio.sleep(LEASE_SECONDS * 1.2)
         await rig.queue.recover()
-        await second.flush_once(rig.queue)
+        await second.flush()
         assert memory.records["a"].deleted
         recreated = await rig.put("a", b"3")
-        await second.flush_once(rig.queue)
+        await second.flush()
         slow.before_save.set()
         await late
-        assert first._totals.stale == 1
+        assert first.totals.stale == 1
         assert (memory.records["a"].version, memory.records["a"].payload) == (recreated, b"3")
 
 
@@ -214,16 +194,16 @@ async def test_late_save_does_not_bring_a_deleted_row_back(redis_server: Server,
     memory = MemoryBackend()
     slow = FaultyBackend(memory)
     async with open_rig(redis_server) as rig:
-        first = Frozen(make_flusher(rig, slow, commit=commit)).flusher
-        second = make_flusher(rig, memory, commit=commit)
+        first = frozen(rig, slow, commit)
+        second = Bench(rig, memory, commit=commit)
         await rig.put("a", b"1")
         slow.before_save.clear()
-        late = asyncio.create_task(first.flush_once(rig.queue))
+        late = asyncio.create_task(first.flush())
         await slow.save_started.wait()
         await rig.put("a", None)
         await asyncio.sleep(LEASE_SECONDS * 1.2)
         await rig.queue.recover()
-        await second.flush_once(rig.queue)
+        await second.flush()
         slow.before_save.set()
         await late
         assert memory.values == {}
@@ -234,11 +214,11 @@ async def test_late_save_does_not_bring_a_deleted_row_back(redis_server: Server,
 async def test_full_server_is_drained(redis_server: Server, commit: Commit) -> None:
     memory = MemoryBackend()
     async with open_rig(redis_server) as rig:
-        flusher = make_flusher(rig, memory, commit=commit)
+        flusher = Bench(rig, memory, commit=commit)
         for number in range(5):
             await rig.put(f"k{number}")
         await rig.fill_memory()
-        while await flusher.flush_once(rig.queue):
+        while await flusher.flush():
             await rig.queue.hasten()
         assert await rig.queue.pending() == (0, 0)
         assert len(memory.records) == 5
@@ -247,7 +227,7 @@ async def test_full_server_is_drained(redis_server: Server, commit: Commit) -> N
 async def test_watch_settles_from_versions_when_the_answer_of_exec_is_lost(redis_server: Server) -> None:
     memory = MemoryBackend()
     async with open_rig(redis_server) as rig:
-        flusher = make_flusher(rig, memory, commit="watch")
+        flusher = Bench(rig, memory, commit="watch")
         await rig.put("a", b"1")
         await rig.put("b", b"1")
         lost = 0
@@ -263,7 +243,7 @@ async def test_watch_settles_from_versions_when_the_answer_of_exec_is_lost(redis
 
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(connection._Session, "commands", lose_the_first_answer)
-            await flusher.flush_once(rig.queue)
+            await flusher.flush()
         assert lost == 1
         assert set(memory.records) == {"a", "b"}
         assert await rig.queue.pending() == (0, 0)

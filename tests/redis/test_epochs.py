@@ -105,7 +105,7 @@ async def test_number_is_not_lost_while_a_partition_cannot_be_reached(rig: Rig) 
             raise RedisUnavailable("cut")
         return await install(*args, **options)  # type: ignore[arg-type]
 
-    queues[1].install_epoch = fail_once  # type: ignore[method-assign, assignment]
+    queues[1].install_epoch = fail_once  # type: ignore[method-assign]
     with pytest.raises(RedisUnavailable):
         await epochs.check()
     assert failures == 1

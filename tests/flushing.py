@@ -1,0 +1,48 @@
+"""A flusher on a rig, with its settings and what it reports."""
+
+import random
+from typing import Any
+
+from rig import Rig
+
+from asyncwb.backend import Backend
+from asyncwb.bell import Bell
+from asyncwb.events import Event
+from asyncwb.flusher import Flusher
+from asyncwb.guard import GuardedBackend
+from asyncwb.redis.queue import Queue
+from asyncwb.saves import Saves
+from asyncwb.settings import Settings
+from asyncwb.stats import Totals
+from asyncwb.strategies import strategy
+
+
+class Bench:
+    """One flusher; `flush` does one claim, save and commit."""
+
+    def __init__(self, rig: Rig, backend: Backend, *, queue: Queue | None = None, **options: Any) -> None:
+        self.queue = queue or rig.queue
+        self.events: list[Event] = []
+        self.totals = Totals()
+        settings = Settings(**{"backoff_initial_seconds": 0.01, "backoff_max_seconds": 0.05, **options})
+        rng = random.Random(1)
+        guarded = GuardedBackend(
+            backend,
+            name="memory",
+            connect_timeout_seconds=settings.connect_timeout_seconds,
+            save_timeout_seconds=settings.save_timeout_seconds,
+        )
+        self.saves = Saves(guarded, settings, rng)
+        self.flusher = Flusher(
+            [self.queue],
+            settings,
+            self.saves,
+            strategy(settings.commit, self.saves),
+            bell=Bell(),
+            totals=self.totals,
+            emit=self.events.append,
+            rng=rng,
+        )
+
+    async def flush(self) -> bool:
+        return await self.flusher.flush_once(self.queue)

@@ -244,7 +244,7 @@ async def test_cancelled_at_any_await_a_record_is_dirty_leased_or_saved(redis_se
             assert memory.records["a"].version == version
         else:
             pytest.fail("a flush never finished")
-    assert cancelled >= {"script": 5, "watch": 7}[commit], "claim, save and ack have to be cancelled at several awaits each"
+    assert cancelled >= {"script": 5, "watch": 7}[commit], "claim, save and ack all have to be cancelled"
 
 
 @BOTH

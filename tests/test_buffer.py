@@ -1,0 +1,667 @@
+"""Buffer: reading and writing, waiting, lifetimes, cancellation, and input that can't work."""
+
+import asyncio
+import dataclasses
+import os
+import pickle
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+import redis.asyncio
+from proxy import open_proxy
+from servers import Server
+
+from asyncwb import (
+    BackendUnavailable,
+    Buffer,
+    BufferFull,
+    ConfigurationError,
+    DeadLettered,
+    DecodeError,
+    EpochChanged,
+    FlushTimeout,
+    InvalidKey,
+    InvalidValue,
+    Limits,
+    NamespaceMismatch,
+    OutcomeUnknown,
+    Record,
+    RecordRejected,
+    RedisUnavailable,
+    UsageError,
+    ValueTooLarge,
+    WriteLost,
+)
+from asyncwb.events import Event
+from asyncwb.records import make_version
+from asyncwb.redis import scripts
+from asyncwb.testing import FaultyBackend, MemoryBackend
+from asyncwb.testing.contract import run_until_suspension
+
+SECRET = "hunter2"
+
+
+class User(msgspec.Struct):
+    name: str
+    visits: int
+
+
+@dataclasses.dataclass
+class Point:
+    x: int
+    y: int
+
+
+# Reading and writing
+
+
+async def test_write_is_read_back_before_and_after_its_save(redis_url: str, namespace: str) -> None:
+    async with Buffer(redis_url, backend=MemoryBackend(), namespace=namespace, max_delay_seconds=60) as buffer:
+        await buffer.set("a", {"n": 1})
+        assert await buffer.get("a") == {"n": 1}
+        await buffer.flush("a", timeout=5)
+        assert (await buffer.stats()).dirty == 0
+        assert await buffer.get("a") == {"n": 1}
+        assert await buffer.get("absent") is None
+
+
+async def test_delete_hides_what_the_backend_still_holds(redis_url: str, namespace: str) -> None:
+    memory = MemoryBackend()
+    async with Buffer(redis_url, backend=memory, namespace=namespace, max_delay_seconds=60) as buffer:
+        await buffer.set("a", 1)
+        await buffer.flush("a", timeout=5)
+        await buffer.delete("a")
+        assert await buffer.get("a") is None
+        assert memory.values == {"a": 1}
+        await buffer.flush("a", timeout=5)
+        assert await buffer.get("a") is None
+        assert memory.values == {}
+
+
+async def test_many_forms(redis_url: str, namespace: str) -> None:
+    memory = MemoryBackend()
+    async with Buffer(redis_url, backend=memory, namespace=namespace, partitions=3) as buffer:
+        values = {f"k{number}": number for number in range(2500)}
+        versions = await buffer.set_many(values)
+        assert versions.keys() == values.keys()
+        assert len(set(versions.values())) > 800
+        assert await buffer.get_many([*values, "absent"]) == values
+        await buffer.delete_many(["k0", "k1", "absent"])
+        assert await buffer.get_many(["k0", "k1", "k2"]) == {"k2": 2}
+        await buffer.drain(timeout=10)
+        assert len(memory.values) == 2498
+        assert await buffer.set_many({}) == {}
+        assert await buffer.get_many([]) == {}
+
+
+async def test_large_values_are_split_over_calls(valkey_url: str, namespace: str) -> None:
+    memory = MemoryBackend()
+    async with Buffer(valkey_url, backend=memory, namespace=namespace, codec="bytes", batch_bytes=100_000) as buffer:
+        values = {f"k{number}": bytes([number]) * 60_000 for number in range(10)}
+        await buffer.set_many(values)
+        assert await buffer.get_many(values) == values
+        await buffer.drain(timeout=10)
+        assert memory.values == values
+
+
+async def test_versions_of_a_key_grow(valkey_url: str, namespace: str) -> None:
+    async with Buffer(valkey_url, backend=MemoryBackend(), namespace=namespace) as buffer:
+        versions = [await buffer.set("a", 1), await buffer.delete("a"), await buffer.set("a", 2)]
+        assert versions == sorted(set(versions))
+
+
+async def test_calls_are_applied_in_the_order_they_were_made(valkey_url: str, namespace: str) -> None:
+    async with Buffer(valkey_url, backend=MemoryBackend(), namespace=namespace) as buffer:
+        await asyncio.gather(*(buffer.set("a", number) for number in range(500)))
+        assert await buffer.get("a") == 499
+
+
+@pytest.mark.parametrize(
+    ("type_", "codec", "value"),
+    [
+        (User, "json", User("Ada", 1)),
+        (User, "msgpack", User("Ada", 1)),
+        (Point, "json", Point(1, 2)),
+        (list[int], "json", [1, 2]),
+    ],
+)
+async def test_typed_values(valkey_url: str, namespace: str, type_: Any, codec: Any, value: Any) -> None:
+    memory = MemoryBackend()
+    async with Buffer(valkey_url, backend=memory, namespace=namespace, type=type_, codec=codec) as buffer:
+        await buffer.set("a", value)
+        assert await buffer.get("a") == value
+        await buffer.flush("a", timeout=5)
+        assert await buffer.get("a") == value
+
+
+async def test_bytes(valkey_url: str, namespace: str) -> None:
+    async with Buffer(valkey_url, backend=MemoryBackend(), namespace=namespace, codec="bytes") as buffer:
+        await buffer.set("a", bytes(range(256)))
+        await buffer.set("empty", b"")
+        assert await buffer.get_many(["a", "empty"]) == {"a": bytes(range(256)), "empty": b""}
+
+
+async def test_stored_value_of_another_type_is_told(valkey_url: str, namespace: str) -> None:
+    memory = MemoryBackend()
+    async with Buffer(valkey_url, backend=memory, namespace=namespace) as anything:
+        await anything.set("a", "not a user")
+        async with Buffer(valkey_url, backend=memory, namespace=namespace, type=User, flushers=0) as users:
+            with pytest.raises(DecodeError, match="User"):
+                await users.get("a")
+
+
+async def test_record_of_an_older_epoch_is_compared_with_the_backend(valkey_server: Server, namespace: str) -> None:
+    """A failover brought back an old record of Redis, and the backend holds a newer one."""
+    memory = MemoryBackend()
+    async with Buffer(valkey_server.url, backend=memory, namespace=namespace, flushers=0) as buffer:
+        await buffer.set("a", "old")
+        await buffer.set("b", "old but newest")
+        memory.records["a"] = Record("a", make_version(1, 99), b'"newer"')
+        memory.records["b"] = Record("b", make_version(0, 1), b'"oldest"')
+        await memory.new_epoch(2)
+        link = buffer._lanes[0].queue
+        assert await link.install_epoch(await link.hello(), 2, partitions=1, codec="json")
+        assert await buffer.get_many(["a", "b"]) == {"a": "newer", "b": "old but newest"}
+
+
+async def test_read_fails_alone_if_only_the_backend_could_tell(valkey_url: str, namespace: str) -> None:
+    backend = FaultyBackend(MemoryBackend())
+    async with Buffer(valkey_url, backend=backend, namespace=namespace, flushers=0) as buffer:
+        await buffer.set("a", 1)
+        backend.fail_with = ConnectionError("down")
+        outcomes: list[Any] = await asyncio.gather(buffer.get("a"), buffer.get("b"), return_exceptions=True)
+        known, unknown = outcomes
+        assert known == 1
+        assert isinstance(unknown, BackendUnavailable)
+        assert backend.faults
+
+
+# Sharing script calls
+
+
+async def test_concurrent_calls_share_script_calls(valkey_server: Server, namespace: str) -> None:
+    async with Buffer(valkey_server.url, backend=MemoryBackend(), namespace=namespace, flushers=0) as buffer:
+        await buffer.set("warm", 0)
+        link = buffer._lanes[0].queue.link
+        await link.command("CONFIG", "RESETSTAT")
+        await asyncio.gather(*(buffer.set(f"k{number}", number) for number in range(500)))
+        info = (await link.command("INFO", "commandstats")).decode()
+        calls = int(info.split("cmdstat_evalsha:calls=")[1].split(",")[0])
+        assert calls < 20
+
+
+async def test_bad_value_does_not_touch_its_neighbours(valkey_url: str, namespace: str) -> None:
+    async with Buffer(valkey_url, backend=MemoryBackend(), namespace=namespace, flushers=0) as buffer:
+        good, bad, too_long, also_good = await asyncio.gather(
+            buffer.set("a", 1), buffer.set("b", object()), buffer.set("x" * 2000, 1), buffer.set("c", 3),
+            return_exceptions=True,
+        )  # fmt: skip
+        assert isinstance(bad, InvalidValue)
+        assert isinstance(too_long, InvalidKey)
+        assert isinstance(good, int)
+        assert isinstance(also_good, int)
+        assert await buffer.get_many(["a", "b", "c"]) == {"a": 1, "c": 3}
+
+
+async def test_refused_caller_does_not_touch_its_neighbours(valkey_url: str, namespace: str) -> None:
+    async with Buffer(valkey_url, backend=MemoryBackend(), namespace=namespace, flushers=0, max_dirty=2) as buffer:
+        outcomes = await asyncio.gather(
+            buffer.set("a", 1), buffer.set_many({"b": 1, "c": 1}), buffer.set("d", 1), buffer.set("a", 2),
+            return_exceptions=True,
+        )  # fmt: skip
+        assert [isinstance(outcome, BufferFull) for outcome in outcomes] == [False, True, False, False]
+        assert await buffer.get_many(["a", "b", "c", "d"]) == {"a": 2, "d": 1}
+        with pytest.raises(BufferFull, match="max_dirty=2"):
+            await buffer.set("e", 1)
+
+
+async def test_cancelled_caller_does_not_touch_its_neighbours(valkey_server: Server, namespace: str) -> None:
+    async with (
+        open_proxy(valkey_server) as proxy,
+        Buffer(proxy.url, backend=MemoryBackend(), namespace=namespace, flushers=0) as buffer,
+    ):
+        await buffer.set("warm", 0)
+        held = proxy.fault("hold request", scripts.PUT)
+        sent = [asyncio.create_task(buffer.set(f"sent{number}", number)) for number in range(3)]
+        await held.caught.wait()
+        waiting = [asyncio.create_task(buffer.set(f"waiting{number}", number)) for number in range(3)]
+        await asyncio.sleep(0)
+        sent[1].cancel()
+        waiting[1].cancel()
+        await asyncio.sleep(0)
+        held.release()
+        outcomes = await asyncio.gather(*sent, *waiting, return_exceptions=True)
+        assert [isinstance(outcome, int) for outcome in outcomes] == [True, False, True] * 2
+        assert await buffer.get("waiting1") is None, "it was cancelled before it was sent"
+
+
+async def test_lost_reply_reaches_every_caller_of_the_batch_as_success(redis_server: Server, namespace: str) -> None:
+    async with (
+        open_proxy(redis_server) as proxy,
+        Buffer(proxy.url, backend=MemoryBackend(), namespace=namespace, flushers=0) as buffer,
+    ):
+        await buffer.set("warm", 0)
+        fault = proxy.fault("drop reply", scripts.PUT)
+        versions = await asyncio.gather(*(buffer.set(f"k{number}", number) for number in range(50)))
+        assert fault.happened == 1
+        assert len(set(versions)) == 50
+        assert await buffer.get_many([f"k{number}" for number in range(50)]) == {
+            f"k{number}": number for number in range(50)
+        }
+        stats = await buffer.stats()
+        assert (stats.dirty, stats.totals.acknowledged) == (51, 51)
+
+
+async def test_unknown_outcome_is_every_callers_own_error(valkey_server: Server, namespace: str) -> None:
+    async with open_proxy(valkey_server) as proxy:
+        buffer: Buffer[int] = Buffer(
+            proxy.url, backend=MemoryBackend(), namespace=namespace, flushers=0, redis_retry_seconds=0.2
+        )
+        async with buffer:
+            await buffer.set("warm", 0)
+            fault = proxy.fault("drop reply", scripts.PUT, times=100)
+            one, two = await asyncio.gather(buffer.set("a", 1), buffer.set("b", 2), return_exceptions=True)
+            assert fault.happened
+            assert isinstance(one, OutcomeUnknown)
+            assert isinstance(two, OutcomeUnknown)
+            assert one is not two
+
+
+# Waiting
+
+
+async def test_flush_returns_when_the_backend_has_it(redis_url: str, namespace: str) -> None:
+    memory = MemoryBackend()
+    async with Buffer(redis_url, backend=memory, namespace=namespace, max_delay_seconds=60) as buffer:
+        version = await buffer.set("a", 1)
+        assert not memory.records
+        await buffer.flush("a", timeout=5)
+        assert memory.records["a"].version == version
+        await buffer.flush("a", version=version, timeout=5)
+        await buffer.flush("absent", timeout=5)
+
+
+async def test_flush_is_over_in_time_and_loses_nothing(valkey_url: str, namespace: str) -> None:
+    async with Buffer(valkey_url, backend=MemoryBackend(), namespace=namespace, flushers=0) as buffer:
+        await buffer.set("a", 1)
+        with pytest.raises(FlushTimeout, match=r"'a'.*safe"):
+            await buffer.flush("a", timeout=0.1)
+        with pytest.raises(FlushTimeout, match="1 dirty"):
+            await buffer.drain(timeout=0.1)
+        assert await buffer.get("a") == 1
+
+
+async def test_flush_of_a_dead_letter_tells_why(valkey_url: str, namespace: str) -> None:
+    backend = FaultyBackend(MemoryBackend())
+    backend.poison = {"a": RecordRejected("too odd")}
+    async with Buffer(valkey_url, backend=backend, namespace=namespace) as buffer:
+        await buffer.set("a", 1)
+        with pytest.raises(DeadLettered, match="too odd"):
+            await buffer.flush("a", timeout=5)
+        assert await buffer.get("a") == 1
+        assert (await buffer.stats()).dead == 1
+        await buffer.drain(timeout=5)
+        backend.poison = {}
+        assert await buffer.revive(["a"]) == 1
+        await buffer.flush("a", timeout=5)
+        assert (await buffer.stats()).dead == 0
+
+
+async def test_flush_of_a_write_that_the_server_lost_says_so(private_server: Any, namespace: str) -> None:
+    server = private_server()
+    async with Buffer(server.url, backend=MemoryBackend(), namespace=namespace, flushers=0) as buffer:
+        version = await buffer.set("a", 1)
+        server.restart(keep_data=False)
+        await asyncio.sleep(0.05)
+        with pytest.raises(WriteLost, match="'a'"):
+            await buffer.flush("a", version=version, timeout=5)
+
+
+async def test_drain_covers_what_was_acknowledged_before(redis_url: str, namespace: str) -> None:
+    memory = MemoryBackend()
+    async with Buffer(redis_url, backend=memory, namespace=namespace, max_delay_seconds=60, partitions=2) as buffer:
+        await buffer.set_many({f"k{number}": number for number in range(1000)})
+        await buffer.drain(timeout=10)
+        assert len(memory.values) == 1000
+        await buffer.drain(timeout=1)
+
+
+async def test_epoch_change_is_an_event(valkey_server: Server, namespace: str) -> None:
+    events: list[Event] = []
+    memory = MemoryBackend()
+    async with Buffer(valkey_server.url, backend=memory, namespace=namespace, observer=events.append) as buffer:
+        await buffer.set("a", 1)
+        await memory.new_epoch(7)
+        async with asyncio.timeout(5):
+            while not any(isinstance(event, EpochChanged) for event in events):
+                await asyncio.sleep(0.02)
+        assert (await buffer.set("a", 2)) >= make_version(8, 1)
+        assert (await buffer.stats()).epoch == 8
+
+
+async def test_audit_repairs_what_another_program_broke(valkey_url: str, namespace: str) -> None:
+    memory = MemoryBackend()
+    async with Buffer(valkey_url, backend=memory, namespace=namespace, max_delay_seconds=60) as buffer:
+        await buffer.set("a", 1)
+        await buffer._lanes[0].queue.link.command("DEL", buffer._lanes[0].queue.keys.dirty)
+        assert await buffer.audit() == 1
+        await buffer.flush("a", timeout=5)
+        assert memory.values == {"a": 1}
+
+
+# Cancellation at every await
+
+
+async def test_set_cancelled_at_any_await_is_written_whole_or_not_at_all(redis_url: str, namespace: str) -> None:
+    cancelled = 0
+    async with Buffer(redis_url, backend=MemoryBackend(), namespace=namespace) as buffer:
+        for stop_at in range(1, 50):
+            if await run_until_suspension(lambda stop_at=stop_at: buffer.set("a", stop_at), stop_at):
+                break
+            cancelled += 1
+            assert await buffer.get("a") in (None, *range(stop_at + 1))
+            await buffer.set("b", stop_at)
+            assert await buffer.get("b") == stop_at, "the buffer works on"
+        else:
+            pytest.fail("a set never finished")
+        await buffer.drain(timeout=5)
+    assert cancelled >= 1
+
+
+@pytest.mark.parametrize("what", ["flush", "drain"])
+async def test_flush_cancelled_at_any_await_loses_nothing(redis_url: str, namespace: str, what: str) -> None:
+    class Slow(MemoryBackend):
+        async def save(self, records: Sequence[Record]) -> int:
+            await asyncio.sleep(0.005)
+            return await super().save(records)
+
+    memory = Slow()
+    cancelled = 0
+    async with Buffer(redis_url, backend=memory, namespace=namespace, max_delay_seconds=60) as buffer:
+
+        async def wait() -> None:
+            await (buffer.flush("a") if what == "flush" else buffer.drain())
+
+        for stop_at in range(1, 200):
+            version = await buffer.set("a", stop_at)
+            finished = await run_until_suspension(wait, stop_at)
+            assert await buffer.get("a") == stop_at
+            await buffer.flush("a", version=version, timeout=5)
+            assert memory.records["a"].version == version
+            if finished:
+                break
+            cancelled += 1
+        else:
+            pytest.fail("it never finished")
+        queue = buffer._lanes[0].queue
+        await buffer.audit()
+        assert await queue.link.command("HLEN", queue.keys.saved) == 0, "no flush that gave up leaves a note for ever"
+    assert cancelled >= 3
+
+
+async def test_open_cancelled_at_any_await_can_be_repeated(valkey_url: str, namespace: str, tmp_path: Path) -> None:
+    cancelled = 0
+    buffer: Buffer[int] = Buffer(valkey_url, backend=f"sqlite:///{tmp_path}/a.db", namespace=namespace)
+    for stop_at in range(1, 200):
+        finished = await run_until_suspension(buffer.open, stop_at)
+        if finished:
+            break
+        cancelled += 1
+    await buffer.set("a", 1)
+    await buffer.aclose()
+    assert cancelled > 10
+
+
+# Lifetimes
+
+
+async def test_buffer_can_be_opened_again(valkey_url: str, namespace: str) -> None:
+    memory = MemoryBackend()
+    buffer: Buffer[int] = Buffer(valkey_url, backend=memory, namespace=namespace)
+    for number in range(3):
+        async with buffer:
+            await buffer.set("a", number)
+    assert memory.values == {"a": 2}
+    await buffer.aclose()
+
+
+async def test_use_before_open_and_after_close(valkey_url: str, namespace: str) -> None:
+    buffer: Buffer[int] = Buffer(valkey_url, backend=MemoryBackend(), namespace=namespace)
+    for call in (
+        lambda: buffer.set("a", 1), lambda: buffer.get("a"), lambda: buffer.delete("a"), lambda: buffer.flush("a"),
+        buffer.drain, buffer.stats, lambda: buffer.set_many({}), lambda: buffer.get_many([]), buffer.audit,
+    ):  # fmt: skip
+        with pytest.raises(UsageError, match="isn't open"):
+            await call()
+    async with buffer:
+        with pytest.raises(UsageError, match="open already"):
+            await buffer.open()
+    with pytest.raises(UsageError, match="closed"):
+        await buffer.set("a", 1)
+
+
+async def test_call_that_waits_while_the_buffer_closes_gets_an_error(valkey_server: Server, namespace: str) -> None:
+    async with open_proxy(valkey_server) as proxy:
+        buffer: Buffer[int] = Buffer(
+            proxy.url, backend=MemoryBackend(), namespace=namespace, drain_timeout_seconds=0.1, flushers=0
+        )
+        await buffer.open()
+        await buffer.set("warm", 0)
+        held = proxy.fault("hold request", scripts.PUT)
+        put = asyncio.create_task(buffer.set("a", 1))
+        await held.caught.wait()
+        waiting = asyncio.create_task(buffer.set("b", 1))
+        await asyncio.sleep(0)
+        await buffer.aclose()
+        for task in (put, waiting):
+            with pytest.raises(UsageError, match="closed"):
+                await task
+
+
+def test_use_from_another_event_loop_is_an_error(valkey_url: str, namespace: str) -> None:
+    buffer: Buffer[int] = Buffer(valkey_url, backend=MemoryBackend(), namespace=namespace)
+
+    async def misuse() -> None:
+        with pytest.raises(UsageError, match="another event loop"):
+            await buffer.set("a", 1)
+
+    async def main() -> None:
+        async with buffer:
+            await asyncio.to_thread(asyncio.run, misuse())
+
+    asyncio.run(main())
+
+
+async def test_use_after_a_fork_is_an_error(valkey_url: str, namespace: str) -> None:
+    async with Buffer(valkey_url, backend=MemoryBackend(), namespace=namespace) as buffer:
+        assert buffer._pid == os.getpid()
+        buffer._pid += 1  # what a forked child sees: it was opened by another process
+        with pytest.raises(UsageError, match="fork"):
+            await buffer.set("a", 1)
+        buffer._pid -= 1
+
+
+async def test_pickling_is_an_error(valkey_url: str) -> None:
+    with pytest.raises(UsageError, match="pickled"):
+        pickle.dumps(Buffer(valkey_url, backend=MemoryBackend()))
+
+
+async def test_client_may_be_passed_and_shared(valkey_url: str) -> None:
+    memory, other = MemoryBackend(), MemoryBackend()
+    async with redis.asyncio.Redis.from_url(valkey_url, decode_responses=True) as client:
+        async with (
+            Buffer(client, backend=memory, namespace="one") as one,
+            Buffer(client, backend=other, namespace="two") as two,
+        ):
+            await one.set("a", 1)
+            await two.set("a", 2)
+            assert (await one.get("a"), await two.get("a")) == (1, 2)
+        assert await client.ping()
+    assert (memory.values, other.values) == ({"a": 1}, {"a": 2})
+
+
+async def test_only_writing_leaves_the_rest_to_others(valkey_url: str, namespace: str) -> None:
+    memory = MemoryBackend()
+    started = time.monotonic()
+    async with Buffer(valkey_url, backend=memory, namespace=namespace, flushers=0) as buffer:
+        await buffer.set("a", 1)
+    assert time.monotonic() - started < 3
+    assert not memory.records
+
+
+# Input that can't work
+
+
+@pytest.mark.parametrize(
+    ("key", "complaint"),
+    [
+        ("", "empty"), ("x" * 1025, "1025 bytes"), ("é" * 513, "1026 bytes"), (7, "not int"), (b"a", "not bytes"),
+        (None, "not NoneType"), ("\ud800", "surrogate"),
+    ],
+)  # fmt: skip
+async def test_bad_key(valkey_url: str, namespace: str, key: Any, complaint: str) -> None:
+    async with Buffer(valkey_url, backend=MemoryBackend(), namespace=namespace, flushers=0) as buffer:
+        for call in (
+            lambda: buffer.set(key, 1), lambda: buffer.get(key), lambda: buffer.delete(key), lambda: buffer.flush(key),
+            lambda: buffer.set_many({"good": 1, key: 1}), lambda: buffer.get_many([key]),
+            lambda: buffer.delete_many([key]),
+        ):  # fmt: skip
+            with pytest.raises(InvalidKey, match=complaint):
+                await call()
+        assert (await buffer.stats()).dirty == 0
+
+
+async def test_longest_key_is_taken(valkey_url: str, namespace: str) -> None:
+    memory = MemoryBackend()
+    async with Buffer(valkey_url, backend=memory, namespace=namespace) as buffer:
+        await buffer.set("é" * 512, 1)
+        await buffer.flush("é" * 512, timeout=5)
+    assert memory.values == {"é" * 512: 1}
+
+
+async def test_single_key_where_several_are_expected(valkey_url: str, namespace: str) -> None:
+    async with Buffer(valkey_url, backend=MemoryBackend(), namespace=namespace, flushers=0) as buffer:
+        for call in (buffer.get_many, buffer.delete_many, buffer.revive):
+            with pytest.raises(InvalidKey, match="several"):
+                await call("abc")
+
+
+@pytest.mark.parametrize(
+    ("value", "complaint"),
+    [(None, "absence"), (object(), "can't encode"), (float("nan"), "nan"), ({1j}, "can't encode")],
+)
+async def test_bad_value(valkey_url: str, namespace: str, value: Any, complaint: str) -> None:
+    async with Buffer(valkey_url, backend=MemoryBackend(), namespace=namespace, flushers=0) as buffer:
+        with pytest.raises(InvalidValue, match=complaint) as caught:
+            await buffer.set("the key", value)
+        assert "the key" in str(caught.value)
+        with pytest.raises(InvalidValue):
+            await buffer.set_many({"good": 1, "bad": value})
+        assert (await buffer.stats()).dirty == 0
+
+
+async def test_value_over_the_limit_names_it(valkey_url: str, namespace: str) -> None:
+    memory = MemoryBackend()
+    async with Buffer(valkey_url, backend=memory, namespace=namespace, codec="bytes", max_value_bytes=1000) as buffer:
+        await buffer.set("a", b"x" * 1000)
+        with pytest.raises(ValueTooLarge, match="max_value_bytes=1000"):
+            await buffer.set("a", b"x" * 1001)
+    small = MemoryBackend(Limits(max_value_bytes=10))
+    async with Buffer(valkey_url, backend=small, namespace=namespace + "2", codec="bytes") as buffer:
+        with pytest.raises(ValueTooLarge, match=r"limit of 10 of backend MemoryBackend\(\)"):
+            await buffer.set("a", b"x" * 11)
+
+
+async def test_default_limit_of_a_value_is_16_mib(valkey_url: str, namespace: str) -> None:
+    memory = MemoryBackend()
+    async with Buffer(valkey_url, backend=memory, namespace=namespace, codec="bytes") as buffer:
+        await buffer.set("a", bytes(16 * 2**20))
+        await buffer.flush("a", timeout=10)
+        with pytest.raises(ValueTooLarge, match=str(16 * 2**20)):
+            await buffer.set("a", bytes(16 * 2**20 + 1))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"namespace": "with space"}, {"namespace": ""}, {"namespace": "x" * 65}, {"namespace": "a{b}"},
+        {"durability": "fsync"}, {"durability": "replicated"}, {"on_full": "wait"}, {"commit": "hope"},
+        {"flushers": -1}, {"flushers": 1.5}, {"partitions": 0}, {"max_dirty": 0}, {"lease_seconds": 0},
+        {"max_delay_seconds": float("nan")}, {"no_such_setting": 1}, {"type": bytes, "codec": "yaml"},
+        {"type": int, "codec": "bytes"}, {"redis": 7}, {"redis": "http://x"},
+    ],
+)  # fmt: skip
+def test_bad_option_is_named(options: dict[str, Any]) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        Buffer(**{"redis": "redis://localhost", "backend": MemoryBackend(), **options})
+    *_, last = options.items()
+    assert str(last[0]) in str(caught.value) or str(last[1]) in str(caught.value)
+
+
+def test_backend_that_is_none_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match=r"asyncwb\.Backend"):
+        Buffer("redis://localhost", backend=object())  # type: ignore[call-overload]
+
+
+async def test_unreachable_redis_is_told_in_time(namespace: str) -> None:
+    started = time.monotonic()
+    buffer: Buffer[int] = Buffer(
+        f"redis://user:{SECRET}@127.0.0.1:1/0", backend=MemoryBackend(), connect_timeout_seconds=0.3
+    )
+    with pytest.raises(RedisUnavailable, match=r"redis://\*\*\*@127\.0\.0\.1:1") as caught:
+        await buffer.open()
+    assert time.monotonic() - started < 3
+    assert SECRET not in f"{caught.value} {caught.value!r} {buffer!r}"
+    with pytest.raises(UsageError):
+        await buffer.set("a", 1)
+
+
+async def test_redis_that_hangs_is_told_in_time(private_server: Any) -> None:
+    server = private_server()
+    server.freeze()
+    started = time.monotonic()
+    buffer: Buffer[int] = Buffer(
+        server.url, backend=MemoryBackend(), connect_timeout_seconds=0.5, redis_timeout_seconds=0.3
+    )
+    with pytest.raises(RedisUnavailable):
+        await buffer.open()
+    assert time.monotonic() - started < 3
+
+
+async def test_unreachable_backend_is_told_in_time(valkey_url: str, namespace: str) -> None:
+    class Hanging(MemoryBackend):
+        async def open(self) -> None:
+            await asyncio.Event().wait()
+
+    started = time.monotonic()
+    with pytest.raises(BackendUnavailable, match=r"Hanging.*longer than 0\.2 s"):
+        await Buffer(valkey_url, backend=Hanging(), namespace=namespace, connect_timeout_seconds=0.2).open()
+    assert time.monotonic() - started < 3
+
+    class Failing(MemoryBackend):
+        async def open(self) -> None:
+            raise OSError(f"postgres://u:{SECRET}@h refused")
+
+    with pytest.raises(BackendUnavailable) as caught:
+        await Buffer(valkey_url, backend=Failing(), namespace=namespace).open()
+    assert SECRET not in str(caught.value)
+
+
+async def test_namespace_of_another_shape_is_refused(valkey_url: str, namespace: str) -> None:
+    memory = MemoryBackend()
+    async with Buffer(valkey_url, backend=memory, namespace=namespace):
+        pass
+    with pytest.raises(NamespaceMismatch, match="partitions 1, not 2"):
+        await Buffer(valkey_url, backend=memory, namespace=namespace, partitions=2).open()
+    with pytest.raises(NamespaceMismatch, match="codec json, not msgpack"):
+        await Buffer(valkey_url, backend=memory, namespace=namespace, codec="msgpack").open()
+
+
+def test_repr_shows_no_password() -> None:
+    buffer: Buffer[int] = Buffer(f"redis://:{SECRET}@h/0", backend="sqlite:///a.db?table=t", namespace="users")
+    assert SECRET not in repr(buffer)
+    assert "users" in repr(buffer)

@@ -6,6 +6,7 @@ import os
 import pickle
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -360,7 +361,7 @@ async def test_set_cancelled_at_any_await_is_written_whole_or_not_at_all(redis_u
     cancelled = 0
     async with Buffer(redis_url, backend=MemoryBackend(), namespace=namespace) as buffer:
         for stop_at in range(1, 50):
-            if await run_until_suspension(lambda stop_at=stop_at: buffer.set("a", stop_at), stop_at):
+            if await run_until_suspension(partial(buffer.set, "a", stop_at), stop_at):
                 break
             cancelled += 1
             assert await buffer.get("a") in (None, *range(stop_at + 1))

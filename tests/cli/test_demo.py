@@ -1,0 +1,94 @@
+"""`asyncwb demo` and `asyncwb backends`: what they print, and that a loss would not go unnoticed."""
+
+import json
+import sqlite3
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from asyncwb.cli import main
+from asyncwb.cli.demo import _Demo
+from asyncwb.cli.workload import Ledger, Verdict
+
+KEYS = [
+    "acknowledged", "distinct_keys", "persisted", "lost", "stale", "sets_per_second", "flushed_per_second",
+    "direct_sets_per_second", "seconds",
+]  # fmt: skip
+
+
+def test_demo_proves_that_nothing_is_lost() -> None:
+    started = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-m", "asyncwb", "demo", "--json", "--seconds", "3", "--writers", "60"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert time.monotonic() - started < 3 + 20
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    report = json.loads(done.stdout)
+    assert list(report) == KEYS
+    assert (report["lost"], report["stale"]) == (0, 0)
+    assert report["persisted"] == report["distinct_keys"] > 100
+    assert report["acknowledged"] > 1000
+    assert report["sets_per_second"] > report["direct_sets_per_second"] > 0
+    assert 3 < report["seconds"] < 23
+
+
+def test_demo_shows_its_verdict_to_people() -> None:
+    result = CliRunner().invoke(main, ["demo", "--seconds", "1", "--writers", "20"])
+    assert result.exit_code == 0, result.output
+    assert "nothing acknowledged was lost" in result.stdout
+
+
+@pytest.mark.parametrize("wrong", [{"lost": 1}, {"stale": 1}])
+def test_loss_is_an_exit_status(monkeypatch: pytest.MonkeyPatch, wrong: dict[str, int]) -> None:
+    async def run(self: _Demo) -> dict[str, int]:
+        return {**dict.fromkeys(KEYS, 0), **wrong}
+
+    monkeypatch.setattr(_Demo, "run", run)
+    assert CliRunner().invoke(main, ["demo", "--json"]).exit_code == 1
+
+
+@pytest.mark.parametrize(
+    ("rows", "verdict"),
+    [
+        ([("a", 7, '{"n":1}', None), ("b", 8, None, 1)], Verdict(persisted=2, lost=0, stale=0)),
+        ([("a", 7, '{"n":1}', None)], Verdict(persisted=1, lost=1, stale=0)),
+        ([("a", 6, '{"n":0}', None), ("b", 8, None, 1)], Verdict(persisted=1, lost=0, stale=1)),
+        ([("a", 7, '{"n":2}', None), ("b", 8, "{}", None)], Verdict(persisted=0, lost=2, stale=0)),
+        ([], Verdict(persisted=0, lost=2, stale=0)),
+    ],
+)
+def test_verdict_compares_versions_values_and_deletes(tmp_path: Path, rows: list[Any], verdict: Verdict) -> None:
+    connection = sqlite3.connect(tmp_path / "a.db")
+    connection.execute("CREATE TABLE asyncwb (key, version, value, deleted_at)")
+    connection.executemany("INSERT INTO asyncwb VALUES (?, ?, ?, ?)", rows)
+    connection.commit()
+    connection.close()
+    ledger = Ledger()
+    ledger.note("a", 7, {"n": 1})
+    ledger.note("a", 5, {"n": 5})
+    ledger.note("b", 8, None)
+    assert ledger.verdict(tmp_path / "a.db") == verdict
+    assert (ledger.acknowledged, ledger.keys) == (3, 2)
+
+
+def test_backends_are_listed() -> None:
+    result = CliRunner().invoke(main, ["backends"])
+    assert result.exit_code == 0
+    assert "sqlite" in result.stdout
+    report = json.loads(CliRunner().invoke(main, ["backends", "--json"]).stdout)
+    (sqlite,) = (row for row in report["backends"] if row["scheme"] == "sqlite")
+    assert sqlite["usable"] is True
+    assert sqlite["distribution"].startswith("asyncwb ")
+
+
+def test_version_and_help() -> None:
+    assert "asyncwb" in CliRunner().invoke(main, ["--version"]).stdout
+    for command in ("demo", "ingest", "worker", "backends"):
+        assert CliRunner().invoke(main, [command, "--help"]).exit_code == 0

@@ -1,0 +1,191 @@
+"""`asyncwb worker`: flushes for others, costs nothing while idle, drains on a signal."""
+
+import asyncio
+import signal
+import sqlite3
+import sys
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from servers import Server
+
+from asyncwb import Buffer
+from asyncwb.redis.connection import RedisLink
+from asyncwb.redis.queue import Queue
+from asyncwb.testing import MemoryBackend
+from asyncwb_backends.sqlite import SQLiteBackend
+
+Worker = asyncio.subprocess.Process
+StartWorker = Callable[..., Awaitable[Worker]]
+
+
+@pytest.fixture
+async def start_worker(valkey_server: Server, tmp_path: Path) -> AsyncIterator[StartWorker]:
+    started: list[Worker] = []
+
+    async def start(*args: str) -> Worker:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "asyncwb", "worker", "--redis", valkey_server.url,
+            "--backend", f"sqlite:///{tmp_path}/a.db", "--namespace", "work", *args,
+            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+        )  # fmt: skip
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        with suppress(ProcessLookupError):
+            process.kill()
+        await process.communicate()
+
+
+async def until_said(worker: Worker, words: str) -> str:
+    assert worker.stderr is not None
+    said = ""
+    async with asyncio.timeout(15):
+        while words not in said:
+            line = (await worker.stderr.readline()).decode()
+            assert line, f"it ended, having said: {said}"
+            said += line
+    return said
+
+
+def writer(server: Server, path: Path, **options: Any) -> Buffer[Any]:
+    backend = SQLiteBackend(path / "a.db")
+    return Buffer(server.url, backend=backend, namespace="work", flushers=0, **options)
+
+
+def saved(path: Path) -> dict[str, str]:
+    connection = sqlite3.connect(path / "a.db")
+    try:
+        return dict(connection.execute("SELECT key, value FROM asyncwb"))
+    finally:
+        connection.close()
+
+
+async def test_worker_flushes_what_others_write(
+    valkey_server: Server, tmp_path: Path, start_worker: StartWorker
+) -> None:
+    async with writer(valkey_server, tmp_path, partitions=3, codec="msgpack") as buffer:
+        worker = await start_worker()
+        await until_said(worker, "flushing namespace work")
+        await buffer.set_many({f"k{number}": number for number in range(100)})
+        await buffer.drain(timeout=10)
+        assert len(saved(tmp_path)) == 100
+        worker.send_signal(signal.SIGTERM)
+        said = await until_said(worker, "stopped")
+        assert "stopped; 100 record(s) saved" in said
+        assert await worker.wait() == 0
+
+
+async def test_lone_write_of_another_process_is_saved_within_20_ms(
+    valkey_server: Server, tmp_path: Path, start_worker: StartWorker
+) -> None:
+    async with writer(valkey_server, tmp_path) as buffer:
+        await until_said(await start_worker(), "flushing namespace")
+        waits = []
+        for number in range(15):
+            await asyncio.sleep(0.05)
+            started = time.perf_counter()
+            version = await buffer.set("a", number)
+            while not await buffer._backend.load(["a"]) or (await buffer._backend.load(["a"]))["a"].version < version:
+                await asyncio.sleep(0.001)
+            waits.append(time.perf_counter() - started)
+        # Not a race against the machine's noise: a worker that polled would need half its period on average.
+        assert sorted(waits)[len(waits) // 2] < 0.02
+
+
+async def test_worker_waits_for_a_new_namespace_and_takes_its_shape(
+    valkey_server: Server, tmp_path: Path, start_worker: StartWorker
+) -> None:
+    worker = await start_worker("--flushers", "2")
+    await until_said(worker, "waiting for its first writer")
+    async with writer(valkey_server, tmp_path, partitions=2, codec="bytes") as buffer:
+        await buffer.set("a", b"x")
+        await buffer.flush("a", timeout=10)
+    worker.send_signal(signal.SIGINT)
+    assert await worker.wait() == 0
+
+
+async def test_worker_can_be_stopped_while_it_waits(start_worker: StartWorker) -> None:
+    worker = await start_worker()
+    await until_said(worker, "waiting for its first writer")
+    worker.send_signal(signal.SIGTERM)
+    assert await asyncio.wait_for(worker.wait(), 10) == 0
+
+
+async def test_signal_drains_before_the_worker_stops(
+    valkey_server: Server, tmp_path: Path, start_worker: StartWorker
+) -> None:
+    async with writer(valkey_server, tmp_path, max_delay_seconds=60) as buffer:
+        worker = await start_worker()
+        await until_said(worker, "flushing namespace")
+        await buffer.set_many({f"k{number}": number for number in range(50)})
+        assert saved(tmp_path) == {}
+        worker.send_signal(signal.SIGTERM)
+        assert await asyncio.wait_for(worker.wait(), 15) == 0
+        assert len(saved(tmp_path)) == 50
+
+
+async def test_second_signal_stops_at_once(valkey_server: Server, tmp_path: Path, start_worker: StartWorker) -> None:
+    async with writer(valkey_server, tmp_path) as buffer:
+        # A record leased to nobody keeps the drain waiting.
+        await buffer.set("a", 1)
+        link = RedisLink.from_url(valkey_server.url, timeout_seconds=5)
+        assert (await Queue(link, "work", 0).claim(records=1, bytes=100, lease_seconds=60)).records
+        await link.close()
+        worker = await start_worker()
+        await until_said(worker, "flushing namespace")
+        worker.send_signal(signal.SIGTERM)
+        await until_said(worker, "draining")
+        await asyncio.sleep(0.2)
+        assert worker.returncode is None
+        worker.send_signal(signal.SIGTERM)
+        assert await asyncio.wait_for(worker.wait(), 2) == 130
+        assert (await buffer.stats()).leased == 1, "nothing is lost"
+
+
+async def test_idle_worker_costs_next_to_nothing(
+    valkey_server: Server, tmp_path: Path, start_worker: StartWorker
+) -> None:
+    async with writer(valkey_server, tmp_path) as buffer:
+        worker = await start_worker("--flushers", "8")
+        await until_said(worker, "flushing namespace")
+        await buffer.set("a", 1)
+        await buffer.flush("a", timeout=5)
+        await asyncio.sleep(0.5)
+        process = psutil.Process(worker.pid)
+
+        def busy() -> float:
+            times = process.cpu_times()
+            return float(times.user + times.system)
+
+        before, started = busy(), time.monotonic()
+        await asyncio.sleep(4)
+        share = (busy() - before) / (time.monotonic() - started)
+        assert share < 0.01
+
+
+async def test_worker_names_what_is_wrong(start_worker: StartWorker) -> None:
+    worker = await start_worker("--backend", "nosuch://u:hunter2@h")
+    _, errors = await asyncio.wait_for(worker.communicate(), 15)
+    assert worker.returncode == 2
+    assert "no backend for scheme 'nosuch'" in errors.decode()
+    assert "hunter2" not in errors.decode()
+
+
+async def test_worker_refuses_a_namespace_of_another_layout(
+    valkey_server: Server, tmp_path: Path, start_worker: StartWorker
+) -> None:
+    async with Buffer(valkey_server.url, backend=MemoryBackend(), namespace="work", flushers=0) as buffer:
+        queue = buffer._lanes[0].queue
+        await queue.link.command("HSET", queue.keys.meta, "layout", "99")
+        worker = await start_worker()
+        _, errors = await asyncio.wait_for(worker.communicate(), 15)
+        assert worker.returncode == 2
+        assert "layout 99" in errors.decode()

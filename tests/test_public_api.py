@@ -1,0 +1,76 @@
+"""The public door: what it exports, what the README shows, and what a type checker sees."""
+
+import inspect
+import re
+import subprocess
+import sys
+from importlib.resources import files
+from pathlib import Path
+
+import pytest
+
+import asyncwb
+from asyncwb import errors
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text("utf-8")
+
+
+def test_door_is_explicit_and_complete() -> None:
+    assert sorted(asyncwb.__all__) == list(asyncwb.__all__)
+    for name in asyncwb.__all__:
+        assert hasattr(asyncwb, name)
+    tree = [name for name, each in vars(errors).items() if inspect.isclass(each) and issubclass(each, Exception)]
+    assert set(tree) <= set(asyncwb.__all__), "every error can be caught by its name"
+
+
+def test_every_error_is_in_the_tree_and_in_its_drawing() -> None:
+    assert errors.__doc__ is not None
+    for name in asyncwb.__all__:
+        each = getattr(asyncwb, name)
+        if inspect.isclass(each) and issubclass(each, Exception):
+            assert issubclass(each, asyncwb.AsyncwbError)
+            assert name in errors.__doc__
+
+
+@pytest.mark.parametrize("name", asyncwb.__all__)
+def test_everything_public_is_documented(name: str) -> None:
+    each = getattr(asyncwb, name)
+    if not inspect.isclass(each):
+        return
+    assert each.__doc__
+    for method, function in inspect.getmembers(each, inspect.isfunction):
+        if not method.startswith("_") and function.__module__.startswith("asyncwb"):
+            assert function.__doc__ or method == "copy", f"{name}.{method}"
+
+
+def test_readme_imports_only_what_is_public() -> None:
+    names = {
+        name.strip()
+        for line in re.findall(r"^from asyncwb import (.+)$", README, re.MULTILINE)
+        for name in line.split(",")
+    }
+    assert names
+    assert names <= set(asyncwb.__all__)
+
+
+def test_example_of_the_readme_runs(tmp_path: Path) -> None:
+    example = next(block for block in re.findall(r"```python\n(.*?)```", README, re.DOTALL) if "asyncio.run" in block)
+    assert len([line for line in example.splitlines() if line.strip()]) <= 15
+    done = subprocess.run([sys.executable, "-c", example], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "User(name='Ada'" in done.stdout
+
+
+def test_package_says_that_it_is_typed() -> None:
+    assert (files("asyncwb") / "py.typed").is_file()
+    assert (files("asyncwb_backends") / "py.typed").is_file()
+
+
+def test_type_checker_sees_what_get_returns() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "mypy", "--strict", "tests/typed/api.py"],
+        cwd=ROOT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert re.search(r'Revealed type is "(\S*User \| None|Union\[\S*User, None\])"', done.stdout), done.stdout

@@ -337,8 +337,8 @@ async def test_observer_that_fails_does_not_stop_a_flush(
 
 
 async def test_library_configures_no_logging(valkey_url: str, namespace: str) -> None:
-    handlers = list(logging.getLogger().handlers)
+    loggers = (logging.getLogger(), logging.getLogger("asyncwb"))
+    before = [(list(each.handlers), each.level) for each in loggers]
     async with Buffer(valkey_url, backend=MemoryBackend(), namespace=namespace) as buffer:
         await buffer.set("a", 1)
-    assert logging.getLogger().handlers == handlers
-    assert logging.getLogger("asyncwb").handlers == []
+    assert [(each.handlers, each.level) for each in loggers] == before

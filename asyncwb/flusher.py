@@ -12,7 +12,7 @@ import anyio
 from asyncwb.bell import Bell
 from asyncwb.errors import RedisError
 from asyncwb.events import DeadLetter, Event, Retried, Saved
-from asyncwb.redis.queue import Acked, Claim, Failure, Queue
+from asyncwb.redis.queue import RELEASE_SECONDS, Acked, Claim, Failure, Queue
 from asyncwb.redis.retry import retrying
 from asyncwb.saves import Saves
 from asyncwb.settings import Settings
@@ -22,8 +22,6 @@ from asyncwb.strategies import Outcome, Strategy
 T = TypeVar("T")
 
 _log: Final = logging.getLogger("asyncwb")
-
-_RELEASE_SECONDS: Final = 1.0
 
 
 class Flusher:
@@ -90,7 +88,7 @@ class Flusher:
             await self._settle(queue, claim, outcome, started)
         except BaseException:
             # Not needed for safety, the lease expires: it spares the records the wait for that.
-            with anyio.move_on_after(_RELEASE_SECONDS, shield=True):
+            with anyio.move_on_after(RELEASE_SECONDS, shield=True):
                 await self._release(queue, claim)
             raise
         return True

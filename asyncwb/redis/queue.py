@@ -1,11 +1,15 @@
 """The reliable queue of one partition: each step of the protocol as a method, each one script."""
 
+import asyncio
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 from uuid import uuid4
 
-from asyncwb.errors import DecodeError, OutcomeUnknown, RedisUnavailable
+import anyio
+
+from asyncwb.errors import DecodeError, OutcomeUnknown, RedisError, RedisUnavailable
 from asyncwb.records import Record, Version
 from asyncwb.redis import scripts
 from asyncwb.redis.keys import LAYOUT, PartitionKeys
@@ -17,6 +21,9 @@ WRITER_MEMORY_SECONDS: Final = 24 * 3600
 
 _CLAIM_LEASES: Final = 20
 """A claim outlives this many of its leases: a late ack then still finds what was claimed."""
+
+RELEASE_SECONDS: Final = 1.0
+"""How long a flusher that is cancelled may try to give its records back; afterwards their leases have to expire."""
 
 _PAGE: Final = 1000
 
@@ -175,9 +182,13 @@ class Queue:
                 (self.keys.record_prefix, records, bytes, lease_ms, lease_ms * _CLAIM_LEASES),
             )
         except OutcomeUnknown as error:
-            # Not needed for safety: the lease would expire. It spares the records that wait.
+            # Not needed for safety, the lease would expire: it spares the records that wait.
             await self.release(claim_id)
             raise RedisUnavailable(str(error)) from error
+        except asyncio.CancelledError:
+            with anyio.move_on_after(RELEASE_SECONDS, shield=True), contextlib.suppress(RedisError):
+                await self.release(claim_id)
+            raise
         found: list[Record] = []
         garbage: dict[str, DecodeError] = {}
         for key, packed in zip(reply[1::2], reply[2::2], strict=True):

@@ -1,23 +1,18 @@
-"""Buffer: the façade, and the lifetimes of everything behind it."""
+"""Buffer: the façade; what is behind it lives in an `Engine` for as long as it is open."""
 
 import asyncio
 import functools
 import logging
 import os
-import random
-from collections.abc import Awaitable, Callable, Iterable, Mapping
-from contextlib import AsyncExitStack
+from collections.abc import Iterable, Mapping
 from types import TracebackType
 from typing import Any, Final, Generic, Literal, NoReturn, Self, TypeVar, Unpack, overload
 
-import anyio
-from anyio.abc import TaskGroup
-
 from asyncwb.backend import Backend
 from asyncwb.codecs import Codec
-from asyncwb.connecting import check_target, connect
+from asyncwb.connecting import check_target
+from asyncwb.engine import Engine
 from asyncwb.errors import (
-    AsyncwbError,
     ConfigurationError,
     DecodeError,
     FlushTimeout,
@@ -25,31 +20,21 @@ from asyncwb.errors import (
     UsageError,
     ValueTooLarge,
 )
-from asyncwb.events import EpochChanged, Event, Observer
+from asyncwb.events import Event, Observer
 from asyncwb.guard import GuardedBackend
 from asyncwb.lane import Lane, in_pages
-from asyncwb.pool import FlusherPool
 from asyncwb.records import CodecName, Version
-from asyncwb.redis.connection import RedisClient, check_server
-from asyncwb.redis.epochs import TEMPORARY, Epochs
-from asyncwb.redis.keys import partition_of
-from asyncwb.redis.queue import Queue
-from asyncwb.redis.retry import retrying
+from asyncwb.redis.connection import RedisClient
 from asyncwb.redis.wire import DELETED_BODY, body_prefix
 from asyncwb.registry import backend_from_url
-from asyncwb.service import Service
 from asyncwb.settings import SettingOptions, Settings
 from asyncwb.stats import Stats, Totals
 from asyncwb.urls import redact
 from asyncwb.userkeys import raw_key, several_keys
 
 T = TypeVar("T")
-R = TypeVar("R")
 
 _log: Final = logging.getLogger("asyncwb")
-
-_CHECK_EPOCH_SECONDS: Final = 1.0
-_STOP_SECONDS: Final = 5.0
 
 
 class Buffer(Generic[T]):
@@ -135,17 +120,17 @@ class Buffer(Generic[T]):
             connect_timeout_seconds=self.settings.connect_timeout_seconds,
             save_timeout_seconds=self.settings.save_timeout_seconds,
         )
-        self._rng = random.Random()  # noqa: S311 - jitter, not secrets
         self._state: Literal["new", "opening", "open", "closing", "closed"] = "new"
+        self._engine: Engine = self._new_engine()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._pid = 0
-        self._stack = AsyncExitStack()
-        self._lanes: list[Lane] = []
-        self._pool: FlusherPool | None = None
-        self._service: Service | None = None
         self._max_value_bytes = self.settings.max_value_bytes
         self._value_limit = f"max_value_bytes={self._max_value_bytes}"
-        self.totals = Totals()
+
+    @property
+    def totals(self) -> Totals:
+        """What this process has done since the buffer was opened; counts on."""
+        return self._engine.totals
 
     # Lifetimes
 
@@ -162,11 +147,13 @@ class Buffer(Generic[T]):
         self._state = "opening"
         self._loop = asyncio.get_running_loop()
         self._pid = os.getpid()
+        self._engine = self._new_engine()
         try:
-            await self._open()
+            await self._engine.open()
         except BaseException:
-            await self._abandon()
+            await self._close()
             raise
+        self._limit_values()
         self._state = "open"
         return self
 
@@ -183,9 +170,9 @@ class Buffer(Generic[T]):
         self._state = "closing"
         try:
             if drain:
-                await self._finish()
+                await self._engine.finish()
         finally:
-            await self._abandon()
+            await self._close()
 
     async def __aenter__(self) -> Self:
         return await self.open()
@@ -195,38 +182,12 @@ class Buffer(Generic[T]):
     ) -> None:
         await self.aclose(drain=kind is None)
 
-    async def _open(self) -> None:
-        settings = self.settings
-        self._stack = AsyncExitStack()
-        self.totals = Totals()
-        link = await connect(self._redis, self._stack, timeout_seconds=settings.redis_timeout_seconds)
-        await retrying(lambda: check_server(link), limit_seconds=settings.connect_timeout_seconds, rng=self._rng)
-        # Closed also after an open that failed or was cancelled: a plugin may hold half a connection.
-        self._stack.push_async_callback(self._backend.close)
-        await self._backend.open()
-        self._limit_values()
+    def _new_engine(self) -> Engine:
+        return Engine(self._redis, self._backend, self.settings, codec=self._codec.name, emit=self._emit)
 
-        queues = [Queue(link, settings.namespace, number) for number in range(settings.partitions)]
-        epochs = Epochs(queues, self._backend.new_epoch, codec=self._codec.name)
-        await retrying(epochs.check, limit_seconds=settings.connect_timeout_seconds, rng=self._rng)
-        epochs.on_change = lambda partition, epoch: self._emit(EpochChanged(partition, epoch))
-        self._pool = None
-        if settings.flushers:
-            self._pool = FlusherPool(
-                queues, self._backend, settings, totals=self.totals, emit=self._emit, rng=self._rng
-            )
-        self._lanes = [
-            Lane(queue, epochs, self._backend, settings, rng=self._rng, on_wake=self._wake) for queue in queues
-        ]
-
-        def start(group: TaskGroup) -> None:
-            for lane in self._lanes:
-                lane.start(group)
-            group.start_soon(self._watch_epochs, epochs)
-            if self._pool is not None:
-                group.start_soon(self._pool.run)
-
-        self._service = Service(start, self._ended)
+    async def _close(self) -> None:
+        await self._engine.close()
+        self._state = "closed"
 
     def _limit_values(self) -> None:
         own = self._backend.limits.max_value_bytes
@@ -235,59 +196,6 @@ class Buffer(Generic[T]):
         if own is not None and own < self._max_value_bytes:
             self._max_value_bytes = own
             self._value_limit = f"the limit of {own} of backend {self._backend.name}"
-
-    async def _finish(self) -> None:
-        try:
-            async with asyncio.timeout(self.settings.drain_timeout_seconds):
-                for lane in self._lanes:
-                    await lane.join()
-                if self._pool is not None:
-                    await self._drain()
-        except (TimeoutError, AsyncwbError) as error:
-            _log.warning("closing without having saved everything: %s", await self._left(error))
-
-    async def _left(self, error: Exception) -> str:
-        try:
-            async with asyncio.timeout(_STOP_SECONDS):
-                dirty, leased = await self._pending()
-        except (TimeoutError, AsyncwbError):
-            return f"{str(error) or 'time is over'}; Redis can't be asked what is left"
-        return (
-            f"{dirty} dirty and {leased} leased record(s) of namespace {self.settings.namespace!r} are left in Redis, "
-            f"safe; another flusher or the next start saves them ({str(error) or 'time is over'})"
-        )
-
-    async def _abandon(self) -> None:
-        # Bounded, and shielded: a cancelled exit must not leave tasks and connections behind.
-        with anyio.move_on_after(4 * _STOP_SECONDS, shield=True) as limit:
-            if self._service is not None:
-                await self._service.stop(_STOP_SECONDS)
-                self._service = None
-            for lane in self._lanes:
-                lane.close(UsageError("the buffer was closed"))
-            try:
-                await self._stack.aclose()
-            except AsyncwbError as error:
-                _log.warning("closing: %s", error)
-        if limit.cancelled_caught:
-            _log.warning("closing took longer than %g s and was given up", 4 * _STOP_SECONDS)
-        self._state = "closed"
-
-    def _ended(self, error: BaseException | None) -> None:
-        if self._state == "open":
-            for lane in self._lanes:
-                lane.close(UsageError(f"the buffer's background work has ended: {error!r}"))
-
-    async def _watch_epochs(self, epochs: Epochs) -> NoReturn:
-        reported = False
-        while True:
-            await asyncio.sleep(_CHECK_EPOCH_SECONDS * self._rng.uniform(0.9, 1.1))
-            try:
-                await epochs.check()
-                reported = False
-            except TEMPORARY as error:
-                _log.log(logging.DEBUG if reported else logging.WARNING, "the epoch can't be checked now: %s", error)
-                reported = True
 
     # Writing and reading
 
@@ -337,10 +245,11 @@ class Buffer(Generic[T]):
     async def get_many(self, keys: Iterable[str]) -> dict[str, T]:
         """The values of those keys that have one. Raises as `get`."""
         self._check()
-        wanted: dict[int, list[str]] = {}
+        engine = self._engine
+        wanted: dict[Lane, list[str]] = {}
         for key in dict.fromkeys(several_keys(keys)):
-            wanted.setdefault(partition_of(raw_key(key), len(self._lanes)), []).append(key)
-        futures = [self._lanes[number].gets.submit(group, weight=len(group)) for number, group in wanted.items()]
+            wanted.setdefault(engine.lane_of(raw_key(key)), []).append(key)
+        futures = [lane.gets.submit(group, weight=len(group)) for lane, group in wanted.items()]
         values: dict[str, T] = {}
         for found in await asyncio.gather(*futures):
             for key, record in found.items():
@@ -350,20 +259,19 @@ class Buffer(Generic[T]):
         return values
 
     def _submit(self, raw: bytes, body: bytes) -> asyncio.Future[list[Version]]:
-        lane = self._lanes[partition_of(raw, len(self._lanes))]
-        return lane.puts.submit(((raw, body),), size=len(body))
+        return self._engine.lane_of(raw).puts.submit(((raw, body),), size=len(body))
 
     async def _put_many(self, bodies: dict[bytes, bytes]) -> dict[str, Version]:
-        parts: dict[int, list[tuple[bytes, bytes]]] = {}
+        parts: dict[Lane, list[tuple[bytes, bytes]]] = {}
         for write in bodies.items():
-            parts.setdefault(partition_of(write[0], len(self._lanes)), []).append(write)
+            parts.setdefault(self._engine.lane_of(write[0]), []).append(write)
         groups: list[list[tuple[bytes, bytes]]] = []
         futures: list[asyncio.Future[list[Version]]] = []
-        for number, writes in parts.items():
+        for lane, writes in parts.items():
             for group in in_pages(writes, self.settings.batch_bytes):
                 groups.append(group)
                 size = sum(len(body) for _, body in group)
-                futures.append(self._lanes[number].puts.submit(group, weight=len(group), size=size))
+                futures.append(lane.puts.submit(group, weight=len(group), size=size))
         versions: dict[str, Version] = {}
         failure: BaseException | None = None
         for group, outcome in zip(groups, await asyncio.gather(*futures, return_exceptions=True), strict=True):
@@ -392,7 +300,7 @@ class Buffer(Generic[T]):
             WriteLost: neither Redis nor the backend has it.
         """
         self._check()
-        lane = self._lanes[partition_of(raw_key(key), len(self._lanes))]
+        lane = self._engine.lane_of(raw_key(key))
         try:
             async with asyncio.timeout(timeout):
                 await lane.waiter.wait(key, version)
@@ -408,14 +316,14 @@ class Buffer(Generic[T]):
         self._check()
         try:
             async with asyncio.timeout(timeout):
-                await self._drain()
+                await self._engine.drain()
         except TimeoutError as error:
-            raise FlushTimeout(f"not drained within {timeout} s: {await self._left(error)}") from error
+            raise FlushTimeout(f"not drained within {timeout} s: {await self._engine.left(error)}") from error
 
     async def stats(self) -> Stats:
         """What is in Redis now, of all processes, and what this process has done."""
         self._check()
-        parts = [await self._patiently(lane.queue.stats) for lane in self._lanes]
+        parts = [await self._engine.patiently(lane.queue.stats) for lane in self._engine.lanes]
         ages = [part.oldest_age_seconds for part in parts if part.oldest_age_seconds is not None]
         return Stats(
             dirty=sum(part.dirty for part in parts),
@@ -431,31 +339,20 @@ class Buffer(Generic[T]):
         """Walks over all records and makes those dirty that are in no set; returns how many. Needed after nothing
         that asyncwb does: it repairs what another program has broken."""
         self._check()
-        return sum([await self._patiently(lane.queue.audit) for lane in self._lanes])
+        return sum([await self._engine.patiently(lane.queue.audit) for lane in self._engine.lanes])
 
     async def revive(self, keys: Iterable[str]) -> int:
         """Tries dead-lettered records again; returns how many there were."""
         self._check()
-        parts: dict[int, list[str]] = {}
+        engine = self._engine
+        parts: dict[Lane, list[str]] = {}
         for key in several_keys(keys):
-            parts.setdefault(partition_of(raw_key(key), len(self._lanes)), []).append(key)
+            parts.setdefault(engine.lane_of(raw_key(key)), []).append(key)
         revived = 0
-        for number, group in parts.items():
-            queue = self._lanes[number].queue
-            revived += await self._patiently(functools.partial(queue.revive, group))
-        self._wake()
+        for lane, group in parts.items():
+            revived += await engine.patiently(functools.partial(lane.queue.revive, group))
+        engine.wake()
         return revived
-
-    async def _drain(self) -> None:
-        for lane in self._lanes:
-            await lane.drain()
-
-    async def _pending(self) -> tuple[int, int]:
-        counts = [await self._patiently(lane.queue.pending) for lane in self._lanes]
-        return sum(dirty for dirty, _ in counts), sum(leased for _, leased in counts)
-
-    async def _patiently(self, ask: Callable[[], Awaitable[R]]) -> R:
-        return await retrying(ask, limit_seconds=self.settings.redis_retry_seconds, rng=self._rng)
 
     # Small things
 
@@ -482,10 +379,6 @@ class Buffer(Generic[T]):
         if len(payload) > self._max_value_bytes:
             raise ValueTooLarge(f"value of key {key!r} has {len(payload)} bytes, over {self._value_limit}")
         return self._body + payload
-
-    def _wake(self) -> None:
-        if self._pool is not None:
-            self._pool.bell.ring()
 
     def _emit(self, event: Event) -> None:
         if self._observer is None:

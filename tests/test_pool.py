@@ -43,8 +43,8 @@ async def test_flusher_that_crashes_is_started_again(
         valkey_url, backend=memory, namespace=namespace, flushers=3, observer=events.append, backoff_max_seconds=0.1
     )
     async with buffer:
-        assert buffer._pool is not None
-        flusher = buffer._pool._flushers[0]
+        assert buffer._engine.pool is not None
+        flusher = buffer._engine.pool._flushers[0]
         original = flusher._settle
         crashes = 0
 
@@ -55,7 +55,7 @@ async def test_flusher_that_crashes_is_started_again(
                 raise ZeroDivisionError("a bug")
             await original(*args)
 
-        for each in buffer._pool._flushers:
+        for each in buffer._engine.pool._flushers:
             each._settle = crash  # type: ignore[method-assign,assignment]
         for number in range(20):
             await buffer.set(f"k{number}", number)
@@ -72,8 +72,8 @@ async def test_broken_flusher_does_not_stop_the_others(valkey_url: str, namespac
     memory = MemoryBackend()
     buffer: Buffer[Any] = Buffer(valkey_url, backend=memory, namespace=namespace, flushers=2, backoff_max_seconds=0.05)
     async with buffer:
-        assert buffer._pool is not None
-        broken = buffer._pool._flushers[0]
+        assert buffer._engine.pool is not None
+        broken = buffer._engine.pool._flushers[0]
 
         async def crash(*_: Any) -> None:
             raise ZeroDivisionError("always")

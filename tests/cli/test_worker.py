@@ -183,7 +183,7 @@ async def test_worker_refuses_a_namespace_of_another_layout(
     valkey_server: Server, tmp_path: Path, start_worker: StartWorker
 ) -> None:
     async with Buffer(valkey_server.url, backend=MemoryBackend(), namespace="work", flushers=0) as buffer:
-        queue = buffer._lanes[0].queue
+        queue = buffer._engine.lanes[0].queue
         await queue.link.command("HSET", queue.keys.meta, "layout", "99")
         worker = await start_worker()
         _, errors = await asyncio.wait_for(worker.communicate(), 15)

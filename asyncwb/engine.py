@@ -1,0 +1,175 @@
+"""The lifetimes of everything behind an open buffer: connections, the backend, batches and flushers."""
+
+import asyncio
+import logging
+import random
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from typing import Final, NoReturn, TypeVar
+
+import anyio
+from anyio.abc import TaskGroup
+
+from asyncwb.connecting import connect
+from asyncwb.errors import AsyncwbError, UsageError
+from asyncwb.events import EpochChanged, Event
+from asyncwb.guard import GuardedBackend
+from asyncwb.lane import Lane
+from asyncwb.pool import FlusherPool
+from asyncwb.records import CodecName
+from asyncwb.redis.connection import RedisClient, check_server
+from asyncwb.redis.epochs import TEMPORARY, Epochs
+from asyncwb.redis.keys import partition_of
+from asyncwb.redis.queue import Queue
+from asyncwb.redis.retry import retrying
+from asyncwb.service import Service
+from asyncwb.settings import Settings
+from asyncwb.stats import Totals
+
+T = TypeVar("T")
+
+_log: Final = logging.getLogger("asyncwb")
+
+_CHECK_EPOCH_SECONDS: Final = 1.0
+_STOP_SECONDS: Final = 5.0
+
+
+class Engine:
+    """What runs while a buffer is open; opened once, closed once.
+
+    Args:
+        redis: a URL, a client, or None for an embedded server.
+        backend: opened and closed here.
+        settings: all of them.
+        codec: kept with the namespace.
+        emit: gets events.
+
+    Attributes:
+        lanes: one for each partition.
+        pool: the flushers, None if this process only writes.
+        totals: what this process has done.
+    """
+
+    def __init__(
+        self,
+        redis: str | RedisClient | None,
+        backend: GuardedBackend,
+        settings: Settings,
+        *,
+        codec: CodecName,
+        emit: Callable[[Event], None],
+    ) -> None:
+        self._redis = redis
+        self._backend = backend
+        self._settings = settings
+        self._codec: CodecName = codec
+        self._emit = emit
+        self._rng = random.Random()  # noqa: S311 - jitter, not secrets
+        self._stack = AsyncExitStack()
+        self._service: Service | None = None
+        self.lanes: list[Lane] = []
+        self.pool: FlusherPool | None = None
+        self.totals = Totals()
+
+    async def open(self) -> None:
+        """Raises what `Buffer.open` raises; `close` has to be called also then."""
+        settings = self._settings
+        link = await connect(self._redis, self._stack, timeout_seconds=settings.redis_timeout_seconds)
+        await self._at_open(lambda: check_server(link))
+        # Closed also after an open that failed or was cancelled: a plugin may hold half a connection.
+        self._stack.push_async_callback(self._backend.close)
+        await self._backend.open()
+        queues = [Queue(link, settings.namespace, number) for number in range(settings.partitions)]
+        epochs = Epochs(queues, self._backend.new_epoch, codec=self._codec)
+        await self._at_open(epochs.check)
+        epochs.on_change = lambda partition, epoch: self._emit(EpochChanged(partition, epoch))
+        if settings.flushers:
+            self.pool = FlusherPool(queues, self._backend, settings, totals=self.totals, emit=self._emit, rng=self._rng)
+        self.lanes = [
+            Lane(queue, epochs, self._backend, settings, rng=self._rng, on_wake=self.wake) for queue in queues
+        ]
+
+        def start(group: TaskGroup) -> None:
+            for lane in self.lanes:
+                lane.start(group)
+            group.start_soon(self._watch_epochs, epochs)
+            if self.pool is not None:
+                group.start_soon(self.pool.run)
+
+        self._service = Service(start, self._ended)
+
+    async def finish(self) -> None:
+        """Waits for acknowledgements and, if this process flushes, drains; says in a warning what is left."""
+        try:
+            async with asyncio.timeout(self._settings.drain_timeout_seconds):
+                for lane in self.lanes:
+                    await lane.join()
+                if self.pool is not None:
+                    await self.drain()
+        except (TimeoutError, AsyncwbError) as error:
+            _log.warning("closing without having saved everything: %s", await self.left(error))
+
+    async def close(self) -> None:
+        """Stops everything in bounded time; shielded, since a cancelled exit must leave no tasks and connections."""
+        with anyio.move_on_after(4 * _STOP_SECONDS, shield=True) as limit:
+            if self._service is not None:
+                await self._service.stop(_STOP_SECONDS)
+            for lane in self.lanes:
+                lane.close(UsageError("the buffer was closed"))
+            try:
+                await self._stack.aclose()
+            except AsyncwbError as error:
+                _log.warning("closing: %s", error)
+        if limit.cancelled_caught:
+            _log.warning("closing took longer than %g s and was given up", 4 * _STOP_SECONDS)
+
+    def lane_of(self, raw: bytes) -> Lane:
+        """The partition of a key."""
+        return self.lanes[partition_of(raw, len(self.lanes))]
+
+    def wake(self) -> None:
+        """Tells the flushers of this process that something may be due."""
+        if self.pool is not None:
+            self.pool.bell.ring()
+
+    async def drain(self) -> None:
+        """Returns when every write acknowledged before this call is saved. Raises as `Lane.drain`."""
+        for lane in self.lanes:
+            await lane.drain()
+
+    async def left(self, error: Exception) -> str:
+        """What is unsaved, in words, and why."""
+        reason = str(error) or "time is over"
+        try:
+            async with asyncio.timeout(_STOP_SECONDS):
+                counts = [await self.patiently(lane.queue.pending) for lane in self.lanes]
+        except (TimeoutError, AsyncwbError):
+            return f"{reason}; Redis can't be asked what is left"
+        dirty, leased = (sum(column) for column in zip(*counts, strict=True))
+        return (
+            f"{dirty} dirty and {leased} leased record(s) of namespace {self._settings.namespace!r} are left in Redis, "
+            f"safe; another flusher or the next start saves them ({reason})"
+        )
+
+    async def patiently(self, ask: Callable[[], Awaitable[T]]) -> T:
+        """Asks Redis something idempotent, again after a lost connection. Raises RedisError."""
+        return await retrying(ask, limit_seconds=self._settings.redis_retry_seconds, rng=self._rng)
+
+    async def _at_open(self, ask: Callable[[], Awaitable[T]]) -> T:
+        return await retrying(ask, limit_seconds=self._settings.connect_timeout_seconds, rng=self._rng)
+
+    def _ended(self, error: BaseException | None) -> None:
+        reason = "the buffer was closed" if error is None else f"the buffer's background work has ended: {error!r}"
+        for lane in self.lanes:
+            lane.close(UsageError(reason))
+
+    async def _watch_epochs(self, epochs: Epochs) -> NoReturn:
+        reported = False
+        while True:
+            await asyncio.sleep(_CHECK_EPOCH_SECONDS * self._rng.uniform(0.9, 1.1))
+            try:
+                await epochs.check()
+                reported = False
+            except TEMPORARY as error:
+                _log.log(logging.DEBUG if reported else logging.WARNING, "the epoch can't be checked now: %s", error)
+                reported = True

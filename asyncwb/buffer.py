@@ -10,6 +10,7 @@ from typing import Any, Final, Generic, Literal, NoReturn, Self, TypeVar, Unpack
 
 from asyncwb.backend import Backend
 from asyncwb.codecs import Codec
+from asyncwb.completing import completing
 from asyncwb.connecting import check_target
 from asyncwb.engine import Engine
 from asyncwb.errors import (
@@ -186,8 +187,11 @@ class Buffer(Generic[T]):
         return Engine(self._redis, self._backend, self.settings, codec=self._codec.name, emit=self._emit)
 
     async def _close(self) -> None:
-        await self._engine.close()
-        self._state = "closed"
+        # A cancelled exit must leave no tasks and no connections either.
+        try:
+            await completing(self._engine.close())
+        finally:
+            self._state = "closed"
 
     def _limit_values(self) -> None:
         own = self._backend.limits.max_value_bytes

@@ -110,8 +110,8 @@ class Engine:
             _log.warning("closing without having saved everything: %s", await self.left(error))
 
     async def close(self) -> None:
-        """Stops everything in bounded time; shielded, since a cancelled exit must leave no tasks and connections."""
-        with anyio.move_on_after(4 * _STOP_SECONDS, shield=True) as limit:
+        """Stops everything in bounded time."""
+        with anyio.move_on_after(4 * _STOP_SECONDS) as limit:
             if self._service is not None:
                 await self._service.stop(_STOP_SECONDS)
             for lane in self.lanes:

@@ -417,6 +417,25 @@ async def test_open_cancelled_at_any_await_can_be_repeated(valkey_url: str, name
     assert cancelled > 10
 
 
+async def test_close_cancelled_at_any_await_is_still_a_close(valkey_url: str, namespace: str, tmp_path: Path) -> None:
+    cancelled = 0
+    buffer: Buffer[int] = Buffer(valkey_url, backend=f"sqlite:///{tmp_path}/a.db", namespace=namespace)
+    before = asyncio.all_tasks()
+    for stop_at in range(1, 200):
+        await buffer.open()
+        version = await buffer.set("a", stop_at)
+        finished = await run_until_suspension(buffer.aclose, stop_at)
+        assert asyncio.all_tasks() == before
+        with pytest.raises(UsageError, match="closed"):
+            await buffer.get("a")
+        if finished:
+            break
+        cancelled += 1
+    assert cancelled >= 2
+    async with buffer:
+        await buffer.flush("a", version=version)
+
+
 # Lifetimes
 
 

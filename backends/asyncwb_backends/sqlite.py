@@ -84,8 +84,8 @@ class SQLiteBackend:
         )
         self._read_epoch = f"SELECT value FROM {meta} WHERE name = 'epoch'"  # noqa: S608
         self._next_epoch = (
-            f"INSERT INTO {meta} (name, value) VALUES ('epoch', max(1, ?1)) "  # noqa: S608
-            "ON CONFLICT (name) DO UPDATE SET value = max(value + 1, ?1) RETURNING value"
+            f"INSERT INTO {meta} (name, value) VALUES ('epoch', max(1, :at_least)) "  # noqa: S608
+            "ON CONFLICT (name) DO UPDATE SET value = max(value + 1, :at_least) RETURNING value"
         )
 
     async def open(self) -> None:
@@ -126,7 +126,7 @@ class SQLiteBackend:
                 row = await cursor.fetchone()
             return int(row[0]) if row else 0
         async with self._transaction() as writer:
-            rows = list(await writer.execute_fetchall(self._next_epoch, (at_least,)))
+            rows = list(await writer.execute_fetchall(self._next_epoch, {"at_least": at_least}))
             await writer.commit()
         return int(rows[0][0])
 
@@ -221,9 +221,9 @@ class SQLiteBackend:
         # Where connecting fails or is cancelled, aiosqlite ends its thread without waiting for it, and that reports to
         # an event loop that may be closed by then. So it always succeeds, and is always closed properly.
         connection = aiosqlite.Connection(connect, 64)
-        with anyio.CancelScope(shield=True):
-            await connection
+        opening = asyncio.ensure_future(connection)
         try:
+            await asyncio.shield(opening)
             if failure:
                 raise failure[0]
             # FULL: a commit under NORMAL can roll back on power loss, after Redis has dropped the record.
@@ -231,6 +231,7 @@ class SQLiteBackend:
                 await connection.execute_fetchall(f"PRAGMA {pragma}")
         except BaseException:
             with anyio.move_on_after(_CLOSE_SECONDS, shield=True):
+                await asyncio.wait([opening])
                 await connection.close()
             raise
         return connection

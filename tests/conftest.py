@@ -1,6 +1,7 @@
 """Fixtures that every test may use: real servers, fresh namespaces."""
 
 import re
+import signal
 from collections.abc import Callable, Iterator
 from uuid import uuid4
 
@@ -11,6 +12,12 @@ from servers import KINDS, Server, binary, required
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--server", choices=KINDS, help="run the Redis-facing tests against this server only")
+
+
+def pytest_configure() -> None:
+    # Without job control a shell starts background jobs with SIGINT ignored, and they hand that on to their children.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _need(kind: str, config: pytest.Config) -> None:

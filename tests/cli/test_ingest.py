@@ -185,7 +185,7 @@ def test_interrupted_run_loses_nothing_and_a_rerun_completes_it(
         out, errors = process.communicate(timeout=30)
     finally:
         process.kill()
-        process.wait()
+        process.communicate()
     assert process.returncode == 130, errors
     assert out == ""
     acknowledged = int(errors.split()[0])
@@ -226,4 +226,4 @@ def test_pipe_that_never_ends_can_be_interrupted(valkey_server: Server, database
         os.close(writing)
         os.close(reading)
         process.kill()
-        process.wait()
+        process.communicate()

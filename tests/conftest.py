@@ -18,6 +18,8 @@ def pytest_configure() -> None:
     # Without job control a shell starts background jobs with SIGINT ignored, and they hand that on to their children.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    # A terminated run ends as an interrupted one does: with its servers.
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
 
 
 def _need(kind: str, config: pytest.Config) -> None:

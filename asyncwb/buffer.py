@@ -362,7 +362,7 @@ class Buffer(Generic[T]):
 
     def _check(self) -> None:
         # One line where all is well: every call passes here.
-        if self._state == "open" and asyncio.get_running_loop() is self._loop and os.getpid() == self._pid:
+        if self._state == "open" and os.getpid() == self._pid and asyncio.get_running_loop() is self._loop:
             return
         if self._state == "new":
             raise UsageError("this buffer isn't open: use `async with buffer:` or await buffer.open()")

@@ -1,18 +1,13 @@
-"""Buffer: reading and writing, waiting, lifetimes, cancellation, and input that can't work."""
+"""Buffer: reading and writing, sharing calls, waiting, and cancellation of all that."""
 
 import asyncio
 import dataclasses
-import os
-import pickle
-import time
 from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
-import redis.asyncio
 from proxy import open_proxy
 from servers import Server
 
@@ -20,21 +15,15 @@ from asyncwb import (
     BackendUnavailable,
     Buffer,
     BufferFull,
-    ConfigurationError,
     DeadLettered,
     DecodeError,
     EpochChanged,
     FlushTimeout,
     InvalidKey,
     InvalidValue,
-    Limits,
-    NamespaceMismatch,
     OutcomeUnknown,
     Record,
     RecordRejected,
-    RedisUnavailable,
-    UsageError,
-    ValueTooLarge,
     WriteLost,
 )
 from asyncwb.events import Event
@@ -42,8 +31,6 @@ from asyncwb.records import make_version
 from asyncwb.redis import scripts
 from asyncwb.testing import FaultyBackend, MemoryBackend
 from asyncwb.testing.contract import run_until_suspension
-
-SECRET = "hunter2"
 
 
 class User(msgspec.Struct):
@@ -402,286 +389,3 @@ async def test_flush_cancelled_at_any_await_loses_nothing(redis_url: str, namesp
         await buffer.audit()
         assert await queue.link.command("HLEN", queue.keys.saved) == 0, "no flush that gave up leaves a note for ever"
     assert cancelled >= 3
-
-
-async def test_open_cancelled_at_any_await_can_be_repeated(valkey_url: str, namespace: str, tmp_path: Path) -> None:
-    cancelled = 0
-    buffer: Buffer[int] = Buffer(valkey_url, backend=f"sqlite:///{tmp_path}/a.db", namespace=namespace)
-    for stop_at in range(1, 200):
-        finished = await run_until_suspension(buffer.open, stop_at)
-        if finished:
-            break
-        cancelled += 1
-    await buffer.set("a", 1)
-    await buffer.aclose()
-    assert cancelled > 10
-
-
-async def test_close_cancelled_at_any_await_is_still_a_close(valkey_url: str, namespace: str, tmp_path: Path) -> None:
-    cancelled = 0
-    buffer: Buffer[int] = Buffer(valkey_url, backend=f"sqlite:///{tmp_path}/a.db", namespace=namespace)
-    before = asyncio.all_tasks()
-    for stop_at in range(1, 200):
-        await buffer.open()
-        version = await buffer.set("a", stop_at)
-        finished = await run_until_suspension(buffer.aclose, stop_at)
-        assert asyncio.all_tasks() == before
-        with pytest.raises(UsageError, match="closed"):
-            await buffer.get("a")
-        if finished:
-            break
-        cancelled += 1
-    assert cancelled >= 2
-    async with buffer:
-        await buffer.flush("a", version=version)
-
-
-# Lifetimes
-
-
-async def test_buffer_can_be_opened_again(valkey_url: str, namespace: str) -> None:
-    memory = MemoryBackend()
-    buffer: Buffer[int] = Buffer(valkey_url, backend=memory, namespace=namespace)
-    for number in range(3):
-        async with buffer:
-            await buffer.set("a", number)
-    assert memory.values == {"a": 2}
-    await buffer.aclose()
-
-
-async def test_use_before_open_and_after_close(valkey_url: str, namespace: str) -> None:
-    buffer: Buffer[int] = Buffer(valkey_url, backend=MemoryBackend(), namespace=namespace)
-    for call in (
-        lambda: buffer.set("a", 1), lambda: buffer.get("a"), lambda: buffer.delete("a"), lambda: buffer.flush("a"),
-        buffer.drain, buffer.stats, lambda: buffer.set_many({}), lambda: buffer.get_many([]), buffer.audit,
-    ):  # fmt: skip
-        with pytest.raises(UsageError, match="isn't open"):
-            await call()
-    async with buffer:
-        with pytest.raises(UsageError, match="open already"):
-            await buffer.open()
-    with pytest.raises(UsageError, match="closed"):
-        await buffer.set("a", 1)
-
-
-async def test_call_that_waits_while_the_buffer_closes_gets_an_error(valkey_server: Server, namespace: str) -> None:
-    async with open_proxy(valkey_server) as proxy:
-        buffer: Buffer[int] = Buffer(
-            proxy.url, backend=MemoryBackend(), namespace=namespace, drain_timeout_seconds=0.1, flushers=0
-        )
-        await buffer.open()
-        await buffer.set("warm", 0)
-        held = proxy.fault("hold request", scripts.PUT)
-        put = asyncio.create_task(buffer.set("a", 1))
-        await held.caught.wait()
-        waiting = asyncio.create_task(buffer.set("b", 1))
-        await asyncio.sleep(0)
-        await buffer.aclose()
-        for task in (put, waiting):
-            with pytest.raises(UsageError, match="closed"):
-                await task
-
-
-def test_use_from_another_event_loop_is_an_error(valkey_url: str, namespace: str) -> None:
-    buffer: Buffer[int] = Buffer(valkey_url, backend=MemoryBackend(), namespace=namespace)
-
-    async def misuse() -> None:
-        with pytest.raises(UsageError, match="another event loop"):
-            await buffer.set("a", 1)
-
-    async def main() -> None:
-        async with buffer:
-            await asyncio.to_thread(asyncio.run, misuse())
-
-    asyncio.run(main())
-
-
-async def test_use_after_a_fork_is_an_error(valkey_url: str, namespace: str) -> None:
-    async with Buffer(valkey_url, backend=MemoryBackend(), namespace=namespace) as buffer:
-        assert buffer._pid == os.getpid()
-        buffer._pid += 1  # what a forked child sees: it was opened by another process
-        with pytest.raises(UsageError, match="fork"):
-            await buffer.set("a", 1)
-        buffer._pid -= 1
-
-
-async def test_pickling_is_an_error(valkey_url: str) -> None:
-    with pytest.raises(UsageError, match="pickled"):
-        pickle.dumps(Buffer(valkey_url, backend=MemoryBackend()))
-
-
-async def test_client_may_be_passed_and_shared(valkey_url: str) -> None:
-    memory, other = MemoryBackend(), MemoryBackend()
-    async with redis.asyncio.Redis.from_url(valkey_url, decode_responses=True) as client:
-        async with (
-            Buffer(client, backend=memory, namespace="one") as one,
-            Buffer(client, backend=other, namespace="two") as two,
-        ):
-            await one.set("a", 1)
-            await two.set("a", 2)
-            assert (await one.get("a"), await two.get("a")) == (1, 2)
-        assert await client.ping()
-    assert (memory.values, other.values) == ({"a": 1}, {"a": 2})
-
-
-async def test_only_writing_leaves_the_rest_to_others(valkey_url: str, namespace: str) -> None:
-    memory = MemoryBackend()
-    started = time.monotonic()
-    async with Buffer(valkey_url, backend=memory, namespace=namespace, flushers=0) as buffer:
-        await buffer.set("a", 1)
-    assert time.monotonic() - started < 3
-    assert not memory.records
-
-
-# Input that can't work
-
-
-@pytest.mark.parametrize(
-    ("key", "complaint"),
-    [
-        ("", "empty"), ("x" * 1025, "1025 bytes"), ("é" * 513, "1026 bytes"), (7, "not int"), (b"a", "not bytes"),
-        (None, "not NoneType"), ("\ud800", "surrogate"),
-    ],
-)  # fmt: skip
-async def test_bad_key(valkey_url: str, namespace: str, key: Any, complaint: str) -> None:
-    async with Buffer(valkey_url, backend=MemoryBackend(), namespace=namespace, flushers=0) as buffer:
-        for call in (
-            lambda: buffer.set(key, 1), lambda: buffer.get(key), lambda: buffer.delete(key), lambda: buffer.flush(key),
-            lambda: buffer.set_many({"good": 1, key: 1}), lambda: buffer.get_many([key]),
-            lambda: buffer.delete_many([key]),
-        ):  # fmt: skip
-            with pytest.raises(InvalidKey, match=complaint):
-                await call()
-        assert (await buffer.stats()).dirty == 0
-
-
-async def test_longest_key_is_taken(valkey_url: str, namespace: str) -> None:
-    memory = MemoryBackend()
-    async with Buffer(valkey_url, backend=memory, namespace=namespace) as buffer:
-        await buffer.set("é" * 512, 1)
-        await buffer.flush("é" * 512, timeout=5)
-    assert memory.values == {"é" * 512: 1}
-
-
-async def test_single_key_where_several_are_expected(valkey_url: str, namespace: str) -> None:
-    async with Buffer(valkey_url, backend=MemoryBackend(), namespace=namespace, flushers=0) as buffer:
-        for call in (buffer.get_many, buffer.delete_many, buffer.revive):
-            with pytest.raises(InvalidKey, match="several"):
-                await call("abc")
-
-
-@pytest.mark.parametrize(
-    ("value", "complaint"),
-    [(None, "absence"), (object(), "can't encode"), (float("nan"), "nan"), ({1j}, "can't encode")],
-)
-async def test_bad_value(valkey_url: str, namespace: str, value: Any, complaint: str) -> None:
-    async with Buffer(valkey_url, backend=MemoryBackend(), namespace=namespace, flushers=0) as buffer:
-        with pytest.raises(InvalidValue, match=complaint) as caught:
-            await buffer.set("the key", value)
-        assert "the key" in str(caught.value)
-        with pytest.raises(InvalidValue):
-            await buffer.set_many({"good": 1, "bad": value})
-        assert (await buffer.stats()).dirty == 0
-
-
-async def test_value_over_the_limit_names_it(valkey_url: str, namespace: str) -> None:
-    memory = MemoryBackend()
-    async with Buffer(valkey_url, backend=memory, namespace=namespace, codec="bytes", max_value_bytes=1000) as buffer:
-        await buffer.set("a", b"x" * 1000)
-        with pytest.raises(ValueTooLarge, match="max_value_bytes=1000"):
-            await buffer.set("a", b"x" * 1001)
-    small = MemoryBackend(Limits(max_value_bytes=10))
-    async with Buffer(valkey_url, backend=small, namespace=namespace + "2", codec="bytes") as buffer:
-        with pytest.raises(ValueTooLarge, match=r"limit of 10 of backend MemoryBackend\(\)"):
-            await buffer.set("a", b"x" * 11)
-
-
-async def test_default_limit_of_a_value_is_16_mib(valkey_url: str, namespace: str) -> None:
-    memory = MemoryBackend()
-    async with Buffer(valkey_url, backend=memory, namespace=namespace, codec="bytes") as buffer:
-        await buffer.set("a", bytes(16 * 2**20))
-        await buffer.flush("a", timeout=10)
-        with pytest.raises(ValueTooLarge, match=str(16 * 2**20)):
-            await buffer.set("a", bytes(16 * 2**20 + 1))
-
-
-@pytest.mark.parametrize(
-    "options",
-    [
-        {"namespace": "with space"}, {"namespace": ""}, {"namespace": "x" * 65}, {"namespace": "a{b}"},
-        {"durability": "fsync"}, {"durability": "replicated"}, {"on_full": "wait"}, {"commit": "hope"},
-        {"flushers": -1}, {"flushers": 1.5}, {"partitions": 0}, {"max_dirty": 0}, {"lease_seconds": 0},
-        {"max_delay_seconds": float("nan")}, {"no_such_setting": 1}, {"type": bytes, "codec": "yaml"},
-        {"type": int, "codec": "bytes"}, {"redis": 7}, {"redis": "http://x"},
-    ],
-)  # fmt: skip
-def test_bad_option_is_named(options: dict[str, Any]) -> None:
-    with pytest.raises(ConfigurationError) as caught:
-        Buffer(**{"redis": "redis://localhost", "backend": MemoryBackend(), **options})
-    *_, last = options.items()
-    assert str(last[0]) in str(caught.value) or str(last[1]) in str(caught.value)
-
-
-def test_backend_that_is_none_is_refused() -> None:
-    with pytest.raises(ConfigurationError, match=r"asyncwb\.Backend"):
-        Buffer("redis://localhost", backend=object())  # type: ignore[call-overload]
-
-
-async def test_unreachable_redis_is_told_in_time(namespace: str) -> None:
-    started = time.monotonic()
-    buffer: Buffer[int] = Buffer(
-        f"redis://user:{SECRET}@127.0.0.1:1/0", backend=MemoryBackend(), connect_timeout_seconds=0.3
-    )
-    with pytest.raises(RedisUnavailable, match=r"redis://\*\*\*@127\.0\.0\.1:1") as caught:
-        await buffer.open()
-    assert time.monotonic() - started < 3
-    assert SECRET not in f"{caught.value} {caught.value!r} {buffer!r}"
-    with pytest.raises(UsageError):
-        await buffer.set("a", 1)
-
-
-async def test_redis_that_hangs_is_told_in_time(private_server: Any) -> None:
-    server = private_server()
-    server.freeze()
-    started = time.monotonic()
-    buffer: Buffer[int] = Buffer(
-        server.url, backend=MemoryBackend(), connect_timeout_seconds=0.5, redis_timeout_seconds=0.3
-    )
-    with pytest.raises(RedisUnavailable):
-        await buffer.open()
-    assert time.monotonic() - started < 3
-
-
-async def test_unreachable_backend_is_told_in_time(valkey_url: str, namespace: str) -> None:
-    class Hanging(MemoryBackend):
-        async def open(self) -> None:
-            await asyncio.Event().wait()
-
-    started = time.monotonic()
-    with pytest.raises(BackendUnavailable, match=r"Hanging.*longer than 0\.2 s"):
-        await Buffer(valkey_url, backend=Hanging(), namespace=namespace, connect_timeout_seconds=0.2).open()
-    assert time.monotonic() - started < 3
-
-    class Failing(MemoryBackend):
-        async def open(self) -> None:
-            raise OSError(f"postgres://u:{SECRET}@h refused")
-
-    with pytest.raises(BackendUnavailable) as caught:
-        await Buffer(valkey_url, backend=Failing(), namespace=namespace).open()
-    assert SECRET not in str(caught.value)
-
-
-async def test_namespace_of_another_shape_is_refused(valkey_url: str, namespace: str) -> None:
-    memory = MemoryBackend()
-    async with Buffer(valkey_url, backend=memory, namespace=namespace):
-        pass
-    with pytest.raises(NamespaceMismatch, match="partitions 1, not 2"):
-        await Buffer(valkey_url, backend=memory, namespace=namespace, partitions=2).open()
-    with pytest.raises(NamespaceMismatch, match="codec json, not msgpack"):
-        await Buffer(valkey_url, backend=memory, namespace=namespace, codec="msgpack").open()
-
-
-def test_repr_shows_no_password() -> None:
-    buffer: Buffer[int] = Buffer(f"redis://:{SECRET}@h/0", backend="sqlite:///a.db?table=t", namespace="users")
-    assert SECRET not in repr(buffer)
-    assert "users" in repr(buffer)

@@ -1,0 +1,167 @@
+"""Buffer: opening, closing, and use where or when it can't be used."""
+
+import asyncio
+import pickle
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import redis.asyncio
+from proxy import open_proxy
+from servers import Server
+
+from asyncwb import Buffer, UsageError
+from asyncwb.redis import scripts
+from asyncwb.testing import MemoryBackend
+from asyncwb.testing.contract import run_until_suspension
+from asyncwb_backends.sqlite import SQLiteBackend
+
+
+async def test_buffer_can_be_opened_again(valkey_url: str, namespace: str) -> None:
+    memory = MemoryBackend()
+    buffer: Buffer[int] = Buffer(valkey_url, backend=memory, namespace=namespace)
+    for number in range(3):
+        async with buffer:
+            await buffer.set("a", number)
+    assert memory.values == {"a": 2}
+    await buffer.aclose()
+
+
+async def test_use_before_open_and_after_close(valkey_url: str, namespace: str) -> None:
+    buffer: Buffer[int] = Buffer(valkey_url, backend=MemoryBackend(), namespace=namespace)
+    for call in (
+        lambda: buffer.set("a", 1), lambda: buffer.get("a"), lambda: buffer.delete("a"), lambda: buffer.flush("a"),
+        buffer.drain, buffer.stats, lambda: buffer.set_many({}), lambda: buffer.get_many([]), buffer.audit,
+    ):  # fmt: skip
+        with pytest.raises(UsageError, match="isn't open"):
+            await call()
+    async with buffer:
+        with pytest.raises(UsageError, match="open already"):
+            await buffer.open()
+    with pytest.raises(UsageError, match="closed"):
+        await buffer.set("a", 1)
+
+
+async def test_call_that_waits_while_the_buffer_closes_gets_an_error(valkey_server: Server, namespace: str) -> None:
+    async with open_proxy(valkey_server) as proxy:
+        buffer: Buffer[int] = Buffer(
+            proxy.url, backend=MemoryBackend(), namespace=namespace, drain_timeout_seconds=0.1, flushers=0
+        )
+        await buffer.open()
+        await buffer.set("warm", 0)
+        held = proxy.fault("hold request", scripts.PUT)
+        put = asyncio.create_task(buffer.set("a", 1))
+        await held.caught.wait()
+        waiting = asyncio.create_task(buffer.set("b", 1))
+        await asyncio.sleep(0)
+        await buffer.aclose()
+        for task in (put, waiting):
+            with pytest.raises(UsageError, match="closed"):
+                await task
+
+
+def test_use_from_another_event_loop_is_an_error(valkey_url: str, namespace: str) -> None:
+    buffer: Buffer[int] = Buffer(valkey_url, backend=MemoryBackend(), namespace=namespace)
+
+    async def misuse() -> None:
+        with pytest.raises(UsageError, match="another event loop"):
+            await buffer.set("a", 1)
+
+    async def main() -> None:
+        async with buffer:
+            await asyncio.to_thread(asyncio.run, misuse())
+
+    asyncio.run(main())
+
+
+FORKING = """
+import asyncio, os, sys
+from asyncwb import Buffer, UsageError
+from asyncwb.testing import MemoryBackend
+
+async def main():
+    async with Buffer(sys.argv[1], backend=MemoryBackend(), namespace=sys.argv[2]) as buffer:
+        child = os.fork()
+        if not child:
+            try:
+                buffer.set("a", 1).send(None)
+            except UsageError as error:
+                os._exit(0 if "fork" in str(error) else 2)
+            os._exit(3)
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+sys.exit(asyncio.run(main()))
+"""
+
+
+def test_use_after_a_fork_is_an_error(valkey_url: str, namespace: str) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-c", FORKING, valkey_url, namespace], capture_output=True, text=True, timeout=30, check=False
+    )
+    assert ended.returncode == 0, ended.stderr
+
+
+async def test_pickling_is_an_error(valkey_url: str) -> None:
+    with pytest.raises(UsageError, match="pickled"):
+        pickle.dumps(Buffer(valkey_url, backend=MemoryBackend()))
+
+
+async def test_client_may_be_passed_and_shared(valkey_url: str) -> None:
+    memory, other = MemoryBackend(), MemoryBackend()
+    async with redis.asyncio.Redis.from_url(valkey_url, decode_responses=True) as client:
+        async with (
+            Buffer(client, backend=memory, namespace="one") as one,
+            Buffer(client, backend=other, namespace="two") as two,
+        ):
+            await one.set("a", 1)
+            await two.set("a", 2)
+            assert (await one.get("a"), await two.get("a")) == (1, 2)
+        assert await client.ping()
+    assert (memory.values, other.values) == ({"a": 1}, {"a": 2})
+
+
+async def test_only_writing_leaves_the_rest_to_others(valkey_url: str, namespace: str) -> None:
+    memory = MemoryBackend()
+    started = time.monotonic()
+    async with Buffer(valkey_url, backend=memory, namespace=namespace, flushers=0) as buffer:
+        await buffer.set("a", 1)
+    assert time.monotonic() - started < 3
+    assert not memory.records
+
+
+async def test_open_cancelled_at_any_await_can_be_repeated(valkey_url: str, namespace: str, tmp_path: Path) -> None:
+    cancelled = 0
+    buffer: Buffer[int] = Buffer(valkey_url, backend=f"sqlite:///{tmp_path}/a.db", namespace=namespace)
+    for stop_at in range(1, 200):
+        finished = await run_until_suspension(buffer.open, stop_at)
+        if finished:
+            break
+        cancelled += 1
+    await buffer.set("a", 1)
+    await buffer.aclose()
+    assert cancelled > 10
+
+
+async def test_close_cancelled_at_any_await_is_still_a_close(valkey_url: str, namespace: str, tmp_path: Path) -> None:
+    cancelled = 0
+    backend = SQLiteBackend(tmp_path / "a.db")
+    buffer: Buffer[int] = Buffer(valkey_url, backend=backend, namespace=namespace)
+    before = asyncio.all_tasks()
+    try:
+        for stop_at in range(1, 200):
+            await buffer.open()
+            version = await buffer.set("a", stop_at)
+            finished = await run_until_suspension(buffer.aclose, stop_at)
+            assert asyncio.all_tasks() == before
+            with pytest.raises(UsageError, match="closed"):
+                await buffer.get("a")
+            if finished:
+                break
+            cancelled += 1
+        async with buffer:
+            await buffer.flush("a", version=version)
+    finally:
+        await backend.close()  # its thread would hang the exit of a run in which this test fails
+    assert cancelled >= 2

@@ -1,7 +1,9 @@
-"""From a URL scheme to a backend, through entry points; one broken plugin never hides the others."""
+"""From a URL scheme to a backend, through entry points; one broken plugin never hides or disturbs the others."""
 
 import difflib
-from collections.abc import Iterator
+import re
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Final
@@ -30,45 +32,71 @@ class Plugin:
 
 
 def plugins() -> list[Plugin]:
-    """Every installed backend, usable or not, by scheme."""
+    """Every installed backend, usable or not, by scheme. Loads them all."""
     return sorted(_inspect(), key=lambda plugin: (plugin.scheme, plugin.distribution))
 
 
 def _inspect() -> Iterator[Plugin]:
-    for entry in entry_points(group=GROUP):
-        problem = None
-        try:
-            _load(entry)
-        except ConfigurationError as error:
-            problem = str(error)
-        distribution = f"{entry.dist.name} {entry.dist.version}" if entry.dist else "?"
-        yield Plugin(scheme=entry.name, distribution=distribution, problem=problem)
+    for scheme, entries in _installed().items():
+        for entry in entries:
+            problem = None
+            try:
+                _load(_only(scheme, entries))
+            except ConfigurationError as error:
+                problem = str(error)
+            yield Plugin(scheme=scheme, distribution=_distribution(entry), problem=problem)
 
 
 def backend_from_url(url: str, *, codec: Codec[Any]) -> Backend:
-    """Makes the backend that a URL names; connects to nothing.
+    """Makes the backend that a URL names; loads the plugin of its scheme and no other, and connects to nothing.
 
     Raises:
         UnknownBackend: no plugin has this scheme; names the installed ones and suggests the nearest.
         MissingDependency: the plugin's driver isn't installed; names the pip command.
-        ConfigurationError: the URL is malformed, or the plugin is broken.
+        ConfigurationError: the URL is malformed, the plugin is broken, or two distributions claim the scheme.
     """
     scheme, colon, _ = url.partition(":")
     if not colon or not scheme:
         raise ConfigurationError(f"backend {redact(url)!r} is no URL; write for example sqlite:///app.db")
-    found = {entry.name: entry for entry in entry_points(group=GROUP)}
-    entry = found.get(scheme.lower())
-    if entry is None:
-        nearest = difflib.get_close_matches(scheme.lower(), found, n=1)
+    installed = _installed()
+    entries = installed.get(scheme.lower())
+    if not entries:
+        nearest = difflib.get_close_matches(scheme.lower(), installed, n=1)
         hint = f" Did you mean {nearest[0]!r}?" if nearest else ""
         raise UnknownBackend(
             f"no backend for scheme {scheme!r} in {redact(url)!r}; "
-            f"installed: {', '.join(sorted(found)) or 'none'}.{hint}"
+            f"installed: {', '.join(sorted(installed)) or 'none'}.{hint}"
         )
+    entry = _only(scheme.lower(), entries)
     backend = _load(entry)(url, codec=codec)
     if not isinstance(backend, Backend):
-        raise ConfigurationError(f"plugin {entry.value!r} of scheme {scheme!r} made no asyncwb.Backend")
+        raise ConfigurationError(
+            f"plugin {entry.value!r} of scheme {scheme!r} made no asyncwb.Backend but a {type(backend).__name__}"
+        )
     return backend
+
+
+def _installed() -> dict[str, list[EntryPoint]]:
+    """Scheme -> its plugins, one per distribution: the first on the path, as an import takes it."""
+    found: dict[str, dict[str, EntryPoint]] = defaultdict(dict)
+    for entry in entry_points(group=GROUP):
+        found[entry.name.lower()].setdefault(_normalized(entry), entry)
+    return {scheme: list(entries.values()) for scheme, entries in found.items()}
+
+
+def _normalized(entry: EntryPoint) -> str:
+    return re.sub(r"[-_.]+", "-", entry.dist.name).lower() if entry.dist else entry.value
+
+
+def _only(scheme: str, entries: Sequence[EntryPoint]) -> EntryPoint:
+    if len(entries) > 1:
+        names = " and ".join(sorted(_distribution(entry) for entry in entries))
+        raise ConfigurationError(f"scheme {scheme!r} is claimed by {names}: uninstall all but one of them")
+    return entries[0]
+
+
+def _distribution(entry: EntryPoint) -> str:
+    return f"{entry.dist.name} {entry.dist.version}" if entry.dist else "?"
 
 
 def _load(entry: EntryPoint) -> Any:
@@ -81,7 +109,7 @@ def _load(entry: EntryPoint) -> Any:
     except Exception as error:
         # A plugin is somebody else's code: whatever its import raises is reported as its problem.
         raise ConfigurationError(
-            f"plugin {entry.value!r} of scheme {entry.name!r} can't be loaded: {error!r}"
+            f"plugin {entry.value!r} of scheme {entry.name!r} ({_distribution(entry)}) can't be loaded: {error!r}"
         ) from error
 
 

@@ -33,7 +33,7 @@ class Saves:
         self._slots = asyncio.Semaphore(backend.limits.concurrent_saves)
         # One batch more than can be saved is claimed ahead; more would only be small batches that wait.
         self.passes = asyncio.Semaphore(backend.limits.concurrent_saves + 1)
-        self.batch_size = min(settings.batch_size, backend.limits.max_batch)
+        self.batch_size = min(settings.batch_size or backend.limits.preferred_batch, backend.limits.max_batch)
         self._attempts: dict[str, int] = {}
         self._outages = 0
 

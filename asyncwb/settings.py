@@ -28,7 +28,7 @@ class SettingOptions(TypedDict, total=False):
     max_dirty: int | None
     on_full: OnFull
     max_delay_seconds: float
-    batch_size: int
+    batch_size: int | None
     batch_bytes: int
     max_value_bytes: int
     lease_seconds: float
@@ -54,7 +54,7 @@ class Settings:
         max_dirty: at most this many unsaved records per partition (None: no bound); enforced by the put script.
         on_full: "raise" refuses a put that would exceed `max_dirty` with `BufferFull`.
         max_delay_seconds: how long a write may wait for more writes of its key before it is saved.
-        batch_size: at most this many records per save.
+        batch_size: at most this many records per save; None is what the backend prefers (most prefer 1000).
         batch_bytes: at most this many bytes of values per save and per put (one larger record still goes alone).
         max_value_bytes: the largest encoded value.
         lease_seconds: how long a claim protects its records if its flusher dies; renewed while a save runs.
@@ -75,7 +75,7 @@ class Settings:
     max_dirty: int | None = None
     on_full: OnFull = "raise"
     max_delay_seconds: float = 0.0
-    batch_size: int = 1000
+    batch_size: int | None = None
     batch_bytes: int = 8 * 2**20
     max_value_bytes: int = 16 * 2**20
     lease_seconds: float = 30.0
@@ -99,13 +99,14 @@ class Settings:
         for name, low, high in (
             ("partitions", 1, 1024),
             ("flushers", 0, 1024),
-            ("batch_size", 1, 100_000),
             ("batch_bytes", 1, 2**30),
             ("max_value_bytes", 1, 256 * 2**20),
         ):
             _check_whole(name, getattr(self, name), low, high)
         if self.max_dirty is not None:
             _check_whole("max_dirty", self.max_dirty, 1, 2**53)
+        if self.batch_size is not None:
+            _check_whole("batch_size", self.batch_size, 1, 100_000)
         for name, least, most in (
             ("max_delay_seconds", 0.0, LONGEST_DELAY_SECONDS),
             ("lease_seconds", 0.1, LONGEST_DELAY_SECONDS),

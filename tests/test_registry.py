@@ -1,5 +1,6 @@
 """Plugins through real entry points, some of them broken."""
 
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -7,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from asyncwb import Codec, ConfigurationError, MissingDependency, UnknownBackend
+from asyncwb import Backend, Codec, ConfigurationError, MissingDependency, UnknownBackend
 from asyncwb.registry import backend_from_url, plugins
+from asyncwb.testing import MemoryBackend
 
 CODEC: Codec[Any] = Codec("json")
 Install = Callable[..., None]
@@ -17,18 +19,20 @@ Install = Callable[..., None]
 @pytest.fixture
 def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install]:
     """Installs a distribution with one plugin: `install("name", "scheme", source)`."""
-    monkeypatch.syspath_prepend(tmp_path)
     modules = []
 
     def make(name: str, scheme: str, source: str, *, extra: str | None = None) -> None:
-        module = name.replace("-", "_")
+        module = name.replace("-", "_").lower()
         modules.append(module)
-        (tmp_path / f"{module}.py").write_text(source)
-        info = tmp_path / f"{module}-1.0.dist-info"
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / f"{module}.py").write_text(source)
+        info = folder / f"{module}-1.0.dist-info"
         info.mkdir()
         provides = f"Provides-Extra: {extra}\n" if extra else ""
         (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n{provides}")
         (info / "entry_points.txt").write_text(f"[asyncwb.backends]\n{scheme} = {module}:make\n")
+        monkeypatch.syspath_prepend(folder)
 
     yield make
     for module in modules:
@@ -59,6 +63,36 @@ def test_broken_plugin_does_not_hide_the_others(install: Install) -> None:
     assert "oops" in str(found["bad"])
     with pytest.raises(ConfigurationError, match=r"wb_bad:make.*oops"):
         backend_from_url("bad://x", codec=CODEC)
+
+
+def test_scheme_of_two_distributions_is_an_error_that_names_both(install: Install) -> None:
+    install("wb-one", "twice", GOOD)
+    install("wb-two", "twice", GOOD)
+    with pytest.raises(ConfigurationError, match=r"'twice' is claimed by wb-one 1\.0 and wb-two 1\.0: uninstall"):
+        backend_from_url("twice://x", codec=CODEC)
+    found = [plugin for plugin in plugins() if plugin.scheme == "twice"]
+    assert [plugin.distribution for plugin in found] == ["wb-one 1.0", "wb-two 1.0"]
+    assert all("claimed by" in str(plugin.problem) for plugin in found)
+    assert isinstance(backend_from_url("sqlite:///a.db", codec=CODEC), Backend), "disturbs nobody else"
+
+
+def test_distribution_that_is_found_twice_is_one(
+    install: Install, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As an editable installation beside a built one."""
+    install("wb-good", "good", GOOD)
+    copy = tmp_path / "copy"
+    shutil.copytree(tmp_path / "wb-good" / "wb_good-1.0.dist-info", copy / "wb_good-1.0.dist-info")
+    monkeypatch.syspath_prepend(copy)
+    assert isinstance(backend_from_url("good://x", codec=CODEC), MemoryBackend)
+
+
+def test_only_the_plugin_that_is_used_is_loaded(install: Install) -> None:
+    install("wb-good", "good", GOOD)
+    install("wb-bad", "bad", "raise RuntimeError('oops')")
+    backend_from_url("good://x", codec=CODEC)
+    assert "wb_good" in sys.modules
+    assert "wb_bad" not in sys.modules
 
 
 def test_missing_driver_names_the_command(install: Install) -> None:

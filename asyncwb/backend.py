@@ -34,13 +34,13 @@ class Backend(Protocol):
     at the same time. Every call may be cancelled at any await, and is bounded in time by the caller.
 
     A `Record` has a key, a version, and either a value or the mark of a tombstone. A store of bytes keeps its `payload`
-    (with its `codec`), a store of documents its `value`, which is decoded when it is first asked for. `load` has to give
-    back an equal value; the very bytes of `payload` need not survive, but for the codec "bytes".
+    (with its `codec`), a store of documents its `value`, which is decoded when it is first asked for. `load` has to
+    give back an equal value; the very bytes of `payload` need not survive, but for the codec "bytes".
 
     Failures: raise `SaveError(failed={key: reason})` when some records failed and all others were saved; with a
     `RecordRejected` as its reason a record is never tried again as it is, with anything else it is. Raise
-    `BackendUnavailable` when nothing was saved for a reason that may pass: every other exception is taken for that, too.
-    No message may hold credentials.
+    `BackendUnavailable` when nothing was saved for a reason that may pass: every other exception is taken for that,
+    too. No message may hold credentials.
     """
 
     @property
@@ -81,7 +81,7 @@ class Backend(Protocol):
           wins.
         - *Cancellable* at any await: then each record may or may not have been saved, as a whole, and the next call
           works.
-        - A *tombstone* is kept with its version for a stated time (a day by default), and then purged by the backend, so
+        - A *tombstone* is kept with its version for a stated time (a day by default) and then purged by the backend, so
           that an older save that comes late can't bring the value back.
 
         At most `limits.max_batch` records a call; none is fine, too.

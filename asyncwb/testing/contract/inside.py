@@ -1,0 +1,178 @@
+"""The program of a contract's other processes: open a backend, do what they are told, count steps, freeze or die.
+
+Usage: python -m asyncwb.testing.contract.inside SOCKET FILE MODULE CLASS
+
+It imports the contract's subclass once, and forks for each connection to the socket. It ends when stdin does.
+"""
+
+import asyncio
+import importlib
+import importlib.util
+import os
+import select
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from types import FrameType, ModuleType
+from typing import Any, Final
+
+import msgspec
+
+from asyncwb.backend import Backend
+from asyncwb.testing.contract.wire import Freeze, Reply, Request, from_wire
+
+_CONTRACT: Final = str(Path(__file__).parent) + os.sep
+
+
+class Steps:
+    """Counts the lines that the backend's own code executes, in all threads, and acts at one of them."""
+
+    def __init__(self, own: Callable[[str], bool]) -> None:
+        self._own = own
+        self._known: dict[str, bool] = {}
+        self._lock = threading.Lock()
+        self._act: Callable[[], None] = die
+        self._at: int | None = None
+        self._armed = False
+        self.count = 0
+
+    def install(self) -> None:
+        """Before the backend starts its threads."""
+        threading.settrace(self._enter)
+        sys.settrace(self._enter)
+
+    def arm(self, at: int | None, act: Callable[[], None]) -> None:
+        """Counts from 0."""
+        self.count, self._at, self._act, self._armed = 0, at, act, True
+
+    def disarm(self) -> None:
+        """Counts no more."""
+        self._armed = False
+
+    def _enter(self, frame: FrameType, _event: str, _arg: Any) -> Any:
+        file = frame.f_code.co_filename
+        own = self._known.get(file)
+        if own is None:
+            own = self._known[file] = self._own(file)
+        return self._line if own else None
+
+    def _line(self, _frame: FrameType, event: str, _arg: Any) -> Any:
+        if self._armed and event == "line":
+            with self._lock:
+                self.count += 1
+                reached = self.count == self._at
+            if reached:
+                self._act()
+        return self._line
+
+
+def code_of(backend: Backend) -> Callable[[str], bool]:
+    """Whether a file belongs to the backend's own code: the modules of its classes, and their packages."""
+    files, folders = set(), set()
+    for each in type(backend).__mro__:
+        module = sys.modules.get(each.__module__)
+        file = getattr(module, "__file__", None)
+        if module is None or file is None or each.__module__.partition(".")[0] in ("typing", "abc"):
+            continue
+        files.add(file)
+        if module.__package__:
+            folders.add(str(Path(file).parent) + os.sep)
+    return lambda file: not file.startswith(_CONTRACT) and (file in files or file.startswith(tuple(folders)))
+
+
+def module_of(file: str, name: str) -> ModuleType:
+    """The module that defines the contract's subclass: imported by its name, or else from its file."""
+    with suppress(ImportError):
+        module = importlib.import_module(name)
+        if module.__file__ == file:
+            return module
+    spec = importlib.util.spec_from_file_location(name, file)
+    assert spec is not None, file
+    assert spec.loader is not None, file
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+class Servant:
+    """One process: a backend, driven over a socket."""
+
+    def __init__(self, channel: socket.socket, contract: Any) -> None:
+        self._channel = channel
+        self._contract = contract
+
+    async def serve(self) -> None:
+        """Answers one line after the other. The first is the URL."""
+        loop = asyncio.get_running_loop()
+        lines = self._channel.makefile("rb")
+        url = msgspec.json.decode(await loop.run_in_executor(None, lines.readline), type=str)
+        backend: Backend = self._contract().make_backend(url)
+        steps = Steps(code_of(backend))
+        steps.install()
+        await backend.open()
+        self._say(Reply(os.getpid()))
+        while line := await loop.run_in_executor(None, lines.readline):
+            request = msgspec.json.decode(line, type=Request)
+            try:
+                number = await self._obey(backend, request, steps)
+            except Exception as error:  # noqa: BLE001 - told to the test, which fails
+                self._say(Reply(error=f"{error!r} (cause: {error.__cause__!r})"))
+            else:
+                self._say(Reply(number))
+
+    async def _obey(self, backend: Backend, request: Request, steps: Steps) -> int:
+        if request.do == "new_epoch":
+            return await backend.new_epoch(request.number)
+        records = from_wire(request.records)
+        if request.do == "save" and request.at is None:
+            return await backend.save(records)
+        steps.arm(request.at, self._freeze if request.freeze is Freeze.STOP else die)
+        try:
+            stale = await backend.save(records)
+        finally:
+            steps.disarm()
+        return steps.count if request.do == "count" else stale
+
+    def _freeze(self) -> None:
+        self._say(Reply(frozen=True))
+        os.kill(os.getpid(), signal.SIGSTOP)
+
+    def _say(self, reply: Reply) -> None:
+        self._channel.sendall(msgspec.json.encode(reply) + b"\n")
+
+
+def die() -> None:
+    """For good."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def main(path: str, file: str, module: str, name: str) -> None:
+    """Forks for each connection, until stdin ends."""
+    contract: Any = module_of(file, module)
+    for part in name.split("."):
+        contract = getattr(contract, part)
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(path)
+        listener.listen()
+        os.write(1, b"ready\n")
+        signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for them
+        while True:
+            ready, _, _ = select.select([listener.fileno(), 0], [], [])
+            if 0 in ready:
+                return
+            channel, _ = listener.accept()
+            if os.fork() == 0:
+                listener.close()
+                signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+                asyncio.run(Servant(channel, contract).serve())
+                os._exit(0)
+            channel.close()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,126 @@
+"""The contract: opening, closing, what survives it and what may not stay behind."""
+
+import asyncio
+import gc
+import os
+import sys
+import threading
+import time
+import warnings
+from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+from asyncwb.backend import Backend
+from asyncwb.testing.contract.base import ContractBase, by_key, requires, same, tombstone
+
+T = TypeVar("T")
+
+_SETTLE_SECONDS: Final = 5.0
+_DESCRIPTORS: Final = Path("/proc/self/fd" if sys.platform == "linux" else "/dev/fd")
+
+
+class LifetimeContract(ContractBase):
+    """Open, close, and open again."""
+
+    @requires("persistence")
+    async def test_everything_survives_the_object(self, backend: Backend, url: str) -> None:
+        records = [self.put("1", 1), tombstone("2", 2), self.put("3", 5)]
+        await backend.save(records)
+        await backend.close()
+        other = self.make_backend(url)
+        try:
+            await other.open()
+            assert same(await other.load(["1", "2", "3"]), by_key(*records))
+            assert await other.save([self.put("1", 1), self.put("2", 1), self.put("3", 6)]) == 2
+        finally:
+            await other.close()
+
+    async def test_backend_can_be_opened_again(self, backend: Backend) -> None:
+        epoch = await backend.new_epoch(1)
+        await backend.save([self.put("1", 1)])
+        for _ in range(3):
+            await backend.close()
+            await backend.open()
+        assert same(await backend.load(["1"]), by_key(self.put("1", 1)))
+        assert await backend.save([self.put("1", 2)]) == 0
+        assert await backend.new_epoch(0) == epoch
+
+    async def test_closing_twice_is_fine(self, backend: Backend) -> None:
+        await backend.close()
+        await backend.close()
+
+    async def test_closing_what_was_never_opened_is_fine(self, url: str) -> None:
+        await self.make_backend(url).close()
+
+    async def test_closing_while_a_save_is_cancelled_is_fine(self, backend: Backend) -> None:
+        saves = [asyncio.create_task(backend.save([self.put("1", seq)])) for seq in range(1, 5)]
+        await asyncio.sleep(0)
+        for save in saves:
+            save.cancel()
+        async with asyncio.timeout(_SETTLE_SECONDS):
+            await backend.close()
+            await asyncio.gather(*saves, return_exceptions=True)
+            await backend.open()
+            assert await backend.save([self.put("1", 9)]) == 0
+
+    async def test_nothing_is_left_behind(self, url: str) -> None:
+        """No thread, task, connection or file handle after close, in an event loop of its own."""
+        await _apart(lambda: self._life(url))  # some drivers keep a pool of threads for the process
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            before = _Held()
+            for _ in range(3):
+                await _apart(lambda: self._life(url))
+            gc.collect()
+            left = await _settled(before.left)
+        assert not left, f"still there after close: {left}"
+        unclosed = [str(each.message) for each in caught if issubclass(each.category, ResourceWarning)]
+        assert not unclosed, f"never closed: {unclosed}"
+
+    async def _life(self, url: str) -> None:
+        backend = self.make_backend(url)
+        try:
+            await backend.open()
+            await backend.save([self.put("1", 1)])
+            await backend.load(["1"])
+            await backend.new_epoch(0)
+        finally:
+            await backend.close()
+        tasks = await _settled(lambda: asyncio.all_tasks() - {asyncio.current_task()})
+        assert not tasks, f"tasks left after close: {tasks}"
+
+
+async def _apart(life: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Runs it in a thread and an event loop of its own."""
+    with ThreadPoolExecutor(1) as executor:
+        await asyncio.get_running_loop().run_in_executor(executor, lambda: asyncio.run(life()))
+
+
+async def _settled(left: Callable[[], T]) -> T:
+    """What is left at last: drivers end their threads and transports soon after close, not within it."""
+    deadline = time.monotonic() + _SETTLE_SECONDS
+    while True:
+        found = left()
+        if not found or time.monotonic() > deadline:
+            return found
+        await asyncio.sleep(0.02)
+
+
+class _Held:
+    """The threads and file descriptors of this process at one moment."""
+
+    def __init__(self) -> None:
+        self._threads = set(threading.enumerate())
+        self._descriptors = _descriptors()
+
+    def left(self) -> list[str]:
+        """What has come since; threads that have ended are nothing."""
+        threads = [thread.name for thread in threading.enumerate() if thread not in self._threads]
+        surplus = len(_descriptors()) - len(self._descriptors)
+        return threads + ([f"{surplus} file descriptor(s)"] if surplus > 0 else [])
+
+
+def _descriptors() -> list[str]:
+    return os.listdir(_DESCRIPTORS)  # noqa: PTH208 - names are all that is wanted

@@ -1,0 +1,54 @@
+"""What the contract's tests and their child processes say to each other: JSON lines."""
+
+from collections.abc import Sequence
+from enum import Enum
+from typing import Literal
+
+import msgspec
+
+from asyncwb.records import CodecName, Record
+
+
+class Freeze(Enum):
+    """What a child does to itself at a step."""
+
+    STOP = "SIGSTOP"
+    KILL = "SIGKILL"
+
+
+class WireRecord(msgspec.Struct):
+    """A record."""
+
+    key: str
+    version: int
+    payload: bytes
+    codec: CodecName
+    deleted: bool
+
+
+class Request(msgspec.Struct):
+    """What a child shall do; `at` counts from 1."""
+
+    do: Literal["save", "count", "new_epoch"]
+    records: list[WireRecord] = []
+    number: int = 0
+    at: int | None = None
+    freeze: Freeze = Freeze.STOP
+
+
+class Reply(msgspec.Struct):
+    """What it answers: a number, or why there is none; `frozen` where another reply comes after the thaw."""
+
+    number: int = 0
+    error: str = ""
+    frozen: bool = False
+
+
+def to_wire(records: Sequence[Record]) -> list[WireRecord]:
+    """For a request."""
+    return [WireRecord(each.key, each.version, each.payload, each.codec, each.deleted) for each in records]
+
+
+def from_wire(records: Sequence[WireRecord]) -> list[Record]:
+    """As they were."""
+    return [Record(each.key, each.version, each.payload, codec=each.codec, deleted=each.deleted) for each in records]

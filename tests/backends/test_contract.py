@@ -1,0 +1,73 @@
+"""The contract is hard to pass: each broken backend is caught, by the test that is named for what is wrong with it."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+BROKEN = Path(__file__).with_name("broken_backends.py")
+
+CAUGHT_BY = {
+    "TestIgnoresVersions": "test_older_version_is_stale_and_not_applied",
+    "TestTakesEqualVersions": "test_equal_version_is_stale_and_not_applied",
+    "TestForgetsTombstones": "test_tombstone_stops_a_late_old_save",
+    "TestCountsNothing": "test_mixed_batch_counts_only_the_stale",
+    "TestSavesHalfABatch": "test_batch_of_the_largest_size_is_saved",
+    "TestComparesSequenceOnly": "test_epoch_outranks_sequence",
+    "TestKeepsVersionsAsFloats": "test_highest_possible_version_is_kept_exactly",
+    "TestFoldsCase": "test_every_legal_key_is_its_own",
+    "TestForgetsCodec": "test_value_and_codec_survive",
+    "TestFailsForMissingKeys": "test_key_that_was_never_saved_is_not_found",
+    "TestTakesTheLastOfABatch": "test_key_may_occur_twice_in_a_batch",
+    "TestLooksThenWrites": "test_concurrent_saves_end_at_the_highest_version",
+    "TestLosesOnCancel": "test_save_cancelled_at_any_await_leaves_the_backend_usable",
+    "TestTornByCancel": "test_save_cancelled_at_any_await_leaves_the_backend_usable",
+    "TestRepeatsEpochs": "test_epochs_are_never_given_twice",
+    "TestRejectsWholeBatches": "test_poison_fails_alone",
+    "TestLeavesATask": "test_nothing_is_left_behind",
+    "TestLeavesAThread": "test_nothing_is_left_behind",
+    "TestLeavesAFile": "test_nothing_is_left_behind",
+    "TestWithoutALock": "test_process_frozen_inside_save_cannot_undo_a_newer_one",
+    "TestKeepsItsLock": "test_process_frozen_inside_save_holds_up_nobody",
+    "TestWritesInPlace": "test_process_killed_inside_save_leaves_the_old_or_the_new",
+    "TestWritesOnClose": "test_what_was_saved_survives_the_end_of_its_process",
+    "TestForgetsItsEpoch": "test_epoch_survives_the_object",
+    "TestReadsOnceAndForAll": "test_two_objects_see_each_others_saves",
+}
+SOUND = ("TestSoundInMemory", "TestSoundOnDisk")
+
+# The sound ones in whole; of the broken ones what is expected to catch them, since most wait for what never comes.
+NODES = [f"{BROKEN}::{name}" for name in SOUND] + [f"{BROKEN}::{name}::{test}" for name, test in CAUGHT_BY.items()]
+
+
+@pytest.fixture(scope="module")
+def report() -> str:
+    """What pytest says of all of them; one outcome a line."""
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-rA", "--tb=no", "-q", "-p", "no:cacheprovider", *NODES],
+        capture_output=True, text=True, check=False, cwd=Path(__file__).parents[2],
+    )  # fmt: skip
+    assert done.returncode == 1, done.stdout + done.stderr
+    return done.stdout
+
+
+def outcomes(report: str, outcome: str, name: str) -> set[str]:
+    return set(re.findall(rf"^{outcome} \S+::{name}::(\w+)", report, re.MULTILINE))
+
+
+@pytest.mark.parametrize("name", CAUGHT_BY)
+def test_broken_backend_is_caught_by_name(report: str, name: str) -> None:
+    failed = outcomes(report, "FAILED", name) | outcomes(report, "ERROR", name)
+    assert CAUGHT_BY[name] in failed, f"only {sorted(failed)} failed"
+
+
+@pytest.mark.parametrize("name", SOUND)
+def test_sound_backend_passes(report: str, name: str) -> None:
+    assert outcomes(report, "FAILED", name) | outcomes(report, "ERROR", name) == set()
+    assert len(outcomes(report, "PASSED", name)) > 30
+
+
+def test_every_broken_backend_is_listed() -> None:
+    assert set(re.findall(r"^class (Test\w+)", BROKEN.read_text(), re.MULTILINE)) == {*CAUGHT_BY, *SOUND}

@@ -12,7 +12,7 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -22,11 +22,11 @@ from asyncwb.testing.contract import BackendContract, version
 
 
 class InMemory(BackendContract):
-    cannot: Any = {
+    cannot = {
         "persistence": "what is in memory ends with its process",
         "sharing": "what is in memory belongs to one object",
     }
-    made: Any = MemoryBackend
+    made: ClassVar[Any] = MemoryBackend
 
     @pytest.fixture
     def url(self) -> str:
@@ -348,8 +348,8 @@ class OneFile:
 
 
 class OnDisk(BackendContract):
-    cannot: Mapping[str, str] = {"progress": "a frozen process keeps its lock"}
-    made: Any = OneFile
+    cannot: ClassVar[Mapping[str, str]] = {"progress": "a frozen process keeps its lock"}
+    made: ClassVar[Any] = OneFile
 
     @pytest.fixture
     def url(self, tmp_path: Path) -> str:

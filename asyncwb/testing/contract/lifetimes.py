@@ -17,7 +17,7 @@ from asyncwb.testing.contract.base import ContractBase, by_key, requires, same, 
 
 T = TypeVar("T")
 
-_SETTLE_SECONDS: Final = 5.0
+_SETTLE_SECONDS: Final = 3.0
 _DESCRIPTORS: Final = Path("/proc/self/fd" if sys.platform == "linux" else "/dev/fd")
 
 

@@ -13,7 +13,7 @@ from asyncwb.testing.contract.base import ContractBase, by_key, requires, same, 
 from asyncwb.testing.contract.child import Child, Nursery
 
 _PATIENCE_SECONDS: Final = 0.1
-_PROGRESS_SECONDS: Final = 5.0
+_PROGRESS_SECONDS: Final = 3.0
 
 
 class ProcessContract(ContractBase):

@@ -1,0 +1,125 @@
+"""The filesystem backend as asyncwb calls it: blocking work in threads, bounded, and awaited when it closes."""
+
+import asyncio
+import functools
+import itertools
+import math
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Final, TypeVar
+
+import anyio
+import anyio.to_thread
+
+from asyncwb import BackendUnavailable, ConfigurationError, Limits, Record, SaveError
+from asyncwb.records import CodecName
+from asyncwb_backends.filesystem.folder import Folder
+from asyncwb_backends.filesystem.names import Names
+
+T = TypeVar("T")
+
+DAY_SECONDS: Final = 86_400
+_THREADS: Final = 8
+_CLOSE_SECONDS: Final = 5.0
+_SWEEP_EVERY_SECONDS: Final = 60.0
+_SWEEPS_A_ROUND: Final = 60
+"""So each bucket is swept about once an hour."""
+
+
+class FileBackend:
+    """Saves each value as a file of exactly its bytes, `<key>.<version>.json`, in a folder that processes may share.
+
+    Ordinary keys are readable in the names; the rest is percent-encoded, and a key whose name would be too long is
+    hashed, with the key itself in a file beside. Needs a file system with hard links.
+
+    Args:
+        path: of the folder; it is made if only itself is missing. For one namespace alone.
+        suffix: of the values' names, by default that of the codec: .json, .msgpack or .bin.
+        fanout: hexadecimal digits of the sub-folders' names, 0 to 3: 0 is no sub-folders, for up to some thousand keys;
+            2, the default, is 256 of them, for up to a million; 3 is 4096.
+        sync: "batch" syncs the whole file system once for many files, which is several times faster; "file" syncs each
+            file for itself: better on a disk that others keep busy.
+        tombstone_seconds: how long a deleted key is remembered, so that a save that comes late can't bring it back.
+        codec: which codec `suffix` is for.
+    """
+
+    limits = Limits(max_batch=2000, preferred_batch=1000, concurrent_saves=4)
+
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        suffix: str | None = None,
+        fanout: int = 2,
+        sync: str = "batch",
+        tombstone_seconds: float = DAY_SECONDS,
+        codec: CodecName = "json",
+    ) -> None:
+        if fanout not in range(4):
+            raise ConfigurationError(f"fanout {fanout}: use 0, 1, 2 or 3")
+        if sync not in ("batch", "file"):
+            raise ConfigurationError(f"sync {sync!r}: use batch or file")
+        self.path = Path(path)
+        self._names = Names(fanout=fanout, codec=codec, suffix=suffix)
+        self._folder = Folder(
+            str(path), self._names, codec=codec, tombstone_seconds=tombstone_seconds, batches=sync == "batch"
+        )
+        self._limiter: anyio.CapacityLimiter | None = None
+        self._running: set[asyncio.Task[object]] = set()
+        buckets = self._names.buckets()
+        self._buckets = itertools.cycle(buckets)
+        self._sweep_buckets = math.ceil(len(buckets) / _SWEEPS_A_ROUND)
+        self._next_sweep = 0.0
+
+    async def open(self) -> None:
+        """Raises BackendUnavailable, ConfigurationError."""
+        self._limiter = anyio.CapacityLimiter(_THREADS)
+        await self._in_thread(self._folder.prepare)
+
+    async def close(self) -> None:
+        """Waits for what cancelled calls have left running in their threads, up to 5 s."""
+        self._limiter = None
+        if self._running:
+            with anyio.CancelScope(shield=True):
+                await asyncio.wait(self._running, timeout=_CLOSE_SECONDS)
+
+    async def new_epoch(self, at_least: int) -> int:
+        return await self._in_thread(functools.partial(self._folder.new_epoch, at_least))
+
+    async def save(self, records: Sequence[Record]) -> int:
+        await self._sweep_sometimes()
+        stale, failed = await self._in_thread(functools.partial(self._folder.save, records))
+        if failed:
+            raise SaveError(failed, stale=stale)
+        return stale
+
+    async def load(self, keys: Sequence[str]) -> dict[str, Record]:
+        return await self._in_thread(functools.partial(self._folder.load, keys))
+
+    async def _sweep_sometimes(self) -> None:
+        now = time.monotonic()
+        if now >= self._next_sweep:
+            self._next_sweep = now + _SWEEP_EVERY_SECONDS
+            buckets = list(itertools.islice(self._buckets, self._sweep_buckets))
+            await self._in_thread(functools.partial(self._folder.sweep, buckets))
+
+    async def _in_thread(self, work: Callable[[], T]) -> T:
+        limiter = self._limiter
+        if limiter is None:
+            raise BackendUnavailable(f"folder {self.path} isn't open")
+        # A thread can't be cancelled: it goes on, holding its place in the limiter, and close waits for it.
+        task = asyncio.ensure_future(anyio.to_thread.run_sync(work, limiter=limiter))
+        self._running.add(task)
+        task.add_done_callback(self._done)
+        try:
+            return await asyncio.shield(task)
+        except OSError as error:
+            missing = not self.path.parent.is_dir()
+            hint = f"; folder {self.path.parent} doesn't exist, make it first" if missing else ""
+            raise BackendUnavailable(f"folder {self.path}: {error.strerror or error}{hint}") from error
+
+    def _done(self, task: "asyncio.Task[object]") -> None:
+        self._running.discard(task)
+        if not task.cancelled():
+            task.exception()  # who was cancelled can't take it

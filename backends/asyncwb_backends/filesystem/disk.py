@@ -1,0 +1,138 @@
+"""Blocking calls: folders that are opened without following links, durable files, and syncing them in batches."""
+
+import contextlib
+import ctypes
+import errno
+import fcntl
+import os
+import platform
+import stat
+import sys
+from collections.abc import Iterable, Iterator
+from functools import cache
+from typing import Any, Final
+
+_FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+_READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_CREATE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_BATCH: Final = 8
+"""From this many files on, one syncfs is quicker than an fsync of each."""
+
+
+@contextlib.contextmanager
+def opened(path: str, parent: int | None = None) -> Iterator[int]:
+    """A folder's descriptor. Below `parent` no link is followed: a planted one is an OSError (ENOTDIR or ELOOP)."""
+    descriptor = os.open(path, _FOLDER if parent is None else _FOLDER | os.O_NOFOLLOW, dir_fd=parent)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def make_folder(name: str, parent: int) -> None:
+    """Makes a folder durably, unless it exists."""
+    with contextlib.suppress(FileExistsError):
+        os.mkdir(name, dir_fd=parent)
+        fsync(parent)
+
+
+def create(name: str, folder: int, content: bytes, *, sync: bool) -> None:
+    """Writes a new file; with `sync` its content is durable, though not yet its name."""
+    descriptor = os.open(name, _CREATE, 0o666, dir_fd=folder)
+    try:
+        rest = memoryview(content)
+        while rest:
+            rest = rest[os.write(descriptor, rest) :]
+        if sync:
+            fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def publish(draft: str, drafts: int, name: str, folder: int) -> bool:
+    """Gives a draft its name, atomically. False if it was there already, as a regular file.
+
+    Raises:
+        OSError: something else stands in its place, or a failure of the file system.
+    """
+    try:
+        os.link(draft, name, src_dir_fd=drafts, dst_dir_fd=folder, follow_symlinks=False)
+    except FileExistsError:
+        if not is_regular(name, folder):
+            raise
+        return False
+    return True
+
+
+def read(name: str, folder: int) -> bytes | None:
+    """A file's content; None if it is no regular file. Raises FileNotFoundError."""
+    try:
+        descriptor = os.open(name, _READ, dir_fd=folder)
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.ENXIO, errno.EMLINK):
+            return None  # a link, or a device
+        raise
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            return None
+        with open(descriptor, "rb", closefd=False) as file:
+            return file.read()
+    finally:
+        os.close(descriptor)
+
+
+def is_regular(name: str, folder: int) -> bool:
+    """Whether it is there, and no link, folder or device."""
+    try:
+        return stat.S_ISREG(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode)
+    except FileNotFoundError:
+        return False
+
+
+def remove(names: Iterable[str], folder: int) -> None:
+    """Removes files, if they are there."""
+    for name in names:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(name, dir_fd=folder)
+
+
+def age_seconds(name: str, folder: int, now: float) -> float:
+    """Since it was written; 0 if it is gone."""
+    try:
+        return now - os.stat(name, dir_fd=folder, follow_symlinks=False).st_mtime
+    except FileNotFoundError:
+        return 0.0
+
+
+def fsync(descriptor: int) -> None:
+    """Until it is on the disk; macOS's own fsync stops at the disk's cache."""
+    if sys.platform == "darwin":
+        fcntl.fcntl(descriptor, fcntl.F_FULLFSYNC)
+    else:
+        os.fsync(descriptor)
+
+
+def sync_all_of(folder: int) -> None:
+    """Everything of the folder's file system: for a batch of files quicker than each for itself."""
+    if _libc().syncfs(folder):
+        error = ctypes.get_errno()
+        raise OSError(error, os.strerror(error))
+
+
+def syncs_in_batches(files: int) -> bool:
+    """Whether `sync_all_of` exists here, reports failed writes (since Linux 5.8), and pays."""
+    return files >= _BATCH and _has_syncfs()
+
+
+@cache
+def _has_syncfs() -> bool:
+    if sys.platform != "linux":
+        return False
+    major, minor = platform.release().split(".")[:2]
+    digits = "".join(filter(str.isdigit, minor))
+    return (int(major), int(digits or 0)) >= (5, 8) and hasattr(_libc(), "syncfs")
+
+
+@cache
+def _libc() -> Any:
+    return ctypes.CDLL(None, use_errno=True)

@@ -1,0 +1,228 @@
+"""The folder of a filesystem backend, in blocking calls: publishing, finding, collecting, and epochs.
+
+Layout::
+
+    3f/42.4294967297.json       the value of key 42, version 1·2³² + 1
+    3f/43.4294967301.deleted    a tombstone
+    .asyncwb/layout             how names are made; compared when the folder is opened
+    .asyncwb/epoch.7            the highest epoch allotted
+    .asyncwb/drafts/            what is being written
+
+A value is written as a draft, synced, and published by link(2) under a name that holds its version. The highest version
+is the value; nothing is ever replaced, so a writer that was frozen for an hour publishes what nobody will look at.
+Only then are older files removed.
+"""
+
+import errno
+import os
+import time
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from typing import Final, cast
+
+import msgspec
+
+from asyncwb import BackendUnavailable, ConfigurationError, Record
+from asyncwb.records import CodecName
+from asyncwb_backends.filesystem import disk
+from asyncwb_backends.filesystem.names import DELETED, KEY, Names, Parsed, Stem
+from asyncwb_backends.filesystem.saving import Saving, draft_name, has_key
+
+OWN: Final = ".asyncwb"
+DRAFTS: Final = "drafts"
+LAYOUT: Final = "layout"
+EPOCH: Final = "epoch."
+_DRAFT_SECONDS: Final = 3600.0
+
+
+class Folder:
+    """One folder; every method may be called in any thread, also at the same time.
+
+    Args:
+        path: of the folder.
+        names: how files are called.
+        codec: what tombstones are said to be encoded with.
+        tombstone_seconds: how long they are kept.
+        batches: whether a batch may be synced with its whole file system.
+    """
+
+    def __init__(self, path: str, names: Names, *, codec: CodecName, tombstone_seconds: float, batches: bool) -> None:
+        self.path = path
+        self._names = names
+        self._codec = codec
+        self._tombstone_seconds = tombstone_seconds
+        self._batches = batches
+
+    # Opening
+
+    def prepare(self) -> None:
+        """Makes the folder (not its parents) and checks its layout.
+
+        Raises:
+            ConfigurationError: it was made with other names.
+            OSError: as it comes.
+        """
+        with suppress(FileExistsError):
+            os.mkdir(self.path)  # noqa: PTH102 - all the rest works on descriptors
+            with disk.opened(os.path.dirname(self.path) or ".") as parent:  # noqa: PTH120
+                disk.fsync(parent)
+        layout = {"layout": 1, "fanout": self._names.fanout, "suffixes": dict(self._names.suffixes)}
+        with disk.opened(self.path) as root:
+            disk.make_folder(OWN, root)
+            with disk.opened(OWN, root) as own:
+                disk.make_folder(DRAFTS, own)
+                with disk.opened(DRAFTS, own) as drafts:
+                    self._publish_layout(msgspec.json.encode(layout) + b"\n", drafts, own)
+                    self._remove_old_drafts(drafts)
+                found = msgspec.json.decode(disk.read(LAYOUT, own) or b"null")
+        if found != layout:
+            raise ConfigurationError(
+                f"folder {self.path} was made with {found}, not {layout}: open it with that fanout and suffix"
+            )
+
+    def _publish_layout(self, content: bytes, drafts: int, own: int) -> None:
+        draft = draft_name()
+        disk.create(draft, drafts, content, sync=True)
+        try:
+            disk.publish(draft, drafts, LAYOUT, own)
+        except OSError as error:
+            if error.errno in (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS):
+                raise ConfigurationError(f"folder {self.path}: its file system has no hard links") from error
+            raise
+        finally:
+            disk.remove([draft], drafts)
+        disk.fsync(own)
+
+    # Epochs
+
+    def new_epoch(self, at_least: int) -> int:
+        """Numbers are files that are created exclusively; the highest counts, lower ones are removed."""
+        with self._root() as (_, own):
+            while True:
+                current = max(_epochs(own), default=0)
+                if not at_least:
+                    return current
+                epoch = max(current + 1, at_least)
+                try:
+                    disk.create(f"{EPOCH}{epoch}", own, b"", sync=True)
+                except FileExistsError:
+                    continue
+                disk.fsync(own)
+                # Since the look above somebody may have allotted this number, and a higher one, and removed this.
+                if max(_epochs(own)) == epoch:
+                    disk.remove([f"{EPOCH}{number}" for number in _epochs(own) if number < epoch], own)
+                    return epoch
+
+    # Saving
+
+    def save(self, records: Sequence[Record]) -> tuple[int, dict[str, Exception]]:
+        """Returns how many were stale, and which aren't saved. What is stale is durable, too.
+
+        Raises:
+            OSError: a failure of the disk; nothing is known to be saved.
+        """
+        batched = self._batches and disk.syncs_in_batches(len(records))
+        with self._root() as (root, own), disk.opened(DRAFTS, own) as drafts:
+            saving = Saving(self._names, root, drafts, place=self.path, batched=batched)
+            return saving.run(records), saving.failed
+
+    # Loading
+
+    def load(self, keys: Sequence[str]) -> dict[str, Record]:
+        """Raises OSError."""
+        buckets: dict[str, dict[str, Stem]] = defaultdict(dict)
+        for key in keys:
+            try:
+                stem = self._names.stem(key)
+            except UnicodeEncodeError:
+                continue  # it can't have been saved
+            buckets[stem.bucket][key] = stem
+        found: dict[str, Record] = {}
+        with self._root() as (root, _):
+            for bucket, wanted in buckets.items():
+                try:
+                    with disk.opened(bucket or ".", root) as folder:
+                        found.update(self._load(wanted, folder))
+                except FileNotFoundError:
+                    continue
+        return found
+
+    def _load(self, wanted: dict[str, Stem], folder: int) -> Iterator[tuple[str, Record]]:
+        while wanted:
+            listing = self._names.listing(folder, [stem.name for stem in wanted.values()])
+            wanted, before = {}, wanted
+            for key, stem in before.items():
+                try:
+                    record = self._newest(key, stem, listing[stem.name], folder)
+                except FileNotFoundError:
+                    wanted[key] = stem  # collected since the listing, so there is a newer one
+                else:
+                    if record is not None:
+                        yield key, record
+
+    def _newest(self, key: str, stem: Stem, files: Iterable[Parsed], folder: int) -> Record | None:
+        for each in files:
+            if each.kind == KEY:
+                continue
+            content = disk.read(each.name, folder)
+            if content is None:
+                continue  # no file of ours: a link, a folder, a device
+            if stem.hashed and not has_key(stem, each, files, folder):
+                continue
+            if each.kind == DELETED:
+                return Record(key, each.version, codec=self._codec, deleted=True)
+            return Record(key, each.version, content, codec=cast("CodecName", each.kind))
+        return None
+
+    # Collecting
+
+    def sweep(self, buckets: Iterable[str]) -> None:
+        """Removes superseded files and old tombstones of some buckets, and drafts that somebody left behind."""
+        now = time.time()
+        with self._root() as (root, own):
+            for bucket in buckets:
+                try:
+                    with disk.opened(bucket or ".", root) as folder:
+                        self._sweep(folder, now)
+                except OSError:
+                    continue  # not there yet; or something is wrong with it, and then a save or a load will tell
+            with disk.opened(DRAFTS, own) as drafts:
+                self._remove_old_drafts(drafts)
+
+    def _sweep(self, folder: int, now: float) -> None:
+        for files in self._names.listing(folder, None).values():
+            newest = next((each for each in files if each.kind != KEY and disk.is_regular(each.name, folder)), None)
+            if newest is None:
+                continue
+            # What is older goes first: without the tombstone it would be the value.
+            disk.remove([each.name for each in files if each.version < newest.version], folder)
+            if newest.kind == DELETED and disk.age_seconds(newest.name, folder, now) > self._tombstone_seconds:
+                disk.fsync(folder)
+                disk.remove([each.name for each in files if each.version == newest.version], folder)
+
+    def _remove_old_drafts(self, drafts: int) -> None:
+        # Those of a process that is only slow, too: its save fails then, and is tried again.
+        now = time.time()
+        names = os.listdir(drafts)
+        disk.remove([name for name in names if disk.age_seconds(name, drafts, now) > _DRAFT_SECONDS], drafts)
+
+    # Folders
+
+    @contextmanager
+    def _root(self) -> Iterator[tuple[int, int]]:
+        """The folder, and what it holds of the backend's own: without that it is an empty mount point, say."""
+        with ExitStack() as stack:
+            try:
+                root = stack.enter_context(disk.opened(self.path))
+                own = stack.enter_context(disk.opened(OWN, root))
+            except FileNotFoundError as error:
+                raise BackendUnavailable(
+                    f"folder {self.path} or its {OWN} is gone: is it mounted? A buffer that opens makes them again"
+                ) from error
+            yield root, own
+
+
+def _epochs(own: int) -> list[int]:
+    names = (name.removeprefix(EPOCH) for name in os.listdir(own) if name.startswith(EPOCH))
+    return [int(number) for number in names if number.isdecimal()]

@@ -1,0 +1,194 @@
+"""One save into a folder: drafts, a sync, links that publish them, another sync, and then older files go."""
+
+import errno
+import os
+import secrets
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Final
+
+from asyncwb import BackendUnavailable, Record, RecordRejected
+from asyncwb_backends.filesystem import disk
+from asyncwb_backends.filesystem.names import DELETED, KEY, Names, Parsed, Stem
+
+_REFUSED: Final = (errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ, errno.EFBIG)
+"""What says that the file system will never take a file."""
+_IN_THE_WAY: Final = (errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ELOOP)
+"""What says that something else stands where a file or a bucket should be: a link, most likely."""
+
+Group = list[tuple[Record, Stem]]
+
+
+@dataclass(slots=True)
+class _Draft:
+    """A record on its way.
+
+    Attributes:
+        record: what is saved.
+        files: drafts with the names they will have; the value's is the last.
+        older: the names of the files that it supersedes.
+    """
+
+    record: Record
+    files: list[tuple[str, str]]
+    older: list[str]
+
+
+class Saving:
+    """One call of save.
+
+    Args:
+        names: how files are called.
+        root: the open folder.
+        drafts: the open folder of drafts.
+        place: how messages call the folder.
+        batched: whether to sync the whole file system rather than each file.
+
+    Attributes:
+        failed: key -> why it isn't saved.
+    """
+
+    def __init__(self, names: Names, root: int, drafts: int, *, place: str, batched: bool) -> None:
+        self._names = names
+        self._root = root
+        self._drafts = drafts
+        self._place = place
+        self._batched = batched
+        self._written: list[str] = []
+        self.failed: dict[str, Exception] = {}
+
+    def run(self, records: Sequence[Record]) -> int:
+        """Returns how many were stale. Raises OSError."""
+        try:
+            work = {bucket: self._write(bucket, group) for bucket, group in self._by_bucket(records).items()}
+            if self._batched and self._written:
+                disk.sync_all_of(self._drafts)
+            applied = sum(self._publish(bucket, drafts) for bucket, drafts in work.items())
+            if self._batched:
+                disk.sync_all_of(self._root)
+        finally:
+            disk.remove(self._written, self._drafts)
+        for bucket, drafts in work.items():
+            self._remove_older(bucket, drafts)
+        return len(records) - len(self.failed) - applied
+
+    def _by_bucket(self, records: Sequence[Record]) -> dict[str, Group]:
+        """The newest record of each key."""
+        newest: dict[str, tuple[Record, Stem]] = {}
+        for record in records:
+            try:
+                stem = self._names.stem(record.key)
+            except UnicodeEncodeError as error:
+                self.failed[record.key] = RecordRejected(f"no file can have its name: {error}")
+                continue
+            if stem.name not in newest or newest[stem.name][0].version < record.version:
+                newest[stem.name] = record, stem
+        buckets: dict[str, Group] = defaultdict(list)
+        for record, stem in newest.values():
+            buckets[stem.bucket].append((record, stem))
+        return buckets
+
+    def _write(self, bucket: str, group: Group) -> list[_Draft]:
+        """Drafts for the records of a bucket that aren't stale."""
+        made: list[_Draft] = []
+        with self._blaming(record for record, _ in group):
+            if bucket:
+                disk.make_folder(bucket, self._root)
+            with disk.opened(bucket or ".", self._root) as folder:
+                listing = self._names.listing(folder, [stem.name for _, stem in group])
+                for record, stem in group:
+                    with self._blaming([record]):
+                        files = listing[stem.name]
+                        _refuse_collision(stem, files, folder)
+                        if not _is_stale(record, stem, files, folder):
+                            made.append(self._draft(record, stem, files))
+        return made
+
+    def _draft(self, record: Record, stem: Stem, files: Iterable[Parsed]) -> _Draft:
+        contents: list[tuple[bytes, str]] = [(record.payload, DELETED if record.deleted else record.codec)]
+        if stem.hashed:
+            contents.insert(0, (stem.key, KEY))  # the key first: a value without it isn't looked at
+        targets = []
+        for content, kind in contents:
+            name = draft_name()
+            self._written.append(name)
+            disk.create(name, self._drafts, content, sync=not self._batched)
+            targets.append((name, self._names.file(stem, record.version, kind)))
+        return _Draft(record, targets, [each.name for each in files if each.version < record.version])
+
+    def _publish(self, bucket: str, drafts: Sequence[_Draft]) -> int:
+        """Returns how many were new."""
+        applied = 0
+        with self._blaming(draft.record for draft in drafts), disk.opened(bucket or ".", self._root) as folder:
+            for draft in drafts:
+                with self._blaming([draft.record]):
+                    news = [disk.publish(name, self._drafts, target, folder) for name, target in draft.files]
+                    applied += news[-1]
+            if not self._batched:
+                # Also where all was stale: who published that may not have come to this yet.
+                disk.fsync(folder)
+        return applied
+
+    def _remove_older(self, bucket: str, drafts: Iterable[_Draft]) -> None:
+        older = [name for draft in drafts if draft.record.key not in self.failed for name in draft.older]
+        if older:
+            with disk.opened(bucket or ".", self._root) as folder:
+                disk.remove(older, folder)
+
+    @contextmanager
+    def _blaming(self, records: Iterable[Record]) -> Iterator[None]:
+        """What says something about some files is their failure; what says something about the disk is raised."""
+        reason: Exception
+        try:
+            yield
+        except RecordRejected as error:
+            reason = error
+        except OSError as error:
+            name = os.fspath(error.filename2 or error.filename or "")
+            if error.errno in _REFUSED:
+                reason = RecordRejected(f"{self._place} can't have a file {name!r}: {error.strerror}")
+            elif error.errno in _IN_THE_WAY:
+                reason = BackendUnavailable(f"in {self._place} something stands in the place of {name!r}: remove it")
+            else:
+                raise
+        else:
+            return
+        self.failed.update((record.key, reason) for record in records)
+
+
+def draft_name() -> str:
+    """No two drafts have the same, in whatever process."""
+    return f"{os.getpid()}-{secrets.token_hex(8)}"
+
+
+def has_key(stem: Stem, value: Parsed, files: Iterable[Parsed], folder: int) -> bool:
+    """Whether the key of a hashed stem is there beside its value; a writer that was frozen may publish one without."""
+    return any(
+        each.kind == KEY and each.version == value.version and disk.read(each.name, folder) == stem.key
+        for each in files
+    )
+
+
+def _is_stale(record: Record, stem: Stem, files: Sequence[Parsed], folder: int) -> bool:
+    return any(
+        each.version >= record.version
+        and each.kind != KEY
+        and disk.is_regular(each.name, folder)
+        and (not stem.hashed or has_key(stem, each, files, folder))
+        for each in files
+    )
+
+
+def _refuse_collision(stem: Stem, files: Iterable[Parsed], folder: int) -> None:
+    if not stem.hashed:
+        return
+    for each in files:
+        if each.kind == KEY:
+            try:
+                kept = disk.read(each.name, folder)
+            except FileNotFoundError:
+                continue
+            if kept not in (None, stem.key):
+                raise RecordRejected("another key has the same hash, and so the same file")

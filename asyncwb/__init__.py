@@ -4,7 +4,7 @@ Writes are acknowledged by Redis at memory speed, and a supervised pool of flush
 slower backend. Start at `Buffer`.
 """
 
-from asyncwb.backend import Backend, BackendFactory, Limits, allot_epoch
+from asyncwb.backend import Backend, BackendFactory, Limits, allot_epoch, newest_per_key
 from asyncwb.buffer import Buffer
 from asyncwb.codecs import Codec
 from asyncwb.errors import (
@@ -81,4 +81,5 @@ __all__ = [
     "Version",
     "WriteLost",
     "allot_epoch",
+    "newest_per_key",
 ]

@@ -1,6 +1,6 @@
 """The contract between asyncwb and a place where writes come to rest: what a plugin implements."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -104,6 +104,16 @@ class Backend(Protocol):
             BackendUnavailable: the storage can't be read.
         """
         ...
+
+
+def newest_per_key(records: Iterable[Record]) -> list[Record]:
+    """The newest record of each key: for storages that can't take a key twice in one statement."""
+    newest: dict[str, Record] = {}
+    for record in records:
+        held = newest.setdefault(record.key, record)
+        if held.version < record.version:
+            newest[record.key] = record
+    return list(newest.values())
 
 
 class Versioned(Protocol):

@@ -1,0 +1,5 @@
+"""The MongoDB backend: values that are JSON objects become documents that can be queried and indexed."""
+
+from asyncwb_backends.mongodb.backend import MongoDBBackend
+
+__all__ = ["MongoDBBackend"]

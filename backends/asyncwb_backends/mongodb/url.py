@@ -1,0 +1,61 @@
+"""`mongodb:` and `mongodb+srv:` URLs, opened with Motor."""
+
+import asyncio
+import re
+from typing import Any, Final
+from urllib.parse import parse_qsl, unquote, urlencode
+
+from motor.motor_asyncio import AsyncIOMotorClient
+from pymongo.errors import PyMongoError
+from pymongo.uri_parser import parse_uri
+
+from asyncwb import Codec, ConfigurationError
+from asyncwb_backends.mongodb.backend import DAY_SECONDS, MongoDBBackend
+
+_OWN_OPTIONS: Final = ("collection", "tombstone_seconds")
+_SELECTION_MS: Final = "5000"
+
+
+def from_url(url: str, *, codec: Codec[Any]) -> MongoDBBackend:
+    """`mongodb://user:password@host/database?collection=users&tombstone_seconds=N`, and MongoDB's own options.
+
+    Raises:
+        ConfigurationError: the URL or an option can't work.
+    """
+    start, _, query = url.partition("?")
+    scheme, _, rest = start.partition("://")
+    _, _, database = rest.partition("/")
+    if not database:
+        raise ConfigurationError(f"{scheme} URL: name a database, as in {scheme}://localhost/app?collection=users")
+    options = parse_qsl(query, keep_blank_values=True)
+    own = {name: value for name, value in options if name in _OWN_OPTIONS}
+    theirs = {name: value for name, value in options if name not in _OWN_OPTIONS}
+    collection, seconds = own.get("collection", "asyncwb"), own.get("tombstone_seconds", str(DAY_SECONDS))
+    if not collection or collection.startswith(("system.", ".")) or "$" in collection or "\0" in collection:
+        raise ConfigurationError(f"{scheme} URL: no collection can be called {collection!r}")
+    if not re.fullmatch(r"\d{1,9}", seconds):
+        raise ConfigurationError(f"{scheme} URL: tombstone_seconds has to be a whole number of seconds")
+    if not any(name.lower() == "serverselectiontimeoutms" for name in theirs):
+        theirs["serverSelectionTimeoutMS"] = _SELECTION_MS
+    address = f"{start}?{urlencode(theirs)}"
+    _check(address, scheme)
+
+    def connect() -> tuple[Any, Any]:
+        client: Any = AsyncIOMotorClient(address, io_loop=asyncio.get_running_loop())
+        return client, client[unquote(database)][collection]
+
+    return MongoDBBackend.connecting(connect, tombstone_seconds=float(seconds), codec=codec.name)
+
+
+def _check(address: str, scheme: str) -> None:
+    if scheme != "mongodb":
+        return  # the hosts of mongodb+srv are in the DNS, and nothing is asked before it opens
+    try:
+        options = parse_uri(address, validate=True, warn=False)["options"]
+    except (PyMongoError, ValueError) as error:
+        # Its message may quote a password with unescaped characters.
+        raise ConfigurationError(
+            f"{scheme} URL: {type(error).__name__}; are all options MongoDB's, and user and password percent-encoded?"
+        ) from None
+    if options.get("w") == 0:
+        raise ConfigurationError(f"{scheme} URL: w=0 doesn't wait until a write is safe; leave it out")

@@ -56,7 +56,7 @@ async def test_json_values_can_be_queried_in_sql(backend: SQLiteBackend) -> None
 async def test_file_is_durable_on_commit(backend: SQLiteBackend) -> None:
     await backend.save([put("a", 1)])
     assert query(backend.path, "PRAGMA journal_mode") == [("wal",)]
-    for connection in (backend._writer, backend._reader):
+    for connection in (backend._database._writer, backend._database._reader):
         assert connection is not None
         assert list(await connection.execute_fetchall("PRAGMA synchronous")) == [(2,)]
 
@@ -217,7 +217,7 @@ def test_url_names_the_file(url: str, path: str) -> None:
 
 
 def test_url_options() -> None:
-    assert from_url("sqlite:///a.db?table=users", codec=CODEC).table == "users"
+    assert from_url("sqlite:///a.db?table=users", codec=CODEC).table.name == "users"
     assert isinstance(backend_from_url("sqlite:///a.db", codec=CODEC), SQLiteBackend)
 
 

@@ -1,0 +1,158 @@
+"""The SQLite backend as asyncwb calls it: one transaction a batch, conditional on versions, whatever the table."""
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+import aiosqlite
+
+from asyncwb import Limits, Record, RecordRejected, SaveError, newest_per_key
+from asyncwb_backends.sqlite.connection import REFUSED, Database
+from asyncwb_backends.sqlite.keyvalue import KeyValueTable
+from asyncwb_backends.sqlite.table import PURGE_ROWS, Step, Table, quoted
+
+DAY_SECONDS: Final = 86_400
+_PURGE_EVERY_SECONDS: Final = 60.0
+_KEYS_A_QUERY: Final = 400
+
+
+class SQLiteBackend:
+    """Saves records into one table of a SQLite file, durable when a save returns. Several processes may share the file.
+
+    Args:
+        path: of the database; its folder has to exist.
+        table: the name of a table of asyncwb's own, for one namespace alone, made if it isn't there: `key`, `value`
+            (JSON as text, so that SQLite's JSON operators work; anything else as a blob; NULL for a tombstone),
+            `codec`, `version`, and `deleted_at` (Unix time of a tombstone, else NULL). Or a `MappedTable`.
+        tombstone_seconds: how long a deleted key is remembered, so that a save that comes late can't bring it back.
+
+    Raises:
+        ConfigurationError: no table can have that name.
+    """
+
+    # SQLite has one writer at a time, and its default limit for a string or blob is 10^9 bytes.
+    limits = Limits(max_batch=10_000, max_value_bytes=1_000_000_000, concurrent_saves=1)
+
+    def __init__(
+        self, path: str | Path, *, table: str | Table = "asyncwb", tombstone_seconds: float = DAY_SECONDS
+    ) -> None:
+        self.path = Path(path)
+        self._database = Database(self.path)
+        self.table: Table = KeyValueTable(table) if isinstance(table, str) else table
+        self._tombstone_seconds = tombstone_seconds
+        self._next_purge = 0.0
+        epochs = quoted(self.table.epochs)
+        self._create_epochs = f"CREATE TABLE IF NOT EXISTS {epochs} (name TEXT PRIMARY KEY, value INTEGER NOT NULL)"
+        self._read_epoch = f"SELECT value FROM {epochs} WHERE name = 'epoch'"  # noqa: S608
+        self._next_epoch = (
+            f"INSERT INTO {epochs} (name, value) VALUES ('epoch', max(1, :at_least)) "  # noqa: S608
+            "ON CONFLICT (name) DO UPDATE SET value = max(value + 1, :at_least) RETURNING value"
+        )
+
+    async def open(self) -> None:
+        """Raises `BackendUnavailable` if the file can't be opened, `ConfigurationError` if the table can't be used."""
+
+        async def prepare(writer: aiosqlite.Connection) -> None:
+            await self.table.prepare(writer)
+            await writer.execute(self._create_epochs)
+            await writer.commit()
+
+        await self._database.open(prepare)
+
+    async def close(self) -> None:
+        """Within seconds."""
+        await self._database.close()
+
+    async def new_epoch(self, at_least: int) -> int:
+        if not at_least:
+            rows = list(await self._database.fetch(self._read_epoch))
+            return int(rows[0][0]) if rows else 0
+        async with self._database.transaction() as writer:
+            rows = list(await writer.execute_fetchall(self._next_epoch, {"at_least": at_least}))
+            await writer.commit()
+        return int(rows[0][0])
+
+    async def save(self, records: Sequence[Record]) -> int:
+        newest = newest_per_key(records)
+        try:
+            steps = self.table.steps(newest)
+            async with self._database.transaction() as writer:
+                applied = await _apply(writer, steps)
+                await writer.commit()
+                await self._purge_sometimes(writer)
+        except (*REFUSED, RecordRejected):
+            applied, failed = await self._save_apart(newest)
+            if failed:
+                stale = len(records) - len(failed) - applied
+                raise SaveError(failed, stale=stale) from None
+        return len(records) - applied
+
+    async def load(self, keys: Sequence[str]) -> dict[str, Record]:
+        found: dict[str, Record] = {}
+        for start in range(0, len(keys), _KEYS_A_QUERY):
+            query, parameters = self.table.query(keys[start : start + _KEYS_A_QUERY])
+            found.update(self.table.records(await self._database.fetch(query, parameters)))
+        return found
+
+    async def _save_apart(self, records: Sequence[Record]) -> tuple[int, dict[str, Exception]]:
+        """After a batch was refused: each record for itself, so that only the bad ones fail.
+
+        Returns:
+            How many were newer than what was stored, and key -> why it can't be stored.
+        """
+        async with self._database.transaction() as writer:
+            try:
+                saved = await self._save_each(writer, records, commit_each=False)
+                await writer.commit()
+            except _Undone:
+                saved = await self._save_each(writer, records, commit_each=True)
+        return saved
+
+    async def _save_each(
+        self, writer: aiosqlite.Connection, records: Sequence[Record], *, commit_each: bool
+    ) -> tuple[int, dict[str, Exception]]:
+        # What fails is tried again after the others, for as long as that helps: a record may wait for a value in a
+        # unique column that another gives up.
+        applied = 0
+        failed: dict[str, Exception] = {}
+        pending, progress = list(records), True
+        while pending and progress:
+            failed = {}
+            for record in pending:
+                try:
+                    applied += await _apply(writer, self.table.steps([record]))
+                    if commit_each:
+                        await writer.commit()
+                except RecordRejected as error:
+                    failed[record.key] = error
+                except REFUSED as error:
+                    failed[record.key] = RecordRejected(f"SQLite can't store it: {error}")
+                    if applied and not commit_each and not writer.in_transaction:
+                        raise _Undone from error
+            progress = len(failed) < len(pending)
+            pending = [record for record in pending if record.key in failed]
+        return applied, failed
+
+    async def _purge_sometimes(self, writer: aiosqlite.Connection) -> None:
+        now = time.time()
+        if now < self._next_purge:
+            return
+        cursor = await writer.execute(self.table.purge, (int(now - self._tombstone_seconds),))
+        await writer.commit()
+        # A full page says that there is more: the next save takes the next page.
+        self._next_purge = now + (0 if cursor.rowcount == PURGE_ROWS else _PURGE_EVERY_SECONDS)
+
+
+async def _apply(writer: aiosqlite.Connection, steps: Sequence[Step]) -> int:
+    """How many records were newer than what was stored."""
+    applied = 0
+    for step in steps:
+        if step.rows:
+            cursor = await writer.executemany(step.statement, step.rows)
+            applied += cursor.rowcount if step.counted else 0
+    return applied
+
+
+class _Undone(Exception):
+    """A trigger of the user's has rolled the whole transaction back."""

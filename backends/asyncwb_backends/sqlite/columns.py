@@ -1,0 +1,192 @@
+"""Columns of users' tables: which values each takes so that the same value comes back."""
+
+import base64
+import binascii
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+import msgspec
+
+from asyncwb import ConfigurationError, RecordRejected
+
+_NUMERIC_TEXT: Final = re.compile(r"\s*[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?\s*")
+_INT64: Final = range(-(2**63), 2**63)
+_EXACT_IN_A_FLOAT: Final = 2**53
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column of a table.
+
+    Attributes:
+        name: of the column, and of the field.
+        declared: its type as the table declares it.
+        write: from the field's value to what SQLite stores; raises ValueError or TypeError with what it takes.
+        read: back.
+    """
+
+    name: str
+    declared: str
+    write: Callable[[Any], Any]
+    read: Callable[[Any], Any]
+
+    def to_sql(self, value: Any) -> Any:
+        """Raises `RecordRejected` if the column doesn't take the value; whether it may be NULL SQLite decides."""
+        if value is None:
+            return None
+        try:
+            return self.write(value)
+        except (TypeError, ValueError) as error:
+            raise RecordRejected(
+                f"column {self.name!r} ({self.declared or 'of no type'}) takes {error}, not {_shown(value)}"
+            ) from None
+
+
+def column(name: str, declared: str) -> Column:
+    """By SQLite's rules for the affinity of a declared type, and what BOOLEAN and JSON mean to their users."""
+    write, read = _KINDS[_kind(declared)]
+    return Column(name, declared, write, read)
+
+
+def key_column(name: str, declared: str) -> type[str] | Callable[[str], int]:
+    """From a key to what SQLite stores: `str`, or ValueError for a key that isn't the one spelling of its number.
+
+    Raises:
+        ConfigurationError: the type would give two keys the same value.
+    """
+    kind = _kind(declared)
+    if kind == "INTEGER":
+        return _whole_key
+    if kind in ("TEXT", "BLOB", ""):
+        return str
+    raise ConfigurationError(
+        f"key column {name!r} is declared {declared}, in which SQLite makes numbers of keys that look like numbers: "
+        "it has to be TEXT or INTEGER"
+    )
+
+
+def _kind(declared: str) -> str:
+    upper = declared.upper()
+    if "BOOL" in upper or "JSON" in upper:
+        return "BOOL" if "BOOL" in upper else "JSON"
+    for kind, words in _AFFINITIES:
+        if any(word in upper for word in words):
+            return kind
+    return "NUMERIC" if upper else ""
+
+
+_AFFINITIES: Final = (
+    ("INTEGER", ("INT",)),
+    ("TEXT", ("CHAR", "CLOB", "TEXT")),
+    ("BLOB", ("BLOB",)),
+    ("REAL", ("REAL", "FLOA", "DOUB")),
+)
+"""In this order: see "Determination of column affinity" in SQLite's documentation."""
+
+
+def _whole_key(key: str) -> int:
+    number = int(key)
+    if str(number) != key or number not in _INT64:
+        raise ValueError(key)
+    return number
+
+
+def _boolean(value: Any) -> int:
+    if not isinstance(value, bool):
+        raise TypeError("true and false")
+    return int(value)
+
+
+def _whole(value: Any) -> int:
+    if type(value) is not int or value not in _INT64:
+        raise TypeError("whole numbers of 64 bits")
+    return value
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError("text")
+    return value
+
+
+def _real(value: Any) -> float:
+    if type(value) is int and abs(value) <= _EXACT_IN_A_FLOAT:
+        return float(value)
+    if type(value) is not float or value != value:  # noqa: PLR0124 - SQLite has no NaN
+        raise TypeError("numbers of 64 bits")
+    return value
+
+
+def _number(value: Any) -> int | float:
+    return _whole(value) if type(value) is int else _real(value)
+
+
+def _numeric(value: Any) -> int | float | str:
+    if isinstance(value, str):
+        if _NUMERIC_TEXT.fullmatch(value):
+            raise ValueError("no text that SQLite would make a number of")
+        return value
+    return _number(value)
+
+
+def _bytes(value: Any) -> bytes:
+    """JSON has no bytes; msgspec writes them as base64, and reads them so."""
+    if isinstance(value, str):
+        try:
+            decoded = binascii.a2b_base64(value, strict_mode=True)
+        except ValueError:
+            decoded = None
+        if decoded is not None and base64.b64encode(decoded).decode() == value:
+            return decoded
+    if not isinstance(value, bytes):
+        raise TypeError("bytes, in JSON as base64")
+    return value
+
+
+def _anything(value: Any) -> int | float | str | bytes:
+    return value if isinstance(value, str | bytes) else _number(value)
+
+
+def _json(value: Any) -> int | float | str:
+    if type(value) in (int, float):
+        return _number(value)  # as text it would become a number, too, and not always the same
+    encoded = msgspec.json.encode(value)
+    if msgspec.json.decode(encoded) != value:
+        raise TypeError("what JSON can hold")
+    return encoded.decode()
+
+
+def _from_boolean(stored: Any) -> Any:
+    return bool(stored) if stored in (0, 1) else stored
+
+
+def _from_json(stored: Any) -> Any:
+    if not isinstance(stored, str):
+        return stored
+    try:
+        return msgspec.json.decode(stored)
+    except msgspec.DecodeError:
+        return stored  # written by somebody else
+
+
+def _as_is(stored: Any) -> Any:
+    return stored
+
+
+_KINDS: Final[dict[str, tuple[Callable[[Any], Any], Callable[[Any], Any]]]] = {
+    "INTEGER": (_whole, _as_is),
+    "TEXT": (_text, _as_is),
+    "REAL": (_real, _as_is),
+    "NUMERIC": (_numeric, _as_is),
+    "BOOL": (_boolean, _from_boolean),
+    "JSON": (_json, _from_json),
+    "BLOB": (_bytes, _as_is),
+    "": (_anything, _as_is),
+}
+
+
+def _shown(value: Any) -> str:
+    # No contents: values may be confidential.
+    return "a number too large" if type(value) is int and value not in _INT64 else f"a {type(value).__name__}"

@@ -1,0 +1,87 @@
+"""A table of asyncwb's own: keys and values, tombstones among them."""
+
+import re
+import sqlite3
+import time
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
+
+import aiosqlite
+
+from asyncwb import ConfigurationError, Record, RecordRejected
+from asyncwb_backends.sqlite.table import PURGE_ROWS, Step
+
+_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}")
+_COLUMNS: Final = "key TEXT NOT NULL, value, codec TEXT NOT NULL, version INTEGER NOT NULL, deleted_at INTEGER"
+
+Row = tuple[str, "str | bytes | None", str, int, "int | None"]
+
+
+class KeyValueTable:
+    """Columns `key`, `value` (JSON as text, anything else as a blob; NULL for a tombstone), `codec`, `version`, and
+    `deleted_at` (Unix time of a tombstone, else NULL).
+
+    Args:
+        name: `[A-Za-z_][A-Za-z0-9_]{0,62}`.
+    """
+
+    def __init__(self, name: str) -> None:
+        if not _NAME.fullmatch(name):
+            raise ConfigurationError(f"table {name!r}: use a letter or _, then letters, digits and _, 63 at most")
+        self.name = name
+        self.epochs = f"{name}_meta"
+        table = f'"{name}"'
+        self._create = (
+            f"CREATE TABLE IF NOT EXISTS {table} ({_COLUMNS})",
+            # A rowid table with an index is 3 to 5 times faster on random keys than WITHOUT ROWID.
+            f'CREATE UNIQUE INDEX IF NOT EXISTS "{name}_key" ON {table} (key)',
+            f'CREATE INDEX IF NOT EXISTS "{name}_deleted" ON {table} (deleted_at) WHERE deleted_at IS NOT NULL',
+        )
+        self._select = f"SELECT key, value, codec, version, deleted_at FROM {table}"  # noqa: S608
+        self._save = (
+            f"INSERT INTO {table} (key, value, codec, version, deleted_at) VALUES (?, ?, ?, ?, ?) "  # noqa: S608
+            "ON CONFLICT (key) DO UPDATE SET value = excluded.value, codec = excluded.codec, "
+            f"version = excluded.version, deleted_at = excluded.deleted_at WHERE excluded.version > {table}.version"
+        )
+        self.purge = (
+            f"DELETE FROM {table} WHERE rowid IN "  # noqa: S608
+            f"(SELECT rowid FROM {table} WHERE deleted_at < ? LIMIT {PURGE_ROWS})"
+        )
+
+    async def prepare(self, writer: aiosqlite.Connection) -> None:
+        try:
+            for statement in (*self._create, f"{self._select} LIMIT 0"):
+                await writer.execute(statement)
+        except sqlite3.OperationalError as error:
+            if "no such column" in str(error) or "has no column" in str(error):
+                raise ConfigurationError(
+                    f"table {self.name!r} has other columns than asyncwb's: name another with ?table=…, "
+                    "or map its columns with &key=…&columns=…"
+                ) from error
+            raise
+
+    def steps(self, records: Sequence[Record]) -> Sequence[Step]:
+        return (Step(self._save, [_row(record) for record in records], counted=True),)
+
+    def query(self, keys: Sequence[str]) -> tuple[str, Sequence[Any]]:
+        return f"{self._select} WHERE key IN ({','.join('?' * len(keys))})", keys
+
+    def records(self, rows: Iterable[Any]) -> dict[str, Record]:
+        return {row[0]: _record(row) for row in rows}
+
+
+def _row(record: Record) -> Row:
+    if record.deleted:
+        return record.key, None, record.codec, record.version, int(time.time())
+    try:
+        value = record.payload.decode() if record.codec == "json" else record.payload
+    except UnicodeDecodeError as error:
+        raise RecordRejected(f"its value is no JSON: {error}") from error
+    return record.key, value, record.codec, record.version, None
+
+
+def _record(row: Iterable[Any]) -> Record:
+    key, value, codec, version, deleted_at = row
+    if deleted_at is not None:
+        return Record(key, version, codec=codec, deleted=True)
+    return Record(key, version, value.encode() if isinstance(value, str) else value, codec=codec)

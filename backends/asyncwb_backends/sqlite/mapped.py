@@ -1,0 +1,239 @@
+"""A table that users have already: fields of values are columns, keys are in a column of their own."""
+
+import sqlite3
+import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Final
+
+import aiosqlite
+import msgspec
+
+from asyncwb import ConfigurationError, Record, RecordRejected
+from asyncwb.records import CodecName
+from asyncwb_backends.sqlite.columns import Column, column, key_column
+from asyncwb_backends.sqlite.table import PURGE_ROWS, Step, quoted
+
+VERSION: Final = "asyncwb_version"
+_GENERATED: Final = (2, 3)
+_ENCODERS: Final[dict[CodecName, Callable[[Any], bytes]]] = {
+    "json": msgspec.json.encode,
+    "msgpack": msgspec.msgpack.encode,
+}
+
+
+class MappedTable:
+    """A row is a value, an object with exactly the mapped columns as its fields; other columns are left as they are.
+
+    Each row's version is in a column of its own, NULL where asyncwb hasn't written yet. A deleted key deletes its row,
+    and leaves a tombstone in `<name>_asyncwb_tombstones`; epochs are in `<name>_asyncwb_epochs`. Foreign keys aren't
+    checked, as is SQLite's default: what they refer to may still be on its way through another buffer.
+
+    Other programs may read the table at any time. A row that they insert is read with the version 0, one that they
+    change keeps its version: the next write of its key through the buffer replaces the mapped columns.
+
+    Args:
+        name: of the table, which has to exist.
+        key: column of the keys, TEXT or INTEGER, the primary key or unique. It may be one of the mapped columns, too:
+            then each value has to repeat its key.
+        columns: the mapped columns, which are the fields of the values. By the declared type, INTEGER takes whole
+            numbers of 64 bits, REAL numbers, TEXT text, BLOB bytes (in JSON as base64), a type with BOOL in its name
+            true and false, one with JSON in its name anything; NULL is null.
+        version: column of the versions, INTEGER.
+        add_version: whether to add that column if it isn't there.
+        codec: how values are encoded when they are loaded: "json" or "msgpack".
+
+    Raises:
+        ConfigurationError: the arguments can't work.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        key: str,
+        columns: Sequence[str],
+        version: str = VERSION,
+        add_version: bool = False,
+        codec: CodecName = "json",
+    ) -> None:
+        if codec not in _ENCODERS:
+            raise ConfigurationError(f"a table's rows are objects, and codec {codec!r} has none: use json or msgpack")
+        if not name or not key or not columns or not all(columns):
+            raise ConfigurationError("name the table, its key column and at least one column, none of them empty")
+        if len(set(columns)) < len(columns) or version in (key, *columns):
+            raise ConfigurationError("a column is named twice: key (outside columns), version and columns differ")
+        self.name = name
+        self.epochs = f"{name}_asyncwb_epochs"
+        self._tombstones = quoted(f"{name}_asyncwb_tombstones")
+        self._key, self._version, self._names = key, version, tuple(columns)
+        self._add_version = add_version
+        self._codec: CodecName = codec
+        self._encode = _ENCODERS[codec]
+        self._key_to_sql: Callable[[str], Any] = str
+        self._columns: Sequence[Column] = ()
+        self._create = (
+            f"CREATE TABLE IF NOT EXISTS {self._tombstones} "
+            "(key TEXT PRIMARY KEY, version INTEGER NOT NULL, deleted_at INTEGER NOT NULL)"
+        )
+        self.purge = (
+            f"DELETE FROM {self._tombstones} WHERE rowid IN "  # noqa: S608
+            f"(SELECT rowid FROM {self._tombstones} WHERE deleted_at < ? LIMIT {PURGE_ROWS})"
+        )
+
+    def _write_statements(self, collate: str) -> None:
+        table, tombstones = quoted(self.name), self._tombstones
+        # Qualified throughout: SQLite takes an unknown "name" for a string.
+        key, version = f"{table}.{quoted(self._key)}{collate}", f"coalesce({table}.{quoted(self._version)}, 0)"
+        others = [quoted(name) for name in self._names if name != self._key]
+        own = quoted(self._version)
+        into = ", ".join((quoted(self._key), own, *others))
+        updates = ", ".join(f"{each} = excluded.{each}" for each in (own, *others))
+        # OR ABORT: a constraint of the table's own must not be resolved by ignoring or replacing rows.
+        self._put = (
+            f"INSERT OR ABORT INTO {table} ({into}) SELECT {', '.join('?' * (2 + len(others)))} "  # noqa: S608
+            f"WHERE NOT EXISTS (SELECT 1 FROM {tombstones} AS t WHERE t.key = ? AND t.version >= ?) "
+            f"ON CONFLICT ({quoted(self._key)}{collate}) DO UPDATE SET {updates} "
+            f"WHERE excluded.{own} > {version}"
+        )
+        self._forget = f"DELETE FROM {tombstones} WHERE key = ? AND version < ?"  # noqa: S608
+        self._delete = (
+            f"DELETE FROM {table} WHERE {key} = ? AND {version} < ? "  # noqa: S608
+            f"AND NOT EXISTS (SELECT 1 FROM {tombstones} AS t WHERE t.key = ? AND t.version >= ?)"
+        )
+        self._mark = (
+            f"INSERT INTO {tombstones} (key, version, deleted_at) SELECT ?, ?, ? "  # noqa: S608
+            f"WHERE NOT EXISTS (SELECT 1 FROM {table} WHERE {key} = ? AND {version} >= ?) "
+            "ON CONFLICT (key) DO UPDATE SET version = excluded.version, deleted_at = excluded.deleted_at "
+            f"WHERE excluded.version > {tombstones}.version"
+        )
+        values = "".join(f", {table}.{quoted(name)}" for name in self._names)
+        # One statement, so one snapshot: a key that is being deleted or put again is in one of the two.
+        self._rows = f"SELECT {table}.{quoted(self._key)}, {version}, 0{values} FROM {table} WHERE {key} IN "  # noqa: S608
+        nulls = ", NULL" * len(self._names)
+        self._deleted = f" UNION ALL SELECT t.key, t.version, 1{nulls} FROM {tombstones} AS t WHERE t.key IN "  # noqa: S608
+
+    async def prepare(self, writer: aiosqlite.Connection) -> None:
+        # Two processes must not both add the column.
+        await writer.execute("BEGIN IMMEDIATE")
+        declared = await self._declared(writer)
+        self._key_to_sql = key_column(self._key, declared[self._key])
+        # Whatever the column says, two texts are never one key. (An integer primary key has no collation.)
+        self._write_statements(" COLLATE BINARY" if self._key_to_sql is str else "")
+        self._columns = [column(name, declared[name]) for name in self._names]
+        await writer.execute(self._create)
+        try:
+            await writer.execute(f"EXPLAIN {self._put}", [None] * (4 + len({*self._names} - {self._key})))
+        except sqlite3.OperationalError as error:
+            if "ON CONFLICT" not in str(error):
+                raise self._wrong(f"it can't be written: {error}") from error
+            raise self._wrong(
+                f"column {self._key!r} is neither its primary key nor unique by itself, or it ignores case: "
+                "two keys could share a row, or one have two"
+            ) from error
+
+    async def _declared(self, writer: aiosqlite.Connection) -> dict[str, str]:
+        """The declared types of the columns, the version's among them."""
+        info = f"PRAGMA table_xinfo({quoted(self.name)})"
+        found = {row[1]: row for row in await writer.execute_fetchall(info)}
+        if not found:
+            raise self._wrong("there is no such table: make it first, its name spelt as in the URL")
+        if self._version not in found:
+            add = f"ALTER TABLE {quoted(self.name)} ADD COLUMN {quoted(self._version)} INTEGER"
+            if not self._add_version:
+                raise self._wrong(
+                    f"it has no column {self._version!r} for versions: add &add_version=1 to the URL, "
+                    f"or run {add}, or name another with &version=…"
+                )
+            await writer.execute(add)
+        elif column(self._version, found[self._version][2]).write is not column("", "INTEGER").write:
+            raise self._wrong(f"column {self._version!r} can't hold versions: it has to be INTEGER")
+        for name in (self._key, *self._names):
+            if name not in found:
+                raise self._wrong(f"it has no column {name!r}; there are {', '.join(map(repr, found))}")
+            if found[name][6] in _GENERATED:
+                raise self._wrong(f"column {name!r} is generated: SQLite doesn't let anybody write it")
+        for name, row in found.items():
+            required = row[3] and row[4] is None and row[6] not in _GENERATED
+            if required and name not in (self._key, self._version, *self._names):
+                raise self._wrong(
+                    f"column {name!r} is NOT NULL without a default, so no row could be inserted: add it to columns"
+                )
+        return {name: row[2] for name, row in found.items()}
+
+    def _wrong(self, what: str) -> ConfigurationError:
+        return ConfigurationError(f"table {self.name!r}: {what}")
+
+    def steps(self, records: Sequence[Record]) -> Sequence[Step]:
+        puts, deletes, now = [], [], int(time.time())
+        for record in records:
+            key, version = self._own_key(record.key), record.version
+            if record.deleted:
+                deletes.append((record.key, version, key, now))
+            else:
+                puts.append((key, version, *self._fields(record, key), record.key, version))
+        return (
+            Step(self._put, puts, counted=True),
+            Step(self._forget, [put[-2:] for put in puts], counted=False),
+            Step(self._delete, [(key, v, text, v) for text, v, key, _ in deletes], counted=False),
+            Step(self._mark, [(text, v, at, key, v) for text, v, key, at in deletes], counted=True),
+        )
+
+    def _own_key(self, key: str) -> Any:
+        try:
+            return self._key_to_sql(key)
+        except ValueError:
+            raise RecordRejected(
+                f"key column {self._key!r} holds whole numbers of 64 bits, and the key isn't one in plain decimals"
+            ) from None
+
+    def _fields(self, record: Record, key: Any) -> list[Any]:
+        try:
+            value = record.value
+        except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+            raise RecordRejected(f"its value is no {record.codec}: {error}") from error
+        if not isinstance(value, dict):
+            raise RecordRejected(f"its value is no object but a {type(value).__name__}: a row needs fields")
+        if value.keys() != set(self._names):
+            missing = [name for name in self._names if name not in value]
+            unknown = [repr(name) for name in value if name not in self._names]
+            raise RecordRejected(
+                f"its fields aren't the columns of table {self.name!r}: "
+                + "; ".join(
+                    f"{what} {', '.join(map(str, names))}"
+                    for what, names in (("missing (null has to be given)", missing), ("no column for", unknown))
+                    if names
+                )
+            )
+        cells = []
+        for each in self._columns:
+            cell = each.to_sql(value[each.name])
+            if each.name != self._key:
+                cells.append(cell)
+            elif cell != key:
+                raise RecordRejected(f"its field {each.name!r} isn't its key")
+        return cells
+
+    def query(self, keys: Sequence[str]) -> tuple[str, Sequence[Any]]:
+        own = []
+        for key in keys:
+            try:
+                own.append(self._key_to_sql(key))
+            except ValueError:
+                continue  # no row can have it
+        rows, deleted = (f"({','.join('?' * len(each))})" for each in (own, keys))
+        return f"{self._rows}{rows}{self._deleted}{deleted}", (*own, *keys)
+
+    def records(self, rows: Iterable[Any]) -> dict[str, Record]:
+        tombstones: dict[str, int] = {}
+        values: dict[str, tuple[int, bytes]] = {}
+        for key, version, deleted, *cells in rows:
+            if deleted:
+                tombstones[key] = version
+            else:
+                fields = {each.name: each.read(cell) for each, cell in zip(self._columns, cells, strict=True)}
+                values[str(key)] = version, self._encode(fields)
+        found = {key: Record(key, version, codec=self._codec, deleted=True) for key, version in tombstones.items()}
+        for key, (version, payload) in values.items():
+            # Both: somebody else has inserted the row since. It isn't hidden, and it isn't older than the tombstone.
+            found[key] = Record(key, max(version, tombstones.get(key, 0)), payload, codec=self._codec)
+        return found

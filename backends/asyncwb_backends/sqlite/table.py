@@ -1,0 +1,62 @@
+"""What a kind of table has to know: how records become statements, and rows become records."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple, Protocol
+
+import aiosqlite
+
+from asyncwb import Record
+
+
+class Step(NamedTuple):
+    """One statement for many rows.
+
+    Attributes:
+        counted: whether each row that it changes is a record that was newer than what was stored.
+    """
+
+    statement: str
+    rows: Sequence[Sequence[Any]]
+    counted: bool
+
+
+class Table(Protocol):
+    """A kind of table.
+
+    Attributes:
+        name: of the table.
+        epochs: name of the table of epochs.
+        purge: deletes at most `PURGE_ROWS` tombstones from before a Unix time, its parameter.
+    """
+
+    name: str
+    epochs: str
+    purge: str
+
+    async def prepare(self, writer: aiosqlite.Connection) -> None:
+        """Makes what isn't there yet. Raises sqlite3.Error, ConfigurationError."""
+        ...
+
+    def steps(self, records: Sequence[Record]) -> Sequence[Step]:
+        """What saves the records, one per key, inside a transaction.
+
+        Raises:
+            RecordRejected: one of them can't be stored.
+        """
+        ...
+
+    def query(self, keys: Sequence[str]) -> tuple[str, Sequence[Any]]:
+        """A query for their records, with its parameters."""
+        ...
+
+    def records(self, rows: Iterable[Any]) -> dict[str, Record]:
+        """The records of that query's rows."""
+        ...
+
+
+PURGE_ROWS = 1000
+
+
+def quoted(name: str) -> str:
+    """An identifier, whatever is in it."""
+    return '"' + name.replace('"', '""') + '"'

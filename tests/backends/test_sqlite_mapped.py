@@ -1,0 +1,387 @@
+"""SQLite tables that users have already: the contract, what the rows look like, and what is refused."""
+
+import asyncio
+import sqlite3
+import time
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from asyncwb import BackendUnavailable, Codec, ConfigurationError, Record, RecordRejected, SaveError
+from asyncwb.backend import Backend
+from asyncwb.testing.contract import BackendContract, tombstone, version
+from asyncwb.testing.contract import put as record
+from asyncwb_backends.sqlite import MappedTable, SQLiteBackend, from_url
+
+CODEC: Codec[Any] = Codec("json")
+WRITER = "SQLite has one writer at a time, and one that is frozen keeps the file's lock"
+ROWS = "a row of the users' own table has the columns that it has"
+
+
+def execute(path: Path, *statements: str) -> list[tuple[Any, ...]]:
+    """Runs them as another program would; returns the rows of the last."""
+    connection = sqlite3.connect(path, isolation_level=None)
+    try:
+        for statement in statements:
+            rows = connection.execute(statement).fetchall()
+        return rows
+    finally:
+        connection.close()
+
+
+class TestTextKeys(BackendContract):
+    cannot = {"progress": WRITER, "any_value": ROWS}
+
+    @pytest.fixture
+    def url(self, tmp_path: Path) -> str:
+        execute(tmp_path / "a.db", "CREATE TABLE users (id TEXT PRIMARY KEY, n INTEGER NOT NULL, text TEXT)")
+        return f"sqlite:///{tmp_path}/a.db?table=users&key=id&columns=n,text&add_version=1"
+
+    def poison(self) -> list[Record]:
+        values: Sequence[object] = (
+            {"n": 1}, {"n": 1, "text": "", "more": 1}, {"n": "1", "text": ""}, {"n": None, "text": ""},
+            {"n": 1.5, "text": ""}, {"n": True, "text": ""}, {"n": 2**63, "text": ""}, {"n": 1, "text": 1}, [1], "text",
+        )  # fmt: skip
+        broken = [Record("poison", version(1), b'{"n"'), Record("poison", version(1), b"1", codec="bytes")]
+        return [*broken, *(Record("poison", version(1), msgspec.json.encode(value)) for value in values)]
+
+
+class TestIntegerKeys(TestTextKeys):
+    cannot = {"progress": WRITER, "any_value": ROWS, "any_key": "the key column is INTEGER"}
+    kill_points = 2
+
+    @pytest.fixture
+    def url(self, tmp_path: Path) -> str:
+        execute(
+            tmp_path / "a.db",
+            "CREATE TABLE users (text TEXT, n INTEGER NOT NULL, v INTEGER DEFAULT 0, id INTEGER PRIMARY KEY)",
+        )
+        return f"sqlite:///{tmp_path}/a.db?table=users&key=id&columns=n,text&version=v"
+
+    def poison(self) -> list[Record]:
+        return [self.put(key, 1) for key in ("x", "01", "+1", " 1", "1 ", "1_0", "1.0", "٣", str(2**63), "")]
+
+
+Opening = Callable[..., AbstractAsyncContextManager[SQLiteBackend]]
+
+
+@pytest.fixture
+def users(tmp_path: Path) -> Path:
+    """A database with a table of users, as an application has it."""
+    path = tmp_path / "app.db"
+    execute(
+        path,
+        "CREATE TABLE users (id TEXT PRIMARY KEY, name TEXT NOT NULL, visits INTEGER, email TEXT UNIQUE, "
+        "note TEXT DEFAULT 'none')",
+        "INSERT INTO users (id, name, visits, email) VALUES ('7', 'Eve', 3, 'eve@x')",
+    )
+    return path
+
+
+@pytest.fixture
+def opened(users: Path) -> Opening:
+    """`async with opened() as backend`, with other options than the usual where given."""
+
+    @asynccontextmanager
+    async def opening(**options: Any) -> Any:
+        usual: dict[str, Any] = {"key": "id", "columns": ["name", "visits", "email"], "add_version": True}
+        seconds = options.pop("tombstone_seconds", 3600)
+        backend = SQLiteBackend(users, table=MappedTable("users", **(usual | options)), tombstone_seconds=seconds)
+        try:
+            await backend.open()
+            yield backend
+        finally:
+            await backend.close()
+
+    return opening
+
+
+def user(key: str, seq: int, **fields: Any) -> Record:
+    return record(key, seq, msgspec.json.encode({"name": f"user {key}", "visits": seq, "email": None} | fields))
+
+
+async def refusals(backend: Backend, records: Sequence[Record]) -> dict[str, str]:
+    """Saves, and returns what was refused for good."""
+    with pytest.raises(SaveError) as caught:
+        await backend.save(records)
+    assert all(isinstance(reason, RecordRejected) for reason in caught.value.failed.values())
+    return {key: str(reason) for key, reason in caught.value.failed.items()}
+
+
+async def test_fields_are_columns(opened: Opening, users: Path) -> None:
+    async with opened() as backend:
+        assert await backend.save([user("42", 1, name="Ada", email="ada@x"), user("43", 2)]) == 0
+    rows = execute(users, "SELECT id, name, visits, email, note FROM users ORDER BY id")
+    assert rows == [
+        ("42", "Ada", 1, "ada@x", "none"),
+        ("43", "user 43", 2, None, "none"),
+        ("7", "Eve", 3, "eve@x", "none"),
+    ]
+
+
+async def test_rows_from_before_are_read_and_replaced_with_their_other_columns_kept(
+    opened: Opening, users: Path
+) -> None:
+    execute(users, "UPDATE users SET note = 'kept'")
+    async with opened() as backend:
+        (found,) = (await backend.load(["7"])).values()
+        assert (found.version, found.value) == (0, {"name": "Eve", "visits": 3, "email": "eve@x"})
+        assert await backend.save([user("7", 1)]) == 0
+    assert execute(users, "SELECT name, note FROM users") == [("user 7", "kept")]
+
+
+async def test_deleted_key_deletes_its_row_and_leaves_a_tombstone_aside(opened: Opening, users: Path) -> None:
+    async with opened() as backend:
+        assert await backend.save([tombstone("7", 5), tombstone("never", 6)]) == 0
+        assert execute(users, "SELECT * FROM users") == []
+        assert await backend.save([user("7", 4)]) == 1
+        assert await backend.load(["7", "never"]) == {"7": tombstone("7", 5), "never": tombstone("never", 6)}
+        assert await backend.save([user("7", 6)]) == 0
+    assert execute(users, "SELECT key FROM users_asyncwb_tombstones") == [("never",)]
+
+
+async def test_tombstones_are_purged_after_their_time(opened: Opening, users: Path) -> None:
+    async with opened(tombstone_seconds=0.0) as backend:
+        await backend.save([tombstone("7", 1)])
+        await asyncio.sleep(1.1)  # tombstones are dated in whole seconds
+        backend._next_purge = 0.0
+        await backend.save([user("1", 2)])
+    assert execute(users, "SELECT * FROM users_asyncwb_tombstones") == []
+
+
+async def test_row_that_somebody_inserts_after_a_deletion_is_seen(opened: Opening, users: Path) -> None:
+    async with opened() as backend:
+        await backend.save([tombstone("7", 5)])
+        execute(users, "INSERT INTO users (id, name) VALUES ('7', 'again')")
+        (found,) = (await backend.load(["7"])).values()
+        assert (found.version, found.value["name"]) == (version(5), "again")
+        assert await backend.save([tombstone("7", 4), user("8", 1)]) == 1, "an old deletion doesn't take it away"
+        assert execute(users, "SELECT name FROM users WHERE id = '7'") == [("again",)]
+        assert await backend.save([user("7", 6)]) == 0
+
+
+async def test_each_bad_record_is_reported_with_what_is_wrong(opened: Opening) -> None:
+    async with opened() as backend:
+        bad = [
+            user("null", 1, name=None),
+            user("type", 1, visits="3"),
+            user("extra", 1, age=3),
+            record("missing", 1, b'{"name":"x"}'),
+            user("unique", 1, email="eve@x"),
+            record("array", 1, b"[]"),
+        ]
+        failed = await refusals(backend, [user("good", 1), *bad, tombstone("7", 2), user("better", 1)])
+        assert set(await backend.load(["good", "better", *failed])) == {"good", "better"}
+    assert "NOT NULL constraint failed: users.name" in failed["null"]
+    assert "column 'visits' (INTEGER) takes whole numbers of 64 bits, not a str" in failed["type"]
+    assert "no column for 'age'" in failed["extra"]
+    assert "missing (null has to be given) visits, email" in failed["missing"]
+    assert "object" in failed["array"]
+    assert "unique" not in failed, "the row that had its e-mail address was deleted by the same batch"
+
+
+async def test_value_of_a_unique_column_that_is_taken_is_reported(opened: Opening) -> None:
+    async with opened() as backend:
+        failed = await refusals(backend, [user("1", 1, email="eve@x"), user("2", 1)])
+    assert list(failed) == ["1"]
+    assert "UNIQUE constraint failed: users.email" in failed["1"]
+
+
+@pytest.mark.parametrize(
+    ("declared", "good", "bad"),
+    [
+        ("INTEGER", [0, -(2**63), 2**63 - 1], [1.0, True, "1", 2**63, [1]]),
+        ("BIGINT UNSIGNED", [5], ["5"]),
+        ("VARCHAR(20)", ["", "ü\0x", "12"], [1, True, {}]),
+        ("REAL", [1.5, 3, -1e300, 2**53], ["1.5", True, 2**53 + 1]),
+        ("NUMERIC", [1, 1.5, 1.0, "x", "0x10", "1 2", ""], ["12", " 1.5e3 ", "-.5", True, 2**63, []]),
+        ("DATETIME", ["2026-11-23 12:00:00", 1795435200], ["20261123"]),
+        ("BOOLEAN", [True, False], [1, 0, "true"]),
+        ("JSON", [{"a": [1, None]}, [], "12", "x", True, 1.5, 7], [2**63]),
+        ("BLOB", ["AAEC", ""], ["not base64!", "AAE", 1, True]),
+        ("", ["12", 1, 1.5], [True, [], {}]),
+    ],
+)
+async def test_value_comes_back_as_it_was_or_is_refused(
+    tmp_path: Path, declared: str, good: list[Any], bad: list[Any]
+) -> None:
+    path = tmp_path / "a.db"
+    execute(path, f"CREATE TABLE t (id INTEGER PRIMARY KEY, x {declared})")
+    backend = SQLiteBackend(path, table=MappedTable("t", key="id", columns=["x"], add_version=True))
+    await backend.open()
+    try:
+        values = [*good, None, *bad]
+        records = [record(str(number), 1, msgspec.json.encode({"x": value})) for number, value in enumerate(values)]
+        failed = await refusals(backend, records)
+        found = {key: each.value["x"] for key, each in (await backend.load([each.key for each in records])).items()}
+    finally:
+        await backend.close()
+    expected: dict[str, Any] = {str(number): value for number, value in enumerate([*good, None])}
+    assert found == expected
+    assert [type(found[key]) is bool for key in found] == [type(value) is bool for value in expected.values()]
+    assert all(declared in reason or "no type" in reason for reason in failed.values()), failed
+    assert len(failed) == len(bad)
+
+
+async def test_msgpack_values_keep_their_bytes(tmp_path: Path) -> None:
+    execute(tmp_path / "a.db", "CREATE TABLE t (id TEXT PRIMARY KEY, x BLOB, j JSON, r REAL)")
+    table = MappedTable("t", key="id", columns=["x", "j", "r"], add_version=True, codec="msgpack")
+    backend = SQLiteBackend(tmp_path / "a.db", table=table)
+
+    def packed(key: str, **fields: Any) -> Record:
+        return Record(
+            key, version(1), msgspec.msgpack.encode({"x": b"\0\xff", "j": 1, "r": 0.5} | fields), codec="msgpack"
+        )
+
+    await backend.open()
+    try:
+        bad = [packed("bytes in JSON", j=[b"x"]), packed("NaN", r=float("nan")), packed("whole keys", j={1: 2})]
+        assert set(await refusals(backend, [packed("a"), *bad])) == {each.key for each in bad}
+        assert await backend.load(["a"]) == {"a": packed("a")}
+    finally:
+        await backend.close()
+
+
+async def test_key_may_be_a_field_of_the_value(opened: Opening) -> None:
+    async with opened(columns=["visits", "id", "name"]) as backend:
+        good, bad = (record("1", 1, b'{"visits":1,"id":"%s","name":"x"}' % key) for key in (b"1", b"2"))
+        assert await backend.save([good]) == 0
+        assert await backend.load(["1"]) == {"1": good}
+        assert await refusals(backend, [bad]) == {"1": "its field 'id' isn't its key"}
+
+
+async def test_names_may_hold_anything(tmp_path: Path) -> None:
+    path = tmp_path / "a.db"
+    execute(path, 'CREATE TABLE "my ""table?%s" ("the ?key" TEXT PRIMARY KEY, "select" TEXT, "100%d" TEXT)')
+    table = MappedTable('my "table?%s', key="the ?key", columns=["select", "100%d"], version='v"?', add_version=True)
+    backend = SQLiteBackend(path, table=table)
+    await backend.open()
+    try:
+        saved = [record("1", 1, b'{"select":"x","100%d":null}'), tombstone("2", 1)]
+        assert await backend.save(saved) == 0
+        assert list((await backend.load(["1", "2"])).values()) == list(reversed(saved))
+    finally:
+        await backend.close()
+
+
+async def test_tables_own_way_with_conflicts_does_not_lose_rows(tmp_path: Path) -> None:
+    path = tmp_path / "a.db"
+    execute(path, "CREATE TABLE t (id TEXT PRIMARY KEY ON CONFLICT IGNORE, x INTEGER UNIQUE ON CONFLICT REPLACE)")
+    backend = SQLiteBackend(path, table=MappedTable("t", key="id", columns=["x"], add_version=True))
+    await backend.open()
+    try:
+        assert await backend.save([record("a", 1, b'{"x":1}'), record("b", 1, b'{"x":2}')]) == 0
+        assert set(await refusals(backend, [record("b", 2, b'{"x":1}'), record("a", 1, b'{"x":1}')])) == {"b"}
+        assert execute(path, "SELECT id, x FROM t ORDER BY id") == [("a", 1), ("b", 2)]
+    finally:
+        await backend.close()
+
+
+async def test_trigger_that_rolls_back_harms_no_other_record(opened: Opening, users: Path) -> None:
+    execute(
+        users,
+        "CREATE TRIGGER strict BEFORE INSERT ON users WHEN NEW.name = 'bad' BEGIN SELECT RAISE(ROLLBACK, 'no'); END",
+    )
+    async with opened() as backend:
+        records = [user("1", 1), user("2", 1, name="bad"), user("3", 1), user("4", 1, name="bad"), user("5", 1)]
+        assert set(await refusals(backend, records)) == {"2", "4"}
+        assert set(await backend.load([each.key for each in records])) == {"1", "3", "5"}
+
+
+async def test_row_that_a_trigger_keeps_from_being_deleted_has_no_tombstone(opened: Opening, users: Path) -> None:
+    execute(users, "CREATE TRIGGER keep BEFORE DELETE ON users BEGIN SELECT RAISE(ABORT, 'kept'); END")
+    async with opened() as backend:
+        assert "kept" in (await refusals(backend, [tombstone("7", 1), user("8", 1)]))["7"]
+        assert {key: each.deleted for key, each in (await backend.load(["7", "8"])).items()} == {"7": False, "8": False}
+
+
+async def test_version_column_is_added_once_by_processes_that_open_together(opened: Opening) -> None:
+    async with opened(), opened(), opened() as backend:
+        assert await backend.save([user("7", 1)]) == 0
+
+
+async def test_table_that_is_changed_meanwhile_is_an_outage(opened: Opening, users: Path) -> None:
+    async with opened() as backend:
+        execute(users, "ALTER TABLE users RENAME COLUMN visits TO calls")
+        with pytest.raises(BackendUnavailable, match="visits"):
+            await backend.save([user("1", 1)])
+        with pytest.raises(BackendUnavailable, match="visits"):
+            await backend.load(["7"])
+
+
+async def test_large_batches_and_pages(opened: Opening) -> None:
+    async with opened() as backend:
+        records = [user(str(number), number + 1) for number in range(100, 3100)]
+        records += [tombstone(f"d{number}", number + 1) for number in range(3000)]
+        started = time.monotonic()
+        assert await backend.save(records) == 0
+        assert await backend.load([each.key for each in records]) == {each.key: each for each in records}
+        assert await backend.save(records) == len(records)
+        assert time.monotonic() - started < 30
+
+
+@pytest.mark.parametrize(
+    ("create", "options", "complaint"),
+    [
+        ("x", {}, "no such table"),
+        ("CREATE TABLE users (id TEXT PRIMARY KEY, name TEXT)", {}, "add &add_version=1 .* ALTER TABLE"),
+        ("CREATE TABLE users (id TEXT PRIMARY KEY, title TEXT, v INTEGER)", {"version": "v"}, "no column 'name'"),
+        ("CREATE TABLE users (id TEXT, name TEXT, v INTEGER)", {"version": "v"}, "'id' is neither"),
+        ("CREATE TABLE users (id TEXT, name TEXT, v INTEGER, UNIQUE (id, name))", {"version": "v"}, "'id' is neither"),
+        ("CREATE TABLE users (id TEXT COLLATE NOCASE PRIMARY KEY, name TEXT, v INT)", {"version": "v"}, "ignores case"),
+        ("CREATE TABLE users (id UUID PRIMARY KEY, name TEXT, v INTEGER)", {"version": "v"}, "TEXT or INTEGER"),
+        ("CREATE TABLE users (id TEXT PRIMARY KEY, name TEXT, v TEXT)", {"version": "v"}, "has to be INTEGER"),
+        ("CREATE TABLE users (id TEXT PRIMARY KEY, name TEXT AS (id), v INT)", {"version": "v"}, "generated"),
+        ("CREATE TABLE users (id TEXT PRIMARY KEY, name TEXT, v INT, x INT NOT NULL)", {"version": "v"}, "'x' is NOT"),
+        ("CREATE VIEW users AS SELECT '1' AS id, 'x' AS name, 1 AS v", {"version": "id2"}, "no column 'id2'"),
+    ],
+)  # fmt: skip
+async def test_table_that_cannot_be_used_is_explained(
+    tmp_path: Path, create: str, options: dict[str, Any], complaint: str
+) -> None:
+    if create != "x":
+        execute(tmp_path / "a.db", create)
+    backend = SQLiteBackend(tmp_path / "a.db", table=MappedTable("users", key="id", columns=["name"], **options))
+    with pytest.raises(ConfigurationError, match=complaint):
+        await backend.open()
+    await backend.close()
+
+
+async def test_view_is_refused(tmp_path: Path) -> None:
+    execute(
+        tmp_path / "a.db",
+        "CREATE TABLE t (id INTEGER, name TEXT, v INTEGER)",
+        "CREATE VIEW users AS SELECT id, name, v FROM t",
+    )
+    backend = SQLiteBackend(tmp_path / "a.db", table=MappedTable("users", key="id", columns=["name"], version="v"))
+    with pytest.raises(ConfigurationError, match="view"):
+        await backend.open()
+    await backend.close()
+
+
+@pytest.mark.parametrize(
+    ("query", "complaint"),
+    [
+        ("table=users&key=id", "columns is missing"),
+        ("table=users&columns=a", "key is missing"),
+        ("key=id&columns=a", "table is missing"),
+        ("table=users&key=id&columns=", "columns is missing"),
+        ("table=users&key=id&columns=a,", "none of them empty"),
+        ("table=users&key=id&columns=a,a", "twice"),
+        ("table=users&key=id&columns=a&version=a", "twice"),
+        ("table=users&key=id&columns=a&add_version=yes", "0 or 1"),
+        ("table=users&key=id&colums=a", "'colums'"),
+    ],
+)
+def test_bad_url_is_explained(query: str, complaint: str) -> None:
+    with pytest.raises(ConfigurationError, match=complaint):
+        from_url(f"sqlite:///a.db?{query}", codec=CODEC)
+
+
+def test_codec_without_objects_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match="json or msgpack"):
+        from_url("sqlite:///a.db?table=users&key=id&columns=a", codec=Codec("bytes"))

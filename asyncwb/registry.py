@@ -104,7 +104,7 @@ def _load(entry: EntryPoint) -> Any:
         return entry.load()
     except ModuleNotFoundError as error:
         raise MissingDependency(
-            f"backend {entry.name!r} needs the package {error.name!r}: run {_pip_command(entry, error.name)}"
+            f"backend {entry.name!r} needs {error.name!r}, which isn't installed: run {_pip_command(entry, error.name)}"
         ) from error
     except Exception as error:
         # A plugin is somebody else's code: whatever its import raises is reported as its problem.

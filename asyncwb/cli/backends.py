@@ -6,6 +6,7 @@ import sys
 
 import click
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from asyncwb.cli.shared import json_option
@@ -23,7 +24,10 @@ def backends(*, as_json: bool) -> None:
         return
     table = Table("scheme", "from", "usable")
     for plugin in found:
-        table.add_row(plugin.scheme, plugin.distribution, plugin.problem or "yes")
+        table.add_row(escape(plugin.scheme), escape(plugin.distribution), "no" if plugin.problem else "yes")
     Console(soft_wrap=True).print(table)
+    # On lines of their own, unbroken and as they are: they hold commands to copy.
+    for problem in dict.fromkeys(plugin.problem for plugin in found if plugin.problem):
+        click.echo(problem)
     if not found:
         click.echo("No backend is installed: run pip install 'asyncwb[sqlite]'")

@@ -5,7 +5,13 @@ from collections.abc import Callable, Iterator
 from uuid import uuid4
 
 import pytest
-from databases import Mongod, mongod_binary
+from databases import Mongod, PostgreSQL, mongod_binary, postgresql_binaries
+
+
+def _missing(reason: str) -> None:
+    if os.environ.get("CI"):
+        pytest.fail(f"CI has to have it: {reason}")
+    pytest.skip(reason)
 
 
 @pytest.fixture(scope="session")
@@ -16,9 +22,7 @@ def mongods() -> Iterator[Callable[[bool], Mongod]]:
     def get(replica_set: bool) -> Mongod:
         path, reason = mongod_binary()
         if path is None:
-            if os.environ.get("CI"):
-                pytest.fail(f"CI has to have MongoDB: {reason}")
-            pytest.skip(reason)
+            _missing(reason)
         if replica_set not in started:
             started[replica_set] = Mongod(replica_set=replica_set)
         return started[replica_set]
@@ -36,3 +40,14 @@ def mongodb_url(mongods: Callable[[bool], Mongod], request: pytest.FixtureReques
     yield server.url(database)
     with server.client() as client:
         client.drop_database(database)
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[PostgreSQL]:
+    """A server for all tests."""
+    path, reason = postgresql_binaries()
+    if path is None:
+        _missing(reason)
+    server = PostgreSQL()
+    yield server
+    server.stop()

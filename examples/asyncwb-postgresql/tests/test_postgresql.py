@@ -1,0 +1,86 @@
+"""The contract of asyncwb's backends, against the server of ASYNCWB_POSTGRESQL_URL."""
+
+import os
+from collections.abc import AsyncIterator
+from uuid import uuid4
+
+import asyncpg
+import pytest
+
+from asyncwb import Buffer, Codec, ConfigurationError, Record
+from asyncwb.testing.contract import BackendContract, put, tombstone, version
+from asyncwb_postgresql import PostgreSQLBackend, from_url
+
+SERVER = os.environ["ASYNCWB_POSTGRESQL_URL"]
+
+
+@pytest.fixture
+async def url() -> AsyncIterator[str]:
+    """A schema of the test's own."""
+    schema = f"test_{uuid4().hex[:12]}"
+    connection = await asyncpg.connect(SERVER)
+    await connection.execute(f"CREATE SCHEMA {schema}")
+    try:
+        yield f"{SERVER}?search_path={schema}&table=users"
+    finally:
+        await connection.execute(f"DROP SCHEMA {schema} CASCADE")
+        await connection.close()
+
+
+class TestPostgreSQLBackend(BackendContract):
+    @pytest.fixture
+    def url(self, url: str) -> str:
+        return url
+
+    def poison(self) -> list[Record]:
+        return [
+            Record("poison", version(1), b"\xff is not UTF-8"),
+            Record("poison", version(1), b"no JSON"),
+            Record("\ud800", version(1), b"1"),
+        ]
+
+
+async def test_json_can_be_queried(url: str) -> None:
+    async with Buffer(None, backend=url) as buffer:
+        await buffer.set_many({"42": {"name": "Ada", "visits": 30}, "43": {"name": "Bob", "visits": 3}})
+        await buffer.drain()
+    schema = url.partition("search_path=")[2].partition("&")[0]
+    connection = await asyncpg.connect(SERVER, server_settings={"search_path": schema})
+    try:
+        rows = await connection.fetch("SELECT value->>'name' AS name FROM users WHERE (value->>'visits')::int > 10")
+        assert [each["name"] for each in rows] == ["Ada"]
+    finally:
+        await connection.close()
+
+
+async def test_old_tombstones_are_purged(url: str) -> None:
+    backend = from_url(f"{url}&tombstone_seconds=0", codec=Codec("json"))
+    try:
+        await backend.open()
+        await backend.save([tombstone("a", 1)])
+        backend._next_purge = 0.0
+        await backend.save([put("b", 1)])
+        assert set(await backend.load(["a", "b"])) == {"b"}
+    finally:
+        await backend.close()
+
+
+async def test_tables_of_others_are_refused(url: str) -> None:
+    schema = url.partition("search_path=")[2].partition("&")[0]
+    connection = await asyncpg.connect(SERVER)
+    try:
+        await connection.execute(f"CREATE TABLE {schema}.users (id int)")
+    finally:
+        await connection.close()
+    with pytest.raises(ConfigurationError, match="isn't ours"):
+        await from_url(url, codec=Codec("json")).open()
+
+
+@pytest.mark.parametrize("options", ["table=a;b", "table=", "tombstone_seconds=soon"])
+def test_bad_options_are_refused(options: str) -> None:
+    with pytest.raises(ConfigurationError):
+        from_url(f"postgresql://localhost/app?{options}", codec=Codec("json"))
+
+
+def test_password_is_in_no_repr() -> None:
+    assert "secret" not in repr(PostgreSQLBackend("postgresql://user:secret@localhost/app"))

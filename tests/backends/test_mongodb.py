@@ -64,10 +64,12 @@ class TestMotorStandalone(Motor):
     pass
 
 
+@pytest.mark.long
 class TestMotorReplicaSet(Motor):
     replica_set = True
 
 
+@pytest.mark.long
 class TestPyMongoStandalone(PyMongo):
     pass
 

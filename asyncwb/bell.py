@@ -11,7 +11,8 @@ class Bell:
         self._loop = asyncio.get_running_loop()
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._rung = False
-        self._alarm: asyncio.TimerHandle | None = None
+        self._alarm: asyncio.Handle | None = None
+        self._alarm_at = 0.0
 
     def ring(self) -> None:
         """Wakes one flusher; if all are at work, the first to finish looks once more."""
@@ -26,10 +27,11 @@ class Bell:
         """Rings later, unless an earlier alarm is set already."""
         at = self._loop.time() + seconds
         if self._alarm is not None:
-            if self._alarm.when() <= at:
+            # Noted by ourselves: a handle of uvloop doesn't know its time when it is due at once.
+            if self._alarm_at <= at:
                 return
             self._alarm.cancel()
-        self._alarm = self._loop.call_at(at, self._alarmed)
+        self._alarm, self._alarm_at = self._loop.call_at(at, self._alarmed), at
 
     async def wait(self) -> None:
         """Returns at the next ring, or at once if there was one that nobody heard."""

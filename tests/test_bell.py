@@ -1,8 +1,10 @@
 """Bell: one ring, one flusher; no ring is lost."""
 
 import asyncio
+from collections.abc import Callable
 
 import pytest
+import uvloop
 
 from asyncwb.bell import Bell
 
@@ -67,3 +69,17 @@ async def test_closed_bell_has_no_alarm() -> None:
     bell.close()
     with pytest.raises(TimeoutError):
         await asyncio.wait_for(bell.wait(), 0.05)
+
+
+@pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
+def test_alarm_that_is_due_at_once_is_an_alarm(new_loop: Callable[[], asyncio.AbstractEventLoop]) -> None:
+    async def main() -> None:
+        bell = Bell()
+        bell.ring_in(0.0)
+        bell.ring_in(0.0)
+        bell.ring_in(5.0)
+        await asyncio.wait_for(bell.wait(), 1)
+        bell.close()
+
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        runner.run(main())

@@ -9,74 +9,89 @@ from asyncwb.records import Record
 
 
 class FaultyBackend:
-    """Wraps another backend.
+    """Wraps another backend; every attribute may be changed at any time.
 
     Args:
         inner: the backend.
         keep_saves: whether to keep what was saved in `saves`; it adds up.
 
     Attributes:
+        inner: the backend.
         saves: the records of every call of `save`, in order, also of those that failed.
         faults: how many calls have failed on demand.
-        fail_with: while set, every `save`, `load` and `new_epoch` raises it.
-        fail_saves: that many next saves raise `fail_saves_with`.
+        fail_with: while set, every `save`, `load` and `new_epoch` raises it, and does nothing.
+        fail_saves: that many next saves raise `fail_saves_with`, and do nothing.
+        fail_saves_after: that many next saves do their work, and raise `fail_saves_with` then: as when an answer is
+            lost.
+        fail_saves_with: what they raise.
         poison: key -> why its record is refused, the rest of its batch being saved.
-        before_save, after_save: gates; a save waits there until they are set (they are, at first).
+        delay_seconds: how long every `save`, `load` and `new_epoch` waits before it begins.
+        before_save, after_save, before_load: gates; clear one, and every save (or load) hangs there until it is set.
         save_started: set whenever a save has begun.
     """
 
     def __init__(self, inner: Backend, *, keep_saves: bool = True) -> None:
-        self._inner = inner
+        self.inner = inner
         self._keep_saves = keep_saves
         self.saves: list[list[Record]] = []
         self.faults = 0
         self.fail_with: Exception | None = None
         self.fail_saves = 0
+        self.fail_saves_after = 0
         self.fail_saves_with: Exception = ConnectionError("a fault on demand")
         self.poison: dict[str, Exception] = {}
+        self.delay_seconds = 0.0
         self.before_save = asyncio.Event()
         self.after_save = asyncio.Event()
-        self.before_save.set()
-        self.after_save.set()
+        self.before_load = asyncio.Event()
+        for gate in (self.before_save, self.after_save, self.before_load):
+            gate.set()
         self.save_started = asyncio.Event()
 
     @property
     def limits(self) -> Limits:
-        return self._inner.limits
+        return self.inner.limits
 
     async def open(self) -> None:
-        await self._inner.open()
+        await self.inner.open()
 
     async def close(self) -> None:
-        await self._inner.close()
+        await self.inner.close()
 
     async def new_epoch(self, at_least: int) -> int:
-        self._fail()
-        return await self._inner.new_epoch(at_least)
+        await self._begin()
+        return await self.inner.new_epoch(at_least)
 
     async def save(self, records: Sequence[Record]) -> int:
         if self._keep_saves:
             self.saves.append(list(records))
         self.save_started.set()
         await self.before_save.wait()
-        self._fail()
+        await self._begin()
         if self.fail_saves > 0:
             self.fail_saves -= 1
-            self.faults += 1
-            raise self.fail_saves_with
+            raise self._fault(self.fail_saves_with)
         refused = {record.key: self.poison[record.key] for record in records if record.key in self.poison}
-        stale = await self._inner.save([record for record in records if record.key not in refused])
+        stale = await self.inner.save([record for record in records if record.key not in refused])
         await self.after_save.wait()
+        if self.fail_saves_after > 0:
+            self.fail_saves_after -= 1
+            raise self._fault(self.fail_saves_with)
         if refused:
-            self.faults += 1
-            raise SaveError(refused, stale=stale)
+            raise self._fault(SaveError(refused, stale=stale))
         return stale
 
     async def load(self, keys: Sequence[str]) -> dict[str, Record]:
-        self._fail()
-        return await self._inner.load(keys)
+        await self.before_load.wait()
+        await self._begin()
+        return await self.inner.load(keys)
 
-    def _fail(self) -> None:
+    async def _begin(self) -> None:
+        if self.delay_seconds:
+            await asyncio.sleep(self.delay_seconds)
         if self.fail_with is not None:
-            self.faults += 1
-            raise self.fail_with
+            raise self._fault(self.fail_with)
+
+    def _fault(self, error: Exception) -> Exception:
+        self.faults += 1
+        return error

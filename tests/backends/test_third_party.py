@@ -40,7 +40,7 @@ def listed(environment: Environment) -> dict[tuple[str, str], Any]:
 def test_plugin_is_found_and_passes_the_contract(environment: Environment, postgresql: PostgreSQL) -> None:
     assert listed(environment)["postgresql", "asyncwb-postgresql"] is None
     done = environment.run(
-        "python", "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:valkey", str(PLUGIN / "tests"),
+        "python", "-m", "pytest", "-q", "-p", "no:cacheprovider", str(PLUGIN / "tests"),
         f"--rootdir={PLUGIN}", f"--config-file={PLUGIN / 'pyproject.toml'}",
         env={"ASYNCWB_POSTGRESQL_URL": postgresql.url, "HYPOTHESIS_STORAGE_DIRECTORY": "hypothesis"}, timeout=240,
     )  # fmt: skip

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 REPOSITORY = Path(__file__).parents[1]
+PLUGIN = REPOSITORY / "examples" / "asyncwb-postgresql"
 
 
 def build_wheel(project: Path, into: Path) -> Path:

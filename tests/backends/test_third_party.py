@@ -7,16 +7,7 @@ from typing import Any
 
 import pytest
 from databases import PostgreSQL
-from environments import REPOSITORY, Environment, build_wheel
-
-PLUGIN = REPOSITORY / "examples" / "asyncwb-postgresql"
-
-
-@pytest.fixture(scope="module")
-def wheels(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """Of asyncwb and of the plugin."""
-    folder = tmp_path_factory.mktemp("wheels")
-    return build_wheel(REPOSITORY, folder), build_wheel(PLUGIN, folder)
+from environments import PLUGIN, Environment
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,82 @@
+"""The tutorial: its code is run as it stands, and does what it says."""
+
+import re
+from pathlib import Path
+
+import pytest
+from environments import REPOSITORY, Environment
+
+TEXT = (REPOSITORY / "docs" / "writing-a-backend.md").read_text("utf-8")
+BLOCKS = re.findall(r"```(\w+)\n(.*?)```", TEXT, re.DOTALL)
+
+
+def files(name: str) -> list[str]:
+    """All blocks that are the contents of a file, which their first line names."""
+    return [code for _, code in BLOCKS if code.startswith(f"# {name}\n")]
+
+
+@pytest.fixture(scope="module")
+def environment(wheels: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Environment:
+    environment = Environment(tmp_path_factory.mktemp("environment") / "venv")
+    environment.install(f"asyncwb[testing,embedded] @ {wheels[0].as_uri()}")
+    return environment
+
+
+def test_every_block_is_run_or_a_command() -> None:
+    for language, code in BLOCKS:
+        assert language in ("sh", "text") or re.match(r"# [\w.]+\n", code), code
+    commands = [line for language, code in BLOCKS if language == "sh" for line in code.splitlines()]
+    assert commands == [
+        "pip install -e '.[test]'",
+        "asyncwb backends",
+        'pytest -k "stale or tombstone or epoch or codec"',
+        "pytest",
+    ]
+
+
+def test_tutorial_leads_from_failing_tests_to_a_backend_that_passes(environment: Environment, tmp_path: Path) -> None:
+    def write(name: str, version: int) -> None:
+        (tmp_path / name).write_text(files(name)[version])
+
+    write("asyncwb_notes.py", 0)
+    write("pyproject.toml", 0)
+    write("test_notes.py", 0)
+    environment.install("--no-deps", "-e", str(tmp_path))
+    assert "notes" in environment.run("asyncwb", "backends").stdout
+
+    first = environment.run("pytest", "-k", "stale or tombstone or epoch or codec", cwd=tmp_path, timeout=120)
+    (promised,) = (code for language, code in BLOCKS if language == "text")
+    for line in promised.splitlines():
+        assert line in first.stdout, first.stdout[-3000:]
+
+    for name in ("asyncwb_notes.py", "test_notes.py"):
+        write(name, 1)
+    for name in ("conftest.py", "test_service.py", "refuse_large_notes.py"):
+        write(name, 0)
+    (tmp_path / "test_refusals.py").write_text(TEST_OF_REFUSALS)
+    second = environment.run("pytest", "-rs", cwd=tmp_path, timeout=180)
+    assert second.returncode == 0, second.stdout[-5000:]
+    assert "SQLite has one writer at a time" in second.stdout
+    assert re.search(r"\b1 skipped", second.stdout)
+
+
+TEST_OF_REFUSALS = """
+import pytest
+from asyncwb import SaveError
+from asyncwb.testing.contract import put
+from refuse_large_notes import SmallNotes
+
+async def test_large_notes_fail_alone(tmp_path):
+    backend = SmallNotes(str(tmp_path / "notes.db"))
+    await backend.open()
+    with pytest.raises(SaveError, match="longer than 1 kB"):
+        await backend.save([put("a", 1), put("b", 1, b'"' + b"x" * 2000 + b'"')])
+    assert set(await backend.load(["a", "b"])) == {"a"}
+"""
+
+
+def test_what_can_be_declared_is_listed() -> None:
+    from asyncwb.testing.contract import ABILITIES  # noqa: PLC0415
+
+    listed = dict(re.findall(r"^\| `(\w+)` \| (.+?) \|$", TEXT, re.MULTILINE))
+    assert {name: listed.get(name) for name in ABILITIES} == dict(ABILITIES)

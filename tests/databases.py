@@ -172,7 +172,7 @@ class PostgreSQL(_Server):
         self._binaries = path
         if os.getuid() == 0:
             self._binaries = self._give_to_nobody(path)
-        initdb = [str(self._binaries / "initdb"), "-D", str(self._data), "-U", "postgres", "-A", "trust", "--no-sync"]
+        initdb = [self.program("initdb"), "-D", str(self._data), "-U", "postgres", "-A", "trust", "--no-sync"]
         done = subprocess.run(
             [*initdb, "-E", "UTF8", "--locale=C"], user=self._user, capture_output=True, text=True, check=False
         )
@@ -183,15 +183,18 @@ class PostgreSQL(_Server):
     def url(self) -> str:
         return f"postgresql://postgres@127.0.0.1:{self.port}/postgres"
 
+    def program(self, name: str) -> str:
+        """The path of one of its programs."""
+        return str(self._binaries / name)
+
     def start(self) -> None:
         self._run(
-            str(self._binaries / "postgres"), "-D", str(self._data), "-h", "127.0.0.1", "-p", str(self.port), "-k", "",
+            self.program("postgres"), "-D", str(self._data), "-h", "127.0.0.1", "-p", str(self.port), "-k", "",
             "-c", "shared_buffers=64MB", "-c", "max_connections=60", ready=self._ping, user=self._user,
         )  # fmt: skip
 
     def _ping(self) -> None:
-        pg_isready = str(self._binaries / "pg_isready")
-        subprocess.run([pg_isready, "-q", "-h", "127.0.0.1", "-p", str(self.port)], check=True)
+        subprocess.run([self.program("pg_isready"), "-q", "-h", "127.0.0.1", "-p", str(self.port)], check=True)
 
     def _give_to_nobody(self, binaries: Path) -> Path:
         """PostgreSQL refuses to run as root, and others may not be let into the folder that it is installed in."""

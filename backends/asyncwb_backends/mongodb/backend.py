@@ -158,7 +158,9 @@ class MongoDBBackend:
         try:
             yield
         except PyMongoError as error:
-            raise BackendUnavailable(f"MongoDB: {type(error).__name__}: {str(error)[:300]}") from error
+            # What comes after is the driver's picture of the cluster, at length.
+            what = str(error).partition(", Timeout: ")[0].partition(" (configured timeouts")[0]
+            raise BackendUnavailable(f"MongoDB: {type(error).__name__}: {what[:300]}") from error
 
 
 def _options(collection: Any) -> dict[str, Any]:

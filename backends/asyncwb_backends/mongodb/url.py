@@ -13,7 +13,8 @@ from asyncwb import Codec, ConfigurationError
 from asyncwb_backends.mongodb.backend import DAY_SECONDS, MongoDBBackend
 
 _OWN_OPTIONS: Final = ("collection", "tombstone_seconds")
-_SELECTION_MS: Final = "5000"
+_SELECTION_MS: Final = "4000"
+"""Less than `connect_timeout_seconds`, so that the driver gets to say what is wrong."""
 
 
 def from_url(url: str, *, codec: Codec[Any]) -> MongoDBBackend:

@@ -12,7 +12,16 @@ from pymongo import ReadPreference, ReturnDocument, UpdateOne, WriteConcern
 from pymongo.errors import BulkWriteError, DocumentTooLarge, DuplicateKeyError, OperationFailure, PyMongoError
 from pymongo.read_concern import ReadConcern
 
-from asyncwb import BackendUnavailable, ConfigurationError, Limits, Record, RecordRejected, SaveError, newest_per_key
+from asyncwb import (
+    BackendError,
+    BackendUnavailable,
+    ConfigurationError,
+    Limits,
+    Record,
+    RecordRejected,
+    SaveError,
+    newest_per_key,
+)
 from asyncwb.records import CodecName
 from asyncwb_backends.mongodb.documents import OWN, UNFIT, careful, check_key, document, record_of
 
@@ -21,9 +30,9 @@ _CLOSE_SECONDS: Final = 5.0
 _DUPLICATE_KEY: Final = 11000
 _OTHER_OPTIONS: Final = (85, 86)
 """IndexOptionsConflict, IndexKeySpecsConflict."""
-_REJECTED: Final = {2, 14, 15, 52, 55, 121, 10334, 11000, 17280, 17420}
+_REJECTED: Final = {2, 14, 15, 52, 55, 121, 10334, 17280, 17420}
 """What the server says of a document that it will never take: BadValue, TypeMismatch, Overflow, names of fields, a
-validation rule, its size, a unique index of the user's own."""
+validation rule, its size. (Not 11000: who has the value of a user's unique index may give it up.)"""
 _RACES: Final = 10
 _TOMBSTONES: Final = "asyncwb_tombstones"
 
@@ -228,7 +237,7 @@ class _Batch:
                 self.pending[record.key] = record, update  # two have inserted it at the same time
                 continue
             text = f"MongoDB can't store it: {each['errmsg'][:300]} (code {each['code']})"
-            kind = RecordRejected if each["code"] in _REJECTED else BackendUnavailable
+            kind = RecordRejected if each["code"] in _REJECTED else BackendError
             self.failed[record.key] = kind(text)
 
 

@@ -1,5 +1,6 @@
 """The SQLite backend as asyncwb calls it: one transaction a batch, conditional on versions, whatever the table."""
 
+import sqlite3
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,7 +8,7 @@ from typing import Final
 
 import aiosqlite
 
-from asyncwb import Limits, Record, RecordRejected, SaveError, newest_per_key
+from asyncwb import BackendError, Limits, Record, RecordRejected, SaveError, newest_per_key
 from asyncwb_backends.sqlite.connection import REFUSED, Database
 from asyncwb_backends.sqlite.keyvalue import KeyValueTable
 from asyncwb_backends.sqlite.table import PURGE_ROWS, Step, Table, quoted
@@ -127,7 +128,7 @@ class SQLiteBackend:
                 except RecordRejected as error:
                     failed[record.key] = error
                 except REFUSED as error:
-                    failed[record.key] = RecordRejected(f"SQLite can't store it: {error}")
+                    failed[record.key] = _reason(error)
                     if applied and not commit_each and not writer.in_transaction:
                         raise _Undone from error
             progress = len(failed) < len(pending)
@@ -152,6 +153,14 @@ async def _apply(writer: aiosqlite.Connection, steps: Sequence[Step]) -> int:
             cursor = await writer.executemany(step.statement, step.rows)
             applied += cursor.rowcount if step.counted else 0
     return applied
+
+
+def _reason(error: Exception) -> BackendError:
+    text = f"SQLite can't store it: {error}"
+    if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_CONSTRAINT_UNIQUE:
+        # Another row has the value; a write that gives it up may be on its way.
+        return BackendError(text)
+    return RecordRejected(text)
 
 
 class _Undone(Exception):

@@ -14,6 +14,7 @@ from asyncwb_backends.sqlite.columns import Column, column, key_column
 from asyncwb_backends.sqlite.table import PURGE_ROWS, Step, quoted
 
 VERSION: Final = "asyncwb_version"
+_TOMBSTONE_COLUMNS: Final = "key TEXT PRIMARY KEY, version INTEGER NOT NULL, deleted_at INTEGER NOT NULL"
 _GENERATED: Final = (2, 3)
 _ENCODERS: Final[dict[CodecName, Callable[[Any], bytes]]] = {
     "json": msgspec.json.encode,
@@ -27,6 +28,8 @@ class MappedTable:
     Each row's version is in a column of its own, NULL where asyncwb hasn't written yet. A deleted key deletes its row,
     and leaves a tombstone in `<name>_asyncwb_tombstones`; epochs are in `<name>_asyncwb_epochs`. Foreign keys aren't
     checked, as is SQLite's default: what they refer to may still be on its way through another buffer.
+
+    A value that another row has in a unique column is tried again: that row may be about to give it up.
 
     Other programs may read the table at any time. A row that they insert is read with the version 0, one that they
     change keeps its version: the next write of its key through the buffer replaces the mapped columns.
@@ -71,9 +74,10 @@ class MappedTable:
         self._encode = _ENCODERS[codec]
         self._key_to_sql: Callable[[str], Any] = str
         self._columns: Sequence[Column] = ()
+        index = quoted(f"{name}_asyncwb_tombstones_deleted")
         self._create = (
-            f"CREATE TABLE IF NOT EXISTS {self._tombstones} "
-            "(key TEXT PRIMARY KEY, version INTEGER NOT NULL, deleted_at INTEGER NOT NULL)"
+            f"CREATE TABLE IF NOT EXISTS {self._tombstones} ({_TOMBSTONE_COLUMNS})",
+            f"CREATE INDEX IF NOT EXISTS {index} ON {self._tombstones} (deleted_at)",
         )
         self.purge = (
             f"DELETE FROM {self._tombstones} WHERE rowid IN "  # noqa: S608
@@ -120,7 +124,8 @@ class MappedTable:
         # Whatever the column says, two texts are never one key. (An integer primary key has no collation.)
         self._write_statements(" COLLATE BINARY" if self._key_to_sql is str else "")
         self._columns = [column(name, declared[name]) for name in self._names]
-        await writer.execute(self._create)
+        for statement in self._create:
+            await writer.execute(statement)
         try:
             await writer.execute(f"EXPLAIN {self._put}", [None] * (4 + len({*self._names} - {self._key})))
         except sqlite3.OperationalError as error:

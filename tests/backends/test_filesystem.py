@@ -31,6 +31,7 @@ class TestFileBackend(BackendContract):
         return [Record("\ud800", V1, b"1")]
 
 
+@pytest.mark.long
 class TestFlatFileBackend(BackendContract):
     """Without sub-folders, each file synced for itself."""
 

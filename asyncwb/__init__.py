@@ -33,7 +33,17 @@ from asyncwb.errors import (
     ValueTooLarge,
     WriteLost,
 )
-from asyncwb.events import DeadLetter, EpochChanged, Event, FlusherCrashed, Observer, Retried, Saved
+from asyncwb.events import (
+    Bisected,
+    CircuitChanged,
+    DeadLetter,
+    EpochChanged,
+    Event,
+    FlusherCrashed,
+    Observer,
+    Retried,
+    Saved,
+)
 from asyncwb.records import Record, Version
 from asyncwb.settings import Settings
 from asyncwb.stats import Stats, Totals
@@ -44,8 +54,10 @@ __all__ = [
     "BackendError",
     "BackendFactory",
     "BackendUnavailable",
+    "Bisected",
     "Buffer",
     "BufferFull",
+    "CircuitChanged",
     "Codec",
     "ConfigurationError",
     "DeadLetter",

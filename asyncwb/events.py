@@ -23,19 +23,64 @@ class Saved:
 
 @dataclass(frozen=True, slots=True)
 class Retried:
-    """Records that weren't saved; they are tried again after a pause."""
+    """A record wasn't saved for a reason of its own; it is tried again.
 
-    keys: tuple[str, ...]
+    Attributes:
+        key: of the record.
+        reason: what the backend said.
+        attempts: how often it was tried, over all processes.
+        pause_seconds: until the next attempt.
+    """
+
+    key: str
     reason: str
+    attempts: int
     pause_seconds: float
 
 
 @dataclass(frozen=True, slots=True)
+class Bisected:
+    """A batch failed as a whole though the backend is there, and was saved in parts.
+
+    Attributes:
+        records: how many there were.
+        failed: how many of them fail alone.
+        saves: how many calls it took.
+    """
+
+    records: int
+    failed: int
+    saves: int
+
+
+@dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """A record that the backend refused for good."""
+    """A record that is given up: the backend refused it for good, or it failed too often.
+
+    Attributes:
+        key: of the record.
+        reason: what the backend said last.
+        attempts: how often it was tried, over all processes.
+    """
 
     key: str
     reason: str
+    attempts: int
+
+
+@dataclass(frozen=True, slots=True)
+class CircuitChanged:
+    """The backend takes nothing any more, or takes records again.
+
+    Attributes:
+        open: True while nothing is saved: an outage.
+        reason: what it said, when an outage begins.
+        seconds: how long the outage was, when it ends.
+    """
+
+    open: bool
+    reason: str = ""
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,5 +100,5 @@ class EpochChanged:
     epoch: int
 
 
-Event = Saved | Retried | DeadLetter | FlusherCrashed | EpochChanged
+Event = Saved | Retried | Bisected | DeadLetter | CircuitChanged | FlusherCrashed | EpochChanged
 Observer = Callable[[Event], None]

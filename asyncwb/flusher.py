@@ -10,9 +10,10 @@ from typing import Final, NoReturn, TypeVar
 import anyio
 
 from asyncwb.bell import Bell
+from asyncwb.circuit import Circuit
 from asyncwb.errors import RedisError
 from asyncwb.events import DeadLetter, Event, Retried, Saved
-from asyncwb.redis.queue import RELEASE_SECONDS, Acked, Claim, Failure, Queue
+from asyncwb.redis.queue import RELEASE_SECONDS, Acked, Claim, Failure, Queue, Retries
 from asyncwb.redis.retry import retrying
 from asyncwb.saves import Saves
 from asyncwb.settings import Settings
@@ -33,6 +34,7 @@ class Flusher:
         settings: Settings,
         saves: Saves,
         strategy: Strategy,
+        circuit: Circuit,
         *,
         bell: Bell,
         totals: Totals,
@@ -43,6 +45,8 @@ class Flusher:
         self._settings = settings
         self._saves = saves
         self._strategy = strategy
+        self._circuit = circuit
+        self._retries = Retries(settings.max_attempts or 0, settings.retry_initial_seconds, settings.retry_max_seconds)
         self._bell = bell
         self._totals = totals
         self._emit = emit
@@ -60,9 +64,9 @@ class Flusher:
         found = False
         self._queues.append(self._queues.pop(0))
         for queue in list(self._queues):
-            async with self._saves.passes:
+            # In an outage nothing is claimed: it would only be moved about.
+            async with self._circuit.passage(), self._saves.passes:
                 found = await self.flush_once(queue) or found
-        await self._saves.pause_in_outage()
         return found
 
     async def flush_once(self, queue: Queue) -> bool:
@@ -106,7 +110,7 @@ class Flusher:
         if crash is not None:
             raise crash
         for key, reason in claim.garbage.items():
-            outcome.failed[key] = Failure(str(reason), dead=True)
+            outcome.failed[key] = Failure(str(reason), "dead")
         return outcome
 
     async def _renew(self, queue: Queue, claim: Claim) -> None:
@@ -125,30 +129,42 @@ class Flusher:
                 failed=outcome.failed,
                 saved=outcome.saved,
                 again_seconds=self._settings.max_delay_seconds,
+                retries=self._retries,
+                jitter=lambda: self._rng.uniform(0.5, 1.0),
             )
         )
         self._count(claim, outcome, acked, asyncio.get_running_loop().time() - started)
-        if acked is not None and (acked.changed or acked.retried):
+        if acked is not None and (acked.changed or acked.released):
             self._bell.ring_in(self._settings.max_delay_seconds)
+        if acked is not None and acked.retried:
+            self._bell.ring_in(min(retry.due_in_seconds for retry in acked.retried.values()))
 
     def _count(self, claim: Claim, outcome: Outcome, acked: Acked | None, seconds: float) -> None:
         saved = len(claim.records) + len(claim.garbage) - len(outcome.failed)
         changed = max(outcome.conflicts, acked.changed if acked else 0)
-        dead = {key: failure for key, failure in outcome.failed.items() if failure.dead}
-        retried = {key: failure for key, failure in outcome.failed.items() if not failure.dead}
         self._totals.saved += saved
         self._totals.stale += outcome.stale
         self._totals.changed += changed
-        self._totals.retried += len(retried)
-        self._totals.dead += len(dead)
         if saved:
             self._emit(Saved(saved, outcome.stale, changed, seconds))
-        if retried:
-            failure = next(iter(retried.values()))
-            self._emit(Retried(tuple(retried), failure.reason, failure.retry_in_seconds))
-        for key, failure in dead.items():
-            _log.error("key %r is dead-lettered, it stays readable: %s", key, failure.reason)
-            self._emit(DeadLetter(key, failure.reason))
+        if acked is not None:
+            self._count_failures(outcome, acked)
+        elif blamed := {key: each.reason for key, each in outcome.failed.items() if each.fate != "later"}:
+            # An answer of ack was lost, and with it what became of these.
+            _log.warning("%d record(s) failed, see `asyncwb dead list`: %s", len(blamed), next(iter(blamed.items())))
+
+    def _count_failures(self, outcome: Outcome, acked: Acked) -> None:
+        self._totals.retried += len(acked.retried)
+        self._totals.dead += len(acked.dead)
+        for key, retry in acked.retried.items():
+            reason = outcome.failed[key].reason
+            if retry.attempts == 1:
+                _log.warning("key %r wasn't saved, trying again up to %s times: %s", key, self._retries.most, reason)
+            self._emit(Retried(key, reason, retry.attempts, retry.due_in_seconds))
+        for key, attempts in acked.dead.items():
+            reason = outcome.failed[key].reason
+            _log.error("key %r is dead-lettered after %d attempt(s), it stays readable: %s", key, attempts, reason)
+            self._emit(DeadLetter(key, reason, attempts))
 
     async def _release(self, queue: Queue, claim: Claim) -> None:
         try:

@@ -2,13 +2,23 @@
 
 import asyncio
 from collections.abc import Awaitable, Sequence
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from asyncwb.backend import Backend, Limits
 from asyncwb.errors import AsyncwbError, BackendUnavailable, SaveError
 from asyncwb.records import Record
+from asyncwb.urls import redact
 
 T = TypeVar("T")
+
+_LEAST_SECONDS: Final = 1.0
+_LONGEST_REASON: Final = 500
+
+
+def describe(error: BaseException) -> str:
+    """An exception of a driver in one line, without credentials: its message may quote a URL."""
+    text = redact(" ".join(str(error).split()))[:_LONGEST_REASON]
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
 class GuardedBackend:
@@ -28,6 +38,7 @@ class GuardedBackend:
         self.name = name
         self._connect = connect_timeout_seconds
         self._save = save_timeout_seconds
+        self._slots: asyncio.Semaphore | None = None
 
     @property
     def limits(self) -> Limits:
@@ -35,7 +46,9 @@ class GuardedBackend:
 
     async def open(self) -> None:
         """Raises BackendUnavailable, ConfigurationError."""
+        self._slots = None
         await self._bounded(self._backend.open(), self._connect, "open")
+        self._slots = asyncio.Semaphore(self.limits.concurrent_saves)
 
     async def close(self) -> None:
         """Raises BackendUnavailable."""
@@ -49,9 +62,20 @@ class GuardedBackend:
         """Raises BackendError."""
         return await self._bounded(self._backend.load(keys), self._save, "load")
 
-    async def save(self, records: Sequence[Record]) -> int:
-        """Raises SaveError, BackendError: in either case other exceptions of the driver are their cause."""
-        return await self._bounded(self._backend.save(records), self._save, "save")
+    async def save(self, records: Sequence[Record], *, share: float = 1.0) -> int:
+        """Saves when one of `limits.concurrent_saves` slots is free.
+
+        Args:
+            records: at most `limits.max_batch`.
+            share: of the time limit: a part of a batch that took too long has to take less.
+
+        Raises:
+            SaveError, BackendError: in either case exceptions of the driver are their cause.
+        """
+        assert self._slots is not None, "not open"
+        async with self._slots:
+            seconds = max(self._save * share, min(self._save, _LEAST_SECONDS))
+            return await self._bounded(self._backend.save(records), seconds, "save")
 
     async def _bounded(self, call: Awaitable[T], seconds: float, what: str) -> T:
         try:
@@ -64,5 +88,4 @@ class GuardedBackend:
                 raise BackendUnavailable(f"{what} of backend {self.name} took longer than {seconds:g} s") from error
             raise BackendUnavailable(f"{what} of backend {self.name} timed out: {error!r}") from error
         except Exception as error:
-            # A driver's message may quote its URL; the type says enough, and the cause is in the traceback.
-            raise BackendUnavailable(f"{what} of backend {self.name} failed: {type(error).__name__}") from error
+            raise BackendUnavailable(f"{what} of backend {self.name} failed: {describe(error)}") from error

@@ -9,12 +9,13 @@ from typing import Final, NoReturn
 import anyio
 
 from asyncwb.bell import Bell
+from asyncwb.circuit import Circuit, backoff_seconds
 from asyncwb.errors import AsyncwbError
-from asyncwb.events import Event, FlusherCrashed
+from asyncwb.events import Bisected, CircuitChanged, Event, FlusherCrashed
 from asyncwb.flusher import Flusher
 from asyncwb.guard import GuardedBackend
 from asyncwb.redis.queue import Queue
-from asyncwb.saves import Saves, backoff_seconds
+from asyncwb.saves import Saves
 from asyncwb.settings import Settings
 from asyncwb.stats import Totals
 from asyncwb.strategies import strategy
@@ -56,13 +57,15 @@ class FlusherPool:
         self._totals = totals
         self._emit = emit
         self._rng = rng
-        saves = Saves(backend, settings, rng)
+        circuit = Circuit(backend, settings, rng=rng, on_change=self._circuit_changed)
+        saves = Saves(backend, settings, circuit, rng, on_bisect=self._bisected)
         self._flushers = [
             Flusher(
                 queues,
                 settings,
                 saves,
                 strategy(settings.commit, saves),
+                circuit,
                 bell=self.bell,
                 totals=totals,
                 emit=emit,
@@ -70,6 +73,14 @@ class FlusherPool:
             )
             for _ in range(settings.flushers)
         ]
+
+    def _circuit_changed(self, change: CircuitChanged) -> None:
+        self._totals.outages += change.open
+        self._emit(change)
+
+    def _bisected(self, event: Bisected) -> None:
+        self._totals.bisected += 1
+        self._emit(event)
 
     async def run(self) -> None:
         """Flushes until cancelled; what is being saved then is dirty again, or leased until its lease ends."""

@@ -1,83 +1,160 @@
-"""Saves to the backend for all flushers of a pool: how many at once, and what a failure means for each record."""
+"""Saves for all flushers of a pool, and what a failure means: an outage, a batch to be bisected, or a poison record."""
 
 import asyncio
-import logging
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Final
 
+from asyncwb.circuit import Circuit
 from asyncwb.errors import BackendError, RecordRejected, SaveError
-from asyncwb.guard import GuardedBackend
+from asyncwb.events import Bisected
+from asyncwb.guard import GuardedBackend, describe
 from asyncwb.records import Record
 from asyncwb.redis.queue import Failure
 from asyncwb.settings import Settings
 
-_log: Final = logging.getLogger("asyncwb")
+_MOST_SUSPECTS: Final = 10_000
+_ROTATION_SECONDS: Final = 1.0
+"""Records whose trial failed step back for up to this long, so that the next trial is with others."""
 
-_MOST_ATTEMPTS_KEPT: Final = 10_000
 
+@dataclass(slots=True)
+class Pass:
+    """What became of the records of one claim.
 
-def backoff_seconds(settings: Settings, attempt: int, rng: random.Random) -> float:
-    """Capped exponential back-off with jitter; `attempt` counts from 1."""
-    longest = min(settings.backoff_max_seconds, settings.backoff_initial_seconds * 2.0 ** min(attempt - 1, 30))
-    return longest * rng.uniform(0.5, 1.0)
+    Attributes:
+        stale: how many were older than what is held.
+        failed: those that weren't saved.
+        calls: how many saves it took.
+        probed: whether the backend has shown that it is there, after a failure.
+    """
+
+    stale: int = 0
+    failed: dict[str, Failure] = field(default_factory=dict)
+    calls: int = 0
+    probed: bool = False
 
 
 class Saves:
-    """Saves to the backend for all flushers of a pool: how many at once, and what a failure means for each record."""
+    """Saves batches, and halves one that fails until the records that fail alone stand alone.
 
-    def __init__(self, backend: GuardedBackend, settings: Settings, rng: random.Random) -> None:
+    Args:
+        backend: has to be open.
+        settings: `batch_size`.
+        circuit: knows whether there is an outage.
+        rng: for jitter.
+        on_bisect: is told of each batch that was saved in parts.
+
+    Attributes:
+        batch_size: most records of a claim.
+        passes: how many claims may be on their way: one more than can be saved at once; more would only be small
+            batches that wait.
+    """
+
+    def __init__(
+        self,
+        backend: GuardedBackend,
+        settings: Settings,
+        circuit: Circuit,
+        rng: random.Random,
+        *,
+        on_bisect: Callable[[Bisected], None],
+    ) -> None:
         self._backend = backend
-        self._settings = settings
+        self._circuit = circuit
         self._rng = rng
-        self._slots = asyncio.Semaphore(backend.limits.concurrent_saves)
-        # One batch more than can be saved is claimed ahead; more would only be small batches that wait.
+        self._on_bisect = on_bisect
         self.passes = asyncio.Semaphore(backend.limits.concurrent_saves + 1)
         self.batch_size = min(settings.batch_size or backend.limits.preferred_batch, backend.limits.max_batch)
-        self._attempts: dict[str, int] = {}
-        self._outages = 0
+        # Records that have failed a whole batch; they stay alone until they are saved, or every batch would fail.
+        self._suspects: set[str] = set()
 
-    async def save(self, records: Sequence[Record]) -> tuple[int, dict[str, Failure]]:
-        """Returns how many were stale, and what becomes of those that failed."""
-        if not records:
-            return 0, {}
-        try:
-            async with self._slots:
-                stale = await self._backend.save(records)
-        except SaveError as error:
-            names = {record.key for record in records}
-            failed = {key: self._judge(key, reason) for key, reason in error.failed.items() if key in names}
-            self._settled(record.key for record in records if record.key not in failed)
-            return error.stale, failed
-        except BackendError as error:
-            self._outages += 1
-            pause = self._pause(self._outages)
-            if self._outages == 1:
-                _log.warning("%d record(s) not saved, trying again: %s", len(records), error, exc_info=error.__cause__)
-            dead = isinstance(error, RecordRejected) and len(records) == 1
-            return 0, {record.key: Failure(str(error), dead, pause) for record in records}
-        if self._outages:
-            _log.info("backend %s takes records again", self._backend.name)
-        self._outages = 0
-        self._settled(record.key for record in records)
-        return stale, {}
+    async def save(self, records: Sequence[Record]) -> Pass:
+        """Saves what can be saved. Never raises for a failure of the backend: that is part of the outcome."""
+        done = Pass()
+        waiting = self._parts(records)
+        begun, whole = len(waiting), max(map(len, waiting), default=0)
+        while waiting:
+            part = waiting.pop()
+            if self._circuit.refuses:
+                self._postpone(part, "the backend takes nothing now", done)
+                continue
+            done.calls += 1
+            try:
+                # A batch may take too long because of its size, or because of one record: a part has to take less.
+                done.stale += await self._backend.save(part, share=len(part) / whole)
+                self._settled(part)
+            except SaveError as error:
+                await self._named(part, error, done)
+            except BackendError as error:
+                waiting += await self._whole(part, error, done)
+        if done.calls > begun:
+            self._on_bisect(Bisected(len(records), len(done.failed), done.calls))
+        return done
 
-    async def pause_in_outage(self) -> None:
-        """While nothing can be saved, claiming the next batch would only wear out the whole queue."""
-        if self._outages:
-            await asyncio.sleep(self._pause(self._outages))
+    def _parts(self, records: Sequence[Record]) -> list[list[Record]]:
+        """What is saved with one call each, the last first."""
+        suspects = [[record] for record in records if record.key in self._suspects]
+        others = [record for record in records if record.key not in self._suspects] if suspects else list(records)
+        if self._circuit.on_trial:
+            self._rng.shuffle(others)  # it ends at the first record that fails alone: not always the same one
+        return [*suspects, others] if others else suspects
 
-    def _judge(self, key: str, reason: Exception) -> Failure:
-        dead = isinstance(reason, RecordRejected)
-        attempt = self._attempts.pop(key, 0) + 1
-        if not dead and len(self._attempts) < _MOST_ATTEMPTS_KEPT:
-            self._attempts[key] = attempt
-        return Failure(f"{type(reason).__name__}: {reason}", dead, self._pause(attempt))
+    async def _named(self, part: list[Record], error: SaveError, done: Pass) -> None:
+        """The backend says which records it didn't save, and why."""
+        done.stale += error.stale
+        refused = [record for record in part if record.key in error.failed]
+        self._settled([record for record in part if record.key not in error.failed])
+        temporary = []
+        for record in refused:
+            reason = error.failed[record.key]
+            if isinstance(reason, RecordRejected):
+                self._bury(record, reason, done)
+            else:
+                temporary.append(record)
+        if temporary and len(refused) == len(part) and await self._circuit.is_outage():
+            self._postpone(temporary, describe(error), done)
+            return
+        for record in temporary:
+            self._blame(record, error.failed[record.key], done)
 
-    def _settled(self, keys: Iterable[str]) -> None:
-        if self._attempts:
-            for key in keys:
-                self._attempts.pop(key, None)
+    async def _whole(self, part: list[Record], error: BackendError, done: Pass) -> list[list[Record]]:
+        """Nothing of a part is known to be saved; returns the halves that are tried instead."""
+        if len(part) == 1 and isinstance(error, RecordRejected):
+            self._bury(part[0], error, done)
+            return []
+        # Before a record is blamed the backend has to show that it is there, after the failure.
+        if (len(part) == 1 or not done.probed) and await self._circuit.is_outage():
+            self._postpone(part, describe(error), done)
+            return []
+        done.probed = True
+        if len(part) == 1:
+            if len(self._suspects) < _MOST_SUSPECTS:
+                self._suspects.add(part[0].key)
+            self._blame(part[0], error, done)
+            return []
+        middle = len(part) // 2
+        return [part[middle:], part[:middle]]
 
-    def _pause(self, attempt: int) -> float:
-        return backoff_seconds(self._settings, attempt, self._rng)
+    def _settled(self, saved: Sequence[Record]) -> None:
+        if saved:
+            self._circuit.succeeded()
+            if self._suspects:
+                self._suspects.difference_update(record.key for record in saved)
+
+    def _blame(self, record: Record, error: Exception, done: Pass) -> None:
+        if self._circuit.failed_alone(record.key, error):
+            done.failed[record.key] = Failure(describe(error))
+        else:
+            self._postpone([record], describe(error), done)
+
+    def _bury(self, record: Record, error: Exception, done: Pass) -> None:
+        self._suspects.discard(record.key)
+        done.failed[record.key] = Failure(describe(error), "dead")
+
+    def _postpone(self, part: Sequence[Record], reason: str, done: Pass) -> None:
+        """No fault of theirs. After a trial they step back, so that the next one is with others."""
+        for record in part:
+            seconds = _ROTATION_SECONDS * self._rng.random() if self._circuit.on_trial else 0.0
+            done.failed[record.key] = Failure(reason, "later", seconds)

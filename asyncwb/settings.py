@@ -37,6 +37,10 @@ class SettingOptions(TypedDict, total=False):
     connect_timeout_seconds: float
     redis_timeout_seconds: float
     redis_retry_seconds: float
+    max_attempts: int | None
+    retry_initial_seconds: float
+    retry_max_seconds: float
+    probe_seconds: float
     backoff_initial_seconds: float
     backoff_max_seconds: float
 
@@ -58,13 +62,17 @@ class Settings:
         batch_bytes: at most this many bytes of values per save and per put (one larger record still goes alone).
         max_value_bytes: the largest encoded value.
         lease_seconds: how long a claim protects its records if its flusher dies; renewed while a save runs.
-        save_timeout_seconds: a save that takes longer is cancelled and tried again.
+        save_timeout_seconds: a save that takes longer is cancelled and tried again, in parts.
         drain_timeout_seconds: how long leaving the buffer waits for everything to be saved.
         connect_timeout_seconds: how long opening waits for Redis and for the backend, each.
         redis_timeout_seconds: how long one command waits for its answer.
         redis_retry_seconds: how long a command is tried again after a lost connection.
-        backoff_initial_seconds: the first pause after a failed save or a crashed flusher.
-        backoff_max_seconds: the longest such pause.
+        max_attempts: a record that has failed so often is dead-lettered (None: never). An outage doesn't count.
+        retry_initial_seconds: the pause after a record's first failure; it doubles with each, with jitter.
+        retry_max_seconds: the longest such pause.
+        probe_seconds: in an outage of the backend, the longest pause between two looks whether it is back.
+        backoff_initial_seconds: the first pause after a crash of a flusher, and in an outage; it doubles, with jitter.
+        backoff_max_seconds: the longest pause after a crash.
     """
 
     namespace: str = "default"
@@ -84,6 +92,10 @@ class Settings:
     connect_timeout_seconds: float = 5.0
     redis_timeout_seconds: float = 5.0
     redis_retry_seconds: float = 15.0
+    max_attempts: int | None = 10
+    retry_initial_seconds: float = 0.1
+    retry_max_seconds: float = 60.0
+    probe_seconds: float = 0.5
     backoff_initial_seconds: float = 0.05
     backoff_max_seconds: float = 5.0
 
@@ -107,6 +119,8 @@ class Settings:
             _check_whole("max_dirty", self.max_dirty, 1, 2**53)
         if self.batch_size is not None:
             _check_whole("batch_size", self.batch_size, 1, 100_000)
+        if self.max_attempts is not None:
+            _check_whole("max_attempts", self.max_attempts, 1, 2**31)
         for name, least, most in (
             ("max_delay_seconds", 0.0, LONGEST_DELAY_SECONDS),
             ("lease_seconds", 0.1, LONGEST_DELAY_SECONDS),
@@ -115,6 +129,9 @@ class Settings:
             ("connect_timeout_seconds", 0.01, 3600.0),
             ("redis_timeout_seconds", 0.01, 3600.0),
             ("redis_retry_seconds", 0.0, 3600.0),
+            ("retry_initial_seconds", 0.001, LONGEST_DELAY_SECONDS),
+            ("retry_max_seconds", 0.001, LONGEST_DELAY_SECONDS),
+            ("probe_seconds", 0.001, LONGEST_DELAY_SECONDS),
             ("backoff_initial_seconds", 0.001, LONGEST_DELAY_SECONDS),
             ("backoff_max_seconds", 0.001, LONGEST_DELAY_SECONDS),
         ):

@@ -13,8 +13,10 @@ class Totals:
         saved: records that flushers brought to the backend.
         stale: of them, those that were older than what the backend held.
         changed: of them, those that were written again during their save; with commit="watch", WatchErrors.
-        retried: failed saves of records that are tried again.
-        dead: records that the backend refused for good.
+        retried: attempts that failed and are made again.
+        dead: records that were dead-lettered.
+        bisected: batches that failed and were saved in parts.
+        outages: how often the backend took nothing any more.
         crashes: flushers that were ended by a bug and started again.
     """
 
@@ -24,6 +26,8 @@ class Totals:
     changed: int = 0
     retried: int = 0
     dead: int = 0
+    bisected: int = 0
+    outages: int = 0
     crashes: int = 0
 
     def copy(self) -> "Totals":

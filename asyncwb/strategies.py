@@ -43,8 +43,8 @@ class ScriptStrategy:
         self._saves = saves
 
     async def save(self, queue: Queue, claim: Claim) -> Outcome:  # noqa: ARG002 - WatchStrategy needs the queue
-        stale, failed = await self._saves.save(claim.records)
-        return Outcome(stale=stale, failed=failed)
+        done = await self._saves.save(claim.records)
+        return Outcome(stale=done.stale, failed=done.failed)
 
 
 class WatchStrategy:
@@ -66,22 +66,22 @@ class WatchStrategy:
                     await self._save_watched(watch, claimed, outcome)
             except RedisError as error:
                 if claimed.key not in outcome.saved:
-                    outcome.failed[claimed.key] = Failure(str(error))
+                    outcome.failed[claimed.key] = Failure(str(error), "later")
         return outcome
 
     async def _save_watched(self, watch: Watch, claimed: Record, outcome: Outcome) -> None:
         try:
             record = await watch.read()
         except DecodeError as error:
-            outcome.failed[claimed.key] = Failure(str(error), dead=True)
+            outcome.failed[claimed.key] = Failure(str(error), "dead")
             return
         if record is None:
             return  # saved and settled by somebody else since the claim
-        stale, failed = await self._saves.save([record])
-        if failed:
-            outcome.failed.update(failed)
+        done = await self._saves.save([record])
+        if done.failed:
+            outcome.failed.update(done.failed)
             return
-        outcome.stale += stale
+        outcome.stale += done.stale
         outcome.saved[claimed.key] = record.version
         if not await watch.commit():
             outcome.conflicts += 1

@@ -7,6 +7,7 @@ from rig import Rig
 
 from asyncwb.backend import Backend
 from asyncwb.bell import Bell
+from asyncwb.circuit import Circuit
 from asyncwb.events import Event
 from asyncwb.flusher import Flusher
 from asyncwb.guard import GuardedBackend
@@ -24,7 +25,10 @@ class Bench:
         self.queue = queue or rig.queue
         self.events: list[Event] = []
         self.totals = Totals()
-        settings = Settings(**{"backoff_initial_seconds": 0.01, "backoff_max_seconds": 0.05, **options})
+        self._opened = False
+        settings = Settings(
+            **{"backoff_initial_seconds": 0.01, "retry_initial_seconds": 0.01, "retry_max_seconds": 0.05, **options}
+        )
         rng = random.Random(1)
         guarded = GuardedBackend(
             backend,
@@ -32,12 +36,15 @@ class Bench:
             connect_timeout_seconds=settings.connect_timeout_seconds,
             save_timeout_seconds=settings.save_timeout_seconds,
         )
-        self.saves = Saves(guarded, settings, rng)
+        self.guarded = guarded
+        self.circuit = Circuit(guarded, settings, rng=rng, on_change=self.events.append)
+        self.saves = Saves(guarded, settings, self.circuit, rng, on_bisect=self.events.append)
         self.flusher = Flusher(
             [self.queue],
             settings,
             self.saves,
             strategy(settings.commit, self.saves),
+            self.circuit,
             bell=Bell(),
             totals=self.totals,
             emit=self.events.append,
@@ -45,4 +52,7 @@ class Bench:
         )
 
     async def flush(self) -> bool:
+        if not self._opened:
+            self._opened = True
+            await self.guarded.open()
         return await self.flusher.flush_once(self.queue)

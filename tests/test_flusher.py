@@ -58,42 +58,6 @@ async def test_rewritten_record_is_saved_once(valkey_server: Server) -> None:
         assert next(event for event in bench.events if isinstance(event, Saved)).records == 1
 
 
-async def test_backend_that_is_down_costs_nothing_but_time(
-    valkey_server: Server, caplog: pytest.LogCaptureFixture
-) -> None:
-    backend = FaultyBackend(MemoryBackend())
-    async with open_rig(valkey_server) as rig:
-        bench = Bench(rig, backend)
-        version = await rig.put("a")
-        backend.fail_with = ConnectionError("password=hunter2")
-        await bench.flush()
-        assert backend.faults == 1
-        assert (await rig.read("a"), await rig.where("a")) == ((version, b"1"), {"dirty"})
-        assert (await rig.claim()).records == [], "it is tried again after a pause, not at once"
-        (event,) = bench.events
-        assert isinstance(event, Retried)
-        assert event.keys == ("a",)
-        assert "hunter2" not in event.reason
-        assert "trying again" in caplog.text
-        backend.fail_with = None
-        await drain(bench, rig)
-        assert set(await backend.load(["a"])) == {"a"}
-
-
-async def test_pauses_grow_up_to_their_cap(valkey_server: Server) -> None:
-    backend = FaultyBackend(MemoryBackend())
-    backend.fail_with = BackendUnavailable("down")
-    async with open_rig(valkey_server) as rig:
-        bench = Bench(rig, backend, backoff_initial_seconds=1.0, backoff_max_seconds=8.0)
-        await rig.put("a")
-        for _ in range(7):
-            await rig.queue.hasten()
-            await bench.flush()
-        pauses = [event.pause_seconds for event in bench.events if isinstance(event, Retried)]
-        for pause, longest in zip(pauses, (1, 2, 4, 8, 8, 8, 8), strict=True):
-            assert longest / 2 <= pause <= longest
-
-
 @BOTH
 async def test_poison_is_dead_lettered_and_its_neighbours_are_saved(
     redis_server: Server, commit: Commit, caplog: pytest.LogCaptureFixture
@@ -149,6 +113,7 @@ async def test_save_that_takes_too_long_is_cancelled_and_tried_again(valkey_serv
         await bench.flush()
         assert await rig.where("a") == {"dirty"}
         assert "took longer than 0.1 s" in next(event.reason for event in bench.events if isinstance(event, Retried))
+        await asyncio.sleep(0.02)
         backend.before_save.set()
         await drain(bench, rig)
 
@@ -283,19 +248,3 @@ async def test_lost_reply_of_ack_does_not_touch_a_write_that_came_since(redis_se
         assert fault.happened == 1
         assert (await rig.read("a"), await rig.where("a")) == ((version, b"2"), {"dirty"})
         await link.close()
-
-
-async def test_outage_is_reported_once_and_its_end_too(valkey_server: Server, caplog: pytest.LogCaptureFixture) -> None:
-    backend = FaultyBackend(MemoryBackend())
-    backend.fail_with = BackendUnavailable("down")
-    async with open_rig(valkey_server) as rig:
-        bench = Bench(rig, backend)
-        await rig.put("a")
-        with caplog.at_level(logging.INFO):
-            for _ in range(5):
-                await rig.queue.hasten()
-                await bench.flush()
-            backend.fail_with = None
-            await drain(bench, rig)
-        assert caplog.text.count("not saved") == 1
-        assert caplog.text.count("takes records again") == 1

@@ -3,23 +3,27 @@
 from typing import Final
 from zlib import crc32
 
-LAYOUT: Final = 1
+LAYOUT: Final = 2
 """Number of this layout, kept in meta; raised whenever a key or a record changes its form."""
 
 
 class PartitionKeys:
     """The keys of one partition. They share a hash tag, so every script stays within one cluster slot."""
 
-    __slots__ = ("_prefix", "common", "record_prefix", "saved", "wake")
+    __slots__ = ("_prefix", "common", "record_prefix")
 
     def __init__(self, namespace: str, partition: int) -> None:
         prefix = f"{{wb:{namespace}:{partition}}}:".encode()
         self._prefix = prefix
         self.record_prefix = prefix + b"rec:"
-        self.saved = prefix + b"saved"
-        self.wake = prefix + b"wake"
         # In the order of lua/prelude.lua.
-        self.common = (prefix + b"meta", prefix + b"dirty", prefix + b"lease", self.saved, prefix + b"dead", self.wake)
+        self.common = tuple(
+            prefix + name for name in (b"meta", b"dirty", b"lease", b"saved", b"dead", b"wake", b"retry")
+        )
+
+    @property
+    def meta(self) -> bytes:
+        return self.common[0]
 
     @property
     def dirty(self) -> bytes:
@@ -30,12 +34,20 @@ class PartitionKeys:
         return self.common[2]
 
     @property
+    def saved(self) -> bytes:
+        return self.common[3]
+
+    @property
     def dead(self) -> bytes:
         return self.common[4]
 
     @property
-    def meta(self) -> bytes:
-        return self.common[0]
+    def wake(self) -> bytes:
+        return self.common[5]
+
+    @property
+    def retry(self) -> bytes:
+        return self.common[6]
 
     def claim(self, claim_id: str) -> bytes:
         return self._prefix + b"claim:" + claim_id.encode()

@@ -2,8 +2,8 @@
 
 import asyncio
 import contextlib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 from uuid import uuid4
 
@@ -55,6 +55,8 @@ class Applied:
 
 PutReply = Applied | Literal["EPOCH", "WRITER"]
 
+Fate = Literal["retry", "later", "dead"]
+
 
 @dataclass(frozen=True, slots=True)
 class Claim:
@@ -75,21 +77,54 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Why a record wasn't saved, and what becomes of it."""
+    """Why a record wasn't saved, and what becomes of it.
+
+    Attributes:
+        reason: for operators.
+        fate: "retry" counts as an attempt, and the record comes again after a back-off of its own; "later" doesn't
+            count, as in an outage; "dead": it will never be taken.
+        due_in_seconds: with "later", when it comes again.
+    """
 
     reason: str
-    dead: bool = False
-    retry_in_seconds: float = 0.0
+    fate: Fate = "retry"
+    due_in_seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Retries:
+    """How often a record is tried, at most, and the first and the longest pause between two attempts."""
+
+    most: int = 0
+    first_seconds: float = 0.0
+    longest_seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """A record that has failed: how often so far, and when it comes again."""
+
+    attempts: int
+    due_in_seconds: float
 
 
 @dataclass(frozen=True, slots=True)
 class Acked:
-    """The outcome of a claim in numbers of records: `changed` ones were saved, and written again meanwhile."""
+    """What became of the records of a claim.
 
-    gone: int
-    changed: int
-    retried: int
-    dead: int
+    Attributes:
+        gone: how many were saved, and have left Redis.
+        changed: how many were saved, and written again meanwhile.
+        released: how many are due again without a failure of their own.
+        retried: those that failed and are tried again.
+        dead: those that are dead-lettered now, and how often they were tried.
+    """
+
+    gone: int = 0
+    changed: int = 0
+    released: int = 0
+    retried: dict[str, Retry] = field(default_factory=dict)
+    dead: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,7 +227,7 @@ class Queue:
         found: list[Record] = []
         garbage: dict[str, DecodeError] = {}
         for key, packed in zip(reply[1::2], reply[2::2], strict=True):
-            name = key.decode("utf-8", "surrogateescape")
+            name = _name(key)
             try:
                 found.append(unpack_record(name, packed))
             except DecodeError as error:
@@ -206,6 +241,8 @@ class Queue:
         failed: Mapping[str, Failure] | None = None,
         saved: Mapping[str, Version] | None = None,
         again_seconds: float = 0.0,
+        retries: Retries = Retries(),
+        jitter: Callable[[], float] = lambda: 1.0,
     ) -> Acked | None:
         """Settles a claim. None: it is unknown, because an earlier attempt settled it or it is long over.
 
@@ -214,20 +251,30 @@ class Queue:
             failed: what becomes of the records that weren't saved; all others of the claim were.
             saved: versions that were saved where they aren't the claimed ones.
             again_seconds: until records that changed meanwhile are due.
+            retries: for those that failed.
+            jitter: a factor for each of their pauses.
         """
-        args: list[Argument] = [_ms(again_seconds), 0, len(saved or ())]
+        args: list[Argument] = [
+            _ms(again_seconds), 0, retries.most, _ms(retries.first_seconds), _ms(retries.longest_seconds),
+            len(saved or ()),
+        ]  # fmt: skip
         for key, version in (saved or {}).items():
             args += (_wire_key(key), pack_version(version))
         args.append(len(failed or ()))
         for key, failure in (failed or {}).items():
-            fate = "dead" if failure.dead else "retry"
-            args += (_wire_key(key), fate, _ms(failure.retry_in_seconds), failure.reason.encode("utf-8", "replace"))
+            number = jitter() if failure.fate == "retry" else failure.due_in_seconds
+            args += (_wire_key(key), failure.fate, _ms(number), failure.reason.encode("utf-8", "replace"))
         reply = await self._claim_script(scripts.ACK, claim_id, *args)
-        return Acked(*reply) if reply else None
+        if not reply:
+            return None
+        gone, changed, released, again, buried = reply
+        retried = {_name(again[i]): Retry(again[i + 1], again[i + 2] / 1000) for i in range(0, len(again), 3)}
+        dead = {_name(key): attempts for key, attempts in zip(buried[::2], buried[1::2], strict=True)}
+        return Acked(gone, changed, released, retried, dead)
 
     async def release(self, claim_id: str) -> None:
         """Gives everything of a claim back, due at once; nothing was saved."""
-        await self._claim_script(scripts.ACK, claim_id, 0, 1, 0, 0)
+        await self._claim_script(scripts.ACK, claim_id, 0, 1, 0, 0, 0, 0, 0)
 
     async def extend(self, claim_id: str, *, lease_seconds: float) -> int:
         """Renews the leases that a claim still holds; returns how many."""
@@ -270,9 +317,11 @@ class Queue:
         return list(found.items())
 
     async def hasten(self) -> None:
-        """Makes all that is delayed due at once."""
-        while await self._script(scripts.HASTEN, _PAGE) == _PAGE:
-            pass
+        """Makes all that is delayed due at once, but for what has failed and is in its back-off."""
+        looked, skipped = _PAGE, 0
+        while looked == _PAGE:
+            looked, left = await self._script(scripts.HASTEN, skipped, _PAGE)
+            skipped += left
 
     async def revive(self, keys: Sequence[str]) -> int:
         """Dead-lettered records become dirty; returns how many."""
@@ -293,17 +342,23 @@ class Queue:
             if not cursor:
                 break
         await self._command("HSET", self.keys.meta, "bytes", size)
-        while True:
-            cursor, fields = await self._command("HSCAN", self.keys.saved, cursor, "COUNT", _PAGE)
-            if fields:
-                await self._script(scripts.FORGET, *fields[::2])
-            cursor = int(cursor)
-            if not cursor:
-                return strays
+        for name, key in (("saved", self.keys.saved), ("retry", self.keys.retry), ("dead", self.keys.dead)):
+            async for page in self._fields(key):
+                await self._script(scripts.FORGET, name, *(field for field, _ in page))
+        return strays
 
     async def stats(self) -> PartitionStats:
         dirty, leased, dead, size, age_ms, epoch = await self._script(scripts.STATS)
         return PartitionStats(dirty, leased, dead, size, age_ms / 1000 if age_ms >= 0 else None, epoch)
+
+    async def _fields(self, hash_key: bytes) -> AsyncIterator[list[tuple[bytes, bytes]]]:
+        """Pages of a hash's fields and values; one that comes or goes meanwhile may or may not be among them."""
+        cursor = -1
+        while cursor:
+            reply, found = await self._command("HSCAN", hash_key, max(cursor, 0), "COUNT", _PAGE)
+            if found:
+                yield list(zip(found[::2], found[1::2], strict=True))
+            cursor = int(reply)
 
     async def _script(self, script: scripts.Script, *args: Argument) -> Any:
         return await self.link.script(script, self.keys.common, (self.keys.record_prefix, *args))
@@ -322,3 +377,7 @@ def _ms(seconds: float) -> int:
 
 def _wire_key(key: str) -> bytes:
     return key.encode("utf-8", "surrogateescape")
+
+
+def _name(raw: bytes) -> str:
+    return raw.decode("utf-8", "surrogateescape")

@@ -25,6 +25,7 @@ class FaultyBackend:
             lost.
         fail_saves_with: what they raise.
         poison: key -> why its record is refused, the rest of its batch being saved.
+        batch_poison: key -> what every save with its record raises, nothing being saved.
         delay_seconds: how long every `save`, `load` and `new_epoch` waits before it begins.
         before_save, after_save, before_load: gates; clear one, and every save (or load) hangs there until it is set.
         save_started: set whenever a save has begun.
@@ -40,6 +41,7 @@ class FaultyBackend:
         self.fail_saves_after = 0
         self.fail_saves_with: Exception = ConnectionError("a fault on demand")
         self.poison: dict[str, Exception] = {}
+        self.batch_poison: dict[str, Exception] = {}
         self.delay_seconds = 0.0
         self.before_save = asyncio.Event()
         self.after_save = asyncio.Event()
@@ -71,6 +73,9 @@ class FaultyBackend:
         if self.fail_saves > 0:
             self.fail_saves -= 1
             raise self._fault(self.fail_saves_with)
+        for record in records:
+            if record.key in self.batch_poison:
+                raise self._fault(self.batch_poison[record.key])
         refused = {record.key: self.poison[record.key] for record in records if record.key in self.poison}
         stale = await self.inner.save([record for record in records if record.key not in refused])
         await self.after_save.wait()

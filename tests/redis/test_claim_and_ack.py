@@ -4,7 +4,7 @@ import asyncio
 
 from rig import Rig
 
-from asyncwb.redis.queue import Acked, Failure
+from asyncwb.redis.queue import Acked, Applied, Failure, Retries, Retry
 
 FAR_AHEAD_MS = 10**9
 
@@ -76,7 +76,7 @@ async def test_ack_removes_what_is_saved_from_everywhere(rig: Rig) -> None:
     await rig.put("a")
     await rig.put("b", None)
     claim = await rig.claim()
-    assert await rig.queue.ack(claim.id) == Acked(2, 0, 0, 0)
+    assert await rig.queue.ack(claim.id) == Acked(2, 0, 0)
     assert {name.rsplit(b":")[-1] for name in await rig.keys_left()} <= {b"wake"}
 
 
@@ -84,7 +84,7 @@ async def test_ack_of_what_changed_keeps_the_newer(rig: Rig) -> None:
     await rig.put("a", b"1")
     claim = await rig.claim()
     version = await rig.put("a", b"2")
-    assert await rig.queue.ack(claim.id) == Acked(0, 1, 0, 0)
+    assert await rig.queue.ack(claim.id) == Acked(0, 1, 0)
     assert (await rig.read("a"), await rig.where("a")) == ((version, b"2"), {"dirty"})
 
 
@@ -103,8 +103,8 @@ async def test_failed_record_is_dirty_at_its_time(rig: Rig) -> None:
     await rig.put("a")
     await rig.put("b")
     claim = await rig.claim()
-    outcome = await rig.queue.ack(claim.id, failed={"a": Failure("down", retry_in_seconds=60.0)})
-    assert outcome == Acked(1, 0, 1, 0)
+    outcome = await rig.queue.ack(claim.id, failed={"a": Failure("down", "later", 60.0)})
+    assert outcome == Acked(1, 0, 1)
     assert await rig.where("a") == {"dirty"}
     assert (await rig.claim()).records == []
 
@@ -112,16 +112,63 @@ async def test_failed_record_is_dirty_at_its_time(rig: Rig) -> None:
 async def test_dead_letter_stays_readable_and_is_not_claimed(rig: Rig) -> None:
     version = await rig.put("a", b"1")
     claim = await rig.claim()
-    assert await rig.queue.ack(claim.id, failed={"a": Failure("too odd", dead=True)}) == Acked(0, 0, 0, 1)
+    assert await rig.queue.ack(claim.id, failed={"a": Failure("too odd", "dead")}) == Acked(dead={"a": 1})
     assert (await rig.read("a"), await rig.where("a")) == ((version, b"1"), {"dead"})
     assert (await rig.claim()).records == []
+
+
+async def test_attempts_of_one_version_are_counted_and_end_in_the_grave(rig: Rig) -> None:
+    """In Redis, so that it doesn't matter which process makes them."""
+    retries = Retries(most=3, first_seconds=0.02, longest_seconds=0.03)
+    await rig.put("a", b"1")
+    for attempts, pause in ((1, 0.02), (2, 0.03)):
+        claim = await rig.claim()
+        acked = await rig.queue.ack(claim.id, failed={"a": Failure("odd")}, retries=retries)
+        assert acked == Acked(retried={"a": Retry(attempts, pause)})
+        assert await rig.where("a") == {"dirty"}
+        assert (await rig.claim()).records == [], "not before its back-off"
+        await rig.queue.hasten()
+        assert (await rig.claim()).records == [], "nor hastened by a drain"
+        await asyncio.sleep(pause + 0.005)
+    claim = await rig.claim()
+    assert await rig.queue.ack(claim.id, failed={"a": Failure("odd")}, retries=retries) == Acked(dead={"a": 3})
+    assert await rig.where("a") == {"dead"}
+    await rig.queue.revive(["a"])
+    claim = await rig.claim()
+    acked = await rig.queue.ack(claim.id, failed={"a": Failure("odd")}, retries=retries)
+    assert acked == Acked(retried={"a": Retry(1, 0.02)}), "an operator's retry begins anew"
+
+
+async def test_write_of_a_record_in_back_off_is_due_at_once(rig: Rig) -> None:
+    retries = Retries(most=3, first_seconds=60, longest_seconds=60)
+    await rig.put("a", b"1")
+    claim = await rig.claim()
+    await rig.queue.ack(claim.id, failed={"a": Failure("odd")}, retries=retries)
+    assert (await rig.claim()).records == []
+    reply = await rig.request([("a", b"2")])
+    assert isinstance(reply, Applied)
+    assert reply.woken
+    claim = await rig.claim()
+    assert [record.payload for record in claim.records] == [b"2"]
+    acked = await rig.queue.ack(claim.id, failed={"a": Failure("odd")}, retries=retries)
+    assert acked == Acked(retried={"a": Retry(1, 60.0)}), "attempts are those of one version"
+
+
+async def test_hasten_passes_over_pages_of_failed_records(rig: Rig) -> None:
+    retries = Retries(most=3, first_seconds=50, longest_seconds=50)
+    await rig.request([(f"bad{number}", b"1") for number in range(1500)])
+    claim = await rig.claim(records=1500)
+    await rig.queue.ack(claim.id, failed={record.key: Failure("odd") for record in claim.records}, retries=retries)
+    await rig.put("late", delay=60)
+    await rig.queue.hasten()
+    assert [record.key for record in (await rig.claim()).records] == ["late"]
 
 
 async def test_newer_write_is_not_buried_with_the_old_one(rig: Rig) -> None:
     await rig.put("a", b"bad")
     claim = await rig.claim()
     await rig.put("a", b"good")
-    await rig.queue.ack(claim.id, failed={"a": Failure("too odd", dead=True)})
+    await rig.queue.ack(claim.id, failed={"a": Failure("too odd", "dead")})
     assert await rig.where("a") == {"dirty"}
 
 
@@ -142,9 +189,9 @@ async def test_late_ack_leaves_the_lease_of_another_alone(rig: Rig) -> None:
     await asyncio.sleep(0.15)
     assert await rig.queue.recover() == 1
     second = await rig.claim()
-    assert await rig.queue.ack(frozen.id) == Acked(0, 1, 0, 0)
+    assert await rig.queue.ack(frozen.id) == Acked(0, 1, 0)
     assert (await rig.read("a"), await rig.where("a")) == ((version, b"2"), {"leased"})
-    assert await rig.queue.ack(second.id) == Acked(1, 0, 0, 0)
+    assert await rig.queue.ack(second.id) == Acked(1, 0, 0)
     assert await rig.read("a") is None
 
 
@@ -154,7 +201,7 @@ async def test_late_failure_does_not_touch_the_lease_of_another(rig: Rig) -> Non
     await asyncio.sleep(0.15)
     await rig.queue.recover()
     await rig.claim()
-    await rig.queue.ack(frozen.id, failed={"a": Failure("late", dead=True)})
+    await rig.queue.ack(frozen.id, failed={"a": Failure("late", "dead")})
     assert await rig.where("a") == {"leased"}
 
 
@@ -167,7 +214,7 @@ async def test_late_ack_of_the_same_version_clears_every_set(rig: Rig) -> None:
     second = await rig.claim()
     await rig.queue.ack(slow.id)
     assert (await rig.read("a"), await rig.where("a")) == (None, set())
-    assert await rig.queue.ack(second.id) == Acked(0, 0, 0, 0)
+    assert await rig.queue.ack(second.id) == Acked(0, 0, 0)
 
 
 async def test_ack_of_other_versions_than_claimed(rig: Rig) -> None:
@@ -175,7 +222,7 @@ async def test_ack_of_other_versions_than_claimed(rig: Rig) -> None:
     await rig.put("a", b"1")
     claim = await rig.claim()
     version = await rig.put("a", b"2")
-    assert await rig.queue.ack(claim.id, saved={"a": version}) == Acked(1, 0, 0, 0)
+    assert await rig.queue.ack(claim.id, saved={"a": version}) == Acked(1, 0, 0)
     assert await rig.read("a") is None
 
 
@@ -196,7 +243,7 @@ async def test_extend_renews_the_leases_still_held(rig: Rig) -> None:
     await asyncio.sleep(0.25)
     assert await rig.queue.recover() == 0
     assert (await rig.where("a"), await rig.where("b")) == ({"leased"}, set())
-    assert (await rig.queue.ack(claim.id)) == Acked(2, 0, 0, 0), "an extended claim can be acked"
+    assert (await rig.queue.ack(claim.id)) == Acked(2, 0, 0), "an extended claim can be acked"
 
 
 async def test_extend_of_an_unknown_claim_holds_nothing(rig: Rig) -> None:
@@ -238,10 +285,10 @@ async def test_full_server_can_be_drained(rig: Rig) -> None:
     await asyncio.sleep(0.15)
     assert await rig.queue.recover() == 2
     claim = await rig.claim()
-    assert await rig.queue.ack(claim.id, failed={"k0": Failure("down", retry_in_seconds=60.0)}) == Acked(2, 0, 1, 0)
+    assert await rig.queue.ack(claim.id, failed={"k0": Failure("down", "later", 60.0)}) == Acked(2, 0, 1)
     await rig.queue.hasten()
     claim = await rig.claim()
-    assert await rig.queue.ack(claim.id, failed={"k0": Failure("odd", dead=True)}) == Acked(0, 0, 0, 1)
+    assert await rig.queue.ack(claim.id, failed={"k0": Failure("odd", "dead")}) == Acked(dead={"k0": 1})
     assert await rig.queue.revive(["k0"]) == 1
     claim = await rig.claim()
     await rig.queue.ack(claim.id)
@@ -252,5 +299,5 @@ async def test_large_claim_passes_in_chunks(rig: Rig) -> None:
     await rig.request([(f"k{number}", b"1") for number in range(9000)])
     claim = await rig.claim(records=9000)
     assert len(claim.records) == 9000
-    assert await rig.queue.ack(claim.id) == Acked(9000, 0, 0, 0)
+    assert await rig.queue.ack(claim.id) == Acked(9000, 0, 0)
     assert await rig.queue.pending() == (0, 0)

@@ -20,7 +20,7 @@ async def ask(rig: Rig, key: str, version: Version | None, *, hasten: bool = Fal
 async def kill_a(rig: Rig, reason: str = "odd") -> Version:
     version = await rig.put("a")
     claim = await rig.claim()
-    await rig.queue.ack(claim.id, failed={"a": Failure(reason, dead=True)})
+    await rig.queue.ack(claim.id, failed={"a": Failure(reason, "dead")})
     return version
 
 

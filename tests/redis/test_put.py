@@ -165,7 +165,7 @@ async def test_put_at_maxmemory_changes_nothing(rig: Rig) -> None:
 async def test_put_takes_a_record_out_of_the_dead_letters(rig: Rig) -> None:
     await rig.put("a")
     claim = await rig.claim()
-    await rig.queue.ack(claim.id, failed={"a": Failure("bad", dead=True)})
+    await rig.queue.ack(claim.id, failed={"a": Failure("bad", "dead")})
     assert await rig.where("a") == {"dead"}
     await rig.put("a", b"2")
     assert await rig.where("a") == {"dirty"}

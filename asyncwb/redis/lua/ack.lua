@@ -1,34 +1,43 @@
 -- ack: the whole outcome of a claim in one step, so that a partial failure can't be acked by mistake.
--- KEYS  7 claim
+-- KEYS  8 claim
 -- ARGV  2 ms until a record that changed meanwhile is due again
 --       3 '1': nothing was saved, everything is due at once (a claim whose flusher stops)
---       4 number of versions saved other than the claimed ones, then key, version for each
---       then number of failures, then key, 'retry' or 'dead', ms until due, reason for each
--- Reply saved and gone from Redis, saved but changed meanwhile, to retry, dead; nil if the claim is unknown
+--       4 attempts after which a record is dead (0: never)  5 first and  6 longest back-off (ms)
+--       7 number of versions saved other than the claimed ones, then key, version for each
+--       then number of failures, then for each: key, what becomes of it, a number, the reason:
+--         'retry' an attempt counts; jitter of its back-off, in thousandths
+--         'later' none counts; ms until due
+--         'dead'  it will never be taken; unused
+-- Reply saved and gone from Redis, saved but changed meanwhile, due again without counting,
+--       {key, attempts, ms until due, ...} of those to be retried, {key, attempts, ...} of the dead;
+--       nil if the claim is unknown
 allow_at_maxmemory()
-local packed = redis.call('GET', KEYS[7])
+local packed = redis.call('GET', KEYS[8])
 if not packed then return false end
 local claim = cmsgpack.unpack(packed)
 local deadline, keys, versions = claim[1], claim[2], claim[3]
 local again, release = tonumber(ARGV[2]), ARGV[3] == '1'
+local most, backoff, longest = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
 
-local at, actual, failed = 5, {}, {}
-for _ = 1, tonumber(ARGV[4]) do
+local at, actual, failed = 8, {}, {}
+for _ = 1, tonumber(ARGV[7]) do
   actual[ARGV[at]] = ARGV[at + 1]
   at = at + 2
 end
 local failures = tonumber(ARGV[at])
 at = at + 1
 for _ = 1, failures do
-  failed[ARGV[at]] = {dead = ARGV[at + 1] == 'dead', ms = tonumber(ARGV[at + 2]), reason = ARGV[at + 3]}
+  failed[ARGV[at]] = {what = ARGV[at + 1], number = tonumber(ARGV[at + 2]), reason = ARGV[at + 3]}
   at = at + 4
 end
 
 local now = clock()
 local scores = read_all('ZMSCORE', LEASE, keys)
 local notes = redis.call('HLEN', SAVED) > 0 and read_all('HMGET', SAVED, keys) or {}
-local gone, changed, retried, buried, freed = 0, 0, 0, 0, 0
-local delete, unlease, undirty, dirty, dead, note, unnote, undead = {}, {}, {}, {}, {}, {}, {}, {}
+local tries = redis.call('HLEN', RETRY) > 0 and read_all('HMGET', RETRY, keys) or {}
+local gone, changed, released, freed = 0, 0, 0, 0
+local retried, buried = {}, {}
+local delete, unlease, undirty, dirty, dead, note, unnote, undead, retry, unretry = {}, {}, {}, {}, {}, {}, {}, {}, {}, {}
 
 -- Notes what the backend holds; the flag behind the version says that a flush waits and has to see it.
 local function remember(key, version, old)
@@ -41,26 +50,54 @@ local function remember(key, version, old)
   end
 end
 
+local function make_due(key, ms)
+  dirty[#dirty + 1] = now + ms
+  dirty[#dirty + 1] = key
+end
+
+-- Retried with a back-off of its own, or dead when its attempts are used up. Attempts are those of one version.
+local function fail(key, version, failure, old)
+  local attempts, since = 1, now
+  if old and string.sub(old, 1, 8) == version then
+    attempts, since = struct.unpack('>I4I8', old, 9)
+    attempts = attempts + 1
+  end
+  if failure.what == 'dead' or (most > 0 and attempts >= most) then
+    dead[#dead + 1] = key
+    dead[#dead + 1] = version .. struct.pack('>I4I8I8', attempts, since, now) .. failure.reason
+    buried[#buried + 1] = key
+    buried[#buried + 1] = attempts
+    if old then unretry[#unretry + 1] = key end
+  else
+    local ms = math.floor(math.min(longest, backoff * 2 ^ math.min(attempts - 1, 30)) * failure.number / 1000)
+    retry[#retry + 1] = key
+    retry[#retry + 1] = version .. struct.pack('>I4I8', attempts, since) .. failure.reason
+    make_due(key, ms)
+    retried[#retried + 1] = key
+    retried[#retried + 1] = attempts
+    retried[#retried + 1] = ms
+  end
+end
+
 local function settle(i, record)
   local key, version, old = keys[i], actual[keys[i]] or versions[i], notes[i]
   -- A lease that expired may be another claim's by now: what is dirty or leased anew is left alone.
   local mine = scores[i] and tonumber(scores[i]) == deadline
   local failure = failed[key]
   if mine then unlease[#unlease + 1] = key end
+  if tries[i] and not failure and not release then unretry[#unretry + 1] = key end
   if not record then
     if old and not failure and not release then
       if #old > 8 then remember(key, version, old) else unnote[#unnote + 1] = key end
     end
   elseif failure or release then
     if not mine then return end
-    if failure and failure.dead and string.sub(record, 1, 8) == version then
-      dead[#dead + 1] = key
-      dead[#dead + 1] = version .. struct.pack('>I8', now) .. failure.reason
-      buried = buried + 1
+    if failure and failure.what ~= 'later' and string.sub(record, 1, 8) == version then
+      fail(key, version, failure, tries[i])
     else
-      dirty[#dirty + 1] = now + (failure and failure.ms or 0)
-      dirty[#dirty + 1] = key
-      retried = retried + 1
+      -- What was written meanwhile has not failed.
+      make_due(key, failure and failure.what == 'later' and failure.number or 0)
+      released = released + 1
     end
   elseif string.sub(record, 1, 8) == version then
     delete[#delete + 1] = PREFIX .. key
@@ -77,10 +114,7 @@ local function settle(i, record)
   else
     remember(key, version, old)
     changed = changed + 1
-    if mine then
-      dirty[#dirty + 1] = now + again
-      dirty[#dirty + 1] = key
-    end
+    if mine then make_due(key, again) end
   end
 end
 
@@ -93,6 +127,8 @@ end
 -- Into a set before out of another, and out of all sets before the record goes.
 if #dirty > 0 then write_all('ZADD', DIRTY, dirty) end
 if #dead > 0 then write_all('HSET', DEAD, dead) end
+if #retry > 0 then write_all('HSET', RETRY, retry) end
+if #unretry > 0 then write_all('HDEL', RETRY, unretry) end
 if #note > 0 then write_all('HSET', SAVED, note) end
 if #unnote > 0 then write_all('HDEL', SAVED, unnote) end
 if #undead > 0 and redis.call('HLEN', DEAD) > 0 then write_all('HDEL', DEAD, undead) end
@@ -100,5 +136,5 @@ if #undirty > 0 then write_all('ZREM', DIRTY, undirty) end
 if #unlease > 0 then write_all('ZREM', LEASE, unlease) end
 for i = 1, #delete, CHUNK do redis.call('DEL', unpack(delete, i, math.min(i + CHUNK - 1, #delete))) end
 if freed > 0 then redis.call('HINCRBY', META, 'bytes', -freed) end
-redis.call('DEL', KEYS[7])
-return {gone, changed, retried, buried}
+redis.call('DEL', KEYS[8])
+return {gone, changed, released, retried, buried}

@@ -1,5 +1,5 @@
 -- claim: due records go from dirty to lease, in one step, bounded in number and in bytes.
--- KEYS  7 claim
+-- KEYS  8 claim
 -- ARGV  2 most records  3 most bytes (one larger record still goes alone)  4 lease (ms)  5 ms to keep the claim
 -- Reply ms until the next record is due (-1: none), then key, record, key, record, …
 allow_at_maxmemory()
@@ -44,7 +44,7 @@ end
 if #leave > 0 then write_all('ZREM', DIRTY, leave) end
 if #keys > 0 then
   write_all('ZADD', LEASE, lease)
-  redis.call('SET', KEYS[7], cmsgpack.pack({deadline, keys, versions}), 'PX', ARGV[5])
+  redis.call('SET', KEYS[8], cmsgpack.pack({deadline, keys, versions}), 'PX', ARGV[5])
 end
 local head = redis.call('ZRANGE', DIRTY, 0, 0, 'WITHSCORES')
 if head[1] then reply[1] = math.max(0, tonumber(head[2]) - now) end

@@ -1,9 +1,9 @@
 -- extend: renews the leases that a claim still holds, while its save runs.
--- KEYS  7 claim
+-- KEYS  8 claim
 -- ARGV  2 lease (ms)  3 ms to keep the claim
 -- Reply how many leases it still held
 allow_at_maxmemory()
-local packed = redis.call('GET', KEYS[7])
+local packed = redis.call('GET', KEYS[8])
 if not packed then return 0 end
 local claim = cmsgpack.unpack(packed)
 local keys = claim[2]
@@ -18,6 +18,6 @@ for i = 1, #keys do
 end
 if #lease > 0 then
   write_all('ZADD', LEASE, lease)
-  redis.call('SET', KEYS[7], cmsgpack.pack({deadline, keys, claim[3]}), 'PX', ARGV[3])
+  redis.call('SET', KEYS[8], cmsgpack.pack({deadline, keys, claim[3]}), 'PX', ARGV[3])
 end
 return #lease / 2

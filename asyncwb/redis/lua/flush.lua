@@ -1,5 +1,5 @@
 -- flush: whether the backend holds some writes already; what it doesn't hold is due at once.
--- ARGV  2 lowest acceptable epoch  3 '1': make due  then key and version ('' for the present one) for each write
+-- ARGV  2 lowest acceptable epoch  3 '1': make due, but for what has failed and is in its back-off  then key and version ('' for the present one) for each write
 -- Reply epoch, 1 if a pool has to be woken, then for each write 'S' (saved), 'P' + version (pending),
 --       'A' (only the backend knows), 'D' + reason (dead-lettered); or 'EPOCH'
 local meta = redis.call('HMGET', META, 'identity', 'epoch')
@@ -26,7 +26,7 @@ for i = 4, #ARGV, 2 do
   else
     local dead = redis.call('HGET', DEAD, key)
     if dead then
-      answer = 'D' .. string.sub(dead, 17)
+      answer = 'D' .. string.sub(dead, 29)
     else
       answer = 'P' .. wanted
       if not noted then
@@ -34,7 +34,7 @@ for i = 4, #ARGV, 2 do
       elseif #noted == 8 then
         redis.call('HSET', SAVED, key, noted .. 'w')
       end
-      if hasten then
+      if hasten and redis.call('HEXISTS', RETRY, key) == 0 then
         due[#due + 1] = now
         due[#due + 1] = key
       end

@@ -1,7 +1,7 @@
 -- Shared by every script: names of the keys, the clock, and calls over long lists.
--- KEYS  1 meta  2 dirty  3 lease  4 saved  5 dead  6 wake  (7 writer or claim)
+-- KEYS  1 meta  2 dirty  3 lease  4 saved  5 dead  6 wake  7 retry  (8 writer or claim)
 -- ARGV  1 prefix of record keys; the rest belongs to the script
-local META, DIRTY, LEASE, SAVED, DEAD, WAKE = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
+local META, DIRTY, LEASE, SAVED, DEAD, WAKE, RETRY = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7]
 local PREFIX = ARGV[1]
 local CHUNK = 2000      -- values per unpack; Lua's C stack ends near 8,000
 local LONGEST = 600000  -- ms: nothing is scheduled further ahead, unless the clock jumped

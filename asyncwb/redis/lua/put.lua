@@ -1,11 +1,11 @@
 -- put: applies one request of a writer, once. A request holds groups (one per caller), a group holds writes.
--- KEYS  7 writer
+-- KEYS  8 writer
 -- ARGV  2 epoch  3 request number  4 '1' if an earlier attempt may have been applied  5 ms to remember the writer
 --       6 ms until a write is due  7 most records (0: no limit)  8 number of groups  9… size of each group,
 --       then for each write its key and its body (op, codec, payload)
 -- Reply 'OK <seq before the first write> <1: a pool has to be woken> <refused groups, comma separated, from 0>',
 --       'EPOCH' (another history or epoch, or the sequence is used up), 'WRITER' (this writer isn't known)
-local WRITER, EPOCH, REQUEST, TTL = KEYS[7], ARGV[2], tonumber(ARGV[3]), ARGV[5]
+local WRITER, EPOCH, REQUEST, TTL = KEYS[8], ARGV[2], tonumber(ARGV[3]), ARGV[5]
 
 local memory = redis.call('GET', WRITER)
 if not memory then return 'WRITER' end
@@ -106,6 +106,13 @@ if #accepted > 0 then
     local added = 0
     for i = 1, #dirty, CHUNK do
       added = added + redis.call('ZADD', DIRTY, 'NX', unpack(dirty, i, math.min(i + CHUNK - 1, #dirty)))
+    end
+    -- New content of a record that had failed doesn't wait for the back-off of the old.
+    if redis.call('HLEN', RETRY) > 0 and write_all('HDEL', RETRY, touched) > 0 then
+      for i = 1, #dirty, CHUNK do
+        local stop = math.min(i + CHUNK - 1, #dirty)
+        added = added + redis.call('ZADD', DIRTY, 'XX', 'LT', 'CH', unpack(dirty, i, stop))
+      end
     end
     -- Whoever waits for the present head will find these; only a new head has to be announced.
     if added > 0 and (not head[1] or tonumber(head[2]) > due) then

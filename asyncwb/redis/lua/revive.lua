@@ -1,4 +1,4 @@
--- revive: dead-lettered records are dirty again, due at once.
+-- revive: dead-lettered records are dirty again, due at once, with all their attempts before them.
 -- ARGV  2… keys
 -- Reply how many
 allow_at_maxmemory()
@@ -12,6 +12,7 @@ for i = 2, #ARGV do
       revived = revived + 1
     end
     redis.call('HDEL', DEAD, key)
+    redis.call('HDEL', RETRY, key)
   end
 end
 if revived > 0 then wake() end

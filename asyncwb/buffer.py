@@ -26,7 +26,7 @@ from asyncwb.guard import GuardedBackend
 from asyncwb.lane import Lane, in_pages
 from asyncwb.records import CodecName, Version
 from asyncwb.redis.connection import RedisClient
-from asyncwb.redis.wire import DELETED_BODY, body_prefix
+from asyncwb.redis.wire import DELETED_BODY, OVERHEAD_BYTES, body_prefix
 from asyncwb.registry import backend_from_url
 from asyncwb.settings import SettingOptions, Settings
 from asyncwb.stats import Stats, Totals
@@ -197,6 +197,10 @@ class Buffer(Generic[T]):
         own = self._backend.limits.max_value_bytes
         self._max_value_bytes = self.settings.max_value_bytes
         self._value_limit = f"max_value_bytes={self._max_value_bytes}"
+        bound = self.settings.max_bytes
+        if bound is not None and bound - OVERHEAD_BYTES < self._max_value_bytes:
+            self._max_value_bytes = bound - OVERHEAD_BYTES
+            self._value_limit = f"what max_bytes={bound} can ever take"
         if own is not None and own < self._max_value_bytes:
             self._max_value_bytes = own
             self._value_limit = f"the limit of {own} of backend {self._backend.name}"
@@ -272,7 +276,7 @@ class Buffer(Generic[T]):
         groups: list[list[tuple[bytes, bytes]]] = []
         futures: list[asyncio.Future[list[Version]]] = []
         for lane, writes in parts.items():
-            for group in in_pages(writes, self.settings.batch_bytes):
+            for group in in_pages(writes, self.settings):
                 groups.append(group)
                 size = sum(len(body) for _, body in group)
                 futures.append(lane.puts.submit(group, weight=len(group), size=size))

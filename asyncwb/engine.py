@@ -86,7 +86,8 @@ class Engine:
         if settings.flushers:
             self.pool = FlusherPool(queues, self._backend, settings, totals=self.totals, emit=self._emit, rng=self._rng)
         self.lanes = [
-            Lane(queue, epochs, self._backend, settings, rng=self._rng, on_wake=self.wake) for queue in queues
+            Lane(queue, epochs, self._backend, settings, rng=self._rng, on_wake=self.wake, emit=self._emit)
+            for queue in queues
         ]
 
         def start(group: TaskGroup) -> None:

@@ -84,6 +84,21 @@ class CircuitChanged:
 
 
 @dataclass(frozen=True, slots=True)
+class FullChanged:
+    """A limit of the buffer, or the server's maxmemory, keeps this process's writes out, or does so no longer.
+
+    Attributes:
+        partition: which one.
+        full: True while writes are refused, wait or are written through.
+        limit: "records", "bytes", "age" or "maxmemory".
+    """
+
+    partition: int
+    full: bool
+    limit: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class FlusherCrashed:
     """A bug: a flusher was ended by an exception, and is started again after a pause."""
 
@@ -100,5 +115,5 @@ class EpochChanged:
     epoch: int
 
 
-Event = Saved | Retried | Bisected | DeadLetter | CircuitChanged | FlusherCrashed | EpochChanged
+Event = Saved | Retried | Bisected | DeadLetter | CircuitChanged | FullChanged | FlusherCrashed | EpochChanged
 Observer = Callable[[Event], None]

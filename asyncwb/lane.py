@@ -8,13 +8,16 @@ from typing import Final, TypeVar
 
 from anyio.abc import TaskGroup
 
+from asyncwb.admission import Admission
 from asyncwb.batching import Batcher
+from asyncwb.events import Event
 from asyncwb.guard import GuardedBackend
 from asyncwb.reader import Found, Reader
 from asyncwb.records import Version
 from asyncwb.redis.epochs import Epochs
 from asyncwb.redis.queue import Queue, Write
 from asyncwb.redis.retry import retrying
+from asyncwb.redis.wire import OVERHEAD_BYTES
 from asyncwb.redis.writer import Writer
 from asyncwb.settings import Settings
 from asyncwb.waiting import Waiter
@@ -48,6 +51,7 @@ class Lane:
         *,
         rng: random.Random,
         on_wake: Callable[[], None],
+        emit: Callable[[Event], None],
     ) -> None:
         self.queue = queue
         self._retry_seconds = settings.redis_retry_seconds
@@ -55,8 +59,12 @@ class Lane:
         self._on_wake = on_wake
         reader = Reader(queue, epochs, backend, settings, rng)
         writer = Writer(queue, epochs, settings, rng=rng, on_wake=on_wake)
+        admission = Admission(writer, queue, epochs, backend, settings, rng=rng, emit=emit)
         self.puts: Batcher[Sequence[Write], list[Version]] = Batcher(
-            writer.put, max_weight=_MOST_PER_CALL, max_size=settings.batch_bytes
+            admission.put,
+            max_weight=_MOST_PER_CALL,
+            max_size=settings.batch_bytes,
+            patience_seconds=settings.full_timeout_seconds,
         )
         self.gets: Batcher[Sequence[str], Found] = Batcher(reader.read, max_weight=_MOST_PER_CALL, max_size=2**30)
         self.waiter = Waiter(queue, epochs, reader, settings, rng=rng, on_wake=on_wake)
@@ -101,13 +109,15 @@ class Lane:
         self.waiter.questions.close(error)
 
 
-def in_pages(writes: Sequence[Write], max_bytes: int) -> list[list[Write]]:
-    """Splits one caller's writes into groups that fit a script call."""
+def in_pages(writes: Sequence[Write], settings: Settings) -> list[list[Write]]:
+    """Splits one caller's writes into groups that fit a script call, and the limits of an empty buffer."""
+    most = min(_MOST_PER_CALL, settings.max_dirty or _MOST_PER_CALL)
+    max_bytes = min(settings.batch_bytes, settings.max_bytes or settings.batch_bytes)
     pages: list[list[Write]] = []
     room = 0
     for write in writes:
-        size = len(write[1])
-        if not pages or len(pages[-1]) == _MOST_PER_CALL or size > room:
+        size = len(write[1]) + OVERHEAD_BYTES
+        if not pages or len(pages[-1]) == most or size > room:
             pages.append([])
             room = max_bytes
         pages[-1].append(write)

@@ -3,13 +3,13 @@
 import dataclasses
 import re
 from dataclasses import dataclass
-from typing import Final, Literal, TypedDict
+from typing import Final, Literal, TypedDict, get_args
 
 from asyncwb.errors import ConfigurationError
 
 Commit = Literal["script", "watch"]
-Durability = Literal["memory"]
-OnFull = Literal["raise"]
+Durability = Literal["memory", "fsync", "replicated"]
+OnFull = Literal["raise", "wait", "write-through"]
 
 LONGEST_DELAY_SECONDS: Final = 600.0
 """No lease, delay or back-off is longer: a score further ahead means that the server's clock jumped."""
@@ -26,7 +26,11 @@ class SettingOptions(TypedDict, total=False):
     commit: Commit
     durability: Durability
     max_dirty: int | None
+    max_bytes: int | None
+    max_age_seconds: float | None
+    low_watermark: float
     on_full: OnFull
+    full_timeout_seconds: float
     max_delay_seconds: float
     batch_size: int | None
     batch_bytes: int
@@ -55,8 +59,14 @@ class Settings:
         flushers: concurrent flusher coroutines; 0 only writes, and another process flushes.
         commit: "script" decides a whole batch in one Lua script, "watch" is the article's WATCH/MULTI/EXEC per record.
         durability: what a returned `set` means; "memory" is Redis's own (its AOF or RDB settings).
-        max_dirty: at most this many unsaved records per partition (None: no bound); enforced by the put script.
-        on_full: "raise" refuses a put that would exceed `max_dirty` with `BufferFull`.
+        max_dirty: at most this many records per partition, dead letters included (None: no bound). The put script
+            keeps to it exactly, over all processes; rewriting a record that is unsaved already adds none.
+        max_bytes: at most about this many bytes of records per partition; `audit` corrects the estimate.
+        max_age_seconds: no new records while the oldest unsaved write, but for failing ones, is older than that.
+        low_watermark: once a limit is reached, it stays so until all of them are below this share.
+        on_full: what becomes of a put at a limit, or at the server's maxmemory: "raise" `BufferFull` at once; "wait" in
+            order for `full_timeout_seconds`, then raise it; "write-through": it goes to the backend directly.
+        full_timeout_seconds: with on_full="wait".
         max_delay_seconds: how long a write may wait for more writes of its key before it is saved.
         batch_size: at most this many records per save; None is what the backend prefers (most prefer 1000).
         batch_bytes: at most this many bytes of values per save and per put (one larger record still goes alone).
@@ -81,7 +91,11 @@ class Settings:
     commit: Commit = "script"
     durability: Durability = "memory"
     max_dirty: int | None = None
+    max_bytes: int | None = None
+    max_age_seconds: float | None = None
+    low_watermark: float = 0.9
     on_full: OnFull = "raise"
+    full_timeout_seconds: float = 30.0
     max_delay_seconds: float = 0.0
     batch_size: int | None = None
     batch_bytes: int = 8 * 2**20
@@ -102,12 +116,8 @@ class Settings:
     def __post_init__(self) -> None:
         if not _NAMESPACE.fullmatch(str(self.namespace)):
             raise ConfigurationError(f"namespace {self.namespace!r}: use 1 to 64 characters of A-Z a-z 0-9 _ . -")
-        if self.commit not in ("script", "watch"):
-            raise ConfigurationError(f"commit={self.commit!r}: use 'script' or 'watch'")
-        if self.durability != "memory":
-            raise ConfigurationError(f"durability={self.durability!r}: only 'memory' is supported by this version")
-        if self.on_full != "raise":
-            raise ConfigurationError(f"on_full={self.on_full!r}: only 'raise' is supported by this version")
+        for name, choices in (("commit", Commit), ("durability", Durability), ("on_full", OnFull)):
+            check_choice(name, getattr(self, name), get_args(choices))
         for name, low, high in (
             ("partitions", 1, 1024),
             ("flushers", 0, 1024),
@@ -115,17 +125,23 @@ class Settings:
             ("max_value_bytes", 1, 256 * 2**20),
         ):
             _check_whole(name, getattr(self, name), low, high)
-        if self.max_dirty is not None:
-            _check_whole("max_dirty", self.max_dirty, 1, 2**53)
-        if self.batch_size is not None:
-            _check_whole("batch_size", self.batch_size, 1, 100_000)
-        if self.max_attempts is not None:
-            _check_whole("max_attempts", self.max_attempts, 1, 2**31)
+        for name, low, high in (
+            ("max_dirty", 1, 2**53),
+            ("max_bytes", 1, 2**53),
+            ("batch_size", 1, 100_000),
+            ("max_attempts", 1, 2**31),
+        ):
+            if getattr(self, name) is not None:
+                _check_whole(name, getattr(self, name), low, high)
+        if self.max_age_seconds is not None:
+            _check_number("max_age_seconds", self.max_age_seconds, 0.001, 10 * 365 * 86400.0)
         for name, least, most in (
+            ("low_watermark", 0.0, 1.0),
             ("max_delay_seconds", 0.0, LONGEST_DELAY_SECONDS),
             ("lease_seconds", 0.1, LONGEST_DELAY_SECONDS),
             ("save_timeout_seconds", 0.01, float("inf")),
             ("drain_timeout_seconds", 0.0, float("inf")),
+            ("full_timeout_seconds", 0.0, float("inf")),
             ("connect_timeout_seconds", 0.01, 3600.0),
             ("redis_timeout_seconds", 0.01, 3600.0),
             ("redis_retry_seconds", 0.0, 3600.0),
@@ -135,7 +151,7 @@ class Settings:
             ("backoff_initial_seconds", 0.001, LONGEST_DELAY_SECONDS),
             ("backoff_max_seconds", 0.001, LONGEST_DELAY_SECONDS),
         ):
-            _check_seconds(name, getattr(self, name), least, most)
+            _check_number(name, getattr(self, name), least, most)
 
     def replace(self, options: SettingOptions) -> "Settings":
         """A copy with some settings changed.
@@ -154,6 +170,13 @@ def _check_whole(name: str, value: object, low: int, high: int) -> None:
         raise ConfigurationError(f"{name}={value!r}: use a whole number from {low} to {high}")
 
 
-def _check_seconds(name: str, value: object, low: float, high: float) -> None:
+def _check_number(name: str, value: object, low: float, high: float) -> None:
     if not isinstance(value, int | float) or isinstance(value, bool) or not low <= value <= high:
-        raise ConfigurationError(f"{name}={value!r}: use a number of seconds from {low:g} to {high:g}")
+        unit = " of seconds" if name.endswith("_seconds") else ""
+        raise ConfigurationError(f"{name}={value!r}: use a number{unit} from {low:g} to {high:g}")
+
+
+def check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
+    """Raises `ConfigurationError` for a value that isn't one of the choices."""
+    if value not in choices:
+        raise ConfigurationError(f"{name}={value!r}: use {', '.join(map(repr, choices[:-1]))} or {choices[-1]!r}")

@@ -8,7 +8,7 @@ from servers import Server
 from asyncwb.records import Version, make_version
 from asyncwb.redis.connection import RedisLink
 from asyncwb.redis.keys import PartitionKeys
-from asyncwb.redis.queue import Applied, Claim, PutReply, Queue
+from asyncwb.redis.queue import Applied, Bounds, Claim, PutReply, Queue
 from asyncwb.redis.wire import unpack_record
 
 CODEC = "json"
@@ -43,7 +43,7 @@ class Rig:
         repeated: bool = False,
         epoch: int | None = None,
         delay: float = 0.0,
-        max_dirty: int = 0,
+        bounds: Bounds | None = None,
     ) -> PutReply:
         if request is None:
             request = self._requests + 1
@@ -56,7 +56,7 @@ class Rig:
             repeated=repeated,
             epoch=self.epoch if epoch is None else epoch,
             delay_seconds=delay,
-            max_dirty=max_dirty,
+            bounds=bounds or Bounds(),
         )
 
     async def put(self, key: str, value: bytes | None = b"1", *, delay: float = 0.0) -> Version:

@@ -1,7 +1,6 @@
 """Flusher: claim, save, commit; failures, cancellation at every await, and messages that are lost."""
 
 import asyncio
-import logging
 from collections.abc import Sequence
 
 import pytest
@@ -11,7 +10,7 @@ from rig import Rig, open_rig
 from servers import Server
 
 from asyncwb.backend import Limits
-from asyncwb.errors import BackendUnavailable, RecordRejected
+from asyncwb.errors import RecordRejected
 from asyncwb.events import DeadLetter, Retried, Saved
 from asyncwb.records import Record
 from asyncwb.redis import scripts

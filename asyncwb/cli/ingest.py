@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import math
 import sys
 import time
 import zlib
@@ -26,13 +27,12 @@ from asyncwb.cli.shared import (
     namespace_option,
     redis_option,
 )
-from asyncwb.errors import AsyncwbError, BufferFull, InvalidValue, OutcomeUnknown
+from asyncwb.errors import AsyncwbError, InvalidValue, OutcomeUnknown
 from asyncwb.stats import Totals
 
 _MOST_DIRTY: Final = 100_000
 _DELAY_SECONDS: Final = 0.2
 _ROWS_AHEAD: Final = 32
-_FULL_SECONDS: Final = 0.05
 
 
 @dataclass(slots=True)
@@ -85,7 +85,14 @@ async def ingest(
     counts = _Counts()
     console = Console(stderr=True)
     buffer: Buffer[dict[str, Any]] = Buffer(
-        redis, backend=backend, namespace=namespace, max_dirty=_MOST_DIRTY, max_delay_seconds=_DELAY_SECONDS
+        redis,
+        backend=backend,
+        namespace=namespace,
+        max_delay_seconds=_DELAY_SECONDS,
+        # The backend is the bottleneck, and memory stays bounded.
+        max_dirty=_MOST_DIRTY,
+        on_full="wait",
+        full_timeout_seconds=math.inf,
     )
     try:
         async with buffer:
@@ -152,9 +159,6 @@ class _Ingest:
                     await self._buffer.set(row.key, row.value)
                 except InvalidValue as error:
                     self._malformed(MalformedLine(f"line {row.line}: {error}"))
-                except BufferFull:
-                    await asyncio.sleep(_FULL_SECONDS)  # the backend is the bottleneck, and memory stays bounded
-                    continue
                 except OutcomeUnknown:
                     continue  # the same row once more, still before the next of its key
                 else:

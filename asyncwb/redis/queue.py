@@ -46,11 +46,32 @@ class Hello:
 
 @dataclass(frozen=True, slots=True)
 class Applied:
-    """A put that was applied: the sequence number before its first write, and the groups that were refused as FULL."""
+    """A put that was applied.
+
+    Attributes:
+        seq: the sequence number before its first write.
+        woken: whether a pool has to be woken.
+        refused: the groups that were refused as FULL.
+        full: the limit that refused the first of them.
+    """
 
     seq: int
     woken: bool
-    refused: frozenset[int]
+    refused: frozenset[int] = frozenset()
+    full: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Bounds:
+    """Limits of a partition: most and low watermark of each, 0 for none; `in_order`: see lua/put.lua."""
+
+    records: int = 0
+    low_records: int = 0
+    bytes: int = 0
+    low_bytes: int = 0
+    age_seconds: float = 0.0
+    low_age_seconds: float = 0.0
+    in_order: bool = False
 
 
 PutReply = Applied | Literal["EPOCH", "WRITER"]
@@ -179,12 +200,14 @@ class Queue:
         repeated: bool,
         epoch: int,
         delay_seconds: float,
-        max_dirty: int,
+        bounds: Bounds,
     ) -> PutReply:
-        """Applies one request of a writer, at most once; each group of writes wholly or, at `max_dirty`, not at all."""
+        """Applies one request of a writer, at most once; each group of writes wholly or, at a limit, not at all."""
         args: list[Argument] = [
-            epoch, request, int(repeated), WRITER_MEMORY_SECONDS * 1000, _ms(delay_seconds), max_dirty, len(groups),
-            *map(len, groups),
+            epoch, request, int(repeated), WRITER_MEMORY_SECONDS * 1000, _ms(delay_seconds),
+            bounds.records, bounds.low_records, bounds.bytes, bounds.low_bytes,
+            _ms(bounds.age_seconds), _ms(bounds.low_age_seconds), int(bounds.in_order),
+            len(groups), *map(len, groups),
         ]  # fmt: skip
         for group in groups:
             for write in group:
@@ -196,8 +219,20 @@ class Queue:
             return "EPOCH"
         if reply == b"WRITER":
             return "WRITER"
-        _, seq, woken, refused = reply.split(b" ")
-        return Applied(int(seq), woken == b"1", frozenset(map(int, refused.split(b","))) if refused else frozenset())
+        _, seq, woken, refused, full = reply.split(b" ")
+        groups_refused = frozenset(map(int, refused.split(b","))) if refused else frozenset[int]()
+        return Applied(int(seq), woken == b"1", groups_refused, full.decode())
+
+    async def allot(self, count: int, *, epoch: int) -> int | None:
+        """So many sequence numbers for writes that bypass Redis; the one before the first, None in another epoch."""
+        reply = await self._script(scripts.ALLOT, epoch, count)
+        return None if reply == b"EPOCH" else int(reply)
+
+    async def supersede(self, saved: Sequence[tuple[bytes, Version]]) -> None:
+        """Removes what is not newer than these versions, which the backend holds."""
+        for start in range(0, len(saved), _PAGE):
+            pairs = [(key, pack_version(version)) for key, version in saved[start : start + _PAGE]]
+            await self._script(scripts.SUPERSEDE, *(part for pair in pairs for part in pair))
 
     async def get(self, keys: Sequence[bytes], *, epoch: int) -> tuple[int, list[bytes | None]] | None:
         """The present epoch and the packed records; None if this server isn't the one that `epoch` speaks of."""

@@ -24,6 +24,7 @@ def _load(name: str) -> Script:
 
 
 ACK: Final = _load("ack")
+ALLOT: Final = _load("allot")
 AUDIT: Final = _load("audit")
 CLAIM: Final = _load("claim")
 EXTEND: Final = _load("extend")
@@ -38,9 +39,10 @@ PUT: Final = _load("put")
 RECOVER: Final = _load("recover")
 REVIVE: Final = _load("revive")
 STATS: Final = _load("stats")
+SUPERSEDE: Final = _load("supersede")
 UNSAVED: Final = _load("unsaved")
 
 ALL: Final = (
-    ACK, AUDIT, CLAIM, EXTEND, FLUSH, FORGET, GET, HASTEN, HELLO, INSTALL, PENDING, PUT, RECOVER, REVIVE, STATS,
-    UNSAVED,
+    ACK, ALLOT, AUDIT, CLAIM, EXTEND, FLUSH, FORGET, GET, HASTEN, HELLO, INSTALL, PENDING, PUT, RECOVER, REVIVE, STATS,
+    SUPERSEDE, UNSAVED,
 )  # fmt: skip

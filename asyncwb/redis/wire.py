@@ -9,6 +9,7 @@ from asyncwb.records import SEQ_BITS, CodecName, Record, Version
 
 # epoch, seq, first unsaved write (ms of the server's clock), op, codec; then the payload. As in lua/prelude.lua.
 _HEADER: Final = struct.Struct(">IIQcc")
+OVERHEAD_BYTES: Final = _HEADER.size
 _VERSION: Final = struct.Struct(">Q")
 _CODECS: Final[dict[bytes, CodecName]] = {byte: name for name, byte in WIRE_CODECS.items()}
 
@@ -27,6 +28,13 @@ def pack_version(version: Version) -> bytes:
 
 def unpack_version(packed: bytes) -> Version:
     return int(_VERSION.unpack(packed)[0])
+
+
+def record_of(key: str, version: Version, body: bytes) -> Record:
+    """The record that a put of this body would make."""
+    if body[:1] == b"d":
+        return Record(key, version, deleted=True)
+    return Record(key, version, body[2:], codec=_CODECS[body[1:2]])
 
 
 def unpack_record(key: str, packed: bytes) -> Record:

@@ -2,16 +2,29 @@
 
 import random
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from uuid import uuid4
 
-from asyncwb.errors import BufferFull, OutcomeUnknown, RedisUnavailable
+from asyncwb.errors import OutcomeUnknown, RedisUnavailable
 from asyncwb.records import MAX_SEQ, Version, make_version
 from asyncwb.redis.epochs import Epochs
-from asyncwb.redis.queue import Applied, PutReply, Queue, Write
+from asyncwb.redis.queue import Applied, Bounds, PutReply, Queue, Write
 from asyncwb.redis.retry import Backoff
 from asyncwb.settings import Settings
 
-Outcome = list[Version] | Exception
+
+@dataclass(frozen=True, slots=True)
+class Full:
+    """A group of writes that was refused: nothing of it was written.
+
+    Attributes:
+        limit: which limit is reached: "records", "bytes", "age" or "maxmemory".
+    """
+
+    limit: str
+
+
+Outcome = list[Version] | Full
 
 
 class Writer:
@@ -20,7 +33,7 @@ class Writer:
     Args:
         queue: where the writes go.
         epochs: the handshake.
-        settings: `max_dirty`, `max_delay_seconds`, `redis_retry_seconds`.
+        settings: the limits, `max_delay_seconds`, `redis_retry_seconds`.
         rng: for the jitter of retries.
         on_wake: called when something may be due that no idle pool knows of.
     """
@@ -33,11 +46,12 @@ class Writer:
         self._settings = settings
         self._rng = rng
         self._on_wake = on_wake
+        self._bounds = _bounds(settings)
         self._id = uuid4().hex
         self._request = 0
 
     async def put(self, groups: Sequence[Sequence[Write]]) -> list[Outcome]:
-        """Returns for each group the versions of its writes, or `BufferFull`.
+        """Returns for each group the versions of its writes, or that it was refused.
 
         Raises:
             RedisUnavailable: nothing was applied.
@@ -53,7 +67,7 @@ class Writer:
         seq = applied.seq
         for number, group in enumerate(groups):
             if number in applied.refused:
-                outcomes.append(self._full(len(group)))
+                outcomes.append(Full(applied.full))
             else:
                 first = make_version(epoch, seq + 1)
                 outcomes.append([first] if len(group) == 1 else list(range(first, first + len(group))))
@@ -96,14 +110,23 @@ class Writer:
             repeated=repeated,
             epoch=epoch,
             delay_seconds=self._settings.max_delay_seconds,
-            max_dirty=self._settings.max_dirty or 0,
+            bounds=self._bounds,
         )
 
-    def _full(self, writes: int) -> BufferFull:
-        return BufferFull(
-            f"{writes} write(s) refused: partition {self._queue.partition} of namespace {self._settings.namespace!r} "
-            f"holds max_dirty={self._settings.max_dirty} unsaved records; let flushers catch up or raise max_dirty"
-        )
+
+def _bounds(settings: Settings) -> Bounds:
+    records, size, age = settings.max_dirty or 0, settings.max_bytes or 0, settings.max_age_seconds or 0.0
+    low = settings.low_watermark
+    return Bounds(
+        records=records,
+        low_records=int(records * low),
+        bytes=size,
+        low_bytes=int(size * low),
+        age_seconds=age,
+        low_age_seconds=age * low,
+        # A caller that gets an error knows; one that waits must not be overtaken.
+        in_order=settings.on_full != "raise",
+    )
 
 
 def _verdict(uncertain: bool, reason: str) -> Exception:

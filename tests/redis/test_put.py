@@ -7,7 +7,7 @@ from rig import Rig
 
 from asyncwb.errors import RedisOutOfMemory
 from asyncwb.records import MAX_SEQ, make_version
-from asyncwb.redis.queue import Applied, Failure
+from asyncwb.redis.queue import Applied, Bounds, Failure, Retries
 
 
 async def test_versions_count_up_from_the_epoch(rig: Rig) -> None:
@@ -127,7 +127,9 @@ async def test_first_due_time_stands(rig: Rig) -> None:
 
 async def test_caller_over_the_limit_is_refused_whole(rig: Rig) -> None:
     await rig.put("a")
-    reply = await rig.request([("b", b"1")], [("c", b"1"), ("d", b"1")], [("a", b"2")], [("e", b"1")], max_dirty=3)
+    reply = await rig.request(
+        [("b", b"1")], [("c", b"1"), ("d", b"1")], [("a", b"2")], [("e", b"1")], bounds=Bounds(records=3, low_records=3)
+    )
     assert isinstance(reply, Applied)
     assert reply.refused == {1}
     for key, there in (("b", True), ("c", False), ("d", False), ("e", True)):
@@ -135,20 +137,91 @@ async def test_caller_over_the_limit_is_refused_whole(rig: Rig) -> None:
     assert await rig.read("a") == (make_version(1, 3), b"2"), "an overwrite adds no record"
 
 
+async def test_what_follows_a_refused_group_is_refused_where_the_order_counts(rig: Rig) -> None:
+    bounds = Bounds(records=1, low_records=1, in_order=True)
+    reply = await rig.request([("a", b"1"), ("b", b"1")], [("a", b"2")], bounds=bounds)
+    assert isinstance(reply, Applied)
+    assert reply.refused == {0, 1}
+
+
+async def test_bytes_are_limited_and_what_shrinks_a_record_passes(rig: Rig) -> None:
+    bounds = Bounds(bytes=300, low_bytes=300)
+    reply = await rig.request([("a", b"x" * 200)], [("b", b"x" * 200)], [("c", b"x")], bounds=bounds)
+    assert isinstance(reply, Applied)
+    assert (set(reply.refused), reply.full) == ({1}, "bytes")
+    reply = await rig.request([("a", b"x" * 290)], [("a", b"x" * 100)], [("b", b"x" * 100)], bounds=bounds)
+    assert isinstance(reply, Applied)
+    assert reply.refused == {0}, "growth counts, and what it frees is there at once"
+    size = (await rig.queue.stats()).bytes
+    assert size == sum([await rig.link.command("STRLEN", rig.keys.record(key)) for key in (b"a", b"b", b"c")]) <= 300
+
+
+async def test_age_of_the_oldest_unsaved_write_is_limited(rig: Rig) -> None:
+    bounds = Bounds(age_seconds=0.1, low_age_seconds=0.05)
+    await rig.put("a")
+    reply = await rig.request([("b", b"1")], bounds=bounds)
+    assert isinstance(reply, Applied)
+    assert not reply.refused
+    await asyncio.sleep(0.12)
+    reply = await rig.request([("a", b"2")], [("c", b"1")], bounds=bounds)
+    assert isinstance(reply, Applied)
+    assert (set(reply.refused), reply.full) == ({1}, "age")
+    claim = await rig.claim()
+    reply = await rig.request([("c", b"1")], bounds=bounds)
+    assert isinstance(reply, Applied)
+    assert reply.refused == {0}, "what is leased isn't saved yet"
+    await rig.queue.ack(claim.id)
+    reply = await rig.request([("c", b"1")], bounds=bounds)
+    assert isinstance(reply, Applied)
+    assert not reply.refused
+
+
+async def test_record_in_its_back_off_does_not_make_the_buffer_old(rig: Rig) -> None:
+    await rig.put("bad")
+    claim = await rig.claim()
+    retries = Retries(most=9, first_seconds=60, longest_seconds=60)
+    await rig.queue.ack(claim.id, failed={"bad": Failure("odd")}, retries=retries)
+    await asyncio.sleep(0.05)
+    reply = await rig.request([("a", b"1")], bounds=Bounds(age_seconds=0.01, low_age_seconds=0.01))
+    assert isinstance(reply, Applied)
+    assert not reply.refused
+
+
+async def test_full_buffer_stays_full_until_its_low_watermark(rig: Rig) -> None:
+    bounds = Bounds(records=10, low_records=5)
+    for number in range(10):
+        await rig.put(f"k{number}")
+
+    async def is_refused() -> bool:
+        reply = await rig.request([("new", b"1")], bounds=bounds)
+        assert isinstance(reply, Applied)
+        return bool(reply.refused)
+
+    assert await is_refused()
+    await rig.queue.ack((await rig.claim(records=4)).id)
+    assert await is_refused(), "6 are left"
+    reply = await rig.request([("k9", b"2")], bounds=bounds)
+    assert isinstance(reply, Applied)
+    assert not reply.refused, "an overwrite passes"
+    await rig.queue.ack((await rig.claim(records=1)).id)
+    assert not await is_refused()
+    assert not await rig.link.command("HEXISTS", rig.keys.meta, "full")
+
+
 async def test_new_key_twice_in_a_request_counts_once(rig: Rig) -> None:
-    reply = await rig.request([("a", b"1"), ("a", b"2")], [("a", b"3")], max_dirty=1)
+    reply = await rig.request([("a", b"1"), ("a", b"2")], [("a", b"3")], bounds=Bounds(records=1, low_records=1))
     assert isinstance(reply, Applied)
     assert not reply.refused
 
 
 async def test_refused_request_is_remembered_too(rig: Rig) -> None:
     await rig.put("a")
-    first = await rig.request([("b", b"1")], request=9, max_dirty=1)
+    first = await rig.request([("b", b"1")], request=9, bounds=Bounds(records=1, low_records=1))
     assert isinstance(first, Applied)
     assert first.refused == {0}
     claim = await rig.claim()
     await rig.queue.ack(claim.id)
-    assert await rig.request([("b", b"1")], request=9, repeated=True, max_dirty=1) == first
+    assert await rig.request([("b", b"1")], request=9, repeated=True, bounds=Bounds(records=1, low_records=1)) == first
 
 
 async def test_put_at_maxmemory_changes_nothing(rig: Rig) -> None:

@@ -57,6 +57,22 @@ local function newer(a, b)
   return a_epoch > b_epoch or (a_epoch == b_epoch and a_seq > b_seq)
 end
 
+-- When the oldest of the unsaved writes was made (ms), about: the earliest due are the oldest, and looking at some of
+-- each set is near enough. Those that failed and wait for their back-off can be left out. now + 1 if there is none.
+local function oldest_since(now, look_at, skip_failed)
+  local oldest = now + 1
+  local failed = skip_failed and redis.call('HLEN', RETRY) > 0
+  for _, set in ipairs({DIRTY, LEASE}) do
+    for _, key in ipairs(redis.call('ZRANGE', set, 0, look_at - 1)) do
+      local since = redis.call('GETRANGE', PREFIX .. key, 8, 15)
+      if #since == 8 and not (failed and redis.call('HEXISTS', RETRY, key) == 1) then
+        oldest = math.min(oldest, (struct.unpack('>I8', since)))
+      end
+    end
+  end
+  return oldest
+end
+
 -- One token at most: it says that there is work, not how much.
 local function wake()
   if redis.call('LLEN', WAKE) == 0 then redis.call('LPUSH', WAKE, 1) end

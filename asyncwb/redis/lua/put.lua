@@ -1,9 +1,12 @@
 -- put: applies one request of a writer, once. A request holds groups (one per caller), a group holds writes.
 -- KEYS  8 writer
 -- ARGV  2 epoch  3 request number  4 '1' if an earlier attempt may have been applied  5 ms to remember the writer
---       6 ms until a write is due  7 most records (0: no limit)  8 number of groups  9… size of each group,
---       then for each write its key and its body (op, codec, payload)
--- Reply 'OK <seq before the first write> <1: a pool has to be woken> <refused groups, comma separated, from 0>',
+--       6 ms until a write is due
+--       7 most records  8 low watermark of them  9 most bytes  10 low  11 longest age (ms)  12 low (0: no such limit)
+--       13 '1': keep the order: what comes after a refused group is refused too
+--       14 number of groups  15… size of each group, then for each write its key and its body (op, codec, payload)
+-- Reply 'OK <seq before the first write> <1: a pool has to be woken> <refused groups, comma separated, from 0>
+--       <the limit that refused first: records, bytes, age>',
 --       'EPOCH' (another history or epoch, or the sequence is used up), 'WRITER' (this writer isn't known)
 local WRITER, EPOCH, REQUEST, TTL = KEYS[8], ARGV[2], tonumber(ARGV[3]), ARGV[5]
 
@@ -16,14 +19,14 @@ if REQUEST <= last then
   return REQUEST == last and string.sub(memory, 9) or 'WRITER'
 end
 
-local groups, sizes, total = tonumber(ARGV[8]), {}, 0
+local groups, sizes, total = tonumber(ARGV[14]), {}, 0
 for g = 1, groups do
-  sizes[g] = tonumber(ARGV[8 + g])
+  sizes[g] = tonumber(ARGV[14 + g])
   total = total + sizes[g]
 end
-local base = 8 + groups
+local base = 14 + groups
 
-local meta = redis.call('HMGET', META, 'identity', 'epoch', 'seq')
+local meta = redis.call('HMGET', META, 'identity', 'epoch', 'seq', 'bytes', 'full')
 if not meta[1] or meta[1] ~= identity() or meta[2] ~= EPOCH or tonumber(meta[3]) + total > 4294967295 then
   return 'EPOCH'
 end
@@ -44,26 +47,59 @@ for i = 1, total, CHUNK do
   end
 end
 
--- The limit is checked group by group: a caller gets all of its writes or none.
-local limit, held = tonumber(ARGV[7]), 0
-if limit > 0 then held = redis.call('ZCARD', DIRTY) + redis.call('ZCARD', LEASE) + redis.call('HLEN', DEAD) end
-local accepted, refused, new, at = {}, {}, {}, 0
+-- Limits are checked group by group: a caller gets all of its writes or none. Only what adds a record, or bytes, is
+-- refused. Once full, it is full until everything is below its low watermark, so that writers don't flutter.
+local limits = {records = tonumber(ARGV[7]), bytes = tonumber(ARGV[9]), age = tonumber(ARGV[11])}
+local low = {records = tonumber(ARGV[8]), bytes = tonumber(ARGV[10]), age = tonumber(ARGV[12])}
+local held = {records = 0, bytes = tonumber(meta[4] or 0), age = 0}
+local limited = limits.records > 0 or limits.bytes > 0 or limits.age > 0
+if limits.records > 0 then
+  held.records = redis.call('ZCARD', DIRTY) + redis.call('ZCARD', LEASE) + redis.call('HLEN', DEAD)
+end
+if limits.age > 0 then
+  local now = clock()
+  held.age = now - oldest_since(now, 8, true)
+end
+
+-- The limit that is above its low watermark, if any.
+local function above_low()
+  for _, what in ipairs({'records', 'bytes', 'age'}) do
+    if limits[what] > 0 and held[what] > low[what] then return what end
+  end
+end
+
+local was_full = limited and meta[5] == '1'
+local full = was_full and above_low()
+
+-- Why a group that adds so many records and bytes can't be taken.
+local function refusal(added, grown)
+  if added <= 0 and grown <= 0 then return nil end
+  if full and (added > 0 or limits.bytes > 0) then return full end
+  if added > 0 and limits.records > 0 and held.records + added > limits.records then return 'records' end
+  if grown > 0 and limits.bytes > 0 and held.bytes + grown > limits.bytes then return 'bytes' end
+  if added > 0 and limits.age > 0 and held.age > limits.age then return 'age' end
+end
+
+local in_order = ARGV[13] == '1'
+local accepted, refused, new, at, why = {}, {}, {}, 0, nil
 for g = 1, groups do
-  local added, fresh = 0, {}
-  if limit > 0 then
+  local added, grown, fresh = 0, 0, {}
+  if limited then
     for i = at + 1, at + sizes[g] do
-      local key = keys[i]
-      if not length[key] and not new[key] and not fresh[key] then
-        fresh[key] = true
-        added = added + 1
-      end
+      local key, size = keys[i], #ARGV[base + 2 * i] + HEADER - 2
+      if not length[key] and not new[key] and not fresh[key] then added = added + 1 end
+      grown = grown + size - (fresh[key] or new[key] or length[key] or 0)
+      fresh[key] = size
     end
   end
-  if added > 0 and held + added > limit then
+  local reason = (in_order and why) or (limited and refusal(added, grown))
+  if reason then
     refused[#refused + 1] = g - 1
+    why = why or reason
   else
-    held = held + added
-    for key in pairs(fresh) do new[key] = true end
+    held.records = held.records + added
+    held.bytes = held.bytes + grown
+    for key, size in pairs(fresh) do new[key] = size end
     for i = at + 1, at + sizes[g] do accepted[#accepted + 1] = i end
   end
   at = at + sizes[g]
@@ -71,6 +107,8 @@ end
 
 -- The first write is one that maxmemory denies: a put is refused whole.
 local seq = redis.call('HINCRBY', META, 'seq', #accepted) - #accepted
+if why and not was_full and above_low() then redis.call('HSET', META, 'full', 1) end
+if was_full and not full and not why then redis.call('HDEL', META, 'full') end
 local woken = 0
 if #accepted > 0 then
   local now = clock()
@@ -127,6 +165,6 @@ if #accepted > 0 then
   redis.call('HINCRBY', META, 'bytes', grown)
 end
 
-local reply = string.format('OK %.0f %d %s', seq, woken, table.concat(refused, ','))
+local reply = string.format('OK %.0f %d %s %s', seq, woken, table.concat(refused, ','), why or '')
 redis.call('SET', WRITER, struct.pack('>I8', REQUEST) .. reply, 'PX', TTL)
 return reply

@@ -6,7 +6,7 @@ import logging
 import os
 from collections.abc import Iterable, Mapping
 from types import TracebackType
-from typing import Any, Final, Generic, Literal, NoReturn, Self, TypeVar, Unpack, overload
+from typing import Any, Final, Generic, Literal, NoReturn, Self, TypeVar, Unpack, get_args, overload
 
 from asyncwb.backend import Backend
 from asyncwb.codecs import Codec
@@ -23,12 +23,12 @@ from asyncwb.errors import (
 )
 from asyncwb.events import Event, Observer
 from asyncwb.guard import GuardedBackend
-from asyncwb.lane import Lane, in_pages
+from asyncwb.lane import Lane
 from asyncwb.records import CodecName, Version
 from asyncwb.redis.connection import RedisClient
 from asyncwb.redis.wire import DELETED_BODY, OVERHEAD_BYTES, body_prefix
 from asyncwb.registry import backend_from_url
-from asyncwb.settings import SettingOptions, Settings
+from asyncwb.settings import Durability, SettingOptions, Settings, check_choice
 from asyncwb.stats import Stats, Totals
 from asyncwb.urls import redact
 from asyncwb.userkeys import raw_key, several_keys
@@ -207,25 +207,29 @@ class Buffer(Generic[T]):
 
     # Writing and reading
 
-    async def set(self, key: str, value: T) -> Version:
-        """Writes a value; returns its version when Redis has it (see `durability`).
+    async def set(self, key: str, value: T, *, durability: Durability | None = None) -> Version:
+        """Writes a value; returns its version when Redis has it.
+
+        Args:
+            key: 1 byte to 1 KiB in UTF-8.
+            value: what the codec and `type` take; not None.
+            durability: how safe it has to be on return, other than `Settings.durability`.
 
         Raises:
             InvalidKey, InvalidValue: nothing was sent.
             BufferFull, RedisUnavailable: nothing was written.
             OutcomeUnknown: it may or may not have been written.
+            NotConfirmed: it is written, but perhaps not as durably as asked for.
+            UnsuitableServer: the server can't give that durability; nothing was sent.
         """
         self._check()
-        (version,) = await self._submit(raw_key(key), self._encoded(key, value))
-        self.totals.acknowledged += 1
-        return version
+        level = self._level(durability)
+        return await self._engine.writing.put(raw_key(key), self._encoded(key, value), level)
 
-    async def delete(self, key: str) -> Version:
+    async def delete(self, key: str, *, durability: Durability | None = None) -> Version:
         """Deletes a key, whether or not it exists: a tombstone, versioned like a value. Raises as `set`."""
         self._check()
-        (version,) = await self._submit(raw_key(key), DELETED_BODY)
-        self.totals.acknowledged += 1
-        return version
+        return await self._engine.writing.put(raw_key(key), DELETED_BODY, self._level(durability))
 
     async def get(self, key: str) -> T | None:
         """The value, never older than any write acknowledged before this call; None if there is none.
@@ -236,19 +240,21 @@ class Buffer(Generic[T]):
         """
         return (await self.get_many([key])).get(key)
 
-    async def set_many(self, values: Mapping[str, T]) -> dict[str, Version]:
+    async def set_many(self, values: Mapping[str, T], *, durability: Durability | None = None) -> dict[str, Version]:
         """Writes several values in few calls; returns their versions.
 
         Not atomic over keys. A key or value that is refused is found before anything is sent. Raises as `set`, after
         the other parts have succeeded or failed.
         """
         self._check()
-        return await self._put_many({raw_key(key): self._encoded(key, value) for key, value in values.items()})
+        bodies = {raw_key(key): self._encoded(key, value) for key, value in values.items()}
+        return await self._engine.writing.put_many(bodies, self._level(durability))
 
-    async def delete_many(self, keys: Iterable[str]) -> dict[str, Version]:
+    async def delete_many(self, keys: Iterable[str], *, durability: Durability | None = None) -> dict[str, Version]:
         """Deletes several keys; returns the versions of their tombstones. Raises as `set_many`."""
         self._check()
-        return await self._put_many(dict.fromkeys(map(raw_key, several_keys(keys)), DELETED_BODY))
+        bodies = dict.fromkeys(map(raw_key, several_keys(keys)), DELETED_BODY)
+        return await self._engine.writing.put_many(bodies, self._level(durability))
 
     async def get_many(self, keys: Iterable[str]) -> dict[str, T]:
         """The values of those keys that have one. Raises as `get`."""
@@ -265,32 +271,6 @@ class Buffer(Generic[T]):
                     raise DecodeError(f"key {key!r} was written by codec {record.codec!r}, not {self._codec.name!r}")
                 values[key] = self._codec.decode(record.payload)
         return values
-
-    def _submit(self, raw: bytes, body: bytes) -> asyncio.Future[list[Version]]:
-        return self._engine.lane_of(raw).puts.submit(((raw, body),), size=len(body))
-
-    async def _put_many(self, bodies: dict[bytes, bytes]) -> dict[str, Version]:
-        parts: dict[Lane, list[tuple[bytes, bytes]]] = {}
-        for write in bodies.items():
-            parts.setdefault(self._engine.lane_of(write[0]), []).append(write)
-        groups: list[list[tuple[bytes, bytes]]] = []
-        futures: list[asyncio.Future[list[Version]]] = []
-        for lane, writes in parts.items():
-            for group in in_pages(writes, self.settings):
-                groups.append(group)
-                size = sum(len(body) for _, body in group)
-                futures.append(lane.puts.submit(group, weight=len(group), size=size))
-        versions: dict[str, Version] = {}
-        failure: BaseException | None = None
-        for group, outcome in zip(groups, await asyncio.gather(*futures, return_exceptions=True), strict=True):
-            if isinstance(outcome, BaseException):
-                failure = failure or outcome
-            else:
-                versions.update(zip((raw.decode() for raw, _ in group), outcome, strict=True))
-        self.totals.acknowledged += len(versions)
-        if failure is not None:
-            raise failure
-        return versions
 
     # Waiting and looking
 
@@ -378,6 +358,12 @@ class Buffer(Generic[T]):
             raise UsageError("this buffer was opened before a fork: make a new one in the child process")
         if asyncio.get_running_loop() is not self._loop:
             raise UsageError("this buffer was opened in another event loop: make one for each loop")
+
+    def _level(self, durability: Durability | None) -> Durability:
+        if durability is None:
+            return self.settings.durability
+        check_choice("durability", durability, get_args(Durability))
+        return durability
 
     def _encoded(self, key: str, value: T) -> bytes:
         try:

@@ -18,6 +18,7 @@ from asyncwb.lane import Lane
 from asyncwb.pool import FlusherPool
 from asyncwb.records import CodecName
 from asyncwb.redis.connection import RedisClient, check_server
+from asyncwb.redis.durability import Promises
 from asyncwb.redis.epochs import TEMPORARY, Epochs
 from asyncwb.redis.keys import partition_of
 from asyncwb.redis.queue import Queue
@@ -25,6 +26,7 @@ from asyncwb.redis.retry import retrying
 from asyncwb.service import Service
 from asyncwb.settings import Settings
 from asyncwb.stats import Totals
+from asyncwb.writing import Writing
 
 T = TypeVar("T")
 
@@ -47,6 +49,7 @@ class Engine:
     Attributes:
         lanes: one for each partition.
         pool: the flushers, None if this process only writes.
+        writing: puts; there once open.
         totals: what this process has done.
     """
 
@@ -70,6 +73,7 @@ class Engine:
         self.lanes: list[Lane] = []
         self.pool: FlusherPool | None = None
         self.totals = Totals()
+        self.writing: Writing
 
     async def open(self) -> None:
         """Raises what `Buffer.open` raises; `close` has to be called also then."""
@@ -82,13 +86,22 @@ class Engine:
         queues = [Queue(link, settings.namespace, number) for number in range(settings.partitions)]
         epochs = Epochs(queues, self._backend.new_epoch, codec=self._codec)
         await self._at_open(epochs.check)
-        epochs.on_change = lambda partition, epoch: self._emit(EpochChanged(partition, epoch))
+        promises = Promises(link, settings)
+        await self._at_open(lambda: promises.require(settings.durability))
+
+        def epoch_changed(partition: int, epoch: int) -> None:
+            promises.forget()
+            self._emit(EpochChanged(partition, epoch))
+
+        epochs.on_change = epoch_changed
         if settings.flushers:
             self.pool = FlusherPool(queues, self._backend, settings, totals=self.totals, emit=self._emit, rng=self._rng)
         self.lanes = [
-            Lane(queue, epochs, self._backend, settings, rng=self._rng, on_wake=self.wake, emit=self._emit)
+            Lane(queue, epochs, self._backend, promises, settings, rng=self._rng, on_wake=self.wake, emit=self._emit)
             for queue in queues
         ]
+
+        self.writing = Writing(self.lanes, promises, settings, self.totals)
 
         def start(group: TaskGroup) -> None:
             for lane in self.lanes:

@@ -17,6 +17,7 @@
     │   └── RedisOutOfMemory (RedisError)   the server is at `maxmemory`; it can still be drained
     ├── RedisError                          the server answered with an error of its own
     │   ├── RedisUnavailable                it can't be reached; what was asked was not done
+    │   ├── NotConfirmed                    a write is in Redis, but its durability was not confirmed in time
     │   └── OutcomeUnknown                  a write was sent and nobody can know whether it was applied
     ├── BackendError                        a failure in the backend
     │   ├── BackendUnavailable              it can't be reached, or didn't answer in time
@@ -89,6 +90,10 @@ class RedisOutOfMemory(BufferFull, RedisError):
 
 class RedisUnavailable(RedisError):
     """The server can't be reached; what was asked was certainly not done."""
+
+
+class NotConfirmed(RedisError):
+    """A write is in Redis and will be saved, but the durability that was asked for was not confirmed in time."""
 
 
 class OutcomeUnknown(RedisError):

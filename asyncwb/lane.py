@@ -14,6 +14,7 @@ from asyncwb.events import Event
 from asyncwb.guard import GuardedBackend
 from asyncwb.reader import Found, Reader
 from asyncwb.records import Version
+from asyncwb.redis.durability import Confirmation, Confirmer, Promises
 from asyncwb.redis.epochs import Epochs
 from asyncwb.redis.queue import Queue, Write
 from asyncwb.redis.retry import retrying
@@ -25,6 +26,7 @@ from asyncwb.waiting import Waiter
 T = TypeVar("T")
 
 _DRAIN_POLL_SECONDS: Final = 0.02
+_MANY: Final = 2**30
 _FEW: Final = 5000
 _STALLED_POLLS: Final = 25
 
@@ -38,6 +40,7 @@ class Lane:
     Attributes:
         queue: its steps.
         puts: groups of writes, one a caller, to their versions.
+        confirms: levels of durability, with the epoch of the writes that they are asked for.
         gets: groups of keys, one a caller, to what was found.
         waiter: waits for saves.
     """
@@ -47,6 +50,7 @@ class Lane:
         queue: Queue,
         epochs: Epochs,
         backend: GuardedBackend,
+        promises: Promises,
         settings: Settings,
         *,
         rng: random.Random,
@@ -66,12 +70,14 @@ class Lane:
             max_size=settings.batch_bytes,
             patience_seconds=settings.full_timeout_seconds,
         )
-        self.gets: Batcher[Sequence[str], Found] = Batcher(reader.read, max_weight=_MOST_PER_CALL, max_size=2**30)
+        confirmer = Confirmer(queue, promises, settings, rng)
+        self.confirms: Batcher[Confirmation, None] = Batcher(confirmer.confirm, max_weight=_MANY, max_size=_MANY)
+        self.gets: Batcher[Sequence[str], Found] = Batcher(reader.read, max_weight=_MOST_PER_CALL, max_size=_MANY)
         self.waiter = Waiter(queue, epochs, reader, settings, rng=rng, on_wake=on_wake)
 
     def start(self, group: TaskGroup) -> None:
         """Serves until the group is cancelled."""
-        for batcher in (self.puts, self.gets, self.waiter.questions):
+        for batcher in (self.puts, self.confirms, self.gets, self.waiter.questions):
             group.start_soon(batcher.serve)
 
     async def join(self) -> None:
@@ -105,6 +111,7 @@ class Lane:
     def close(self, error: Exception) -> None:
         """Fails every call that still waits."""
         self.puts.close(error)
+        self.confirms.close(error)
         self.gets.close(error)
         self.waiter.questions.close(error)
 

@@ -25,6 +25,7 @@ class SettingOptions(TypedDict, total=False):
     flushers: int
     commit: Commit
     durability: Durability
+    replicas: int
     max_dirty: int | None
     max_bytes: int | None
     max_age_seconds: float | None
@@ -58,7 +59,9 @@ class Settings:
         partitions: into how many independent queues the namespace is split; fixed at its first use.
         flushers: concurrent flusher coroutines; 0 only writes, and another process flushes.
         commit: "script" decides a whole batch in one Lua script, "watch" is the article's WATCH/MULTI/EXEC per record.
-        durability: what a returned `set` means; "memory" is Redis's own (its AOF or RDB settings).
+        durability: what a returned `set` means: "memory", the server has it; "fsync", it is in the append-only file;
+            "replicated", `replicas` replicas have it. What the server can't give is refused when the buffer is opened.
+        replicas: with durability="replicated".
         max_dirty: at most this many records per partition, dead letters included (None: no bound). The put script
             keeps to it exactly, over all processes; rewriting a record that is unsaved already adds none.
         max_bytes: at most about this many bytes of records per partition; `audit` corrects the estimate.
@@ -90,6 +93,7 @@ class Settings:
     flushers: int = 4
     commit: Commit = "script"
     durability: Durability = "memory"
+    replicas: int = 1
     max_dirty: int | None = None
     max_bytes: int | None = None
     max_age_seconds: float | None = None
@@ -121,6 +125,7 @@ class Settings:
         for name, low, high in (
             ("partitions", 1, 1024),
             ("flushers", 0, 1024),
+            ("replicas", 1, 1000),
             ("batch_bytes", 1, 2**30),
             ("max_value_bytes", 1, 256 * 2**20),
         ):

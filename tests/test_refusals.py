@@ -97,7 +97,8 @@ async def test_default_limit_of_a_value_is_16_mib(valkey_url: str, namespace: st
     [
         {"namespace": "with space"}, {"namespace": ""}, {"namespace": "x" * 65}, {"namespace": "a{b}"},
         {"durability": "hope"}, {"on_full": "drop"}, {"commit": "hope"}, {"low_watermark": 1.5}, {"replicas": 0},
-        {"flushers": -1}, {"flushers": 1.5}, {"partitions": 0}, {"max_dirty": 0}, {"max_age_seconds": 0}, {"max_attempts": 0}, {"lease_seconds": 0},
+        {"flushers": -1}, {"flushers": 1.5}, {"partitions": 0}, {"max_dirty": 0},
+        {"max_age_seconds": 0}, {"max_attempts": 0}, {"lease_seconds": 0},
         {"max_delay_seconds": float("nan")}, {"no_such_setting": 1}, {"type": bytes, "codec": "yaml"},
         {"type": int, "codec": "bytes"}, {"redis": 7}, {"redis": "http://x"},
     ],

@@ -113,6 +113,23 @@ class RedisLink:
                 # Scripts vanish at a restart or a failover; EVAL runs it and has it cached again.
                 return await self._exchange(connection, ("EVAL", script.source, len(keys), *keys, *args))
 
+    async def script_then(
+        self,
+        script: Script,
+        keys: Sequence[bytes],
+        args: Sequence[Argument],
+        then: Sequence[Argument],
+        *,
+        block_seconds: float,
+    ) -> list[Any]:
+        async with self._connection() as connection:
+            try:
+                first = ("EVALSHA", script.sha, len(keys), *keys, *args)
+                return await self._pipeline(connection, (first, then), block_seconds)
+            except _UnknownScript:
+                first = ("EVAL", script.source, len(keys), *keys, *args)
+                return await self._pipeline(connection, (first, then), block_seconds)
+
     @contextlib.asynccontextmanager
     async def session(self) -> AsyncIterator["_Session"]:
         async with self._connection() as connection:
@@ -268,7 +285,7 @@ async def check_server(link: RedisLink) -> None:
         UnsuitableServer: it evicts keys, is a replica, or is a cluster node.
         RedisError: it can't be asked.
     """
-    info = dict(_fields(await link.command("INFO")))
+    info = await server_info(link)
     policy = info.get("maxmemory_policy", "noeviction")
     if policy != "noeviction":
         raise UnsuitableServer(
@@ -279,6 +296,11 @@ async def check_server(link: RedisLink) -> None:
         raise UnsuitableServer(f"{link.where} is a replica: connect to its primary")
     if info.get("cluster_enabled", "0") == "1":
         raise UnsuitableServer(f"{link.where} is a cluster node: clusters aren't supported yet")
+
+
+async def server_info(link: RedisLink) -> dict[str, str]:
+    """What INFO says. Raises RedisError."""
+    return dict(_fields(await link.command("INFO")))
 
 
 def _fields(info: bytes) -> Iterator[tuple[str, str]]:

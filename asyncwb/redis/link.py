@@ -39,6 +39,24 @@ class Link(Protocol):
         """Runs a script by its SHA-1, loading it where the server doesn't know it. Raises as `command`."""
         ...
 
+    async def script_then(
+        self,
+        script: Script,
+        keys: Sequence[bytes],
+        args: Sequence[Argument],
+        then: Sequence[Argument],
+        *,
+        block_seconds: float,
+    ) -> list[Any]:
+        """Runs a script and a command on one connection, and returns both replies. Raises as `command` if either fails.
+
+        Args:
+            script, keys, args: as in `script`.
+            then: such as WAITAOF, which speaks for the connection that wrote.
+            block_seconds: how long that may block.
+        """
+        ...
+
     def session(self) -> AbstractAsyncContextManager[Session]:
         """Exclusive use of a connection; it is cut, not reused, when the block is left by an exception."""
         ...

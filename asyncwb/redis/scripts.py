@@ -27,6 +27,7 @@ ACK: Final = _load("ack")
 ALLOT: Final = _load("allot")
 AUDIT: Final = _load("audit")
 CLAIM: Final = _load("claim")
+CONFIRM: Final = _load("confirm")
 EXTEND: Final = _load("extend")
 FLUSH: Final = _load("flush")
 FORGET: Final = _load("forget")
@@ -43,6 +44,6 @@ SUPERSEDE: Final = _load("supersede")
 UNSAVED: Final = _load("unsaved")
 
 ALL: Final = (
-    ACK, ALLOT, AUDIT, CLAIM, EXTEND, FLUSH, FORGET, GET, HASTEN, HELLO, INSTALL, PENDING, PUT, RECOVER, REVIVE, STATS,
-    SUPERSEDE, UNSAVED,
+    ACK, ALLOT, AUDIT, CLAIM, CONFIRM, EXTEND, FLUSH, FORGET, GET, HASTEN, HELLO, INSTALL, PENDING, PUT, RECOVER,
+    REVIVE, STATS, SUPERSEDE, UNSAVED,
 )  # fmt: skip

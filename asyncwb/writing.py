@@ -1,0 +1,77 @@
+"""Writes of one process: to the partition of each key, in pages, and confirmed as durable where that is asked for."""
+
+import asyncio
+from collections.abc import Sequence
+
+from asyncwb.errors import NotConfirmed
+from asyncwb.lane import Lane, in_pages
+from asyncwb.records import Version, epoch_of
+from asyncwb.redis.durability import Promises
+from asyncwb.redis.keys import partition_of
+from asyncwb.redis.queue import Write
+from asyncwb.settings import Durability, Settings
+from asyncwb.stats import Totals
+
+
+class Writing:
+    """Puts for `Buffer`.
+
+    Args:
+        lanes: one for each partition.
+        promises: which durability the server can give.
+        settings: the limits of a page.
+        totals: is counted up.
+    """
+
+    def __init__(self, lanes: Sequence[Lane], promises: Promises, settings: Settings, totals: Totals) -> None:
+        self._lanes = lanes
+        self._promises = promises
+        self._settings = settings
+        self._totals = totals
+
+    async def put(self, raw: bytes, body: bytes, level: Durability) -> Version:
+        """One write. Raises as `Buffer.set`."""
+        if not self._promises.given(level):
+            await self._promises.require(level)
+        lane = self._lanes[partition_of(raw, len(self._lanes))]
+        (version,) = await lane.puts.submit(((raw, body),), size=len(body))
+        self._totals.acknowledged += 1
+        if level != "memory":
+            await _confirmed(lane, level, raw, version)
+        return version
+
+    async def put_many(self, writes: dict[bytes, bytes], level: Durability) -> dict[str, Version]:
+        """Several writes, as one group for each page. Raises as `Buffer.set_many`."""
+        if not self._promises.given(level):
+            await self._promises.require(level)
+        parts: dict[Lane, list[Write]] = {}
+        for write in writes.items():
+            parts.setdefault(self._lanes[partition_of(write[0], len(self._lanes))], []).append(write)
+        calls = [
+            self._put_page(lane, page, level) for lane, part in parts.items() for page in in_pages(part, self._settings)
+        ]
+        versions: dict[str, Version] = {}
+        failure: BaseException | None = None
+        for outcome in await asyncio.gather(*calls, return_exceptions=True):
+            if isinstance(outcome, BaseException):
+                failure = failure or outcome
+            else:
+                versions.update(outcome)
+        if failure is not None:
+            raise failure
+        return versions
+
+    async def _put_page(self, lane: Lane, page: list[Write], level: Durability) -> dict[str, Version]:
+        size = sum(len(body) for _, body in page)
+        versions = await lane.puts.submit(page, weight=len(page), size=size)
+        self._totals.acknowledged += len(page)
+        if level != "memory":
+            await _confirmed(lane, level, page[0][0], versions[0])
+        return {raw.decode(): version for (raw, _), version in zip(page, versions, strict=True)}
+
+
+async def _confirmed(lane: Lane, level: Durability, raw: bytes, version: Version) -> None:
+    try:
+        await lane.confirms.submit((level, epoch_of(version)))
+    except NotConfirmed as error:
+        raise NotConfirmed(f"key {raw.decode()!r}, version {version}: {error}") from error

@@ -37,6 +37,7 @@ from asyncwb.errors import (
 from asyncwb.events import (
     Bisected,
     CircuitChanged,
+    ConnectionChanged,
     DeadLetter,
     EpochChanged,
     Event,
@@ -62,6 +63,7 @@ __all__ = [
     "CircuitChanged",
     "Codec",
     "ConfigurationError",
+    "ConnectionChanged",
     "DeadLetter",
     "DeadLettered",
     "DecodeError",

@@ -107,7 +107,7 @@ class Admission:
     def _error(self, full: Full) -> BufferFull:
         settings = self._settings
         if full.limit == "maxmemory":
-            where = getattr(self._queue.link, "where", "the server")
+            where = self._queue.link.where
             return RedisOutOfMemory(f"{where} is at maxmemory and takes no new writes; it has to be drained first")
         what = {
             "records": f"holds max_dirty={settings.max_dirty} unsaved records",

@@ -25,7 +25,7 @@ from asyncwb.events import Event, Observer
 from asyncwb.guard import GuardedBackend
 from asyncwb.lane import Lane
 from asyncwb.records import CodecName, Version
-from asyncwb.redis.connection import RedisClient
+from asyncwb.redis.targets import RedisClient
 from asyncwb.redis.wire import DELETED_BODY, OVERHEAD_BYTES, body_prefix
 from asyncwb.registry import backend_from_url
 from asyncwb.settings import Durability, SettingOptions, Settings, check_choice

@@ -4,7 +4,8 @@ from contextlib import AsyncExitStack
 
 from asyncwb.embedded import EmbeddedServer
 from asyncwb.errors import ConfigurationError
-from asyncwb.redis.connection import RedisClient, RedisLink, is_client
+from asyncwb.redis.connection import RedisLink
+from asyncwb.redis.targets import RedisClient, is_client, target_of_url
 
 EMBEDDED = "embedded://"
 
@@ -14,7 +15,7 @@ def check_target(redis: object) -> None:
     if not (redis is None or isinstance(redis, str) or is_client(redis)):
         raise ConfigurationError(f"redis={redis!r}: pass a URL, a redis.asyncio.Redis, or None")
     if isinstance(redis, str) and not redis.startswith(EMBEDDED):
-        RedisLink.from_url(redis, timeout_seconds=1.0)
+        target_of_url(redis)
 
 
 async def connect(redis: str | RedisClient | None, stack: AsyncExitStack, *, timeout_seconds: float) -> RedisLink:

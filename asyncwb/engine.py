@@ -12,17 +12,18 @@ from anyio.abc import TaskGroup
 
 from asyncwb.connecting import connect
 from asyncwb.errors import AsyncwbError, UsageError
-from asyncwb.events import EpochChanged, Event
+from asyncwb.events import ConnectionChanged, EpochChanged, Event
 from asyncwb.guard import GuardedBackend
 from asyncwb.lane import Lane
 from asyncwb.pool import FlusherPool
 from asyncwb.records import CodecName
-from asyncwb.redis.connection import RedisClient, check_server
+from asyncwb.redis.connection import check_server
 from asyncwb.redis.durability import Promises
 from asyncwb.redis.epochs import TEMPORARY, Epochs
 from asyncwb.redis.keys import partition_of
 from asyncwb.redis.queue import Queue
 from asyncwb.redis.retry import retrying
+from asyncwb.redis.targets import RedisClient
 from asyncwb.service import Service
 from asyncwb.settings import Settings
 from asyncwb.stats import Totals
@@ -80,6 +81,11 @@ class Engine:
         settings = self._settings
         link = await connect(self._redis, self._stack, timeout_seconds=settings.redis_timeout_seconds)
         await self._at_open(lambda: check_server(link))
+
+        def connection_changed(reason: str | None, seconds: float) -> None:
+            self._emit(ConnectionChanged(reason is None, reason or "", seconds))
+
+        link.on_change = connection_changed
         # Closed also after an open that failed or was cancelled: a plugin may hold half a connection.
         self._stack.push_async_callback(self._backend.close)
         await self._backend.open()

@@ -115,5 +115,30 @@ class EpochChanged:
     epoch: int
 
 
-Event = Saved | Retried | Bisected | DeadLetter | CircuitChanged | FullChanged | FlusherCrashed | EpochChanged
+@dataclass(frozen=True, slots=True)
+class ConnectionChanged:
+    """The Redis server can't be reached any more, or can be again.
+
+    Attributes:
+        up: whether it can be reached.
+        reason: why not.
+        seconds: how long it could not, when it can again.
+    """
+
+    up: bool
+    reason: str = ""
+    seconds: float = 0.0
+
+
+Event = (
+    Saved
+    | Retried
+    | Bisected
+    | DeadLetter
+    | CircuitChanged
+    | FullChanged
+    | FlusherCrashed
+    | EpochChanged
+    | ConnectionChanged
+)
 Observer = Callable[[Event], None]

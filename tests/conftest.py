@@ -3,6 +3,7 @@
 import re
 import signal
 from collections.abc import Callable, Iterator
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -69,7 +70,7 @@ def private_server(request: pytest.FixtureRequest) -> Iterator[Callable[..., Ser
     """Starts servers of a test's own: `private_server("valkey", appendonly="yes")`."""
     started: list[Server] = []
 
-    def start(kind: str = "valkey", **config: str) -> Server:
+    def start(kind: str = "valkey", **config: Any) -> Server:
         _need(kind, request.config)
         started.append(Server(kind, **config))
         return started[-1]

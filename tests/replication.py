@@ -1,13 +1,14 @@
 """Primaries, replicas that lag, and promotions."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 import redis
 from proxy import Pipe
-from servers import Server
+from servers import SentinelServer, Server
 
 StartServer = Callable[..., Server]
 
@@ -37,6 +38,29 @@ async def start_replica(start: StartServer, port: int, kind: str = "valkey", **c
     return replica
 
 
+@contextmanager
+def open_sentinels(primary: Server, kind: str = "valkey", count: int = 3) -> Iterator[list[SentinelServer]]:
+    """Sentinels that have found each other and the replica; a majority promotes it."""
+    started: list[SentinelServer] = []
+    try:
+        for _ in range(count):
+            started.append(SentinelServer(kind, primary, quorum=count // 2 + 1))
+        deadline = time.monotonic() + 30
+        while not all(_knows(sentinel, count) for sentinel in started):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        yield started
+    finally:
+        for sentinel in started:
+            sentinel.stop()
+
+
+def _knows(sentinel: SentinelServer, count: int) -> bool:
+    with redis.Redis(port=sentinel.port, decode_responses=True, protocol=2) as client:
+        state = client.sentinel_master("wb")
+    return bool(state["num-other-sentinels"] == count - 1 and state["num-slaves"] == 1)
+
+
 class Pair:
     """A primary, and a replica that can be made to lag."""
 
@@ -59,3 +83,15 @@ async def open_pair(start: StartServer, kind: str = "valkey", **config: str) -> 
     async with Pipe(primary.port).open() as pipe:
         replica = await start_replica(start, pipe.port, kind, **config)
         yield Pair(primary, replica, pipe)
+
+
+@asynccontextmanager
+async def open_service(
+    start: StartServer, kind: str = "valkey", *, sentinels: int = 3
+) -> AsyncIterator[tuple[Server, str]]:
+    """A primary with a replica and its sentinels, and the URL of the service."""
+    primary = await asyncio.to_thread(start, kind, **{"repl-diskless-sync-delay": "0"})
+    await start_replica(start, primary.port, kind)
+    with open_sentinels(primary, kind, sentinels) as watching:
+        hosts = ",".join(f"127.0.0.1:{sentinel.port}" for sentinel in watching)
+        yield primary, f"redis+sentinel://{hosts}/wb"

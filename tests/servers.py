@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -107,11 +107,23 @@ class ServerProcess:
     def thaw(self) -> None:
         os.kill(self.pid, signal.SIGCONT)
 
-    def _run(self, *arguments: str, ready: Callable[[], object], user: str | None = None) -> None:
+    def _run(
+        self,
+        *arguments: str,
+        ready: Callable[[], object],
+        user: str | None = None,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
         """Starts the process in its folder, and waits until `ready` raises nothing."""
         with (self._folder / "log").open("ab") as log:
             self._process = subprocess.Popen(
-                arguments, cwd=self._folder, stdout=log, stderr=log, stdin=subprocess.DEVNULL, user=user
+                arguments,
+                cwd=self._folder,
+                stdout=log,
+                stderr=log,
+                stdin=subprocess.DEVNULL,
+                user=user,
+                env={**os.environ, **(environment or {})},
             )
         deadline = time.monotonic() + 30
         while True:
@@ -143,13 +155,14 @@ class ServerProcess:
 class Server(ServerProcess):
     """One Redis or Valkey."""
 
-    def __init__(self, kind: str, **config: str) -> None:
+    def __init__(self, kind: str, *, environment: Mapping[str, str] | None = None, **config: str) -> None:
         path, reason = binary(kind)
         assert path is not None, reason
         super().__init__()
         self.kind = kind
         self._binary = path
         self._config = config
+        self._environment = environment
         self.start()
 
     @property
@@ -168,7 +181,7 @@ class Server(ServerProcess):
         args = [self._binary]
         for name, value in options.items():
             args += [f"--{name.replace('_', '-')}", *value.split(" ")]
-        self._run(*args, ready=self._ping)
+        self._run(*args, ready=self._ping, environment=self._environment)
 
     def restart(self, *, keep_data: bool) -> None:
         """Kills it and starts it again on the same port; keeps its data only with appendonly in its config."""
@@ -184,6 +197,61 @@ class Server(ServerProcess):
             probe.sendall(b"PING\r\n")
             if not probe.recv(64).startswith((b"+PONG", b"-NOAUTH")):
                 raise ConnectionError("not ready")
+
+
+class SentinelServer(ServerProcess):
+    """One Sentinel that watches a primary, under the service name `wb`."""
+
+    def __init__(self, kind: str, primary: Server, *, quorum: int) -> None:
+        path, reason = binary(kind)
+        assert path is not None, reason
+        super().__init__()
+        config = self._folder / "sentinel.conf"
+        config.write_text(
+            f"port {self.port}\nbind 127.0.0.1\n"
+            f"sentinel monitor wb 127.0.0.1 {primary.port} {quorum}\n"
+            "sentinel down-after-milliseconds wb 400\n"
+            "sentinel failover-timeout wb 2000\n"
+        )
+        self._run(path, str(config), "--sentinel", ready=self._ping)
+
+    def _ping(self) -> None:
+        with socket.create_connection(("127.0.0.1", self.port), 1) as probe:
+            probe.sendall(b"PING\r\n")
+            if not probe.recv(64).startswith(b"+PONG"):
+                raise ConnectionError("not ready")
+
+
+class FakeTime:
+    """A clock for servers started with `environment`, which a test may set."""
+
+    def __init__(self, folder: Path) -> None:
+        self._file = folder / "time"
+        self.advance(0)
+
+    @staticmethod
+    def library() -> str | None:
+        """Where libfaketime is, if it is installed."""
+        return next(map(str, Path("/usr/lib").glob("*/faketime/libfaketime.so.1")), None)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        library = self.library()
+        assert library is not None
+        return {
+            "LD_PRELOAD": library,
+            "FAKETIME_TIMESTAMP_FILE": str(self._file),
+            "FAKETIME_NO_CACHE": "1",
+            # An administrator sets the clock of the day; timers go on. (Two names: it depends on the version.)
+            "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+            "DONT_FAKE_MONOTONIC": "1",
+        }
+
+    def advance(self, seconds: int) -> None:
+        """So far ahead of the real clock, or behind it."""
+        temporary = self._file.with_suffix(".new")
+        temporary.write_text(f"{seconds:+d}")
+        temporary.replace(self._file)
 
 
 @atexit.register

@@ -2,21 +2,16 @@
 
 import asyncio
 import contextlib
-import re
-from collections.abc import AsyncIterator, Iterator, Sequence
+import logging
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from typing import Any, Final
 
 import hiredis
-import redis.asyncio
 import redis.exceptions
-from redis.asyncio.connection import AbstractConnection, ConnectionPool, parse_url
-from redis.asyncio.retry import Retry
-from redis.asyncio.sentinel import SentinelConnectionPool
-from redis.backoff import NoBackoff
-from redis.maint_notifications import MaintNotificationsConfig
+from redis.asyncio.connection import AbstractConnection
 
 from asyncwb.errors import (
-    ConfigurationError,
     OutcomeUnknown,
     RedisError,
     RedisOutOfMemory,
@@ -25,24 +20,9 @@ from asyncwb.errors import (
 )
 from asyncwb.redis.link import Argument
 from asyncwb.redis.scripts import Script
-from asyncwb.urls import redact
+from asyncwb.redis.targets import RedisClient, Target, target_of_client, target_of_url
 
-_SCHEMES: Final = {"redis": "redis", "rediss": "rediss", "unix": "unix", "valkey": "redis", "valkeys": "rediss"}
-
-RedisClient = redis.asyncio.Redis
-
-
-def is_client(target: object) -> bool:
-    """Whether this is a redis-py asyncio client of a single server.
-
-    Raises:
-        ConfigurationError: it is a client, but of a kind that can't work.
-    """
-    if isinstance(target, redis.asyncio.RedisCluster):
-        raise ConfigurationError("cluster clients aren't supported yet: pass the URL or client of a single primary")
-    if isinstance(target, redis.Redis):
-        raise ConfigurationError("this is redis-py's blocking client: pass a redis.asyncio.Redis or a URL")
-    return isinstance(target, redis.asyncio.Redis)
+_log: Final = logging.getLogger("asyncwb")
 
 
 class RedisLink:
@@ -52,54 +32,34 @@ class RedisLink:
     retries are off and every command is sent once. A connection goes back to the pool only after its reply was read.
 
     Args:
-        pool: makes the connections; nothing else of it is used.
-        where: the server as it may be shown, without credentials.
+        target: where to connect.
         timeout_seconds: for one command, connecting included.
+
+    Attributes:
+        where: the server as it may be shown, without credentials.
+        on_change: is told when the server can't be reached any more (with the reason), and when it can be again (with
+            None); once each, not for each call.
     """
 
-    def __init__(self, pool: ConnectionPool, *, where: str, timeout_seconds: float) -> None:
-        self._pool = pool
+    def __init__(self, target: Target, *, timeout_seconds: float) -> None:
+        self._target = target
         self._idle: list[AbstractConnection] = []
         self._borrowed: set[AbstractConnection] = set()
         self._timeout_seconds = timeout_seconds
         self._closed = False
-        self.where = where
+        self._lost_at: float | None = None
+        self.where = target.where
+        self.on_change: Callable[[str | None, float], None] | None = None
 
     @classmethod
     def from_url(cls, url: str, *, timeout_seconds: float) -> "RedisLink":
-        """Args: url: `redis://`, `rediss://`, `unix://` or `valkey://`. Raises: ConfigurationError."""
-        shown = redact(url)
-        scheme, separator, rest = url.partition("://")
-        if not separator or scheme.lower() not in _SCHEMES:
-            raise ConfigurationError(f"Redis URL {shown!r}: write redis://, rediss://, valkey:// or unix://")
-        if scheme.lower() != "unix" and not re.fullmatch(r"[^/?#]+(/\d*)?(\?[^#]*)?", rest):
-            raise ConfigurationError(f"Redis URL {shown!r} is malformed: write {scheme}://host:port/database-number")
-        try:
-            options: dict[str, Any] = dict(parse_url(f"{_SCHEMES[scheme.lower()]}://{rest}"))
-            pool = _own_pool(ConnectionPool, options)
-        except (ValueError, TypeError, redis.exceptions.RedisError) as error:
-            # The driver's message may quote the URL, so it is not shown.
-            raise ConfigurationError(f"Redis URL {shown!r} is malformed") from error.with_traceback(None)
-        return cls(pool, where=shown, timeout_seconds=timeout_seconds)
+        """Args: url: see `target_of_url`. Raises: ConfigurationError."""
+        return cls(target_of_url(url), timeout_seconds=timeout_seconds)
 
     @classmethod
     def from_client(cls, client: RedisClient, *, timeout_seconds: float) -> "RedisLink":
         """Takes over where and how a client connects; the client itself is neither used nor closed."""
-        theirs = client.connection_pool
-        options = {name: value for name, value in theirs.connection_kwargs.items() if name not in _POOL_OPTIONS}
-        if isinstance(theirs, SentinelConnectionPool):
-            options["is_master"] = True
-            pool = _own_pool(
-                SentinelConnectionPool,
-                options,
-                service_name=theirs.service_name,
-                sentinel_manager=theirs.sentinel_manager,
-            )
-            where = f"sentinel service {theirs.service_name!r}"
-        else:
-            pool = _own_pool(ConnectionPool, options, connection_class=theirs.connection_class)
-            where = str(options.get("path") or f"{options.get('host', 'localhost')}:{options.get('port', 6379)}")
-        return cls(pool, where=where, timeout_seconds=timeout_seconds)
+        return cls(target_of_client(client), timeout_seconds=timeout_seconds)
 
     async def command(self, *args: Argument, block_seconds: float = 0.0) -> Any:
         async with self._connection() as connection:
@@ -150,6 +110,7 @@ class RedisLink:
         for connection in list(self._borrowed):
             await connection.disconnect(nowait=True)
         await self.reset()
+        await self._target.close()
 
     @contextlib.asynccontextmanager
     async def _connection(self) -> AsyncIterator[AbstractConnection]:
@@ -165,7 +126,7 @@ class RedisLink:
                 await connection.disconnect(nowait=True)
 
     def _new(self) -> AbstractConnection:
-        connection: AbstractConnection = self._pool.make_connection()  # type: ignore[no-untyped-call] # redis-py
+        connection: AbstractConnection = self._target.pool.make_connection()  # type: ignore[no-untyped-call] # redis-py
         return connection
 
     async def _exchange(
@@ -184,7 +145,7 @@ class RedisLink:
                 await self._ready(connection)
                 sent = True
                 await connection.send_packed_command(request, check_health=False)
-                return [await connection.read_response() for _ in commands]
+                replies = [await connection.read_response() for _ in commands]
         except redis.exceptions.RedisError as error:
             if len(commands) > 1:
                 await connection.disconnect(nowait=True)  # with replies still to come
@@ -196,6 +157,9 @@ class RedisLink:
             # Cancelled between request and reply: the next user must not read this reply as its own.
             await connection.disconnect(nowait=True)
             raise
+        if self._lost_at is not None:
+            self._found()
+        return replies
 
     async def _ready(self, connection: AbstractConnection) -> None:
         if connection.is_connected:
@@ -223,19 +187,37 @@ class RedisLink:
             # Not executed. A former primary answers so as well: connect anew, maybe somewhere else.
             await connection.disconnect(nowait=True)
             await self.reset()
+            self._note_loss(text)
             return RedisUnavailable(f"{self.where} takes no commands now: {text}")
         if isinstance(error, redis.exceptions.ConnectionError | redis.exceptions.TimeoutError):
             await connection.disconnect(nowait=True)
-            return self._lost(sent, error)
+            # Behind a Sentinel redis-py says so of a former primary that answered READONLY: it has done nothing.
+            return self._lost(sent and not isinstance(error.__context__, redis.exceptions.ReadOnlyError), error)
         if not isinstance(error, redis.exceptions.ResponseError):
             await connection.disconnect(nowait=True)
         return RedisError(f"{self.where} answered: {text}")
 
     def _lost(self, sent: bool, error: Exception) -> Exception:
         reason = str(error) or f"no answer within {self._timeout_seconds:g} s"
+        self._note_loss(reason)
         if sent:
             return OutcomeUnknown(f"the answer of {self.where} was lost: {reason}")
         return RedisUnavailable(f"{self.where} can't be reached: {reason}")
+
+    def _note_loss(self, reason: str) -> None:
+        if self._lost_at is not None or self._closed:
+            return
+        self._lost_at = time.monotonic()
+        _log.warning("lost %s, connecting again: %s", self.where, reason)
+        if self.on_change is not None:
+            self.on_change(reason, 0.0)
+
+    def _found(self) -> None:
+        assert self._lost_at is not None
+        seconds, self._lost_at = time.monotonic() - self._lost_at, None
+        _log.info("connected to %s again, after %.1f s", self.where, seconds)
+        if self.on_change is not None:
+            self.on_change(None, seconds)
 
 
 class _Session:
@@ -249,33 +231,6 @@ class _Session:
 
 class _UnknownScript(RedisError):
     """NOSCRIPT: certainly not executed."""
-
-
-# Of a pool, not of its connections; or set by us below.
-_POOL_OPTIONS: Final = frozenset(
-    {
-        "connection_pool", "decode_responses", "event_dispatcher", "health_check_interval", "himport_registry",
-        "maint_notifications_config", "maint_notifications_pool_handler", "max_connections", "parser_class", "protocol",
-        "retry", "retry_on_error", "retry_on_timeout", "socket_connect_timeout", "socket_timeout",
-    }
-)  # fmt: skip
-
-
-def _own_pool(kind: Any, options: dict[str, Any], **pool_options: Any) -> Any:
-    kept = {name: value for name, value in options.items() if name not in _POOL_OPTIONS}
-    return kind(
-        **pool_options,
-        **kept,
-        decode_responses=False,
-        health_check_interval=0,
-        # Pushed notifications would switch off the check for unread data.
-        maint_notifications_config=MaintNotificationsConfig(enabled=False),
-        protocol=2,
-        retry=Retry(NoBackoff(), 0),
-        # Time limits are ours, one for each command; redis-py's would nest a second timer in each.
-        socket_connect_timeout=None,
-        socket_timeout=None,
-    )
 
 
 async def check_server(link: RedisLink) -> None:

@@ -87,6 +87,9 @@ class Epochs:
         """Learns or begins the epoch of one partition; returns the number allotted so far, 0 if none was needed."""
         while True:
             hello = await queue.hello()
+            if not hello.identity:
+                await queue.link.reset()  # the next connection may find the new primary
+                raise RedisUnavailable("the server is a replica now; its primary has to be found")
             self._check(queue, hello)
             lowest = max(at_least, self._known[queue.partition])
             if _is_sound(hello) and hello.epoch >= lowest:
@@ -100,8 +103,6 @@ class Epochs:
                 return mine
 
     def _check(self, queue: Queue, hello: Hello) -> None:
-        if not hello.identity:
-            raise RedisUnavailable("the server is a replica now; its primary has to be found")
         if not hello.layout:
             return
         ours = {"layout": str(LAYOUT), "partitions": str(len(self._queues)), "codec": self._codec}

@@ -20,6 +20,11 @@ class Session(Protocol):
 class Link(Protocol):
     """Commands to one server. Nothing is ever sent twice on its own: who may retry knows how to do it safely."""
 
+    @property
+    def where(self) -> str:
+        """The server as it may be shown, without credentials."""
+        ...
+
     async def command(self, *args: Argument, block_seconds: float = 0.0) -> Any:
         """Sends one command and returns its reply, in bytes and integers.
 

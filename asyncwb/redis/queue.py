@@ -249,7 +249,13 @@ class Queue:
             reply = await self.link.script(
                 scripts.CLAIM,
                 (*self.keys.common, self.keys.claim(claim_id)),
-                (self.keys.record_prefix, records, bytes, lease_ms, lease_ms * _CLAIM_LEASES),
+                (
+                    self.keys.record_prefix,
+                    records,
+                    bytes,
+                    lease_ms,
+                    lease_ms * _CLAIM_LEASES,
+                ),
             )
         except OutcomeUnknown as error:
             # Not needed for safety, the lease would expire: it spares the records that wait.

@@ -9,7 +9,8 @@ from proxy import open_proxy
 from servers import Server
 
 from asyncwb.errors import ConfigurationError, OutcomeUnknown, RedisError, RedisUnavailable, UnsuitableServer
-from asyncwb.redis.connection import RedisLink, check_server, is_client
+from asyncwb.redis.connection import RedisLink, check_server
+from asyncwb.redis.targets import is_client
 
 SECRET = "hunter2"
 

@@ -1,0 +1,181 @@
+"""From what a user names as Redis to connections of our own: a URL, a Sentinel service, or a redis-py client."""
+
+import re
+from dataclasses import dataclass
+from typing import Any, Final
+from urllib.parse import parse_qs, unquote
+
+import redis.asyncio
+import redis.exceptions
+from redis.asyncio.connection import ConnectionPool, SSLConnection, parse_url
+from redis.asyncio.retry import Retry
+from redis.asyncio.sentinel import (
+    Sentinel,
+    SentinelConnectionPool,
+    SentinelManagedConnection,
+    SentinelManagedSSLConnection,
+)
+from redis.backoff import NoBackoff
+from redis.maint_notifications import MaintNotificationsConfig
+
+from asyncwb.errors import ConfigurationError
+from asyncwb.urls import redact
+
+_SCHEMES: Final = {"redis": "redis", "rediss": "rediss", "unix": "unix", "valkey": "redis", "valkeys": "rediss"}
+_SENTINEL_SCHEMES: Final = {"redis+sentinel": "redis", "rediss+sentinel": "rediss"}
+_SENTINEL: Final = re.compile(
+    r"(?:(?P<credentials>[^@/?#]*)@)?(?P<hosts>[^/?#@]+)/(?P<service>[^/?#]+)(?:/(?P<database>\d+))?(?:\?(?P<options>[^#]*))?"
+)
+_SENTINEL_PORT: Final = 26379
+_SENTINEL_SECONDS: Final = 1.0
+"""How long a sentinel may take to answer; then the next one is asked."""
+
+RedisClient = redis.asyncio.Redis
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Makes connections (nothing else of the pool is used), and what may be shown of where they lead."""
+
+    pool: ConnectionPool
+    where: str
+    sentinel: Sentinel | None = None
+
+    async def close(self) -> None:
+        """Closes the connections to sentinels, if they are ours."""
+        if self.sentinel is not None:
+            for client in self.sentinel.sentinels:
+                await client.aclose()
+
+
+def is_client(target: object) -> bool:
+    """Whether this is a redis-py asyncio client of a single server.
+
+    Raises:
+        ConfigurationError: it is a client, but of a kind that can't work.
+    """
+    if isinstance(target, redis.asyncio.RedisCluster):
+        raise ConfigurationError("cluster clients aren't supported yet: pass the URL or client of a single primary")
+    if isinstance(target, redis.Redis):
+        raise ConfigurationError("this is redis-py's blocking client: pass a redis.asyncio.Redis or a URL")
+    return isinstance(target, redis.asyncio.Redis)
+
+
+def target_of_url(url: str) -> Target:
+    """Args: url: `redis://`, `rediss://`, `unix://`, `valkey://` or `redis+sentinel://`. Raises: ConfigurationError."""
+    shown = redact(url)
+    scheme, separator, rest = url.partition("://")
+    scheme = scheme.lower()
+    if not separator or scheme not in {**_SCHEMES, **_SENTINEL_SCHEMES}:
+        raise ConfigurationError(
+            f"Redis URL {shown!r}: write redis://, rediss://, valkey://, unix:// or redis+sentinel://"
+        )
+    try:
+        if scheme in _SENTINEL_SCHEMES:
+            pool = _sentinel_pool(_SENTINEL_SCHEMES[scheme], rest)
+            return Target(pool, shown, pool.sentinel_manager)
+        if scheme != "unix" and not re.fullmatch(r"[^/?#]+(/\d*)?(\?[^#]*)?", rest):
+            raise ConfigurationError(f"Redis URL {shown!r} is malformed: write {scheme}://host:port/database-number")
+        options: dict[str, Any] = dict(parse_url(f"{_SCHEMES[scheme]}://{rest}"))
+        return Target(_own_pool(ConnectionPool, options), shown)
+    except (ValueError, TypeError, redis.exceptions.RedisError) as error:
+        if isinstance(error, ConfigurationError):
+            raise
+        # The driver's message may quote the URL, so it is not shown.
+        raise ConfigurationError(f"Redis URL {shown!r} is malformed") from error.with_traceback(None)
+
+
+def target_of_client(client: RedisClient) -> Target:
+    """Takes over where and how a client connects; the client itself is neither used nor closed."""
+    theirs = client.connection_pool
+    options = {name: value for name, value in theirs.connection_kwargs.items() if name not in _POOL_OPTIONS}
+    if isinstance(theirs, SentinelConnectionPool):
+        pool = _service_pool(theirs.service_name, theirs.sentinel_manager, options, theirs.connection_class)
+        return Target(pool, f"sentinel service {theirs.service_name!r}")
+    where = str(options.get("path") or f"{options.get('host', 'localhost')}:{options.get('port', 6379)}")
+    return Target(_own_pool(ConnectionPool, options, connection_class=theirs.connection_class), where)
+
+
+def _sentinel_pool(scheme: str, rest: str) -> SentinelConnectionPool:
+    match = _SENTINEL.fullmatch(rest)
+    if match is None:
+        raise ConfigurationError(
+            "a Sentinel URL is redis+sentinel://[user:password@]host:port[,host:port…]/service[/database-number]"
+        )
+    options = {name: values[-1] for name, values in parse_qs(match["options"] or "").items()}
+    theirs: dict[str, Any] = {
+        name: options.pop(f"sentinel_{name}") for name in ("username", "password") if f"sentinel_{name}" in options
+    }
+    query = "&".join(f"{name}={value}" for name, value in options.items())
+    connection: dict[str, Any] = dict(
+        parse_url(
+            f"{scheme}://{match['credentials'] + '@' if match['credentials'] else ''}_/{match['database'] or 0}?{query}"
+        )
+    )
+    for name in ("host", "port"):
+        connection.pop(name, None)
+    secure = connection.pop("connection_class", None) is SSLConnection
+    hosts = [_host_and_port(text) for text in match["hosts"].split(",")]
+    sentinel = Sentinel(  # type: ignore[no-untyped-call] # redis-py
+        hosts,
+        sentinel_kwargs={
+            **theirs,
+            "ssl": secure,
+            "socket_timeout": _SENTINEL_SECONDS,
+            "socket_connect_timeout": _SENTINEL_SECONDS,
+            "retry": Retry(NoBackoff(), 0),
+        },
+    )
+    kind = SentinelManagedSSLConnection if secure else SentinelManagedConnection
+    return _service_pool(unquote(match["service"]), sentinel, connection, kind)
+
+
+def _host_and_port(text: str) -> tuple[str, int]:
+    if text.startswith("["):
+        host, _, port = text[1:].partition("]")
+        return host, int(port.removeprefix(":") or _SENTINEL_PORT)
+    host, _, port = text.partition(":")
+    if not host:
+        raise ConfigurationError("a Sentinel URL names no host")
+    return host, int(port or _SENTINEL_PORT)
+
+
+# Of a pool, not of its connections; or set by us below.
+_POOL_OPTIONS: Final = frozenset(
+    {
+        "connection_pool", "decode_responses", "event_dispatcher", "health_check_interval", "himport_registry",
+        "maint_notifications_config", "maint_notifications_pool_handler", "max_connections", "parser_class", "protocol",
+        "retry", "retry_on_error", "retry_on_timeout", "socket_connect_timeout", "socket_timeout",
+    }
+)  # fmt: skip
+
+
+def _service_pool(
+    service: str, sentinel: Sentinel, options: dict[str, Any], connection_class: Any
+) -> SentinelConnectionPool:
+    """Connections to whatever primary the sentinels name when they are made."""
+    pool: SentinelConnectionPool = _own_pool(
+        SentinelConnectionPool,
+        {**options, "is_master": True},
+        service_name=service,
+        sentinel_manager=sentinel,
+        connection_class=connection_class,
+    )
+    return pool
+
+
+def _own_pool(kind: Any, options: dict[str, Any], **pool_options: Any) -> Any:
+    kept = {name: value for name, value in options.items() if name not in _POOL_OPTIONS}
+    return kind(
+        **pool_options,
+        **kept,
+        decode_responses=False,
+        health_check_interval=0,
+        # Pushed notifications would switch off the check for unread data.
+        maint_notifications_config=MaintNotificationsConfig(enabled=False),
+        protocol=2,
+        retry=Retry(NoBackoff(), 0),
+        # Time limits are ours, one for each command; redis-py's would nest a second timer in each.
+        socket_connect_timeout=None,
+        socket_timeout=None,
+    )

@@ -37,6 +37,8 @@ class Backend(Protocol):
     (with its `codec`), a store of documents its `value`, which is decoded when it is first asked for. `load` has to
     give back an equal value; the very bytes of `payload` need not survive, but for the codec "bytes".
 
+    An attribute `durability`, if there is one, says in a few words what makes a save durable, for `asyncwb doctor`.
+
     Failures: raise `SaveError(failed={key: reason})` when some records failed and all others were saved; with a
     `RecordRejected` as its reason a record is never tried again as it is, with anything else it is. Raise
     `BackendUnavailable` when nothing was saved for a reason that may pass: every other exception is taken for that,

@@ -66,6 +66,11 @@ class Circuit:
         return self._opened_at is not None and not (self._on_trial and not self._trial_failed)
 
     @property
+    def is_open(self) -> bool:
+        """Whether there is an outage."""
+        return self._opened_at is not None
+
+    @property
     def on_trial(self) -> bool:
         """Whether the one flusher that is let through in an outage is at work."""
         return self._on_trial

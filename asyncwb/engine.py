@@ -14,12 +14,14 @@ from asyncwb.connecting import connect
 from asyncwb.errors import AsyncwbError, UsageError
 from asyncwb.events import ConnectionChanged, EpochChanged, Event
 from asyncwb.guard import GuardedBackend
+from asyncwb.heartbeat import Heartbeat
 from asyncwb.lane import Lane
 from asyncwb.pool import FlusherPool
 from asyncwb.records import CodecName
 from asyncwb.redis.connection import check_server
 from asyncwb.redis.durability import Promises
 from asyncwb.redis.epochs import TEMPORARY, Epochs
+from asyncwb.redis.inspection import Inspection
 from asyncwb.redis.keys import partition_of
 from asyncwb.redis.queue import Queue
 from asyncwb.redis.retry import retrying
@@ -109,10 +111,13 @@ class Engine:
 
         self.writing = Writing(self.lanes, promises, settings, self.totals)
 
+        heartbeat = Heartbeat(Inspection(queues[0]), settings, self.totals, outage=self._outage, rng=self._rng)
+
         def start(group: TaskGroup) -> None:
             for lane in self.lanes:
                 lane.start(group)
             group.start_soon(self._watch_epochs, epochs)
+            group.start_soon(heartbeat.run)
             if self.pool is not None:
                 group.start_soon(self.pool.run)
 
@@ -177,6 +182,9 @@ class Engine:
 
     async def _at_open(self, ask: Callable[[], Awaitable[T]]) -> T:
         return await retrying(ask, limit_seconds=self._settings.connect_timeout_seconds, rng=self._rng)
+
+    def _outage(self) -> bool:
+        return self.pool is not None and self.pool.circuit.is_open
 
     def _ended(self, error: BaseException | None) -> None:
         reason = "the buffer was closed" if error is None else f"the buffer's background work has ended: {error!r}"

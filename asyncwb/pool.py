@@ -57,15 +57,15 @@ class FlusherPool:
         self._totals = totals
         self._emit = emit
         self._rng = rng
-        circuit = Circuit(backend, settings, rng=rng, on_change=self._circuit_changed)
-        saves = Saves(backend, settings, circuit, rng, on_bisect=self._bisected)
+        self.circuit = Circuit(backend, settings, rng=rng, on_change=self._circuit_changed)
+        saves = Saves(backend, settings, self.circuit, rng, on_bisect=self._bisected)
         self._flushers = [
             Flusher(
                 queues,
                 settings,
                 saves,
                 strategy(settings.commit, saves),
-                circuit,
+                self.circuit,
                 bell=self.bell,
                 totals=totals,
                 emit=emit,

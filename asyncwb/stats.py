@@ -30,6 +30,9 @@ class Totals:
     outages: int = 0
     crashes: int = 0
 
+    def as_dict(self) -> dict[str, int]:
+        return dataclasses.asdict(self)
+
     def copy(self) -> "Totals":
         return dataclasses.replace(self)
 

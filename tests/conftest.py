@@ -3,11 +3,13 @@
 import re
 import signal
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import pytest
 import redis
+from environments import PLUGIN, REPOSITORY, build_wheel
 from servers import KINDS, Server, binary, required
 
 
@@ -95,3 +97,10 @@ def namespace(request: pytest.FixtureRequest) -> str:
     """A namespace of the test's own."""
     name = re.sub(r"[^A-Za-z0-9_.-]", "-", request.node.name)[:50]
     return f"{name}.{uuid4().hex[:8]}"
+
+
+@pytest.fixture(scope="session")
+def wheels(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Of asyncwb and of the plugin in examples/."""
+    folder = tmp_path_factory.mktemp("wheels")
+    return build_wheel(REPOSITORY, folder), build_wheel(PLUGIN, folder)

@@ -3,8 +3,13 @@
 import click
 
 from asyncwb.cli.backends import backends
+from asyncwb.cli.dead import dead
 from asyncwb.cli.demo import demo
+from asyncwb.cli.doctor import doctor
 from asyncwb.cli.ingest import ingest
+from asyncwb.cli.records import keys, show
+from asyncwb.cli.repair import audit, flush
+from asyncwb.cli.status import status
 from asyncwb.cli.worker import worker
 
 __all__ = ["main"]
@@ -16,5 +21,7 @@ def main() -> None:
     """Redis as a write buffer: acknowledge at memory speed, flush every write to a slower backend."""
 
 
-for command in (demo, ingest, worker, backends):
+for command in (
+    demo, ingest, worker, status, keys, show, dead, flush, audit, doctor, backends,
+):  # fmt: skip
     main.add_command(command)

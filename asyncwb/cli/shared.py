@@ -14,7 +14,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 EXIT_FAULT: Final = 1
-"""The data are at fault: something is lost or stale, or a line is malformed."""
+"""The data are at fault: something is lost or stale, a line is malformed, a key isn't there, a check found an error."""
 EXIT_ERROR: Final = 2
 """The command couldn't do its work, or was called the wrong way."""
 EXIT_INTERRUPTED: Final = 130
@@ -40,6 +40,9 @@ namespace_option = click.option(
     default="default",
     show_default=True,
     help="Which buffer on that server.",
+)
+optional_backend_option = click.option(
+    "--backend", envvar="ASYNCWB_BACKEND", metavar="URL", help="Look at what it holds, too."
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout, nothing else.")
 

@@ -49,6 +49,10 @@ class PartitionKeys:
     def retry(self) -> bytes:
         return self.common[6]
 
+    @property
+    def workers(self) -> bytes:
+        return self._prefix + b"workers"
+
     def claim(self, claim_id: str) -> bytes:
         return self._prefix + b"claim:" + claim_id.encode()
 

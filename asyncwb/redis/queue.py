@@ -384,7 +384,7 @@ class Queue:
                 break
         await self._command("HSET", self.keys.meta, "bytes", size)
         for name, key in (("saved", self.keys.saved), ("retry", self.keys.retry), ("dead", self.keys.dead)):
-            async for page in self._fields(key):
+            async for page in self.fields(key):
                 await self._script(scripts.FORGET, name, *(field for field, _ in page))
         return strays
 
@@ -392,7 +392,7 @@ class Queue:
         dirty, leased, dead, size, age_ms, epoch = await self._script(scripts.STATS)
         return PartitionStats(dirty, leased, dead, size, age_ms / 1000 if age_ms >= 0 else None, epoch)
 
-    async def _fields(self, hash_key: bytes) -> AsyncIterator[list[tuple[bytes, bytes]]]:
+    async def fields(self, hash_key: bytes) -> AsyncIterator[list[tuple[bytes, bytes]]]:
         """Pages of a hash's fields and values; one that comes or goes meanwhile may or may not be among them."""
         cursor = -1
         while cursor:

@@ -28,13 +28,17 @@ ALLOT: Final = _load("allot")
 AUDIT: Final = _load("audit")
 CLAIM: Final = _load("claim")
 CONFIRM: Final = _load("confirm")
+DESCRIBE: Final = _load("describe")
+DROP: Final = _load("drop")
 EXTEND: Final = _load("extend")
 FLUSH: Final = _load("flush")
 FORGET: Final = _load("forget")
 GET: Final = _load("get")
 HASTEN: Final = _load("hasten")
+HEARTBEAT: Final = _load("heartbeat")
 HELLO: Final = _load("hello")
 INSTALL: Final = _load("install")
+LIST: Final = _load("list")
 PENDING: Final = _load("pending")
 PUT: Final = _load("put")
 RECOVER: Final = _load("recover")
@@ -44,6 +48,27 @@ SUPERSEDE: Final = _load("supersede")
 UNSAVED: Final = _load("unsaved")
 
 ALL: Final = (
-    ACK, ALLOT, AUDIT, CLAIM, CONFIRM, EXTEND, FLUSH, FORGET, GET, HASTEN, HELLO, INSTALL, PENDING, PUT, RECOVER,
-    REVIVE, STATS, SUPERSEDE, UNSAVED,
-)  # fmt: skip
+    ACK,
+    ALLOT,
+    AUDIT,
+    CLAIM,
+    CONFIRM,
+    DESCRIBE,
+    DROP,
+    EXTEND,
+    FLUSH,
+    FORGET,
+    GET,
+    HASTEN,
+    HEARTBEAT,
+    HELLO,
+    INSTALL,
+    LIST,
+    PENDING,
+    PUT,
+    RECOVER,
+    REVIVE,
+    STATS,
+    SUPERSEDE,
+    UNSAVED,
+)

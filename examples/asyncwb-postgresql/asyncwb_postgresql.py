@@ -40,6 +40,7 @@ class PostgreSQLBackend:
     """
 
     limits = Limits(max_batch=10_000, max_value_bytes=2**27, concurrent_saves=4)
+    durability = "synchronous_commit"
 
     def __init__(self, dsn: str, *, table: str = "asyncwb", tombstone_seconds: float = 86_400) -> None:
         if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,50}", table):

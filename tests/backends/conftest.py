@@ -2,12 +2,10 @@
 
 import os
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from uuid import uuid4
 
 import pytest
 from databases import Mongod, PostgreSQL, mongod_binary, postgresql_binaries
-from environments import PLUGIN, REPOSITORY, build_wheel
 
 
 def _missing(reason: str) -> None:
@@ -58,10 +56,3 @@ def postgresql() -> Iterator[PostgreSQL]:
     server = PostgreSQL()
     yield server
     server.stop()
-
-
-@pytest.fixture(scope="session")
-def wheels(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """Of asyncwb and of the plugin in examples/."""
-    folder = tmp_path_factory.mktemp("wheels")
-    return build_wheel(REPOSITORY, folder), build_wheel(PLUGIN, folder)

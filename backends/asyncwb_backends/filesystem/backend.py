@@ -45,6 +45,7 @@ class FileBackend:
     """
 
     limits = Limits(max_batch=2000, preferred_batch=1000, concurrent_saves=4)
+    durability = "fsync of the files and their folder"
 
     def __init__(
         self,

@@ -60,6 +60,7 @@ class MongoDBBackend:
 
     # Whatever JSON of this length is: as text it fits into the 16 MiB of a document, with its key.
     limits = Limits(max_batch=10_000, max_value_bytes=16 * 2**20 - 4096, concurrent_saves=4)
+    durability = "majority and journal"
 
     def __init__(self, collection: Any, *, tombstone_seconds: float = DAY_SECONDS, codec: CodecName = "json") -> None:
         self._connect: Connect = lambda: (None, collection)

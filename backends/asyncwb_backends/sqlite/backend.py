@@ -34,6 +34,7 @@ class SQLiteBackend:
 
     # SQLite has one writer at a time, and its default limit for a string or blob is 10^9 bytes.
     limits = Limits(max_batch=10_000, max_value_bytes=1_000_000_000, concurrent_saves=1)
+    durability = "synchronous=FULL"
 
     def __init__(
         self, path: str | Path, *, table: str | Table = "asyncwb", tombstone_seconds: float = DAY_SECONDS

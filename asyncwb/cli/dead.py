@@ -1,0 +1,157 @@
+"""`asyncwb dead`: the records that were given up, and what to do with them."""
+
+import click
+
+from asyncwb.cli.output import plain, print_json, print_table, time_text, value_of, version_text
+from asyncwb.cli.shared import EXIT_FAULT, asynchronous, json_option, namespace_option, redis_option
+from asyncwb.inspector import Inspector, open_inspector
+from asyncwb.redis.inspection import DeadRecord
+
+_PAGE = 1000
+
+
+@click.group()
+def dead() -> None:
+    """Look at records that the backend refused or that failed too often; try them again, or drop them.
+
+    They stay readable, and the next write of a key brings it back to life by itself.
+    """
+
+
+@dead.command("list")
+@redis_option
+@namespace_option
+@click.option("--limit", type=click.IntRange(0), default=100, show_default=True, help="At most so many; 0 is all.")
+@json_option
+@asynchronous
+async def list_(*, redis: str | None, namespace: str, limit: int, as_json: bool) -> None:
+    """List dead letters with their reasons.
+
+    Exit status: 0 listed (also if there are none), 2 the server or the namespace can't be reached.
+    """
+    found: list[DeadRecord] = []
+    more = False
+    async with open_inspector(redis, namespace) as inspector:
+        async for letter in inspector.dead():
+            if limit and len(found) == limit:
+                more = True
+                break
+            found.append(letter)
+    if as_json:
+        print_json({"dead": found, "more": more})
+        return
+    if not found:
+        click.echo("no dead letters")
+        return
+    rows = [
+        (letter.key, str(letter.attempts), time_text(letter.died), version_text(letter.version), letter.reason)
+        for letter in found
+    ]
+    print_table(("key", "attempts", "died", "version", "reason"), rows)
+    if more:
+        click.echo(f"… and more than these {limit}: --limit 0 lists all", err=True)
+
+
+@dead.command("show")
+@click.argument("key")
+@redis_option
+@namespace_option
+@json_option
+@asynchronous
+async def show_dead(*, key: str, redis: str | None, namespace: str, as_json: bool) -> None:
+    """Show one dead letter with its value and the whole reason.
+
+    Exit status: 0 shown, 1 the key isn't dead-lettered, 2 the server or the namespace can't be reached.
+    """
+    async with open_inspector(redis, namespace) as inspector:
+        found = await inspector.part_of(key).describe(key)
+    if found is None or found.dead is None:
+        raise _not_dead([key])
+    letter = found.dead
+    value = value_of(found.record) if found.record else None
+    if as_json:
+        print_json({"letter": letter, "deleted": bool(found.record and found.record.deleted), "value": value})
+        return
+    click.echo(f"key       {plain(key)}")
+    click.echo(f"version   {version_text(letter.version)}")
+    click.echo(f"failed    {letter.attempts} time(s), first {time_text(letter.first_failed)}")
+    click.echo(f"died      {time_text(letter.died)}")
+    click.echo(f"reason    {letter.reason}")
+    click.echo(f"value     {value!r}")
+
+
+@dead.command("retry")
+@click.argument("keys", nargs=-1)
+@click.option("--all", "everything", is_flag=True, help="All of them.")
+@redis_option
+@namespace_option
+@json_option
+@asynchronous
+async def retry(*, keys: tuple[str, ...], everything: bool, redis: str | None, namespace: str, as_json: bool) -> None:
+    """Make dead letters dirty again, with all their attempts before them. A worker saves them.
+
+    Exit status: 0 done, 1 a key isn't dead-lettered (the others are done), 2 wrong usage or not reached.
+    """
+    if bool(keys) == everything:
+        raise click.UsageError("name keys, or pass --all")
+    revived = 0
+    async with open_inspector(redis, namespace) as inspector:
+        letters = await _letters(inspector, keys)
+        for part in inspector.parts:
+            mine = [letter.key for letter in letters if inspector.part_of(letter.key) is part]
+            for start in range(0, len(mine), _PAGE):
+                revived += await part.queue.revive(mine[start : start + _PAGE])
+    _report("retried", revived, keys, letters, as_json=as_json)
+
+
+@dead.command("drop")
+@click.argument("keys", nargs=-1, required=True)
+@click.option("--yes", is_flag=True, help="Don't ask.")
+@redis_option
+@namespace_option
+@json_option
+@asynchronous
+async def drop(*, keys: tuple[str, ...], yes: bool, redis: str | None, namespace: str, as_json: bool) -> None:
+    """Give dead letters up for good: their values are lost. A key that was written meanwhile is left alone.
+
+    Exit status: 0 done, 1 a key isn't dead-lettered (the others are done) or you said no, 2 not reached.
+    """
+    async with open_inspector(redis, namespace) as inspector:
+        letters = await _letters(inspector, keys)
+        if letters and not yes:
+            for letter in letters:
+                click.echo(f"{plain(letter.key)}  {version_text(letter.version)}  {plain(letter.reason)}", err=True)
+            if not click.confirm(f"Lose {len(letters)} value(s) for good?", err=True):
+                raise SystemExit(EXIT_FAULT)
+        dropped = 0
+        for part in inspector.parts:
+            mine = [letter for letter in letters if inspector.part_of(letter.key) is part]
+            if mine:
+                dropped += await part.drop(mine)
+    _report("dropped", dropped, keys, letters, as_json=as_json)
+
+
+async def _letters(inspector: Inspector, keys: tuple[str, ...]) -> list[DeadRecord]:
+    """Those of the keys that are dead-lettered; without keys all there are."""
+    if not keys:
+        return [letter async for letter in inspector.dead()]
+    found = [await inspector.part_of(key).describe(key) for key in dict.fromkeys(keys)]
+    return [each.dead for each in found if each is not None and each.dead is not None]
+
+
+def _report(what: str, count: int, keys: tuple[str, ...], letters: list[DeadRecord], *, as_json: bool) -> None:
+    missing = sorted(set(keys) - {letter.key for letter in letters})
+    if as_json:
+        print_json({what: count, "not_dead": missing})
+    else:
+        click.echo(f"{count} record(s) {what}")
+    if missing:
+        raise _not_dead(missing)
+
+
+class _NotDead(click.ClickException):
+    exit_code = EXIT_FAULT
+
+
+def _not_dead(keys: list[str]) -> _NotDead:
+    return _NotDead(f"not dead-lettered: {', '.join(map(plain, keys))}")

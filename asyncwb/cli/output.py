@@ -1,0 +1,91 @@
+"""How operators' commands print: one JSON object, or text for people."""
+
+import json
+import re
+import sys
+import time
+from collections.abc import Iterable
+from typing import Any, Final
+
+import click
+import msgspec
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from asyncwb.records import MAX_SEQ, Record, Version, epoch_of
+
+_UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_LONGEST_CELL: Final = 100
+
+
+class Duration(click.ParamType):
+    """Seconds, written as 10, 10s, 5m, 2h or 1d."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        match = re.fullmatch(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)?", str(value))
+        if match is None:
+            self.fail(f"{value!r} is no duration: write 10s, 5m, 2h or 1d", param, ctx)
+        return float(match[1]) * _UNITS[match[2] or "s"]
+
+
+def print_json(data: object) -> None:
+    """One JSON object on a line of stdout."""
+    sys.stdout.write(json.dumps(msgspec.to_builtins(data, str_keys=True)) + "\n")
+    sys.stdout.flush()
+
+
+def print_table(columns: Iterable[str], rows: Iterable[Iterable[str]]) -> None:
+    """A table; keys and reasons are printed as they are, on one line each."""
+    table = Table(*columns, box=None, pad_edge=False, header_style="bold")
+    for row in rows:
+        table.add_row(*(escape(plain(cell)) for cell in row))
+    Console(soft_wrap=True, highlight=False).print(table)
+
+
+def plain(text: str) -> str:
+    """Text that can't move the cursor of a terminal: keys and reasons come from anywhere."""
+    shown = "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+    shown = shown.encode("utf-8", "replace").decode()
+    return shown if len(shown) <= _LONGEST_CELL else shown[:_LONGEST_CELL] + "…"
+
+
+def version_text(version: Version) -> str:
+    """Epoch and sequence number."""
+    return f"{epoch_of(version)}.{version & MAX_SEQ}"
+
+
+def seconds_text(seconds: float | None) -> str:
+    """A duration as a person says it."""
+    if seconds is None:
+        return "-"
+    sign, rest = ("-", -seconds) if seconds < 0 else ("", seconds)
+    for unit in ("d", "h", "m"):
+        if rest >= 2 * _UNITS[unit]:
+            return f"{sign}{rest / _UNITS[unit]:.1f} {unit}"
+    return f"{sign}{rest:.1f} s" if rest >= 1 else f"{sign}{rest * 1000:.0f} ms"
+
+
+def bytes_text(size: float) -> str:
+    """A size in binary units."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if size < 1024:
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1024
+    return f"{size:.1f} TiB"
+
+
+def time_text(seconds: float) -> str:
+    """A time of the server's clock, in UTC."""
+    return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(seconds))
+
+
+def value_of(record: Record) -> Any:
+    """A value as JSON can show it; bytes as text where they are, None for a tombstone."""
+    try:
+        value = record.value
+    except msgspec.DecodeError as error:
+        return f"(not {record.codec}: {error})"
+    return value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else value

@@ -1,0 +1,184 @@
+"""`asyncwb keys` and `asyncwb show`: which records are unsaved, and everything about one of them."""
+
+import json
+from typing import Any
+
+import click
+
+from asyncwb.cli.output import (
+    Duration,
+    bytes_text,
+    plain,
+    print_json,
+    print_table,
+    seconds_text,
+    time_text,
+    value_of,
+    version_text,
+)
+from asyncwb.cli.shared import (
+    EXIT_FAULT,
+    asynchronous,
+    json_option,
+    namespace_option,
+    optional_backend_option,
+    redis_option,
+)
+from asyncwb.codecs import Codec
+from asyncwb.guard import GuardedBackend
+from asyncwb.inspector import open_inspector
+from asyncwb.records import Record
+from asyncwb.redis.inspection import Described, Listed, Place
+from asyncwb.registry import backend_from_url
+from asyncwb.urls import redact
+from asyncwb.userkeys import raw_key
+
+
+@click.command()
+@redis_option
+@namespace_option
+@click.option("--dirty", "place", flag_value="dirty", default=True, help="Those that wait to be saved (default).")
+@click.option("--leased", "place", flag_value="leased", help="Those that are being saved.")
+@click.option("--older", type=Duration(), default="0", help="Unsaved for longer than that: 10s, 5m, 2h.")
+@click.option("--limit", type=click.IntRange(0), default=100, show_default=True, help="At most so many; 0 is all.")
+@json_option
+@asynchronous
+async def keys(*, redis: str | None, namespace: str, place: Place, older: float, limit: int, as_json: bool) -> None:
+    """List unsaved records, those that are due first.
+
+    Exit status: 0 listed, 2 the server or the namespace can't be reached.
+    """
+    found: list[Listed] = []
+    more = False
+    async with open_inspector(redis, namespace) as inspector:
+        async for record in inspector.listed(place):
+            if record.age_seconds < older:
+                continue
+            if limit and len(found) == limit:
+                more = True
+                break
+            found.append(record)
+    if as_json:
+        print_json({"keys": found, "more": more})
+        return
+    if not found:
+        click.echo(f"nothing is {place}{f' for longer than {seconds_text(older)}' if older else ''}")
+        return
+    rows = [
+        (
+            record.key,
+            seconds_text(record.age_seconds),
+            seconds_text(record.due_in_seconds),
+            version_text(record.version),
+            bytes_text(record.bytes),
+            f"{record.attempts} times: {record.reason}" if record.attempts else "",
+        )
+        for record in found
+    ]
+    print_table(
+        ("key", "unsaved for", "due in" if place == "dirty" else "lease ends", "version", "size", "failed"), rows
+    )
+    if more:
+        click.echo(f"… and more than these {limit}: --limit 0 lists all", err=True)
+
+
+@click.command()
+@click.argument("key")
+@redis_option
+@namespace_option
+@optional_backend_option
+@json_option
+@asynchronous
+async def show(*, key: str, redis: str | None, namespace: str, backend: str | None, as_json: bool) -> None:
+    """Show everything about one record: where it is, its version and value, its failures.
+
+    Exit status: 0 shown, 1 neither Redis nor (with --backend) the backend has it, 2 they can't be reached.
+    """
+    raw_key(key)
+    async with open_inspector(redis, namespace) as inspector:
+        found = await inspector.part_of(key).describe(key)
+        held = await _held(backend, inspector.hello.codec, key) if backend else None
+    if as_json:
+        print_json({"key": key, "redis": _as_dict(found), "backend": None if held is None else _record_dict(held)})
+    else:
+        _show_redis(key, found)
+        if backend:
+            _show_backend(held, redact(backend))
+    if found is None and held is None:
+        raise SystemExit(EXIT_FAULT)
+
+
+async def _held(url: str, codec: Any, key: str) -> Record | None:
+    plugin = backend_from_url(url, codec=Codec(codec))
+    backend = GuardedBackend(plugin, name=redact(url), connect_timeout_seconds=5, save_timeout_seconds=30)
+    try:
+        await backend.open()
+        return (await backend.load([key])).get(key)
+    finally:
+        await backend.close()
+
+
+def _record_dict(record: Record) -> dict[str, Any]:
+    return {
+        "version": record.version,
+        "deleted": record.deleted,
+        "codec": record.codec,
+        "bytes": len(record.payload),
+        "value": value_of(record),
+    }
+
+
+def _as_dict(found: Described | None) -> dict[str, Any] | None:
+    if found is None:
+        return None
+    listed, dead = found.listed, found.dead
+    return {
+        "where": found.where,
+        **(_record_dict(found.record) if found.record else {"garbage": True, "bytes": listed.bytes}),
+        "age_seconds": listed.age_seconds,
+        "due_in_seconds": listed.due_in_seconds if found.where in ("dirty", "leased") else None,
+        "attempts": dead.attempts if dead else listed.attempts,
+        "reason": dead.reason if dead else listed.reason,
+        "died": dead.died if dead else None,
+    }
+
+
+def _show_redis(key: str, found: Described | None) -> None:
+    click.echo(f"key       {plain(key)}")
+    if found is None:
+        click.echo("in Redis  nothing: it is saved, or was never written")
+        return
+    listed = found.listed
+    when = {"dirty": "due in", "leased": "its lease ends in"}.get(found.where)
+    click.echo(f"in Redis  {found.where}{f', {when} {seconds_text(listed.due_in_seconds)}' if when else ''}")
+    click.echo(f"unsaved   for {seconds_text(listed.age_seconds)}")
+    if found.dead:
+        dead = found.dead
+        click.echo(f"died      {time_text(dead.died)} after {dead.attempts} attempt(s): {plain(dead.reason)}")
+    elif listed.attempts:
+        click.echo(f"failed    {listed.attempts} time(s), the last one: {plain(listed.reason)}")
+    if found.where == "stray":
+        click.echo("          it is in no set: run `asyncwb audit`")
+    if found.record is None:
+        click.echo(f"record    {listed.bytes} bytes that another program wrote")
+    else:
+        _show_record(found.record)
+
+
+def _show_backend(held: Record | None, name: str) -> None:
+    click.echo(f"backend   {name}{'' if held else ' has nothing of it'}")
+    if held:
+        _show_record(held)
+
+
+def _show_record(record: Record) -> None:
+    click.echo(f"version   {version_text(record.version)} ({record.version})")
+    if record.deleted:
+        click.echo("value     deleted")
+        return
+    click.echo(f"value     {record.codec}, {bytes_text(len(record.payload))}")
+    text = json.dumps(value_of(record), indent=2, default=str)
+    for line in text[:2000].splitlines():
+        click.echo(f"          {line}")
+    if len(text) > 2000:
+        click.echo("          … (--json shows all of it)")

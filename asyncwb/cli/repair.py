@@ -1,0 +1,97 @@
+"""`asyncwb audit` and `asyncwb flush`: put right what another program broke, and save now."""
+
+import asyncio
+from collections.abc import Awaitable
+
+import click
+
+from asyncwb.buffer import Buffer
+from asyncwb.cli.output import plain, print_json
+from asyncwb.cli.shared import EXIT_FAULT, asynchronous, backend_option, json_option, namespace_option, redis_option
+from asyncwb.codecs import WIRE_CODECS
+from asyncwb.errors import ConfigurationError, DeadLettered, FlushTimeout, WriteLost
+from asyncwb.inspector import open_inspector
+
+
+@click.command()
+@redis_option
+@namespace_option
+@json_option
+@asynchronous
+async def audit(*, redis: str | None, namespace: str, as_json: bool) -> None:
+    """Walk over all records: those that are in no set become dirty, and the byte estimate is corrected.
+
+    Exit status: 0 all was in order, 1 something was put right, 2 the server or the namespace can't be reached.
+    """
+    async with open_inspector(redis, namespace) as inspector:
+        before = await inspector.status()
+        strays = sum([await part.queue.audit() for part in inspector.parts])
+        after = await inspector.status()
+    if as_json:
+        print_json({"strays": strays, "bytes_before": before.bytes, "bytes": after.bytes})
+    else:
+        click.echo(
+            f"{strays} stray record(s) made dirty; {after.bytes:,} bytes buffered (estimate was {before.bytes:,})"
+        )
+    if strays:
+        raise SystemExit(EXIT_FAULT)
+
+
+@click.command()
+@click.argument("keys", nargs=-1)
+@click.option("--all", "everything", is_flag=True, help="Everything that is unsaved now.")
+@click.option("--timeout", type=float, default=60.0, show_default=True, help="Seconds.")
+@redis_option
+@backend_option
+@namespace_option
+@json_option
+@asynchronous
+async def flush(
+    *,
+    keys: tuple[str, ...],
+    everything: bool,
+    timeout: float,
+    redis: str | None,
+    backend: str,
+    namespace: str,
+    as_json: bool,
+) -> None:
+    """Save now, beside whatever workers there are; also what is delayed.
+
+    Exit status: 0 saved, 1 something wasn't (too late, dead-lettered or lost), 2 wrong usage or not reached.
+    """
+    if bool(keys) == everything:
+        raise click.UsageError("name keys, or pass --all")
+    async with open_inspector(redis, namespace) as inspector:
+        codec = inspector.hello.codec
+        partitions = len(inspector.parts)
+    if codec not in WIRE_CODECS:
+        raise ConfigurationError(f"namespace {namespace!r} was made by another version of asyncwb")
+    problems: dict[str, str] = {}
+    buffer = Buffer[object](
+        redis, backend=backend, namespace=namespace, codec=codec, partitions=partitions, drain_timeout_seconds=0.0
+    )
+    await buffer.open()
+    try:
+        if everything:
+            await _note(problems, "", buffer.drain(timeout=timeout))
+        else:
+            await asyncio.gather(*(_note(problems, key, buffer.flush(key, timeout=timeout)) for key in keys))
+        saved = buffer.totals.saved
+    finally:
+        await buffer.aclose(drain=False)
+    if as_json:
+        print_json({"saved": saved, "problems": problems})
+    else:
+        click.echo(f"{saved} record(s) saved by this command")
+        for key, problem in problems.items():
+            click.echo(f"{plain(key) + ': ' if key else ''}{problem}", err=True)
+    if problems:
+        raise SystemExit(EXIT_FAULT)
+
+
+async def _note(problems: dict[str, str], key: str, waiting: Awaitable[None]) -> None:
+    try:
+        await waiting
+    except (FlushTimeout, DeadLettered, WriteLost) as error:
+        problems[key] = str(error)

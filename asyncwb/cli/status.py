@@ -1,0 +1,73 @@
+"""`asyncwb status`: how much is unsaved, how old it is, and who works on it."""
+
+import asyncio
+
+import click
+
+from asyncwb.cli.output import bytes_text, plain, print_json, print_table, seconds_text
+from asyncwb.cli.shared import asynchronous, json_option, namespace_option, redis_option
+from asyncwb.inspector import Inspector, Status, open_inspector
+
+
+@click.command()
+@redis_option
+@namespace_option
+@click.option("--watch", is_flag=True, help="Again every second, until interrupted.")
+@json_option
+@asynchronous
+async def status(*, redis: str | None, namespace: str, watch: bool, as_json: bool) -> None:
+    """Show how much is unsaved, how old it is, and who works on it.
+
+    Exit status: 0 shown, 2 the server or the namespace can't be reached.
+    """
+    async with open_inspector(redis, namespace) as inspector:
+        while True:
+            found = await inspector.status()
+            if as_json:
+                print_json(found)
+            else:
+                if watch:
+                    click.clear()
+                _show(inspector, found)
+            if not watch:
+                return
+            await asyncio.sleep(1)
+
+
+def _show(inspector: Inspector, found: Status) -> None:
+    server = found.server
+    name = "Valkey" if "valkey_version" in server else "Redis"
+    version = server.get("valkey_version") or server.get("redis_version", "?")
+    limit = int(server.get("maxmemory", "0"))
+    memory = bytes_text(int(server.get("used_memory", "0")))
+    click.echo(f"namespace   {inspector.namespace} at {inspector.link.where}")
+    click.echo(f"dirty       {found.dirty:,}")
+    click.echo(f"leased      {found.leased:,}")
+    click.echo(f"oldest      {seconds_text(found.oldest_age_seconds)}")
+    click.echo(f"dead        {found.dead:,}{', see `asyncwb dead list`' if found.dead else ''}")
+    click.echo(f"buffered    {bytes_text(found.bytes)}")
+    click.echo(f"epoch       {', '.join(map(str, sorted(set(found.epochs))))}")
+    click.echo(
+        f"server      {name} {version}, {memory} used of {bytes_text(limit) if limit else 'unlimited'}, "
+        f"{server.get('maxmemory_policy', '?')}"
+    )
+    click.echo(f"workers     {len(found.workers)}")
+    if found.workers:
+        rows = []
+        for worker in found.workers:
+            facts = worker.facts
+            state = "outage" if facts.get("outage") else "ok"
+            if worker.silent_seconds > 10:
+                state = f"silent for {seconds_text(worker.silent_seconds)}"
+            rows.append(
+                (
+                    f"  {plain(str(facts.get('host')))}:{facts.get('pid')}",
+                    str(facts.get("flushers")),
+                    f"{facts.get('acknowledged_per_second', 0):,.0f}",
+                    f"{facts.get('saved_per_second', 0):,.0f}",
+                    f"{facts.get('saved', 0):,}",
+                    f"{facts.get('retried', 0):,}",
+                    state,
+                )
+            )
+        print_table(("  process", "flushers", "writes/s", "saves/s", "saved", "retried", "state"), rows)

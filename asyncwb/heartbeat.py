@@ -1,0 +1,90 @@
+"""Every process with an open buffer says so in Redis, with its counts: `asyncwb status` shows them all."""
+
+import asyncio
+import contextlib
+import os
+import random
+import socket
+import time
+from collections.abc import Callable
+from typing import Any, Final, NoReturn
+from uuid import uuid4
+
+import anyio
+
+from asyncwb.errors import RedisError
+from asyncwb.redis.inspection import Inspection
+from asyncwb.settings import Settings
+from asyncwb.stats import Totals
+
+BEAT_SECONDS: Final = 2.0
+LEAVE_SECONDS: Final = 1.0
+
+
+class Heartbeat:
+    """Of one process and namespace.
+
+    It says `host`, `pid`, `flushers`, `started` (seconds since 1970), `outage` (whether its circuit is open), its
+    totals, and `acknowledged_per_second` and `saved_per_second` since its last heartbeat.
+
+    Args:
+        inspection: of the first partition, which keeps the workers.
+        settings: `flushers`.
+        totals: of the process.
+        outage: whether the backend takes nothing, as this process sees it.
+        rng: for jitter.
+    """
+
+    def __init__(
+        self,
+        inspection: Inspection,
+        settings: Settings,
+        totals: Totals,
+        *,
+        outage: Callable[[], bool],
+        rng: random.Random,
+    ) -> None:
+        self._inspection = inspection
+        self._settings = settings
+        self._totals = totals
+        self._outage = outage
+        self._rng = rng
+        self._id = uuid4().hex
+        self._started = time.time()
+
+    async def run(self) -> NoReturn:
+        """Beats until cancelled, and leaves then."""
+        loop = asyncio.get_running_loop()
+        before, at = self._totals.copy(), loop.time()
+        try:
+            while True:
+                now = loop.time()
+                # A server that is away is no news here.
+                with contextlib.suppress(RedisError):
+                    await self._inspection.beat(self._id, self._facts(before, now - at))
+                before, at = self._totals.copy(), now
+                await asyncio.sleep(BEAT_SECONDS * self._rng.uniform(0.9, 1.1))
+        finally:
+            await self._leave()
+
+    async def _leave(self) -> None:
+        with contextlib.suppress(RedisError), anyio.move_on_after(LEAVE_SECONDS, shield=True):
+            await self._inspection.leave(self._id)
+
+    def _facts(self, before: Totals, seconds: float) -> dict[str, Any]:
+        totals = self._totals
+        rates = {
+            f"{name}_per_second": round((getattr(totals, name) - getattr(before, name)) / seconds, 1)
+            if seconds
+            else 0.0
+            for name in ("acknowledged", "saved")
+        }
+        return {
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            "flushers": self._settings.flushers,
+            "started": self._started,
+            "outage": self._outage(),
+            **totals.as_dict(),
+            **rates,
+        }

@@ -1,0 +1,209 @@
+"""What an operator sees of one partition: its records, dead letters and workers. Changes nothing but on demand."""
+
+import struct
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+import msgspec
+
+from asyncwb.errors import DecodeError
+from asyncwb.records import SEQ_BITS, Record, Version
+from asyncwb.redis import scripts
+from asyncwb.redis.queue import Queue
+from asyncwb.redis.wire import OVERHEAD_BYTES, pack_version, unpack_record
+
+Place = Literal["dirty", "leased"]
+
+_PAGE: Final = 500
+_HEADER: Final = struct.Struct(">IIQ")
+# version, attempts, first failure; a dead letter also has the time of its death. As in lua/ack.lua.
+_FAILING: Final = struct.Struct(">QIQ")
+_DEAD: Final = struct.Struct(">QIQQ")
+_FORGET_MS: Final = 60_000
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Listed:
+    """A record that is dirty or leased.
+
+    Attributes:
+        key: of the record.
+        version: 0 if another program overwrote it.
+        bytes: in Redis.
+        age_seconds: since its first unsaved write.
+        due_in_seconds: until it is saved, or until its lease ends; negative if that is past.
+        attempts: how often it has failed.
+        reason: why, the last time.
+    """
+
+    key: str
+    version: Version
+    bytes: int
+    age_seconds: float
+    due_in_seconds: float
+    attempts: int = 0
+    reason: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DeadRecord:
+    """A dead letter.
+
+    Attributes:
+        key, version: of the record.
+        attempts: how often it was tried.
+        first_failed: when it failed first, seconds of the server's clock since 1970.
+        died: when it was given up, likewise.
+        reason: what the backend said last.
+    """
+
+    key: str
+    version: Version
+    attempts: int
+    first_failed: float
+    died: float
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Described:
+    """One record: where it is ("dirty", "leased", "dead", or "stray" if it is in no set), and all about it."""
+
+    where: str
+    record: Record | None
+    listed: Listed
+    dead: DeadRecord | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Worker:
+    """A process with an open buffer.
+
+    Attributes:
+        id: of the buffer.
+        silent_seconds: since its last heartbeat; those that end in order leave at once.
+        facts: what it says of itself, see `asyncwb.heartbeat`.
+    """
+
+    id: str
+    silent_seconds: float
+    facts: dict[str, Any]
+
+
+class Inspection:
+    """Looks into one partition."""
+
+    def __init__(self, queue: Queue) -> None:
+        self.queue = queue
+
+    async def listed(self, place: Place) -> AsyncIterator[Listed]:
+        """The records in a set, those that are due first; one that moves meanwhile may be missed, or come twice."""
+        offset = 0
+        which = "lease" if place == "leased" else "dirty"
+        while True:
+            now, *found = await self._ask(scripts.LIST, which, offset, _PAGE)
+            for key, score, header, size, failing in zip(*(found[i::5] for i in range(5)), strict=True):
+                yield _listed(key, header, failing, size=size, due_ms=int(float(score)) - now, now=now)
+            if len(found) < 5 * _PAGE:
+                return
+            offset += _PAGE
+
+    async def dead(self) -> AsyncIterator[DeadRecord]:
+        """The dead letters, in no order."""
+        async for page in self.queue.fields(self.queue.keys.dead):
+            for key, entry in page:
+                yield _dead(key, entry)
+
+    async def describe(self, key: str) -> Described | None:
+        """Everything about one record; None if Redis has none."""
+        raw = _raw(key)
+        now, packed, due, lease, dead, failing = await self._ask(scripts.DESCRIBE, raw)
+        if not packed:
+            return None
+        score = int(float(lease or due or now))
+        try:
+            record = unpack_record(key, packed)
+        except DecodeError:
+            record = None
+        where = "leased" if lease else "dirty" if due else "dead" if dead else "stray"
+        listed = _listed(raw, packed[:OVERHEAD_BYTES], failing, size=len(packed), due_ms=score - now, now=now)
+        return Described(where=where, record=record, listed=listed, dead=_dead(raw, dead) if dead else None)
+
+    async def drop(self, letters: Sequence[DeadRecord]) -> int:
+        """Gives dead letters up, if they are still these; returns how many were."""
+        pairs = [part for letter in letters for part in (_raw(letter.key), pack_version(letter.version))]
+        dropped: int = await self._ask(scripts.DROP, *pairs)
+        return dropped
+
+    async def beat(self, worker: str, facts: dict[str, Any]) -> None:
+        """A process says that it is there."""
+        await self._beat(worker, msgspec.json.encode(facts))
+
+    async def leave(self, worker: str) -> None:
+        """A process ends."""
+        await self._beat(worker, b"")
+
+    async def workers(self) -> list[Worker]:
+        """Those that have been heard of within the last minute."""
+        now, _ = await self.queue.link.command("TIME")
+        found = [
+            Worker(
+                id=name.decode(),
+                silent_seconds=max(0.0, int(now) - int.from_bytes(said[:8]) / 1000),
+                facts=msgspec.json.decode(said[8:]),
+            )
+            async for page in self.queue.fields(self.queue.keys.workers)
+            for name, said in page
+        ]
+        return sorted(found, key=lambda worker: worker.id)
+
+    async def _beat(self, worker: str, said: bytes) -> None:
+        keys = (*self.queue.keys.common, self.queue.keys.workers)
+        await self.queue.link.script(scripts.HEARTBEAT, keys, (self.queue.keys.record_prefix, worker, said, _FORGET_MS))
+
+    async def _ask(self, script: scripts.Script, *args: bytes | str | int) -> Any:
+        keys = self.queue.keys
+        return await self.queue.link.script(script, keys.common, (keys.record_prefix, *args))
+
+
+def _listed(key: bytes, header: bytes, failing: bytes, *, size: int, due_ms: int, now: int) -> Listed:
+    version, age = 0, 0.0
+    if len(header) >= _HEADER.size:
+        epoch, seq, since = _HEADER.unpack_from(header)
+        version, age = epoch << SEQ_BITS | seq, max(0.0, (now - since) / 1000)
+    attempts, reason = 0, ""
+    if len(failing) >= _FAILING.size:
+        failed_version, attempts, _ = _FAILING.unpack_from(failing)
+        reason = failing[_FAILING.size :].decode("utf-8", "replace")
+        if failed_version != version:
+            attempts, reason = 0, ""
+    return Listed(
+        key=_name(key),
+        version=version,
+        bytes=size,
+        age_seconds=age,
+        due_in_seconds=due_ms / 1000,
+        attempts=attempts,
+        reason=reason,
+    )
+
+
+def _dead(key: bytes, entry: bytes) -> DeadRecord:
+    version, attempts, since, died = _DEAD.unpack_from(entry)
+    return DeadRecord(
+        key=_name(key),
+        version=version,
+        attempts=attempts,
+        first_failed=since / 1000,
+        died=died / 1000,
+        reason=entry[_DEAD.size :].decode("utf-8", "replace"),
+    )
+
+
+def _raw(key: str) -> bytes:
+    return key.encode("utf-8", "surrogateescape")
+
+
+def _name(raw: bytes) -> str:
+    return raw.decode("utf-8", "surrogateescape")

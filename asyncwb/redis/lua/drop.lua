@@ -1,0 +1,18 @@
+-- drop: dead letters are given up, records and all, if they are still the ones that were meant.
+-- ARGV  2… key and version for each
+-- Reply how many
+allow_at_maxmemory()
+local dropped, freed = 0, 0
+for i = 2, #ARGV, 2 do
+  local key, version = ARGV[i], ARGV[i + 1]
+  local entry, name = redis.call('HGET', DEAD, key), PREFIX .. key
+  if entry and string.sub(entry, 1, 8) == version then
+    freed = freed + redis.call('STRLEN', name)
+    redis.call('DEL', name)
+    redis.call('HDEL', DEAD, key)
+    redis.call('HDEL', RETRY, key)
+    dropped = dropped + 1
+  end
+end
+if freed > 0 then redis.call('HINCRBY', META, 'bytes', -freed) end
+return dropped

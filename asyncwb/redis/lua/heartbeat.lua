@@ -1,0 +1,16 @@
+-- heartbeat: a process says that it is there; those that have been silent for long are forgotten.
+-- KEYS  8 workers
+-- ARGV  2 its id  3 what it says of itself ('' to leave)  4 ms after which a silent one is forgotten
+-- Reply how many there are
+allow_at_maxmemory()
+local now = clock()
+local all = redis.call('HGETALL', KEYS[8])
+for i = 1, #all, 2 do
+  if now - struct.unpack('>I8', all[i + 1]) > tonumber(ARGV[4]) then redis.call('HDEL', KEYS[8], all[i]) end
+end
+if ARGV[3] == '' then
+  redis.call('HDEL', KEYS[8], ARGV[2])
+else
+  redis.call('HSET', KEYS[8], ARGV[2], struct.pack('>I8', now) .. ARGV[3])
+end
+return redis.call('HLEN', KEYS[8])

@@ -1,0 +1,23 @@
+"""Runs a command of `asyncwb` in this process."""
+
+import asyncio
+import json
+from typing import Any
+
+from click.testing import CliRunner, Result
+
+from asyncwb.cli import main
+
+
+async def run(*arguments: str, status: int = 0, answer: str | None = None) -> Result:
+    """In a thread: a command has an event loop of its own."""
+    result = await asyncio.to_thread(CliRunner().invoke, main, list(arguments), input=answer)
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    assert result.exit_code == status, result.output
+    return result
+
+
+async def run_json(*arguments: str, status: int = 0) -> Any:
+    """What it prints with --json: one object, and nothing else."""
+    return json.loads((await run(*arguments, "--json", status=status)).stdout)

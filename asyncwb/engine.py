@@ -11,7 +11,7 @@ import anyio
 from anyio.abc import TaskGroup
 
 from asyncwb.connecting import connect
-from asyncwb.errors import AsyncwbError, UsageError
+from asyncwb.errors import AsyncwbError, BackendUnavailable, UsageError
 from asyncwb.events import ConnectionChanged, EpochChanged, Event
 from asyncwb.guard import GuardedBackend
 from asyncwb.heartbeat import Heartbeat
@@ -90,10 +90,16 @@ class Engine:
         link.on_change = connection_changed
         # Closed also after an open that failed or was cancelled: a plugin may hold half a connection.
         self._stack.push_async_callback(self._backend.close)
-        await self._backend.open()
+        check_epochs = Epochs.check
+        try:
+            await self._backend.open()
+        except BackendUnavailable as error:
+            # While Redis goes on in its epoch nobody needs the backend yet: a service has to start in an outage, too.
+            _log.warning("starting without the backend: %s", error)
+            check_epochs = Epochs.join
         queues = [Queue(link, settings.namespace, number) for number in range(settings.partitions)]
         epochs = Epochs(queues, self._backend.new_epoch, codec=self._codec)
-        await self._at_open(epochs.check)
+        await self._at_open(lambda: check_epochs(epochs))
         promises = Promises(link, settings)
         await self._at_open(lambda: promises.require(settings.durability))
 

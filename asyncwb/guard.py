@@ -1,6 +1,7 @@
 """A backend as the core calls it: under time limits, and with errors of asyncwb's tree only."""
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Sequence
 from typing import Final, TypeVar
 
@@ -38,28 +39,39 @@ class GuardedBackend:
         self.name = name
         self._connect = connect_timeout_seconds
         self._save = save_timeout_seconds
-        self._slots: asyncio.Semaphore | None = None
+        self._opened = False
+        self._opening = asyncio.Lock()
+        self._slots = asyncio.Semaphore(1)
 
     @property
     def limits(self) -> Limits:
         return self._backend.limits
 
     async def open(self) -> None:
-        """Raises BackendUnavailable, ConfigurationError."""
-        self._slots = None
-        await self._bounded(self._backend.open(), self._connect, "open")
-        self._slots = asyncio.Semaphore(self.limits.concurrent_saves)
+        """Opens it; if that fails for now, every call tries again before anything else.
+
+        Raises:
+            BackendUnavailable: not now.
+            ConfigurationError: never with these settings.
+        """
+        self._opened = False
+        self._opening = asyncio.Lock()
+        self._slots = asyncio.Semaphore(1)
+        await self._be_open()
 
     async def close(self) -> None:
         """Raises BackendUnavailable."""
+        self._opened = False
         await self._bounded(self._backend.close(), self._connect, "close")
 
     async def new_epoch(self, at_least: int) -> int:
         """Raises BackendError."""
+        await self._be_open()
         return await self._bounded(self._backend.new_epoch(at_least), self._connect, "new_epoch")
 
     async def load(self, keys: Sequence[str]) -> dict[str, Record]:
         """Raises BackendError."""
+        await self._be_open()
         return await self._bounded(self._backend.load(keys), self._save, "load")
 
     async def save(self, records: Sequence[Record], *, share: float = 1.0) -> int:
@@ -72,10 +84,26 @@ class GuardedBackend:
         Raises:
             SaveError, BackendError: in either case exceptions of the driver are their cause.
         """
-        assert self._slots is not None, "not open"
+        await self._be_open()
         async with self._slots:
             seconds = max(self._save * share, min(self._save, _LEAST_SECONDS))
             return await self._bounded(self._backend.save(records), seconds, "save")
+
+    async def _be_open(self) -> None:
+        if self._opened:
+            return
+        async with self._opening:
+            if self._opened:
+                return  # type: ignore[unreachable] # another call has opened it meanwhile
+            try:
+                await self._bounded(self._backend.open(), self._connect, "open")
+            except BaseException:
+                # It may hold half a connection; the next attempt begins from nothing.
+                with contextlib.suppress(BackendUnavailable):
+                    await self._bounded(self._backend.close(), self._connect, "close")
+                raise
+            self._slots = asyncio.Semaphore(self.limits.concurrent_saves)
+            self._opened = True
 
     async def _bounded(self, call: Awaitable[T], seconds: float, what: str) -> T:
         try:

@@ -4,6 +4,7 @@ import random
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from typing import Final
 
 from asyncwb.connecting import connect
 from asyncwb.errors import ConfigurationError
@@ -38,7 +39,10 @@ class Status:
     server: dict[str, str]
 
 
-_SHOWN_INFO = (
+_RETRY_SECONDS: Final = 1.0
+"""An operator who asks wants to know now."""
+
+_SHOWN_INFO: Final = (
     "redis_version", "valkey_version", "role", "uptime_in_seconds", "used_memory", "maxmemory", "maxmemory_policy",
     "aof_enabled", "connected_slaves", "connected_clients",
 )  # fmt: skip
@@ -105,7 +109,7 @@ async def open_inspector(
     async with AsyncExitStack() as stack:
         link = await connect(redis, stack, timeout_seconds=timeout_seconds)
         rng = random.Random()  # noqa: S311 - jitter, not secrets
-        hello = await retrying(Queue(link, namespace, 0).hello, limit_seconds=timeout_seconds, rng=rng)
+        hello = await retrying(Queue(link, namespace, 0).hello, limit_seconds=_RETRY_SECONDS, rng=rng)
         if not hello.layout:
             raise ConfigurationError(
                 f"nothing was ever written to namespace {namespace!r} at {link.where}: check --redis and --namespace"

@@ -31,9 +31,11 @@ class Totals:
     crashes: int = 0
 
     def as_dict(self) -> dict[str, int]:
+        """The counts by their names."""
         return dataclasses.asdict(self)
 
     def copy(self) -> "Totals":
+        """The counts as they are now."""
         return dataclasses.replace(self)
 
 

@@ -2,6 +2,8 @@
 
 import asyncio
 import logging
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -176,3 +178,40 @@ async def test_closing_in_an_outage_is_bounded(valkey_url: str, namespace: str) 
             backend.down = True
             await buffer.set("a", 1)
             await asyncio.sleep(0.2)
+
+
+async def test_services_start_while_the_backend_is_down(
+    valkey_url: str, namespace: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As long as Redis goes on in its epoch; what they write is saved when the backend is back."""
+    folder = tmp_path / "data"
+    backend = f"sqlite:///{folder / 'app.db'}"
+    with pytest.raises(BackendUnavailable):
+        async with Buffer[int](valkey_url, backend=backend, namespace=namespace):
+            pass
+    folder.mkdir()
+    async with Buffer[int](valkey_url, backend=backend, namespace=namespace) as buffer:
+        await buffer.set("a", 1)
+        await buffer.drain(timeout=5)
+    folder.rename(tmp_path / "away")
+    async with Buffer[int](valkey_url, backend=backend, type=int, namespace=namespace, codec="json") as buffer:
+        assert "starting without the backend" in caplog.text
+        await buffer.set("b", 2)
+        assert await buffer.get("b") == 2
+        with pytest.raises(BackendUnavailable):
+            await buffer.get("a")
+        (tmp_path / "away").rename(folder)
+        await buffer.flush("b", timeout=5)
+        assert await buffer.get("a") == 1
+
+
+async def test_new_history_needs_the_backend_once(private_server: Callable[..., Server], namespace: str) -> None:
+    server = await asyncio.to_thread(private_server, "valkey")
+    backend = Probed()
+    async with Buffer[int](server.url, backend=backend, namespace=namespace, flushers=0) as buffer:
+        await buffer.set("a", 1)
+    await asyncio.to_thread(server.restart, keep_data=False)
+    backend.down = True
+    with pytest.raises(BackendUnavailable):
+        async with Buffer[int](server.url, backend=backend, namespace=namespace, flushers=0):
+            pass

@@ -30,9 +30,9 @@ PLACES = pytest.mark.parametrize(
     ("where", "level"),
     [
         ("external", "memory"),
-        ("external", "fsync"),
-        ("external", "replicated"),
-        ("embedded", "memory"),
+        pytest.param("external", "fsync", marks=pytest.mark.long),
+        pytest.param("external", "replicated", marks=pytest.mark.long),
+        pytest.param("embedded", "memory", marks=pytest.mark.long),
         ("embedded", "fsync"),
     ],
 )

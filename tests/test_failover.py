@@ -43,7 +43,9 @@ async def still_writes(buffer: Buffer[int], key: str, value: int, seconds: float
                 await asyncio.sleep(0.05)
 
 
-@pytest.mark.parametrize("kind", ["valkey", "redis7", "redis62"])
+@pytest.mark.parametrize(
+    "kind", ["valkey", pytest.param("redis7", marks=pytest.mark.long), pytest.param("redis62", marks=pytest.mark.long)]
+)
 async def test_sentinel_promotes_and_the_frozen_primary_wakes(
     private_server: StartServer, namespace: str, kind: str
 ) -> None:
@@ -172,6 +174,7 @@ async def test_write_that_a_lagging_replica_never_got_is_reported_lost(
                 await buffer.flush("a", version=lost, timeout=5)
 
 
+@pytest.mark.long
 async def test_demoted_primary_is_left_for_the_new_one(private_server: StartServer, namespace: str) -> None:
     """Without any error: a demoted server answers get and put with EPOCH, and its connections stay up."""
     memory = MemoryBackend()

@@ -19,7 +19,7 @@ _UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _LONGEST_CELL: Final = 100
 
 
-class Duration(click.ParamType):
+class Duration(click.ParamType):  # type: ignore[type-arg] # generic since click 8.2
     """Seconds, written as 10, 10s, 5m, 2h or 1d."""
 
     name = "duration"

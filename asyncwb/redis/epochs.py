@@ -58,6 +58,11 @@ class Epochs:
             if self._known[partition] == refused or not refused:
                 await self._handshake(at_least=0)
 
+    async def join(self) -> None:
+        """Learns the present epochs; asks the backend only where one has to begin. Raises as `refresh`."""
+        async with self._lock:
+            await self._handshake(at_least=0)
+
     async def check(self) -> None:
         """Compares meta with the backend: a server that is behind although its identity stands gets a new epoch."""
         highest = await self._new_epoch(0)

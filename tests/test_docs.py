@@ -54,8 +54,8 @@ async def test_exporter_counts_every_event(valkey_url: str, namespace: str, monk
         await buffer.drain(timeout=5)
         await asyncio.sleep(0.05)
     for event in (
-        Retried("a", "odd", 1, 0.1), Bisected(8, 1, 7), DeadLetter("a", "odd", 10), FlusherCrashed(0, ValueError(), 1.0),
-        CircuitChanged(True, "down"), ConnectionChanged(False, "gone"), FullChanged(0, True, "bytes"),
+        Retried("a", "odd", 1, 0.1), Bisected(8, 1, 7), DeadLetter("a", "odd", 10),
+        FlusherCrashed(0, ValueError(), 1.0), CircuitChanged(True, "down"), ConnectionChanged(False, "gone"), FullChanged(0, True, "bytes"),
         EpochChanged(0, 7), Saved(5, 1, 2, 0.1),
     ):  # fmt: skip
         metrics(event)

@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+import runpy
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from asyncwb import (
     ConnectionChanged,
     DeadLetter,
     EpochChanged,
+    Event,
     FlusherCrashed,
     FullChanged,
     Retried,
@@ -44,20 +46,24 @@ def test_exporter_is_short() -> None:
     assert len((ROOT / "examples/prometheus_exporter.py").read_text().splitlines()) < 60
 
 
-async def test_exporter_counts_every_event(valkey_url: str, namespace: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(str(ROOT / "examples"))
-    from prometheus_exporter import Metrics  # noqa: PLC0415 - an example isn't on the path
-
-    metrics = Metrics("users")
+async def test_exporter_counts_every_event(valkey_url: str, namespace: str) -> None:
+    metrics = runpy.run_path(str(ROOT / "examples/prometheus_exporter.py"))["Metrics"]("users")
     async with Buffer[int](valkey_url, backend=MemoryBackend(), namespace=namespace, observer=metrics) as buffer:
         await buffer.set("a", 1)
         await buffer.drain(timeout=5)
         await asyncio.sleep(0.05)
-    for event in (
-        Retried("a", "odd", 1, 0.1), Bisected(8, 1, 7), DeadLetter("a", "odd", 10),
-        FlusherCrashed(0, ValueError(), 1.0), CircuitChanged(True, "down"), ConnectionChanged(False, "gone"), FullChanged(0, True, "bytes"),
-        EpochChanged(0, 7), Saved(5, 1, 2, 0.1),
-    ):  # fmt: skip
+    events: list[Event] = [
+        Retried("a", "odd", 1, 0.1),
+        Bisected(8, 1, 7),
+        DeadLetter("a", "odd", 10),
+        FlusherCrashed(0, ValueError(), 1.0),
+        CircuitChanged(open=True, reason="down"),
+        ConnectionChanged(up=False, reason="gone"),
+        FullChanged(0, full=True, limit="bytes"),
+        EpochChanged(0, 7),
+        Saved(5, 1, 2, 0.1),
+    ]
+    for event in events:
         metrics(event)
     text = generate_latest(REGISTRY).decode()
     for line in (

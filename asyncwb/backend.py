@@ -42,7 +42,8 @@ class Backend(Protocol):
     Failures: raise `SaveError(failed={key: reason})` when some records failed and all others were saved; with a
     `RecordRejected` as its reason a record is never tried again as it is, with anything else it is. Raise
     `BackendUnavailable` when nothing was saved for a reason that may pass: every other exception is taken for that,
-    too. No message may hold credentials.
+    too. `new_epoch(0)` is asked then: if it fails as well, there is an outage, and no record is blamed. If it doesn't,
+    the batch is saved in halves until the records that fail stand alone. No message may hold credentials.
     """
 
     @property

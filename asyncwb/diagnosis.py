@@ -1,5 +1,6 @@
 """What `asyncwb doctor` finds out: one finding for each thing that has to be right, with what to do if it isn't."""
 
+import contextlib
 import re
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -114,7 +115,8 @@ async def _backend(url: str) -> tuple[Finding, int | None]:
         advice = "see that it runs and that the URL is right; meanwhile writes are safe in Redis"
         return Finding("backend", "error", str(error), advice), None
     finally:
-        await guarded.close()
+        with contextlib.suppress(AsyncwbError):
+            await guarded.close()
     if not durable:
         return Finding(
             "backend", "warning", f"{shown} is reachable", "it doesn't say how durable its saves are"

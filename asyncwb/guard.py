@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Sequence
 from typing import Final, TypeVar
 
 from asyncwb.backend import Backend, Limits
-from asyncwb.errors import AsyncwbError, BackendUnavailable, SaveError
+from asyncwb.errors import AsyncwbError, BackendError, BackendUnavailable, ConfigurationError
 from asyncwb.records import Record
 from asyncwb.urls import redact
 
@@ -66,12 +66,12 @@ class GuardedBackend:
 
     async def new_epoch(self, at_least: int) -> int:
         """Raises BackendError."""
-        await self._be_open()
+        await self._ready()
         return await self._bounded(self._backend.new_epoch(at_least), self._connect, "new_epoch")
 
     async def load(self, keys: Sequence[str]) -> dict[str, Record]:
         """Raises BackendError."""
-        await self._be_open()
+        await self._ready()
         return await self._bounded(self._backend.load(keys), self._save, "load")
 
     async def save(self, records: Sequence[Record], *, share: float = 1.0) -> int:
@@ -84,10 +84,22 @@ class GuardedBackend:
         Raises:
             SaveError, BackendError: in either case exceptions of the driver are their cause.
         """
-        await self._be_open()
+        await self._ready()
         async with self._slots:
             seconds = max(self._save * share, min(self._save, _LEAST_SECONDS))
-            return await self._bounded(self._backend.save(records), seconds, "save")
+            try:
+                return await self._bounded(self._backend.save(records), seconds, "save")
+            except BackendError:
+                raise
+            except AsyncwbError as error:
+                raise BackendUnavailable(f"save of backend {self.name} failed: {describe(error)}") from error
+
+    async def _ready(self) -> None:
+        try:
+            await self._be_open()
+        except ConfigurationError as error:
+            # It was started without the backend, and the backend is no use now that it is there.
+            raise BackendUnavailable(f"backend {self.name} can't be opened: {error}") from error
 
     async def _be_open(self) -> None:
         if self._opened:
@@ -109,7 +121,7 @@ class GuardedBackend:
         try:
             async with asyncio.timeout(seconds) as limit:
                 return await call
-        except (AsyncwbError, SaveError):
+        except AsyncwbError:
             raise
         except TimeoutError as error:
             if limit.expired():

@@ -11,7 +11,7 @@ from flushing import Bench
 from rig import open_rig
 from servers import Server
 
-from asyncwb import BackendUnavailable, Buffer, CircuitChanged, DeadLetter, Retried
+from asyncwb import BackendUnavailable, Buffer, CircuitChanged, ConfigurationError, DeadLetter, Retried
 from asyncwb.events import Event
 from asyncwb.testing import FaultyBackend, MemoryBackend
 
@@ -215,3 +215,31 @@ async def test_new_history_needs_the_backend_once(private_server: Callable[..., 
     with pytest.raises(BackendUnavailable):
         async with Buffer[int](server.url, backend=backend, namespace=namespace, flushers=0):
             pass
+
+
+async def test_backend_that_turns_out_to_be_unusable_is_an_outage_not_a_crash(valkey_url: str, namespace: str) -> None:
+    """Started without it; when it is there at last, it refuses its settings."""
+
+    class Late(Probed):
+        refuses = False
+
+        async def open(self) -> None:
+            if self.refuses:
+                raise ConfigurationError("no such column")
+            self._check(self.down)
+
+    backend = Late()
+    options: Any = {"backend": backend, "namespace": namespace, "drain_timeout_seconds": 0.1}
+    async with Buffer[int](valkey_url, **options) as buffer:
+        await buffer.set("a", 1)
+        await buffer.drain(timeout=5)
+    backend.down = True
+    async with Buffer[int](valkey_url, **options) as buffer:
+        backend.down, backend.refuses = False, True
+        await buffer.set("b", 2)
+        with pytest.raises(BackendUnavailable, match="no such column"):
+            await buffer.get("nobody")
+        await asyncio.sleep(0.3)
+        assert buffer.totals.crashes == 0
+        backend.refuses = False
+        await buffer.flush("b", timeout=5)

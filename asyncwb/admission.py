@@ -21,8 +21,9 @@ from asyncwb.events import Event, FullChanged
 from asyncwb.guard import GuardedBackend
 from asyncwb.records import Version, make_version
 from asyncwb.redis.epochs import Epochs
-from asyncwb.redis.queue import Queue, Write
+from asyncwb.redis.queue import Queue
 from asyncwb.redis.retry import Backoff, retrying
+from asyncwb.redis.steps import Write
 from asyncwb.redis.wire import record_of
 from asyncwb.redis.writer import Full, Outcome, Writer
 from asyncwb.settings import Settings

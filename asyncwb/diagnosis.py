@@ -16,7 +16,8 @@ from asyncwb.guard import GuardedBackend
 from asyncwb.inspector import Inspector, Status
 from asyncwb.redis.connection import RedisLink, server_info
 from asyncwb.redis.keys import LAYOUT
-from asyncwb.redis.queue import Hello, Queue
+from asyncwb.redis.queue import Queue
+from asyncwb.redis.steps import Hello
 from asyncwb.registry import backend_from_url, plugins
 from asyncwb.urls import redact
 

@@ -13,8 +13,9 @@ from asyncwb.bell import Bell
 from asyncwb.circuit import Circuit
 from asyncwb.errors import RedisError
 from asyncwb.events import DeadLetter, Event, Retried, Saved
-from asyncwb.redis.queue import RELEASE_SECONDS, Acked, Claim, Failure, Queue, Retries
+from asyncwb.redis.queue import RELEASE_SECONDS, Queue
 from asyncwb.redis.retry import retrying
+from asyncwb.redis.steps import Acked, Claim, Failure, Retries
 from asyncwb.saves import Saves
 from asyncwb.settings import Settings
 from asyncwb.stats import Totals

@@ -11,8 +11,9 @@ from asyncwb.errors import ConfigurationError
 from asyncwb.redis.connection import RedisLink, server_info
 from asyncwb.redis.inspection import DeadRecord, Inspection, Listed, Place, Worker
 from asyncwb.redis.keys import LAYOUT, partition_of
-from asyncwb.redis.queue import Hello, PartitionStats, Queue
+from asyncwb.redis.queue import Queue
 from asyncwb.redis.retry import retrying
+from asyncwb.redis.steps import Hello, PartitionStats
 from asyncwb.redis.targets import RedisClient
 
 

@@ -16,8 +16,9 @@ from asyncwb.reader import Found, Reader
 from asyncwb.records import Version
 from asyncwb.redis.durability import Confirmation, Confirmer, Promises
 from asyncwb.redis.epochs import Epochs
-from asyncwb.redis.queue import Queue, Write
+from asyncwb.redis.queue import Queue
 from asyncwb.redis.retry import retrying
+from asyncwb.redis.steps import Write
 from asyncwb.redis.wire import OVERHEAD_BYTES
 from asyncwb.redis.writer import Writer
 from asyncwb.settings import Settings

@@ -11,7 +11,7 @@ from asyncwb.errors import BackendError, RecordRejected, SaveError
 from asyncwb.events import Bisected
 from asyncwb.guard import GuardedBackend, describe
 from asyncwb.records import Record
-from asyncwb.redis.queue import Failure
+from asyncwb.redis.steps import Failure
 from asyncwb.settings import Settings
 
 _MOST_SUSPECTS: Final = 10_000

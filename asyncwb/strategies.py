@@ -5,7 +5,8 @@ from typing import Protocol
 
 from asyncwb.errors import DecodeError, RedisError
 from asyncwb.records import Record, Version
-from asyncwb.redis.queue import Claim, Failure, Queue
+from asyncwb.redis.queue import Queue
+from asyncwb.redis.steps import Claim, Failure
 from asyncwb.redis.watching import Watch
 from asyncwb.saves import Saves
 from asyncwb.settings import Commit

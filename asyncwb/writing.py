@@ -8,7 +8,7 @@ from asyncwb.lane import Lane, in_pages
 from asyncwb.records import Version, epoch_of
 from asyncwb.redis.durability import Promises
 from asyncwb.redis.keys import partition_of
-from asyncwb.redis.queue import Write
+from asyncwb.redis.steps import Write
 from asyncwb.settings import Durability, Settings
 from asyncwb.stats import Totals
 

@@ -8,7 +8,8 @@ from servers import Server
 from asyncwb.records import Version, make_version
 from asyncwb.redis.connection import RedisLink
 from asyncwb.redis.keys import PartitionKeys
-from asyncwb.redis.queue import Applied, Bounds, Claim, PutReply, Queue
+from asyncwb.redis.queue import Queue
+from asyncwb.redis.steps import Applied, Bounds, Claim, PutReply
 from asyncwb.redis.wire import unpack_record
 
 CODEC = "json"

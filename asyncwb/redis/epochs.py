@@ -8,7 +8,8 @@ from typing import Final
 from asyncwb.errors import BackendError, NamespaceMismatch, RedisError, RedisUnavailable
 from asyncwb.records import MAX_SEQ
 from asyncwb.redis.keys import LAYOUT
-from asyncwb.redis.queue import Hello, Queue
+from asyncwb.redis.queue import Queue
+from asyncwb.redis.steps import Hello
 
 _log: Final = logging.getLogger("asyncwb")
 

@@ -3,8 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Final, Literal
+from typing import Any, Final
 from uuid import uuid4
 
 import anyio
@@ -14,6 +13,20 @@ from asyncwb.records import Record, Version
 from asyncwb.redis import scripts
 from asyncwb.redis.keys import LAYOUT, PartitionKeys
 from asyncwb.redis.link import Argument, Link
+from asyncwb.redis.steps import (
+    NO_LIMIT,
+    Acked,
+    Applied,
+    Bounds,
+    Claim,
+    Failure,
+    Hello,
+    PartitionStats,
+    PutReply,
+    Retries,
+    Retry,
+    Write,
+)
 from asyncwb.redis.wire import pack_version, unpack_record, unpack_version
 
 WRITER_MEMORY_SECONDS: Final = 24 * 3600
@@ -26,138 +39,6 @@ RELEASE_SECONDS: Final = 1.0
 """How long a flusher that is cancelled may try to give its records back; afterwards their leases have to expire."""
 
 _PAGE: Final = 1000
-
-Write = tuple[bytes, bytes]
-"""A key in UTF-8 and the body of its record (op, codec, payload)."""
-
-
-@dataclass(frozen=True, slots=True)
-class Hello:
-    """What a server and the meta of a partition say: the identity is empty on a replica, the rest if it is new."""
-
-    identity: str
-    layout: str
-    partitions: str
-    codec: str
-    meta_identity: str
-    epoch: int
-    seq: int
-
-
-@dataclass(frozen=True, slots=True)
-class Applied:
-    """A put that was applied.
-
-    Attributes:
-        seq: the sequence number before its first write.
-        woken: whether a pool has to be woken.
-        refused: the groups that were refused as FULL.
-        full: the limit that refused the first of them.
-    """
-
-    seq: int
-    woken: bool
-    refused: frozenset[int] = frozenset()
-    full: str = ""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Bounds:
-    """Limits of a partition: most and low watermark of each, 0 for none; `in_order`: see lua/put.lua."""
-
-    records: int = 0
-    low_records: int = 0
-    bytes: int = 0
-    low_bytes: int = 0
-    age_seconds: float = 0.0
-    low_age_seconds: float = 0.0
-    in_order: bool = False
-
-
-PutReply = Applied | Literal["EPOCH", "WRITER"]
-
-Fate = Literal["retry", "later", "dead"]
-
-
-@dataclass(frozen=True, slots=True)
-class Claim:
-    """Records leased to one flusher.
-
-    Attributes:
-        id: fresh for every attempt; a claim retried under its id would ack what it never saved.
-        records: what is to be saved.
-        garbage: keys whose record another program overwrote, each with the reason.
-        due_in_seconds: when the next record of the partition is due, None if there is none.
-    """
-
-    id: str
-    records: list[Record]
-    garbage: dict[str, DecodeError]
-    due_in_seconds: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """Why a record wasn't saved, and what becomes of it.
-
-    Attributes:
-        reason: for operators.
-        fate: "retry" counts as an attempt, and the record comes again after a back-off of its own; "later" doesn't
-            count, as in an outage; "dead": it will never be taken.
-        due_in_seconds: with "later", when it comes again.
-    """
-
-    reason: str
-    fate: Fate = "retry"
-    due_in_seconds: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class Retries:
-    """How often a record is tried, at most, and the first and the longest pause between two attempts."""
-
-    most: int = 0
-    first_seconds: float = 0.0
-    longest_seconds: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class Retry:
-    """A record that has failed: how often so far, and when it comes again."""
-
-    attempts: int
-    due_in_seconds: float
-
-
-@dataclass(frozen=True, slots=True)
-class Acked:
-    """What became of the records of a claim.
-
-    Attributes:
-        gone: how many were saved, and have left Redis.
-        changed: how many were saved, and written again meanwhile.
-        released: how many are due again without a failure of their own.
-        retried: those that failed and are tried again.
-        dead: those that are dead-lettered now, and how often they were tried.
-    """
-
-    gone: int = 0
-    changed: int = 0
-    released: int = 0
-    retried: dict[str, Retry] = field(default_factory=dict)
-    dead: dict[str, int] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class PartitionStats:
-    """Numbers of records, bytes (an estimate), and the age of the oldest unsaved write."""
-
-    dirty: int
-    leased: int
-    dead: int
-    bytes: int
-    oldest_age_seconds: float | None
-    epoch: int
 
 
 class Queue:
@@ -282,7 +163,7 @@ class Queue:
         failed: Mapping[str, Failure] | None = None,
         saved: Mapping[str, Version] | None = None,
         again_seconds: float = 0.0,
-        retries: Retries = Retries(),
+        retries: Retries = NO_LIMIT,
         jitter: Callable[[], float] = lambda: 1.0,
     ) -> Acked | None:
         """Settles a claim. None: it is unknown, because an earlier attempt settled it or it is long over.

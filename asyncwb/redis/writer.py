@@ -8,8 +8,9 @@ from uuid import uuid4
 from asyncwb.errors import OutcomeUnknown, RedisUnavailable
 from asyncwb.records import MAX_SEQ, Version, make_version
 from asyncwb.redis.epochs import Epochs
-from asyncwb.redis.queue import Applied, Bounds, PutReply, Queue, Write
+from asyncwb.redis.queue import Queue
 from asyncwb.redis.retry import Backoff
+from asyncwb.redis.steps import Applied, Bounds, PutReply, Write
 from asyncwb.settings import Settings
 
 

@@ -4,7 +4,7 @@ import asyncio
 
 from rig import Rig
 
-from asyncwb.redis.queue import Acked, Applied, Failure, Retries, Retry
+from asyncwb.redis.steps import Acked, Applied, Failure, Retries, Retry
 
 FAR_AHEAD_MS = 10**9
 

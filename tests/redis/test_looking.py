@@ -7,7 +7,7 @@ from rig import Rig
 
 from asyncwb.errors import RedisError
 from asyncwb.records import Version, make_version
-from asyncwb.redis.queue import Failure
+from asyncwb.redis.steps import Failure
 from asyncwb.redis.wire import pack_version, unpack_version
 
 

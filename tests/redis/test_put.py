@@ -7,7 +7,7 @@ from rig import Rig
 
 from asyncwb.errors import RedisOutOfMemory
 from asyncwb.records import MAX_SEQ, make_version
-from asyncwb.redis.queue import Applied, Bounds, Failure, Retries
+from asyncwb.redis.steps import Applied, Bounds, Failure, Retries
 
 
 async def test_versions_count_up_from_the_epoch(rig: Rig) -> None:

@@ -1,0 +1,142 @@
+"""What the steps of the queue take, and what they answer."""
+
+from dataclasses import dataclass, field
+from typing import Final, Literal
+
+from asyncwb.errors import DecodeError
+from asyncwb.records import Record
+
+Write = tuple[bytes, bytes]
+"""A key in UTF-8 and the body of its record (op, codec, payload)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hello:
+    """What a server and the meta of a partition say: the identity is empty on a replica, the rest if it is new."""
+
+    identity: str
+    layout: str
+    partitions: str
+    codec: str
+    meta_identity: str
+    epoch: int
+    seq: int
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """A put that was applied.
+
+    Attributes:
+        seq: the sequence number before its first write.
+        woken: whether a pool has to be woken.
+        refused: the groups that were refused as FULL.
+        full: the limit that refused the first of them.
+    """
+
+    seq: int
+    woken: bool
+    refused: frozenset[int] = frozenset()
+    full: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Bounds:
+    """Limits of a partition: most and low watermark of each, 0 for none; `in_order`: see lua/put.lua."""
+
+    records: int = 0
+    low_records: int = 0
+    bytes: int = 0
+    low_bytes: int = 0
+    age_seconds: float = 0.0
+    low_age_seconds: float = 0.0
+    in_order: bool = False
+
+
+PutReply = Applied | Literal["EPOCH", "WRITER"]
+
+Fate = Literal["retry", "later", "dead"]
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """Records leased to one flusher.
+
+    Attributes:
+        id: fresh for every attempt; a claim retried under its id would ack what it never saved.
+        records: what is to be saved.
+        garbage: keys whose record another program overwrote, each with the reason.
+        due_in_seconds: when the next record of the partition is due, None if there is none.
+    """
+
+    id: str
+    records: list[Record]
+    garbage: dict[str, DecodeError]
+    due_in_seconds: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a record wasn't saved, and what becomes of it.
+
+    Attributes:
+        reason: for operators.
+        fate: "retry" counts as an attempt, and the record comes again after a back-off of its own; "later" doesn't
+            count, as in an outage; "dead": it will never be taken.
+        due_in_seconds: with "later", when it comes again.
+    """
+
+    reason: str
+    fate: Fate = "retry"
+    due_in_seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Retries:
+    """How often a record is tried, at most, and the first and the longest pause between two attempts."""
+
+    most: int = 0
+    first_seconds: float = 0.0
+    longest_seconds: float = 0.0
+
+
+NO_LIMIT: Final = Retries()
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """A record that has failed: how often so far, and when it comes again."""
+
+    attempts: int
+    due_in_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Acked:
+    """What became of the records of a claim.
+
+    Attributes:
+        gone: how many were saved, and have left Redis.
+        changed: how many were saved, and written again meanwhile.
+        released: how many are due again without a failure of their own.
+        retried: those that failed and are tried again.
+        dead: those that are dead-lettered now, and how often they were tried.
+    """
+
+    gone: int = 0
+    changed: int = 0
+    released: int = 0
+    retried: dict[str, Retry] = field(default_factory=dict)
+    dead: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionStats:
+    """Numbers of records, bytes (an estimate), and the age of the oldest unsaved write."""
+
+    dirty: int
+    leased: int
+    dead: int
+    bytes: int
+    oldest_age_seconds: float | None
+    epoch: int

@@ -39,7 +39,7 @@ class Environment:
         path = self._folder / "bin" / command[0]
         return subprocess.run(
             [str(path), *command[1:]],
-            env={**_clean_environment(), **(env or {})},
+            env={**clean_environment(), **(env or {})},
             cwd=cwd or self._folder,
             capture_output=True,
             text=True,
@@ -48,12 +48,13 @@ class Environment:
         )
 
 
-def _clean_environment() -> dict[str, str]:
+def clean_environment() -> dict[str, str]:
+    """This environment, without what is about this run of the tests."""
     dropped = ("PYTHONPATH", "VIRTUAL_ENV", "COV_CORE", "COVERAGE", "PYTEST")
     return {name: value for name, value in os.environ.items() if not name.startswith(dropped)}
 
 
 def _uv(*arguments: str) -> None:
     command: Sequence[str] = [sys.executable, "-m", "uv", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=_clean_environment())
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=clean_environment())
     assert done.returncode == 0, f"uv {' '.join(arguments)}:\n{done.stdout}{done.stderr}"

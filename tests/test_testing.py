@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from environments import clean_environment
 
 from asyncwb import BackendUnavailable, Buffer, RecordRejected, SaveError
 from asyncwb.testing import FaultyBackend, MemoryBackend
@@ -116,6 +117,8 @@ def test_fixtures_work_in_somebody_elses_pytest(tmp_path: Path, mode: str) -> No
         f"[pytest]\nasyncio_mode = {mode}\nasyncio_default_fixture_loop_scope = function\nfilterwarnings = error\n"
     )
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(
+        command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False, env=clean_environment()
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "4 passed" in done.stdout

@@ -73,22 +73,22 @@ class Saves:
     async def save(self, records: Sequence[Record]) -> Pass:
         """Saves what can be saved. Never raises for a failure of the backend: that is part of the outcome."""
         done = Pass()
-        waiting = self._parts(records)
-        begun, whole = len(waiting), max(map(len, waiting), default=0)
+        waiting = [(part, 1.0) for part in self._parts(records)]
+        begun = len(waiting)
         while waiting:
-            part = waiting.pop()
+            part, share = waiting.pop()
             if self._circuit.refuses:
                 self._postpone(part, "the backend takes nothing now", done)
                 continue
             done.calls += 1
             try:
-                # A batch may take too long because of its size, or because of one record: a part has to take less.
-                done.stale += await self._backend.save(part, share=len(part) / whole)
+                # A batch may take too long because of its size, or because of one record: a half has half the time.
+                done.stale += await self._backend.save(part, share=share)
                 self._settled(part)
             except SaveError as error:
                 await self._named(part, error, done)
             except BackendError as error:
-                waiting += await self._whole(part, error, done)
+                waiting += [(half, share / 2) for half in await self._whole(part, error, done)]
         if done.calls > begun:
             self._on_bisect(Bisected(len(records), len(done.failed), done.calls))
         return done

@@ -124,6 +124,29 @@ async def test_record_that_hangs_the_backend_is_isolated_in_bounded_time(valkey_
         assert [event.key for event in bench.events if isinstance(event, Retried)] == ["k5"]
 
 
+async def test_slow_record_that_was_isolated_has_all_the_time_when_it_comes_again(valkey_server: Server) -> None:
+    """It hung its batch, but alone it is only slow."""
+
+    class Slow(MemoryBackend):
+        async def save(self, records: Any) -> int:
+            if any(record.key == "slow" for record in records):
+                await asyncio.sleep(1.2)
+            return await super().save(records)
+
+    memory = Slow()
+    async with open_rig(valkey_server) as rig:
+        bench = Bench(rig, memory, save_timeout_seconds=2.0, retry_max_seconds=0.01)
+        await put_many(rig, "slow", *(f"k{number}" for number in range(3)))
+        bench.guarded._save = 1.1
+        await bench.flush()
+        assert await rig.where("slow") == {"dirty"}
+        bench.guarded._save = 2.0
+        await put_many(rig, *(f"n{number}" for number in range(50)))
+        await asyncio.sleep(0.02)
+        await bench.flush()
+        assert await rig.where("slow") == set()
+
+
 async def test_save_errors_that_name_every_record_blame_them_while_the_probe_passes(valkey_server: Server) -> None:
     backend = FaultyBackend(MemoryBackend())
     backend.poison = {"a": OSError("one"), "b": OSError("two")}

@@ -107,7 +107,7 @@ class _Demo:
             "direct_sets_per_second": round(direct),
             "seconds": round(time.monotonic() - self._started, 2),
         }
-        self._print(report, verdict, totals.retried)
+        self._print(report, verdict, totals.outages)
         return report
 
     async def _write_under_faults(self, buffer: Buffer[Value], workload: Workload) -> float:
@@ -215,7 +215,7 @@ class _Demo:
         table.add_row("now", self._status)
         return table
 
-    def _print(self, report: dict[str, int | float], verdict: Verdict, retried: int) -> None:
+    def _print(self, report: dict[str, int | float], verdict: Verdict, outages: int) -> None:
         table = Table(title="What SQLite holds, read by the standard library alone", show_header=False)
         table.add_column()
         table.add_column(justify="right")
@@ -226,7 +226,7 @@ class _Demo:
             ("keys persisted as acknowledged", f"{verdict.persisted:,}"),
             ("lost", f"{verdict.lost:,}"),
             ("stale", f"{verdict.stale:,}"),
-            ("saves tried again after the outage", f"{retried:,}"),
+            ("outages of the backend, lived through", f"{outages:,}"),
             ("records flushed per second", f"{report['flushed_per_second']:,}"),
             ("acknowledged sets per second", f"{report['sets_per_second']:,}"),
             ("direct durable commits per second", f"{report['direct_sets_per_second']:,}"),

@@ -17,8 +17,9 @@ from proxy import open_proxy
 from replication import ask, open_pair
 from servers import Server
 
-from asyncwb import Buffer, ConfigurationError, NotConfirmed, UnsuitableServer, WriteLost
+from asyncwb import Buffer, ConfigurationError, NotConfirmed, OutcomeUnknown, UnsuitableServer, WriteLost
 from asyncwb.redis import scripts
+from asyncwb.redis.keys import PartitionKeys
 from asyncwb.settings import Durability
 from asyncwb.testing import MemoryBackend
 
@@ -329,6 +330,24 @@ async def test_confirmation_is_asked_again_after_a_lost_answer(private_server: S
         fault = proxy.fault("drop reply", scripts.CONFIRM)
         await buffer.set("a", 1)
         assert fault.happened == 1
+
+
+async def test_failover_before_the_confirmation_leaves_the_outcome_unknown(
+    private_server: StartServer, namespace: str
+) -> None:
+    """The new primary can confirm its own writes, and says nothing of this one."""
+    server = await asyncio.to_thread(private_server, "valkey", appendonly="yes")
+    async with (
+        open_proxy(server) as proxy,
+        Buffer[int](proxy.url, backend=MemoryBackend(), namespace=namespace, flushers=0, durability="fsync") as buffer,
+    ):
+        fault = proxy.fault("hold request", scripts.CONFIRM)
+        call = asyncio.create_task(buffer.set("a", 1))
+        await fault.caught.wait()
+        await asyncio.to_thread(ask, server, "HSET", PartitionKeys(namespace, 0).meta, "epoch", 9)
+        fault.release()
+        with pytest.raises(OutcomeUnknown, match="failover"):
+            await call
 
 
 async def test_many_callers_share_a_confirmation(private_server: StartServer, namespace: str) -> None:

@@ -1,19 +1,30 @@
 """From what a user names as Redis to a link: a URL, a client, or a private embedded server."""
 
 from contextlib import AsyncExitStack
+from typing import Protocol
 
 from asyncwb.embedded import EmbeddedServer
 from asyncwb.errors import ConfigurationError
 from asyncwb.redis.connection import RedisLink
+from asyncwb.redis.link import Link
 from asyncwb.redis.targets import RedisClient, is_client, target_of_url
+from asyncwb.urls import redact
 
 EMBEDDED = "embedded://"
+
+
+class Connect(Protocol):
+    """`connect`, or what a simulator has in its place."""
+
+    async def __call__(
+        self, redis: str | RedisClient | None, stack: AsyncExitStack, *, timeout_seconds: float
+    ) -> Link: ...
 
 
 def check_target(redis: object) -> None:
     """Raises `ConfigurationError` if this names no Redis at all; connects to nothing."""
     if not (redis is None or isinstance(redis, str) or is_client(redis)):
-        raise ConfigurationError(f"redis={redis!r}: pass a URL, a redis.asyncio.Redis, or None")
+        raise ConfigurationError(f"redis={redact(repr(redis))}: pass a URL, a redis.asyncio.Redis, or None")
     if isinstance(redis, str) and not redis.startswith(EMBEDDED):
         target_of_url(redis)
 

@@ -10,7 +10,7 @@ from typing import Final, NoReturn, TypeVar
 import anyio
 from anyio.abc import TaskGroup
 
-from asyncwb.connecting import connect
+from asyncwb.connecting import Connect, connect
 from asyncwb.errors import AsyncwbError, BackendUnavailable, UsageError
 from asyncwb.events import ConnectionChanged, EpochChanged, Event
 from asyncwb.guard import GuardedBackend
@@ -20,7 +20,7 @@ from asyncwb.pool import FlusherPool
 from asyncwb.records import CodecName
 from asyncwb.redis.connection import check_server
 from asyncwb.redis.durability import Promises
-from asyncwb.redis.epochs import TEMPORARY, Epochs
+from asyncwb.redis.epochs import Epochs
 from asyncwb.redis.inspection import Inspection
 from asyncwb.redis.keys import partition_of
 from asyncwb.redis.queue import Queue
@@ -48,6 +48,8 @@ class Engine:
         settings: all of them.
         codec: kept with the namespace.
         emit: gets events.
+        rng: for jitter; a simulator gives its own.
+        connect: makes the link to Redis; likewise.
 
     Attributes:
         lanes: one for each partition.
@@ -64,13 +66,16 @@ class Engine:
         *,
         codec: CodecName,
         emit: Callable[[Event], None],
+        rng: random.Random | None = None,
+        connect: Connect = connect,
     ) -> None:
         self._redis = redis
         self._backend = backend
         self._settings = settings
         self._codec: CodecName = codec
         self._emit = emit
-        self._rng = random.Random()  # noqa: S311 - jitter, not secrets
+        self._rng = rng or random.Random()  # noqa: S311 - jitter, not secrets
+        self._connect = connect
         self._stack = AsyncExitStack()
         self._service: Service | None = None
         self.lanes: list[Lane] = []
@@ -81,7 +86,7 @@ class Engine:
     async def open(self) -> None:
         """Raises what `Buffer.open` raises; `close` has to be called also then."""
         settings = self._settings
-        link = await connect(self._redis, self._stack, timeout_seconds=settings.redis_timeout_seconds)
+        link = await self._connect(self._redis, self._stack, timeout_seconds=settings.redis_timeout_seconds)
         await self._at_open(lambda: check_server(link))
 
         def connection_changed(reason: str | None, seconds: float) -> None:
@@ -204,6 +209,6 @@ class Engine:
             try:
                 await epochs.check()
                 reported = False
-            except TEMPORARY as error:
+            except AsyncwbError as error:
                 _log.log(logging.DEBUG if reported else logging.WARNING, "the epoch can't be checked now: %s", error)
                 reported = True

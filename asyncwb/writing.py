@@ -47,8 +47,11 @@ class Writing:
         parts: dict[Lane, list[Write]] = {}
         for write in writes.items():
             parts.setdefault(self._lanes[partition_of(write[0], len(self._lanes))], []).append(write)
+        # Submitted here and not in tasks of their own: those begin a moment later, and a later call could overtake.
         calls = [
-            self._put_page(lane, page, level) for lane, part in parts.items() for page in in_pages(part, self._settings)
+            self._acknowledged(lane, page, level, lane.puts.submit(page, weight=len(page), size=_size(page)))
+            for lane, part in parts.items()
+            for page in in_pages(part, self._settings)
         ]
         versions: dict[str, Version] = {}
         failure: BaseException | None = None
@@ -61,13 +64,18 @@ class Writing:
             raise failure
         return versions
 
-    async def _put_page(self, lane: Lane, page: list[Write], level: Durability) -> dict[str, Version]:
-        size = sum(len(body) for _, body in page)
-        versions = await lane.puts.submit(page, weight=len(page), size=size)
+    async def _acknowledged(
+        self, lane: Lane, page: list[Write], level: Durability, submitted: asyncio.Future[list[Version]]
+    ) -> dict[str, Version]:
+        versions = await submitted
         self._totals.acknowledged += len(page)
         if level != "memory":
             await _confirmed(lane, level, page[0][0], versions[0])
         return {raw.decode(): version for (raw, _), version in zip(page, versions, strict=True)}
+
+
+def _size(page: list[Write]) -> int:
+    return sum(len(body) for _, body in page)
 
 
 async def _confirmed(lane: Lane, level: Durability, raw: bytes, version: Version) -> None:

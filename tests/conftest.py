@@ -45,26 +45,36 @@ def shared_servers() -> Iterator[dict[str, Server]]:
         server.stop()
 
 
-def _shared(kind: str, request: pytest.FixtureRequest) -> Iterator[Server]:
-    _need(kind, request.config)
-    servers: dict[str, Server] = request.getfixturevalue("shared_servers")
-    if kind not in servers:
-        servers[kind] = Server(kind)
-    yield servers[kind]
-    with redis.Redis.from_url(servers[kind].url) as client:
-        client.flushall()
+@pytest.fixture
+def shared_server(
+    request: pytest.FixtureRequest, shared_servers: dict[str, Server]
+) -> Iterator[Callable[[str], Server]]:
+    """Gives the server of a kind, empty, shared with other tests."""
+    used: list[Server] = []
+
+    def give(kind: str) -> Server:
+        _need(kind, request.config)
+        if kind not in shared_servers:
+            shared_servers[kind] = Server(kind)
+        used.append(shared_servers[kind])
+        return used[-1]
+
+    yield give
+    for server in used:
+        with redis.Redis.from_url(server.url) as client:
+            client.flushall()
 
 
 @pytest.fixture(params=KINDS)
-def redis_server(request: pytest.FixtureRequest) -> Iterator[Server]:
+def redis_server(request: pytest.FixtureRequest, shared_server: Callable[[str], Server]) -> Server:
     """Each supported server in turn, empty, shared with other tests."""
-    yield from _shared(request.param, request)
+    return shared_server(request.param)
 
 
 @pytest.fixture
-def valkey_server(request: pytest.FixtureRequest) -> Iterator[Server]:
+def valkey_server(shared_server: Callable[[str], Server]) -> Server:
     """The server of choice, empty, for tests of what doesn't depend on the server."""
-    yield from _shared("valkey", request)
+    return shared_server("valkey")
 
 
 @pytest.fixture

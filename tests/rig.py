@@ -8,6 +8,7 @@ from servers import Server
 from asyncwb.records import Version, make_version
 from asyncwb.redis.connection import RedisLink
 from asyncwb.redis.keys import PartitionKeys
+from asyncwb.redis.link import Link
 from asyncwb.redis.queue import Queue
 from asyncwb.redis.steps import Applied, Bounds, Claim, PutReply
 from asyncwb.redis.wire import unpack_record
@@ -102,8 +103,8 @@ class Rig:
 
 
 @asynccontextmanager
-async def open_rig(server: Server, namespace: str = "rig") -> AsyncIterator[Rig]:
-    link = RedisLink.from_url(server.url, timeout_seconds=5.0)
+async def open_rig(server: Server | Link, namespace: str = "rig") -> AsyncIterator[Rig]:
+    link = RedisLink.from_url(server.url, timeout_seconds=5.0) if isinstance(server, Server) else server
     rig = Rig(Queue(link, namespace, 0))
     await rig.prepare()
     try:

@@ -195,6 +195,15 @@ async def test_bad_value_does_not_touch_its_neighbours(valkey_url: str, namespac
         assert await buffer.get_many(["a", "b", "c"]) == {"a": 1, "c": 3}
 
 
+async def test_calls_of_one_process_are_applied_in_their_order(valkey_url: str, namespace: str) -> None:
+    async with Buffer(valkey_url, backend=MemoryBackend(), namespace=namespace, flushers=0) as buffer:
+        first, second, third = await asyncio.gather(
+            buffer.set_many({"a": 1, "b": 1}), buffer.set("a", 2), buffer.delete_many(["a"])
+        )
+        assert first["a"] < second < third["a"]
+        assert await buffer.get_many(["a", "b"]) == {"b": 1}
+
+
 async def test_refused_caller_does_not_touch_its_neighbours(valkey_url: str, namespace: str) -> None:
     async with Buffer(valkey_url, backend=MemoryBackend(), namespace=namespace, flushers=0, max_dirty=2) as buffer:
         outcomes = await asyncio.gather(

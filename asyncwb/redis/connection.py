@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import re
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from typing import Any, Final
@@ -15,14 +16,19 @@ from asyncwb.errors import (
     OutcomeUnknown,
     RedisError,
     RedisOutOfMemory,
+    RedisRefused,
     RedisUnavailable,
     UnsuitableServer,
 )
-from asyncwb.redis.link import Argument
+from asyncwb.redis.link import Argument, Link
 from asyncwb.redis.scripts import Script
 from asyncwb.redis.targets import RedisClient, Target, target_of_client, target_of_url
+from asyncwb.redis.tls import advice, cut
 
 _log: Final = logging.getLogger("asyncwb")
+
+# As the servers say it, of commands and of what a script calls.
+_FORBIDDEN: Final = re.compile(r"NOPERM|ACL failure in script|[Nn]o permissions to|user executing the script can't")
 
 
 class RedisLink:
@@ -48,6 +54,7 @@ class RedisLink:
         self._timeout_seconds = timeout_seconds
         self._closed = False
         self._lost_at: float | None = None
+        self._met = False
         self.where = target.where
         self.on_change: Callable[[str | None, float], None] | None = None
 
@@ -97,18 +104,18 @@ class RedisLink:
                 yield _Session(self, connection)
             except BaseException:
                 # It may be WATCHing or in MULTI: no state like that goes back to the pool.
-                await connection.disconnect(nowait=True)
+                await cut(connection)
                 raise
 
     async def reset(self) -> None:
         idle, self._idle = self._idle, []
         for connection in idle:
-            await connection.disconnect(nowait=True)
+            await cut(connection)
 
     async def close(self) -> None:
         self._closed = True
         for connection in list(self._borrowed):
-            await connection.disconnect(nowait=True)
+            await cut(connection)
         await self.reset()
         await self._target.close()
 
@@ -123,7 +130,7 @@ class RedisLink:
             if not self._closed:
                 self._idle.append(connection)
             else:
-                await connection.disconnect(nowait=True)
+                await cut(connection)
 
     def _new(self) -> AbstractConnection:
         connection: AbstractConnection = self._target.pool.make_connection()  # type: ignore[no-untyped-call] # redis-py
@@ -136,32 +143,38 @@ class RedisLink:
         return reply
 
     async def _pipeline(
-        self, connection: AbstractConnection, commands: Sequence[Sequence[Argument]], block_seconds: float = 0.0
+        self,
+        connection: AbstractConnection,
+        commands: Sequence[Sequence[Argument]],
+        block_seconds: float = 0.0,
+        *,
+        continues: bool = False,
     ) -> list[Any]:
         request = [hiredis.pack_command(tuple[Any, ...](command)) for command in commands]
         sent = False
         try:
             async with asyncio.timeout(self._timeout_seconds + block_seconds):
-                await self._ready(connection)
+                await self._ready(connection, continues=continues)
                 sent = True
                 await connection.send_packed_command(request, check_health=False)
                 replies = [await connection.read_response() for _ in commands]
         except redis.exceptions.RedisError as error:
             if len(commands) > 1:
-                await connection.disconnect(nowait=True)  # with replies still to come
+                await cut(connection)  # with replies still to come
             raise await self._mapped(connection, error, sent=sent) from error
         except (OSError, TimeoutError) as error:
-            await connection.disconnect(nowait=True)
+            await cut(connection)
             raise self._lost(sent, error) from error
         except BaseException:
             # Cancelled between request and reply: the next user must not read this reply as its own.
-            await connection.disconnect(nowait=True)
+            await cut(connection)
             raise
+        self._met = True
         if self._lost_at is not None:
             self._found()
         return replies
 
-    async def _ready(self, connection: AbstractConnection) -> None:
+    async def _ready(self, connection: AbstractConnection, *, continues: bool) -> None:
         if connection.is_connected:
             try:
                 # A server that has restarted since closed the connection: notice that before anything is sent,
@@ -170,7 +183,10 @@ class RedisLink:
                     return
             except (redis.exceptions.RedisError, OSError):
                 pass
-            await connection.disconnect(nowait=True)
+            await cut(connection)
+        if continues:
+            # A new connection watches nothing: an EXEC on it would remove what was written since the read.
+            raise redis.exceptions.ConnectionError("the connection was cut, and what it watched is forgotten")
         await connection.connect()  # type: ignore[no-untyped-call] # redis-py
 
     async def _mapped(self, connection: AbstractConnection, error: Exception, *, sent: bool) -> Exception:
@@ -179,26 +195,42 @@ class RedisLink:
             return _UnknownScript(text)
         if isinstance(error, redis.exceptions.OutOfMemoryError) or "OOM command not allowed" in text:
             return RedisOutOfMemory(f"{self.where} is at maxmemory and takes no new writes; it has to be drained first")
-        if isinstance(error, redis.exceptions.AuthenticationError | redis.exceptions.NoPermissionError):
-            return RedisError(f"{self.where} refused the credentials or permissions: {text}")
+        if isinstance(error, redis.exceptions.AuthenticationError | redis.exceptions.NoPermissionError) or (
+            _FORBIDDEN.search(text)
+        ):
+            return self._refused(error, text)
         if isinstance(error, redis.exceptions.BusyLoadingError | redis.exceptions.ReadOnlyError) or text.startswith(
             ("LOADING", "MASTERDOWN", "READONLY")
         ):
             # Not executed. A former primary answers so as well: connect anew, maybe somewhere else.
-            await connection.disconnect(nowait=True)
+            await cut(connection)
             await self.reset()
             self._note_loss(text)
             return RedisUnavailable(f"{self.where} takes no commands now: {text}")
         if isinstance(error, redis.exceptions.ConnectionError | redis.exceptions.TimeoutError):
-            await connection.disconnect(nowait=True)
+            await cut(connection)
             # Behind a Sentinel redis-py says so of a former primary that answered READONLY: it has done nothing.
             return self._lost(sent and not isinstance(error.__context__, redis.exceptions.ReadOnlyError), error)
         if not isinstance(error, redis.exceptions.ResponseError):
-            await connection.disconnect(nowait=True)
+            await cut(connection)
+        if "WRONGTYPE" in text:
+            text += "; another program has overwritten a key of asyncwb: `asyncwb doctor` names it and what to do"
         return RedisError(f"{self.where} answered: {text}")
+
+    def _refused(self, error: Exception, text: str) -> RedisRefused:
+        if isinstance(error, redis.exceptions.AuthenticationError):
+            return RedisRefused(f"{self.where} refused the credentials: {text}")
+        # Not the whole text: it may name the user.
+        command = re.search(r"the '(\S+)' command", text)
+        return RedisRefused(
+            f"{self.where} doesn't permit {command[1] if command else 'a command, or a key,'} to this user: "
+            "`asyncwb doctor --acl` prints the rule that it needs"
+        )
 
     def _lost(self, sent: bool, error: Exception) -> Exception:
         reason = str(error) or f"no answer within {self._timeout_seconds:g} s"
+        if not sent:
+            reason += advice(self._target.pool, reason, met=self._met)
         self._note_loss(reason)
         if sent:
             return OutcomeUnknown(f"the answer of {self.where} was lost: {reason}")
@@ -224,16 +256,20 @@ class _Session:
     def __init__(self, link: RedisLink, connection: AbstractConnection) -> None:
         self._link = link
         self._connection = connection
+        self._begun = False
 
     async def commands(self, *commands: Sequence[Argument]) -> list[Any]:
-        return await self._link._pipeline(self._connection, commands)  # noqa: SLF001 - its other half
+        continues, self._begun = self._begun, True
+        return await self._link._pipeline(  # noqa: SLF001 - its other half
+            self._connection, commands, continues=continues
+        )
 
 
 class _UnknownScript(RedisError):
     """NOSCRIPT: certainly not executed."""
 
 
-async def check_server(link: RedisLink) -> None:
+async def check_server(link: Link) -> None:
     """Refuses servers that are unsafe as a write buffer.
 
     Raises:
@@ -253,7 +289,7 @@ async def check_server(link: RedisLink) -> None:
         raise UnsuitableServer(f"{link.where} is a cluster node: clusters aren't supported yet")
 
 
-async def server_info(link: RedisLink) -> dict[str, str]:
+async def server_info(link: Link) -> dict[str, str]:
     """What INFO says. Raises RedisError."""
     return dict(_fields(await link.command("INFO")))
 

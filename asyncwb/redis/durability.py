@@ -3,9 +3,9 @@
 import random
 from collections.abc import Sequence
 
-from asyncwb.errors import NotConfirmed, OutcomeUnknown, RedisError, RedisUnavailable, UnsuitableServer
+from asyncwb.errors import NotConfirmed, OutcomeUnknown, RedisError, RedisRefused, RedisUnavailable, UnsuitableServer
 from asyncwb.redis import scripts
-from asyncwb.redis.connection import RedisLink, server_info
+from asyncwb.redis.connection import server_info
 from asyncwb.redis.link import Argument, Link
 from asyncwb.redis.queue import Queue
 from asyncwb.redis.retry import retrying
@@ -23,7 +23,7 @@ class Promises:
         settings: `replicas`, `redis_timeout_seconds`, `redis_retry_seconds`.
     """
 
-    def __init__(self, link: RedisLink, settings: Settings) -> None:
+    def __init__(self, link: Link, settings: Settings) -> None:
         self._link = link
         self._replicas = settings.replicas
         self._timeout_ms = max(1, round(settings.redis_timeout_seconds * 1000))
@@ -82,7 +82,7 @@ class Promises:
         except (RedisUnavailable, OutcomeUnknown):
             raise
         except (RedisError, ValueError):
-            return "unknown (CONFIG GET is refused)"
+            return "unknown (CONFIG GET is refused, see `asyncwb doctor --acl`)"
         return bytes(policy).decode("utf-8", "replace")
 
     async def _replicated(self) -> tuple[Argument, ...]:
@@ -148,7 +148,7 @@ class Confirmer:
 async def _knows_waitaof(link: Link) -> bool:
     try:
         await link.command("WAITAOF", 0, 0, 0)
-    except (RedisUnavailable, OutcomeUnknown):
+    except (RedisUnavailable, OutcomeUnknown, RedisRefused):
         raise
     except RedisError:
         return False

@@ -1,6 +1,6 @@
 """The seam to Redis: everything above speaks to a `Link`, so that a simulator can take its place."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol
 
@@ -13,12 +13,22 @@ class Session(Protocol):
     """Exclusive use of one connection, for WATCH / MULTI / EXEC."""
 
     async def commands(self, *commands: Sequence[Argument]) -> list[Any]:
-        """Sends commands at once and returns their replies; raises as `Link.command` if any of them fails."""
+        """Sends commands at once and returns their replies; raises as `Link.command` if any of them fails.
+
+        After the first call never on another connection: `RedisUnavailable` if that one was lost.
+        """
         ...
 
 
 class Link(Protocol):
-    """Commands to one server. Nothing is ever sent twice on its own: who may retry knows how to do it safely."""
+    """Commands to one server. Nothing is ever sent twice on its own: who may retry knows how to do it safely.
+
+    Attributes:
+        on_change: is told when the server can't be reached any more (with the reason), and when it can be again (with
+            None), after how many seconds; once each, not for each call.
+    """
+
+    on_change: Callable[[str | None, float], None] | None
 
     @property
     def where(self) -> str:

@@ -3,15 +3,20 @@
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Final
 from uuid import uuid4
 
-from asyncwb.errors import OutcomeUnknown, RedisUnavailable
+from asyncwb.errors import OutcomeUnknown, RedisError, RedisUnavailable
 from asyncwb.records import MAX_SEQ, Version, make_version
 from asyncwb.redis.epochs import Epochs
 from asyncwb.redis.queue import Queue
 from asyncwb.redis.retry import Backoff
 from asyncwb.redis.steps import Applied, Bounds, PutReply, Write
 from asyncwb.settings import Settings
+
+
+_MOST_REFUSALS: Final = 3
+"""So often a put may be refused in a row, for its epoch or its writer, before it pauses."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,14 +83,18 @@ class Writer:
     async def _send(self, groups: Sequence[Sequence[Write]]) -> tuple[int, Applied]:
         # A request whose outcome is uncertain keeps its epoch when it is sent again: in another history the
         # server can't know whether it was applied, so it must not be applied there.
-        uncertain = False
+        uncertain, refusals = False, 0
         epoch = self._epochs.known(self._queue.partition)
         backoff = Backoff(self._settings.redis_retry_seconds, self._rng)
         while True:
             try:
                 reply = await self._attempt(groups, epoch, repeated=uncertain)
-            except (RedisUnavailable, OutcomeUnknown) as error:
+            except RedisError as error:
                 uncertain = uncertain or isinstance(error, OutcomeUnknown)
+                # Another error (at maxmemory, say) speaks of this attempt only: an earlier one may yet arrive, and the
+                # caller must neither hear that nothing was written nor have it sent again under another number.
+                if not (uncertain or isinstance(error, RedisUnavailable)):
+                    raise
                 if not await backoff.pause():
                     raise _verdict(uncertain, str(error)) from error
                 continue
@@ -93,8 +102,13 @@ class Writer:
                 return epoch, reply
             if uncertain:
                 raise _verdict(uncertain, "the server has lost or changed its history since")
+            refusals += 1
+            if refusals > _MOST_REFUSALS and not await backoff.pause():
+                raise RedisUnavailable(f"{self._queue.link.where} refuses each epoch that is agreed on with it")
             try:
                 if reply == "WRITER":
+                    # A fresh one: another program may have put something else in place of the old.
+                    self._id = uuid4().hex
                     await self._queue.register(self._id)
                 else:
                     await self._epochs.refresh(self._queue.partition, epoch)

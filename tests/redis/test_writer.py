@@ -224,6 +224,23 @@ async def test_server_at_maxmemory_is_an_error_not_a_retry(desk: Desk) -> None:
     assert await desk.put("a", b"2") == make_version(1, 2)
 
 
+async def test_refusal_does_not_speak_for_an_earlier_attempt_that_is_still_under_way(make_desk: MakeDesk) -> None:
+    """Told "nothing was written", the caller would write again, and the late request would be applied besides."""
+    desk = await make_desk(redis_retry_seconds=1.5)
+    await desk.put("a", b"0")
+    late = desk.proxy.fault("hold request", scripts.PUT)
+    await desk.rig.fill_memory()
+    with pytest.raises(OutcomeUnknown, match="may or may not"):
+        await desk.put("b", b"1")
+    assert late.happened == 1
+    await desk.rig.free_memory()
+    late.release()
+    async with asyncio.timeout(5):
+        while await desk.rig.read("b") is None:
+            await asyncio.sleep(0.01)
+    assert await desk.put("b", b"2") == make_version(1, 3)
+
+
 async def test_scripts_that_vanished_are_loaded_again(desk: Desk) -> None:
     await desk.put("a", b"0")
     await desk.rig.link.command("SCRIPT", "FLUSH")

@@ -1,0 +1,120 @@
+"""A caller in a simulated service: it does what its seed says, and tells the oracle what it was told."""
+
+import asyncio
+import random
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from asyncwb.errors import (
+    BackendError,
+    BufferFull,
+    DeadLettered,
+    FlushTimeout,
+    NotConfirmed,
+    OutcomeUnknown,
+    RedisError,
+    RedisUnavailable,
+    WriteLost,
+)
+
+if TYPE_CHECKING:
+    from simulation.world import SimulatedBuffer, World
+
+
+class Client:
+    """Attributes: acknowledged: when each write was called, its key and its version."""
+
+    def __init__(self, world: "World", buffer: "SimulatedBuffer", rng: random.Random) -> None:
+        self._world = world
+        self._oracle = world.oracle
+        self._buffer = buffer
+        self._rng = rng
+        self._calls = rng.randint(5, 40)
+        self._pause = rng.choice((0.0, 0.005, 0.05))
+        self.acknowledged: list[tuple[int, str, int]] = []
+
+    async def run(self) -> None:
+        """Its calls, one after the other, until the world heals."""
+        work: list[Callable[[], Any]] = [
+            self._set, self._set, self._set, self._set_many, self._delete, self._delete_many, self._get, self._get,
+            self._get_many, self._flush, self._drain,
+        ]  # fmt: skip
+        for _ in range(self._calls):
+            if self._world.healed:
+                return
+            await self._rng.choice(work)()
+            await asyncio.sleep(self._pause * self._rng.random())
+
+    def _key(self) -> str:
+        return self._rng.choice(self._world.keys)
+
+    async def _set(self) -> None:
+        key, value = self._key(), next(self._world.values)
+        await self._write({key: value}, lambda: self._buffer.set(key, value))
+
+    async def _delete(self) -> None:
+        key = self._key()
+        await self._write({key: None}, lambda: self._buffer.delete(key))
+
+    async def _set_many(self) -> None:
+        values = {key: next(self._world.values) for key in {self._key(): None, self._key(): None}}
+        await self._write(values, lambda: self._buffer.set_many(values))
+
+    async def _delete_many(self) -> None:
+        keys = list({self._key(): None, self._key(): None})
+        await self._write(dict.fromkeys(keys), lambda: self._buffer.delete_many(keys))
+
+    async def _write(self, values: "Mapping[str, int | None]", call: Callable[[], Any]) -> None:
+        called = self._oracle.tick()
+        try:
+            answer = await call()
+        except (NotConfirmed, OutcomeUnknown):
+            return
+        except (BufferFull, RedisUnavailable, BackendError) as error:
+            # Of several pages some may have been written; of one key nothing was.
+            if len(values) == 1:
+                for key, value in values.items():
+                    self._oracle.refused(key, value, error)
+            return
+        for key, value in values.items():
+            version = answer[key] if isinstance(answer, dict) else answer
+            self._oracle.acknowledged(key, value, version)
+            self.acknowledged.append((called, key, version))
+
+    async def _get(self) -> None:
+        key, begin = self._key(), self._oracle.tick()
+        try:
+            value = await self._buffer.get(key)
+        except (RedisError, BackendError):
+            return
+        self._oracle.read(key, value, begin)
+
+    async def _get_many(self) -> None:
+        begin = self._oracle.tick()
+        try:
+            values = await self._buffer.get_many(self._world.keys)
+        except (RedisError, BackendError):
+            return
+        for key in self._world.keys:
+            self._oracle.read(key, values.get(key), begin)
+
+    async def _flush(self) -> None:
+        if not self.acknowledged:
+            return
+        _, key, version = self._rng.choice(self.acknowledged)
+        try:
+            await self._buffer.flush(key, version=version, timeout=self._rng.uniform(0.05, 1.0))
+        except WriteLost:
+            self._oracle.told_lost(key, version)
+        except (FlushTimeout, DeadLettered, RedisError, BackendError):
+            return
+        else:
+            self._oracle.flushed(key, version)
+
+    async def _drain(self) -> None:
+        before, begin = self._oracle.unsaved(), self._oracle.tick()
+        try:
+            await self._buffer.drain(timeout=1.0)
+        except (WriteLost, FlushTimeout, RedisError, BackendError):
+            return
+        self._oracle.drained(before, begin)

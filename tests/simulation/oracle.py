@@ -1,0 +1,262 @@
+"""What must hold in a simulated world: all that was ever written and all that callers were told, as it happens."""
+
+import itertools
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from asyncwb.records import Record
+from asyncwb.redis.keys import PartitionKeys
+from asyncwb.redis.wire import unpack_record
+from simulation.server import Command, ModelServer, ZSet
+from simulation.storage import Storage
+
+Value = int | None
+"""Every value that is written is a number of its own; None is a deletion, or nothing yet."""
+
+
+@dataclass(slots=True)
+class Write:
+    """One version of a key, as Redis or the backend really took it.
+
+    Attributes:
+        at: when it was applied.
+        position: how long the server's log was then.
+        acknowledged: when its caller was told, None if never.
+        lost: when a restart or promotion took it away before it was saved, None if never.
+    """
+
+    version: int
+    value: Value
+    at: int
+    position: int
+    acknowledged: int | None = None
+    lost: int | None = None
+
+
+@dataclass(slots=True)
+class Read:
+    version: int
+    end: int
+
+
+@dataclass(slots=True)
+class Oracle:
+    """Collects problems; every check speaks of an invariant of the design by its number."""
+
+    storage: Storage = field(init=False)
+    problems: list[str] = field(default_factory=list)
+    lost: int = 0
+    stale: int = 0
+    resurrected: int = 0
+    checked: int = 0
+    writes: dict[str, dict[int, Write]] = field(default_factory=lambda: defaultdict(dict))
+    partitions: list[PartitionKeys] = field(default_factory=list)
+    _versions: dict[int, int] = field(default_factory=dict)
+    _dead: dict[str, int] = field(default_factory=dict)
+    _reads: dict[str, list[Read]] = field(default_factory=lambda: defaultdict(list))
+    _clock: "itertools.count[int]" = field(default_factory=lambda: itertools.count(1))
+
+    def tick(self) -> int:
+        """A moment; no two are the same."""
+        return next(self._clock)
+
+    def fail(self, text: str) -> None:
+        self.problems.append(text)
+
+    # What happens in Redis
+
+    def on_write(self, server: ModelServer, command: Command) -> None:
+        """A command wrote: notes new records, and sees that only saved ones leave (I2)."""
+        name = command[0].upper()
+        if name == b"MSET":
+            for raw, packed in zip(command[1::2], command[2::2], strict=True):
+                if (key := self._record_key(raw)) is not None:
+                    self._applied(unpack_record(key, packed), len(server.log))
+        elif name == b"DEL":
+            for raw in command[1:]:
+                if (key := self._record_key(raw)) is not None:
+                    self._removed(key)
+
+    def on_step(self, server: ModelServer, name: str) -> None:
+        """I1: after every script and transaction a record is in exactly one set."""
+        for keys in self.partitions:
+            dirty: ZSet = server.data.get(keys.dirty, ZSet())
+            lease: ZSet = server.data.get(keys.lease, ZSet())
+            dead: dict[bytes, bytes] = server.data.get(keys.dead, {})
+            prefix = keys.record_prefix
+            for key in dead:
+                self._dead[key.decode()] = self.tick()
+            for raw in server.data:
+                if raw.startswith(prefix):
+                    key = raw[len(prefix) :]
+                    places = (key in dirty) + (key in lease) + (key in dead)
+                    if places != 1:
+                        self.lost += not places
+                        self.fail(f"I1: after {name}, key {key!r} is in {places} sets")
+
+    def restarted(self, server: ModelServer, kept: int) -> None:
+        """A server goes on with the first `kept` writes of its log: later ones are lost, unless they are saved."""
+        now = self.tick()
+        for key, writes in self.writes.items():
+            for write in writes.values():
+                if write.position > kept and write.lost is None and self.storage.version(key) < write.version:
+                    write.lost = now
+
+    def _record_key(self, raw: bytes) -> str | None:
+        for keys in self.partitions:
+            if raw.startswith(keys.record_prefix):
+                return raw[len(keys.record_prefix) :].decode()
+        return None
+
+    def _applied(self, record: Record, position: int | None) -> None:
+        value: Value = None if record.deleted else record.value
+        known = self.writes[record.key].get(record.version)
+        if known is not None:
+            self.fail(f"I5: key {record.key} has two writes of version {record.version:x}: {known.value} and {value}")
+            return
+        if value is not None:
+            if value in self._versions:
+                self.fail(f"I5: the write {value} of key {record.key} was applied twice")
+            self._versions[value] = record.version
+        newest = max(self.writes[record.key], default=0)
+        if position is not None and record.version < newest and self.writes[record.key][newest].lost is None:
+            self.fail(f"I3: key {record.key} got version {record.version:x} after {newest:x}")
+        self.writes[record.key][record.version] = Write(record.version, value, self.tick(), position or 0)
+
+    def _removed(self, key: str) -> None:
+        """Which version it had is seen by the caller of DEL only; the newest that isn't lost must be saved."""
+        newest = max((each.version for each in self.writes[key].values() if each.lost is None), default=0)
+        if self.storage.version(key) < newest:
+            self.lost += 1
+            self.fail(f"I2: key {key} left Redis at version {newest:x}, saved is {self.storage.version(key):x}")
+
+    # What happens in the backend
+
+    def on_apply(self, record: Record, held: Record | None) -> None:
+        """I3 and I6: the backend's version of a key never goes down, and no deleted value comes back."""
+        if held is not None and held.version > record.version:
+            self.stale += 1
+            self.resurrected += held.deleted and not record.deleted
+            self.fail(f"I3: the backend's version of key {record.key} went from {held.version:x} to {record.version:x}")
+        if record.version not in self.writes[record.key]:
+            self._applied(record, None)  # written through: never in Redis, and perhaps overtaken there meanwhile
+
+    # What callers are told
+
+    def acknowledged(self, key: str, value: Value, version: int) -> None:
+        """A set or delete has returned."""
+        write = self.writes[key].get(version)
+        if write is None and self.storage.version(key) > version:
+            # Written through when the backend already had a newer one: it was never the newest.
+            write = self.writes[key][version] = Write(version, value, self.tick(), 0)
+        if write is None or write.value != value:
+            self.lost += 1
+            self.fail(f"key {key} was acknowledged as version {version:x}, which it never had with value {value}")
+            return
+        write.acknowledged = self.tick()
+
+    def refused(self, key: str, value: Value, error: Exception) -> None:
+        """A set has failed with an error that says that nothing was written."""
+        if value is not None and value in self._versions:
+            self.fail(f"I5: {error!r}, but the write {value} of key {key} was applied")
+
+    def read(self, key: str, value: Value, begin: int) -> None:
+        """I4: a get that began then has returned this."""
+        end = self.tick()
+        self.checked += 1
+        bound = max(
+            (
+                each.version
+                for each in self.writes[key].values()
+                if each.acknowledged is not None
+                and each.acknowledged < begin
+                and (each.lost is None or each.lost > end)
+            ),
+            default=0,
+        )
+        for read in self._reads[key]:
+            write = self.writes[key].get(read.version)
+            if read.end < begin and (write is None or write.lost is None):
+                bound = max(bound, read.version)
+        versions = [each.version for each in self.writes[key].values() if each.value == value]
+        if value is None:
+            versions.append(0)
+        if not versions:
+            self.fail(f"I4: key {key} was read as {value}, which was never written")
+            return
+        fitting = [version for version in versions if version >= bound]
+        if not fitting:
+            self.stale += 1
+            wanted = self.writes[key].get(bound)
+            if wanted is not None and wanted.value is None:
+                self.resurrected += 1
+            self.fail(
+                f"I4: key {key} was read as {value} ({max(versions):x}), older than {bound:x} that was known before"
+            )
+            return
+        self._reads[key].append(Read(min(fitting), end))
+
+    def flushed(self, key: str, version: int) -> None:
+        """flush() has returned: the backend holds at least this version."""
+        self.checked += 1
+        if self.storage.version(key) < version:
+            self.lost += 1
+            self.fail(f"flush of key {key} at {version:x} returned, saved is {self.storage.version(key):x}")
+
+    def told_lost(self, key: str, version: int) -> None:
+        """flush() has raised WriteLost."""
+        write = self.writes[key].get(version)
+        if write is not None and write.lost is None:
+            self.fail(f"WriteLost for key {key} at {version:x}, which was not lost")
+
+    def unsaved(self) -> dict[str, int]:
+        """The newest acknowledged version of each key."""
+        newest: dict[str, int] = {}
+        for key, writes in self.writes.items():
+            known = [each.version for each in writes.values() if each.acknowledged is not None]
+            if known:
+                newest[key] = max(known)
+        return newest
+
+    def drained(self, before: dict[str, int], begin: int) -> None:
+        """drain() has returned: what was acknowledged before it is saved, but for what was dead meanwhile, or lost."""
+        for key, version in before.items():
+            self.checked += 1
+            if (
+                self.storage.version(key) < version
+                and self.writes[key][version].lost is None
+                and self._dead.get(key, 0) < begin
+            ):
+                self.lost += 1
+                self.fail(f"drain returned, key {key} is saved at {self.storage.version(key):x}, not {version:x}")
+
+    def in_order(self, writes: Sequence[tuple[str, int]]) -> None:
+        """One process's acknowledged writes, as they were called: the versions of each key go up."""
+        last: dict[str, int] = {}
+        for key, version in writes:
+            if version < last.get(key, 0):
+                self.fail(f"calls of one process changed their order: key {key}, {version:x} after {last[key]:x}")
+            last[key] = version
+
+    def at_the_end(self, server: ModelServer) -> None:
+        """Everything is drained: the backend has the newest write of each key, and Redis has nothing left of it."""
+        for key, writes in self.writes.items():
+            self.checked += 1
+            surviving = [each.version for each in writes.values() if each.lost is None]
+            newest, held = max(surviving, default=0), self.storage.records.get(key)
+            version = held.version if held else 0
+            if version < newest:
+                self.lost += 1
+                self.fail(f"in the end key {key} is saved at {version:x}, but written up to {newest:x}")
+            elif held is not None:
+                if version not in writes:
+                    self.fail(f"in the end key {key} is saved at {version:x}, which was never written")
+                elif (None if held.deleted else held.value) != writes[version].value:
+                    self.resurrected += writes[version].value is None
+                    self.fail(f"in the end key {key} holds {held.value}, not {writes[version].value}")
+        for keys in self.partitions:
+            left = [raw for raw in server.data if raw.startswith(keys.record_prefix)]
+            left += [raw for raw in (keys.dirty, keys.lease, keys.dead, keys.retry) if raw in server.data]
+            if left:
+                self.fail(f"in the end Redis still has {left}")

@@ -1,0 +1,161 @@
+"""The durable storage of a simulated world, and the backend: how a process reaches it, over a faulty network."""
+
+import asyncio
+import random
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextvars import Context
+from typing import Any
+
+from asyncwb.backend import Limits
+from asyncwb.errors import BackendUnavailable, RecordRejected, SaveError
+from asyncwb.records import Record
+
+
+class Storage:
+    """What is on the disk: it outlives every process.
+
+    Args:
+        on_apply: is told of each record before it is stored, with the one that was stored before.
+        conditional: False breaks the contract, so that tests can see it being found.
+    """
+
+    def __init__(self, on_apply: Callable[[Record, Record | None], None], *, conditional: bool = True) -> None:
+        self.records: dict[str, Record] = {}
+        self.down = False
+        self._epoch = 0
+        self._on_apply = on_apply
+        self._conditional = conditional
+
+    def version(self, key: str) -> int:
+        """What it holds of a key; 0 for nothing."""
+        return self.records[key].version if key in self.records else 0
+
+    def apply(self, record: Record) -> bool:
+        """Stores a record if it is newer; whether it was."""
+        held = self.records.get(record.key)
+        if self._conditional and held is not None and held.version >= record.version:
+            return False
+        self._on_apply(record, held)
+        self.records[record.key] = record
+        return True
+
+    def new_epoch(self, at_least: int) -> int:
+        if at_least:
+            self._epoch = max(self._epoch + 1, at_least)
+        return self._epoch
+
+
+class StorageFaults:
+    """How often what goes wrong between a process and the storage, from 0 to 1; and how often it did.
+
+    Attributes:
+        fail: the call fails, and nothing was done.
+        fail_after: it was done, and its answer is lost.
+        partial: some records of a save are stored, and the call fails.
+        refuse: a record is refused on its own, for now.
+        reject: a record is refused for good.
+        slow: a call takes longer than its caller waits, and is done all the same.
+    """
+
+    def __init__(self, rng: random.Random) -> None:
+        scale = rng.choice((0.0, 0.0, 0.3, 1.0))
+        self.fail = 0.15 * scale * rng.random()
+        self.fail_after = 0.2 * scale * rng.random()
+        self.partial = 0.2 * scale * rng.random()
+        self.refuse = 0.1 * scale * rng.random()
+        self.reject = 0.04 * scale * rng.random()
+        self.slow = 0.1 * scale * rng.random()
+        self.latency = rng.choice((0.001, 0.02, 0.1))
+
+    def end(self) -> None:
+        self.fail = self.fail_after = self.partial = self.refuse = self.reject = self.slow = 0.0
+
+
+class SimulatedBackend:
+    """`asyncwb.Backend` of one process. What it sends arrives also if the process is dead or frozen by then."""
+
+    def __init__(
+        self, storage: Storage, faults: StorageFaults, rng: random.Random, world: Context, counts: Counter[str]
+    ) -> None:
+        self._storage = storage
+        self._faults = faults
+        self._rng = rng
+        self._world = world
+        self._counts = counts
+        self._loop = asyncio.get_running_loop()
+        self.limits = Limits(
+            max_batch=rng.choice((3, 1000)),
+            preferred_batch=rng.choice((1, 2, 1000)),
+            concurrent_saves=rng.choice((1, 3)),
+        )
+
+    async def open(self) -> None:
+        await self._call(lambda: None)
+
+    async def close(self) -> None:
+        await asyncio.sleep(0)
+
+    async def new_epoch(self, at_least: int) -> int:
+        return int(await self._call(lambda: self._storage.new_epoch(at_least)))
+
+    async def load(self, keys: Sequence[str]) -> dict[str, Record]:
+        wanted = list(keys)
+        found: dict[str, Record] = await self._call(
+            lambda: {key: self._storage.records[key] for key in wanted if key in self._storage.records}
+        )
+        return found
+
+    async def save(self, records: Sequence[Record]) -> int:
+        batch, faults, chance = list(records), self._faults, self._rng.random
+        failed: dict[str, Exception] = {}
+        for record in batch:
+            if chance() < faults.reject:
+                failed[record.key] = RecordRejected("rejected for good")
+            elif chance() < faults.refuse:
+                failed[record.key] = RuntimeError("refused for now")
+        if failed:
+            self._counts["record refused"] += len(failed)
+            batch = [record for record in batch if record.key not in failed]
+        part = len(batch)
+        if batch and chance() < faults.partial:
+            part = self._rng.randrange(len(batch))
+        stale = await self._call(lambda: sum(not self._storage.apply(record) for record in batch[:part]))
+        if part < len(batch):
+            self._counts["save done in part"] += 1
+            raise BackendUnavailable("failed in the middle of a batch")
+        if failed:
+            raise SaveError(failed, stale=stale)
+        return int(stale)
+
+    async def _call(self, work: Callable[[], Any]) -> Any:
+        """Has the storage do something, some time later."""
+        faults, chance = self._faults, self._rng.random
+        done: asyncio.Future[Any] = self._loop.create_future()
+        lose_before, lose_after = chance() < faults.fail, chance() < faults.fail_after
+        slow = chance() < faults.slow
+        delay = faults.latency * chance() + (self._rng.uniform(0.4, 2.0) if slow else 0.0)
+
+        def arrive() -> None:
+            answer: Any = None
+            if self._storage.down or lose_before:
+                self._counts["call to the backend failed"] += 1
+                error: Exception | None = ConnectionError("the backend is away")
+            else:
+                self._counts["slow call to the backend"] += slow
+                answer, error = work(), None
+                if lose_after:
+                    self._counts["answer of the backend lost"] += 1
+                    error = ConnectionError("the answer was lost")
+            self._loop.call_later(faults.latency * chance(), deliver, answer, error, context=self._world)
+
+        def deliver(answer: Any, error: Exception | None) -> None:
+            if done.done():
+                return
+            if error is not None:
+                done.set_exception(error)
+            else:
+                done.set_result(answer)
+
+        self._loop.call_later(delay, arrive, context=self._world)
+        return await done

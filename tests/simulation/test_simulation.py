@@ -1,0 +1,66 @@
+"""The simulation: the same seed is the same world, the code passes, and what is broken is found."""
+
+import logging
+
+import pytest
+from proofs.report import Report
+
+from asyncwb.redis import scripts
+from asyncwb.redis.scripts import Script
+from simulation.proof import note
+from simulation.world import Changes, run_seed
+
+FIND_WITHIN = 200
+
+
+@pytest.fixture(autouse=True)
+def quiet(caplog: pytest.LogCaptureFixture) -> None:
+    """Its faults are as many as its warnings."""
+    caplog.set_level(logging.CRITICAL + 1, logger="asyncwb")
+
+
+def test_nothing_is_lost_stale_or_resurrected() -> None:
+    report = Report()
+    for seed in range(25):
+        note(run_seed(seed), report)
+    assert report.problems == []
+    assert report.counts["operations checked in simulation"] > 200
+    assert sum(count for kind, count in report.counts.items() if kind.startswith("simulated: ")) > 200
+
+
+@pytest.mark.parametrize("seed", [1, 8, 77])
+def test_seed_is_the_same_world_again(seed: int) -> None:
+    first, second = run_seed(seed), run_seed(seed)
+    assert first.steps > 500
+    assert (first.digest, first.steps, first.counts) == (second.digest, second.steps, second.counts)
+    assert run_seed(seed + 1).digest != first.digest
+
+
+def broken(script: Script, old: str, new: str) -> Changes:
+    assert old in script.source
+    return Changes(scripts={script.name: script.source.replace(old, new)})
+
+
+@pytest.mark.parametrize(
+    ("changes", "invariant"),
+    [
+        pytest.param(
+            broken(scripts.ACK, "elseif string.sub(record, 1, 8) == version then\n    delete", "else\n    delete"),
+            "I2",
+            id="ack without comparing versions",
+        ),
+        pytest.param(Changes(conditional=False), "I3", id="save without its condition"),
+        pytest.param(broken(scripts.PUT, " or meta[2] ~= EPOCH", ""), "I", id="put without its epoch"),
+        pytest.param(broken(scripts.PUT, " or meta[1] ~= identity()", ""), "I", id="put without the identity"),
+        pytest.param(broken(scripts.PUT, "if REQUEST <= last then", "if false then"), "I5", id="no writer memory"),
+        pytest.param(
+            broken(scripts.ACK, "elseif failure or release then", "elseif false then"), "I2", id="failures acked"
+        ),
+        pytest.param(broken(scripts.RECOVER, "== 1 then", "== 2 then"), "I1", id="recover loses its records"),
+    ],
+)
+def test_broken_protocol_is_found(changes: Changes, invariant: str) -> None:
+    for seed in range(FIND_WITHIN):
+        if any(problem.startswith(invariant) for problem in run_seed(seed, changes).problems):
+            return
+    pytest.fail(f"not found within {FIND_WITHIN} seeds")

@@ -1,0 +1,369 @@
+"""One simulated world: services that write, read and flush, the faults that its seed has for them, and its end."""
+
+import asyncio
+import contextvars
+import random
+from collections import Counter
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from typing import Any
+
+from asyncwb.buffer import Buffer
+from asyncwb.engine import Engine
+from asyncwb.errors import AsyncwbError
+from asyncwb.events import Event, FlusherCrashed
+from asyncwb.redis.keys import PartitionKeys
+from asyncwb.redis.link import Link
+from simulation.clients import Client
+from simulation.loop import OWNER, Process, SimulatedLoop
+from simulation.lua import ScriptHost
+from simulation.network import Network, SimulatedLink
+from simulation.oracle import Oracle
+from simulation.server import Command, ModelServer
+from simulation.storage import SimulatedBackend, Storage, StorageFaults
+
+HOST = ScriptHost()
+NAMESPACE = "simulated"
+STEPS = 1000
+"""About so many callbacks run while there are faults; then everything heals."""
+
+_MOST_STEPS = 60_000
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """What is broken on purpose, so that tests can see it being found: scripts by name, and the backend's condition."""
+
+    scripts: Mapping[str, str] = field(default_factory=dict)
+    conditional: bool = True
+
+
+@dataclass(slots=True)
+class Result:
+    """What came of a world.
+
+    Attributes:
+        steps: callbacks that have run.
+        problems: what didn't hold.
+        counts: faults that took effect, by kind.
+        digest: of the order in which everything ran; the same seed has the same.
+    """
+
+    seed: int
+    steps: int
+    oracle: Oracle
+    counts: Counter[str]
+    digest: int
+
+    @property
+    def problems(self) -> list[str]:
+        return self.oracle.problems
+
+
+class SimulatedBuffer(Buffer[int]):
+    """The real buffer, on a simulated network, with the seed's randomness."""
+
+    def __init__(self, network: Network, rng: random.Random, **options: Any) -> None:
+        self._network = network
+        self._rng = rng
+        super().__init__("redis://simulated", **options)
+
+    def _new_engine(self) -> Engine:
+        async def connect(redis: Any, stack: AsyncExitStack, *, timeout_seconds: float) -> Link:
+            return SimulatedLink(self._network)
+
+        return Engine(None, self._backend, self.settings, codec="json", emit=self._emit, rng=self._rng, connect=connect)
+
+
+class World:
+    """Args: seed: of everything; changes: what is broken on purpose; narrate: is told what happens."""
+
+    def __init__(self, seed: int, changes: Changes | None = None, *, narrate: Any = None) -> None:
+        changes = changes or Changes()
+        self.seed = seed
+        self.rng = rng = random.Random(seed)
+        self.loop = SimulatedLoop(random.Random(rng.random()))  # type: ignore[abstract] # what asyncio and anyio ask for is there
+        self.counts: Counter[str] = Counter()
+        self.oracle = Oracle()
+        self._narrate = narrate
+        self._digest = 0
+        self.loop.trace = self._trace
+        self.context = contextvars.copy_context()
+        self.context.run(OWNER.set, self.loop.world)
+        self.storage = self.oracle.storage = Storage(self._on_apply, conditional=changes.conditional)
+        self.storage_faults = StorageFaults(rng)
+        self.network = Network(self.loop, rng, self.context, self.counts, self._on_step)
+        self.network.changed = dict(changes.scripts)
+        self._clock_ahead_ms = 0
+        self.server = ModelServer(self._server_ms, self._identity(), HOST, on_write=self._on_write)
+        self.durability = rng.choice(("memory", "memory", "fsync", "replicated"))
+        self.server.info = {"aof_enabled": "1", "appendfsync": "everysec", "connected_slaves": "1"}
+        self.network.server = self.server
+        self.settings = self._settings()
+        self.oracle.partitions = [PartitionKeys(NAMESPACE, n) for n in range(self.settings["partitions"])]
+        self.keys = [f"k{number}" for number in range(rng.choice((1, 2, 2, 4, 8)))]
+        self.healed = False
+        self.values = iter(range(1, 10**9))
+        self.services: dict[Process, asyncio.Task[None]] = {}
+
+    def run(self) -> Result:
+        """Runs it to its end."""
+        for _ in range(self.rng.randint(1, 3)):
+            self._start_service(flushes=True if not self.services else self.rng.random() < 0.7)
+        self.loop.spawn(self.loop.world, self._faults())
+        self.loop.run_until(lambda: self.loop.steps >= STEPS or self._all_ended(), most_steps=2 * STEPS)
+        self._heal()
+        if not self.loop.run_until(self._all_ended, most_steps=_MOST_STEPS):
+            names = [process.name for process, task in self.services.items() if not task.done()]
+            self.oracle.fail(f"hang: {names} don't end after everything has healed")
+        last = self.loop.spawn(self.loop.new_process("last"), self._last())
+        if not self.loop.run_until(last.done, most_steps=_MOST_STEPS):
+            self.oracle.fail("hang: the last service can't drain what is left")
+        elif (error := last.exception()) is not None:
+            self.oracle.fail(f"the last service failed: {error!r}")
+        else:
+            self.oracle.at_the_end(self.server)
+        for error_text in self.loop.errors:
+            self.oracle.fail(f"raised into the loop: {error_text}")
+        result = Result(self.seed, self.loop.steps, self.oracle, self.counts, self._digest)
+        self.network.server = None
+        self.loop.finish()
+        return result
+
+    # Services
+
+    def _settings(self) -> dict[str, Any]:
+        rng = self.rng
+        options: dict[str, Any] = {
+            "namespace": NAMESPACE,
+            "partitions": rng.choice((1, 1, 2)),
+            "commit": rng.choice(("script", "watch")),
+            "durability": self.durability,
+            "lease_seconds": rng.choice((0.1, 0.3, 1.0)),
+            "max_delay_seconds": rng.choice((0.0, 0.0, 0.05)),
+            "on_full": rng.choice(("raise", "wait", "write-through")),
+            "full_timeout_seconds": 0.5,
+            "max_attempts": rng.choice((2, None)),
+            "save_timeout_seconds": 0.4,
+            "connect_timeout_seconds": 1.0,
+            "drain_timeout_seconds": 5.0,
+            "redis_timeout_seconds": 0.25,
+            "redis_retry_seconds": rng.choice((0.3, 3.0)),
+            "retry_initial_seconds": 0.01,
+            "retry_max_seconds": 0.5,
+            "probe_seconds": 0.1,
+            "backoff_initial_seconds": 0.02,
+            "backoff_max_seconds": 0.2,
+        }
+        if rng.random() < 0.3:
+            options["max_dirty"] = rng.randint(1, 4)
+        return options
+
+    def buffer(self, **options: Any) -> SimulatedBuffer:
+        """The buffer of a process."""
+        rng = random.Random(self.rng.random())
+        backend = SimulatedBackend(self.storage, self.storage_faults, rng, self.context, self.counts)
+        settings = {**self.settings, **options}
+        return SimulatedBuffer(self.network, rng, backend=backend, type=int, observer=self._observe, **settings)
+
+    def _start_service(self, *, flushes: bool) -> None:
+        process = self.loop.new_process(f"P{len(self.loop.processes)}")
+        self.services[process] = self.loop.spawn(process, self._service(flushers=self.rng.randint(1, 3) * flushes))
+
+    async def _service(self, flushers: int) -> None:
+        buffer = self.buffer(flushers=flushers)
+        rng = random.Random(self.rng.random())
+        while True:
+            try:
+                await buffer.open()
+                break
+            except AsyncwbError:
+                if self.healed:
+                    raise
+                await asyncio.sleep(rng.random() * 0.1)
+        clients = [Client(self, buffer, rng) for _ in range(rng.randint(1, 4))]
+        tasks = [asyncio.create_task(client.run()) for client in clients]
+        self._cancel_some(tasks, rng)
+        for outcome in await asyncio.gather(*tasks, return_exceptions=True):
+            if isinstance(outcome, Exception):
+                self.oracle.fail(f"a client has ended with {outcome!r}")
+        acknowledged = sorted(write for client in clients for write in client.acknowledged)
+        self.oracle.in_order([(key, version) for _, key, version in acknowledged])
+        await buffer.aclose(drain=rng.random() < 0.5)
+
+    def _cancel_some(self, tasks: list[asyncio.Task[None]], rng: random.Random) -> None:
+        def cancel(task: asyncio.Task[None]) -> None:
+            if not task.done():
+                self.counts["caller cancelled"] += 1
+                task.cancel()
+
+        for task in tasks:
+            if rng.random() < 0.3:
+                asyncio.get_running_loop().call_later(rng.random(), cancel, task)
+
+    async def _last(self) -> None:
+        buffer = self.buffer(flushers=2, durability="memory", max_dirty=None)
+        async with buffer:
+            while True:
+                await buffer.revive(self.keys)
+                before, begin = self.oracle.unsaved(), self.oracle.tick()
+                await buffer.drain()
+                if not (await buffer.stats()).dead:
+                    break
+            self.oracle.drained(before, begin)
+            for key in self.keys:
+                begin = self.oracle.tick()
+                self.oracle.read(key, await buffer.get(key), begin)
+            if strays := await buffer.audit():
+                self.oracle.fail(f"I1: audit has found {strays} strays")
+
+    def _all_ended(self) -> bool:
+        return all(task.done() or process.dead for process, task in self.services.items())
+
+    # Faults
+
+    async def _faults(self) -> None:
+        """One fault after the other, as long as the world isn't healed."""
+        rng = self.rng
+        kinds = [self._kill, self._freeze, self._restart, self._away, self._outage, self._memory, self._clock]
+        if self.durability != "fsync":
+            kinds.append(self._promote)
+        if self.durability == "replicated":
+            kinds.remove(self._restart)  # what a restart keeps isn't what a replica has
+        chosen = rng.sample(kinds, rng.randint(0, 3))
+        if not chosen:
+            return
+        pace = rng.choice((0.05, 0.3, 1.0))
+        while not self.healed:
+            await asyncio.sleep(rng.expovariate(1 / pace))
+            if not self.healed:
+                rng.choice(chosen)()
+
+    def _alive(self) -> list[Process]:
+        return [process for process, task in self.services.items() if not (process.dead or task.done())]
+
+    def _kill(self) -> None:
+        if alive := self._alive():
+            process = self.rng.choice(alive)
+            process.dead = True
+            self._note(f"{process.name} killed", "process killed")
+            if len(self.services) < 6:
+                self._start_service(flushes=True)
+
+    def _freeze(self) -> None:
+        if awake := [process for process in self._alive() if not process.frozen]:
+            process = self.rng.choice(awake)
+            process.frozen = True
+            self._note(f"{process.name} frozen", "process frozen")
+            self.network.later(self.rng.uniform(0.05, 2.0), self._wake, process)
+
+    def _wake(self, process: Process) -> None:
+        process.frozen = False
+
+    def _restart(self) -> None:
+        """The server is killed; after its restart it has what was fsynced, and perhaps more."""
+        if self.network.server is not None:
+            self._replace(self._cut(self.network.fsynced), "server restarted")
+
+    def _promote(self) -> None:
+        """A replica takes over; it has what was confirmed, and perhaps more."""
+        if self.network.server is not None:
+            self.network.lagging = self.rng.random() < 0.3
+            self._replace(self._cut(self.network.replicated), "replica promoted")
+
+    def _cut(self, safe: int) -> int:
+        possible = [length for length in self.server.boundaries if length >= safe]
+        return self.rng.choice(possible[-20:]) if possible else len(self.server.log)
+
+    def _replace(self, kept: int, what: str) -> None:
+        lost = len(self.server.log) - kept
+        self._note(f"{what}, {lost} commands lost", what if not lost else f"{what}, with losses")
+        self.oracle.restarted(self.server, kept)
+        self.server = self.server.successor(kept, self._identity())
+        self.network.fsynced = min(self.network.fsynced, kept)
+        self.network.replicated = min(self.network.replicated, kept)
+        self.network.server = None
+        self.network.later(self.rng.random() * 0.3, self._up)
+
+    def _up(self) -> None:
+        self.network.server = self.server
+
+    def _away(self) -> None:
+        """The network is cut; the server lives on."""
+        if self.network.server is not None:
+            self._note("server out of reach")
+            self.network.server = None
+            self.network.later(self.rng.random() * 0.6, self._up)
+
+    def _outage(self) -> None:
+        if not self.storage.down:
+            self._note("backend away")
+            self.storage.down = True
+            self.network.later(self.rng.random(), self._backend_up)
+
+    def _backend_up(self) -> None:
+        self.storage.down = False
+
+    def _memory(self) -> None:
+        if not self.server.full:
+            self._note("server at maxmemory")
+            self.server.full = True
+            self.network.later(self.rng.random() * 0.5, self._memory_free)
+
+    def _memory_free(self) -> None:
+        self.server.full = False
+
+    def _clock(self) -> None:
+        self._clock_ahead_ms += self.rng.choice((-3_600_000, -500, 500, 3_600_000))
+        self._note("server clock set")
+
+    def _heal(self) -> None:
+        self.healed = True
+        self._narrating("everything heals")
+        self.network.faults.end()
+        self.storage_faults.end()
+        self.network.lagging = False
+        self.network.server = self.server
+        self.server.full = self.storage.down = False
+        for process in self.services:
+            process.frozen = False
+
+    # What is watched
+
+    def _on_write(self, command: Command) -> None:
+        self.oracle.on_write(self.server, command)
+
+    def _on_step(self, name: str) -> None:
+        self._narrating(name)
+        self.oracle.on_step(self.server, name)
+
+    def _on_apply(self, record: Any, held: Any) -> None:
+        self._narrating(f"backend stores {record.key} {record.version:x}")
+        self.oracle.on_apply(record, held)
+
+    def _observe(self, event: Event) -> None:
+        if isinstance(event, FlusherCrashed):
+            self.oracle.fail(f"a flusher has crashed: {event.error!r}")
+
+    def _trace(self, process: Process) -> None:
+        self._digest = hash((self._digest, self.loop.processes.index(process), round(self.loop.time() * 1e6)))
+
+    def _note(self, text: str, kind: str = "") -> None:
+        self.counts[kind or text] += 1
+        self._narrating(text)
+
+    def _narrating(self, text: str) -> None:
+        if self._narrate is not None:
+            self._narrate(f"{self.loop.steps:6} {self.loop.time() - 1000:9.4f} {text}")
+
+    def _identity(self) -> str:
+        return f"{self.rng.getrandbits(160):040x}"
+
+    def _server_ms(self) -> int:
+        return 1_700_000_000_000 + round(self.loop.time() * 1000) + self._clock_ahead_ms
+
+
+def run_seed(seed: int, changes: Changes | None = None, *, narrate: Any = None) -> Result:
+    """Runs the world of a seed."""
+    return World(seed, changes, narrate=narrate).run()

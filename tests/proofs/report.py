@@ -39,7 +39,7 @@ class Report:
 
     def to_json(self) -> str:
         """In one line."""
-        return json.dumps(dataclasses.asdict(self))
+        return json.dumps({each.name: getattr(self, each.name) for each in dataclasses.fields(self)})
 
     @classmethod
     def from_json(cls, text: str) -> "Report":

@@ -45,7 +45,11 @@ def broken(script: Script, old: str, new: str) -> Changes:
     ("changes", "invariant"),
     [
         pytest.param(
-            broken(scripts.ACK, "elseif string.sub(record, 1, 8) == version then\n    delete", "else\n    delete"),
+            broken(
+                scripts.ACK,
+                "elseif string.sub(record, 1, 8) == version then\n    delete",
+                "elseif true then\n    delete",
+            ),
             "I2",
             id="ack without comparing versions",
         ),

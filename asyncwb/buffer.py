@@ -386,4 +386,6 @@ class Buffer(Generic[T]):
         raise UsageError("a Buffer holds connections and can't be pickled: make one in each process")
 
     def __repr__(self) -> str:
+        if not hasattr(self, "_state"):
+            return "<Buffer that couldn't be made>"  # as a debugger or an error tracker asks it
         return f"<Buffer {self.settings.namespace!r} -> {self._backend.name}, {self._state}>"

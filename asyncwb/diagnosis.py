@@ -11,10 +11,11 @@ from typing import Final, Literal
 
 from asyncwb.codecs import Codec
 from asyncwb.connecting import connect
-from asyncwb.errors import AsyncwbError, ConfigurationError, MissingDependency, RedisError
+from asyncwb.errors import AsyncwbError, ConfigurationError, MissingDependency, RedisError, RedisRefused
 from asyncwb.guard import GuardedBackend
-from asyncwb.inspector import Inspector, Status
+from asyncwb.inspector import Inspector, Status, check_partitions
 from asyncwb.redis.connection import RedisLink, server_info
+from asyncwb.redis.inspection import Inspection
 from asyncwb.redis.keys import LAYOUT
 from asyncwb.redis.queue import Queue
 from asyncwb.redis.steps import Hello
@@ -65,7 +66,6 @@ async def diagnose(redis: str | None, backend: str | None, namespace: str) -> As
     async with AsyncExitStack() as stack:
         try:
             link = await connect(redis, stack, timeout_seconds=5.0)
-            await link.command("PING")
             info = await server_info(link)
         except AsyncwbError as error:
             yield Finding("server", "error", str(error), _advice_unreachable(error))
@@ -126,9 +126,8 @@ async def _backend(url: str) -> tuple[Finding, int | None]:
 
 
 def _advice_unreachable(error: AsyncwbError) -> str:
-    text = str(error)
-    if "credentials" in text:
-        return "check user and password in the URL, and the ACL of the user"
+    if isinstance(error, RedisRefused):
+        return "check user and password in the URL, and the ACL of the user (`asyncwb doctor --acl`)"
     if isinstance(error, RedisError):
         return "see that the server runs, and that host and port are right"
     return ""
@@ -231,7 +230,21 @@ async def _clock(link: RedisLink) -> Finding:
 
 
 async def _namespace(link: RedisLink, namespace: str, highest: int | None) -> AsyncIterator[Finding]:
-    hello = await Queue(link, namespace, 0).hello()
+    try:
+        async for finding in _look(link, namespace, highest):
+            yield finding
+    except AsyncwbError as error:
+        yield Finding("namespace", "error", str(error), _advice_unreachable(error))
+
+
+async def _look(link: RedisLink, namespace: str, highest: int | None) -> AsyncIterator[Finding]:
+    queue = Queue(link, namespace, 0)
+    broken = [finding async for finding in _misplaced(Inspection(queue))]
+    if broken:
+        for finding in broken:
+            yield finding
+        return  # nothing could be asked
+    hello = await queue.hello()
     if not hello.layout:
         yield Finding("namespace", "warning", f"nothing was ever written to {namespace!r}", "check --namespace")
         return
@@ -243,7 +256,13 @@ async def _namespace(link: RedisLink, namespace: str, highest: int | None) -> As
             "drain it with its own version",
         )
         return
+    check_partitions(hello, namespace)
     inspector = Inspector(link, namespace, hello)
+    broken = [finding for part in inspector.parts[1:] async for finding in _misplaced(part)]
+    if broken:
+        for finding in broken:
+            yield finding
+        return
     status = await inspector.status()
     yield Finding("namespace", "ok", f"{namespace!r}: {status.dirty:,} dirty, {status.leased:,} leased, {hello.codec}")
     yield _epoch(hello, status, highest)
@@ -257,6 +276,17 @@ async def _namespace(link: RedisLink, namespace: str, highest: int | None) -> As
         yield Finding("leases", "warning", text, "start a worker: it takes them")
     else:
         yield Finding("leases", "ok", "none stuck")
+
+
+async def _misplaced(part: Inspection) -> AsyncIterator[Finding]:
+    for name, theirs, ours in await part.misplaced():
+        if name.endswith(":meta"):
+            then = "the next process that opens the namespace begins a new epoch"
+        else:
+            then = "run asyncwb audit: it makes every record dirty that is in no set"
+        yield Finding(
+            "keys", "error", f"{name} is a {theirs}, not a {ours}: another program wrote it", f"DEL it, then {then}"
+        )
 
 
 def _epoch(hello: Hello, status: Status, highest: int | None) -> Finding:

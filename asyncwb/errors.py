@@ -16,6 +16,7 @@
     ├── BufferFull                          `max_dirty` reached; nothing of the refused call was written
     │   └── RedisOutOfMemory (RedisError)   the server is at `maxmemory`; it can still be drained
     ├── RedisError                          the server answered with an error of its own
+    │   ├── RedisRefused                    it refused the credentials, or a command to this user
     │   ├── RedisUnavailable                it can't be reached; what was asked was not done
     │   ├── NotConfirmed                    a write is in Redis, but its durability was not confirmed in time
     │   └── OutcomeUnknown                  a write was sent and nobody can know whether it was applied
@@ -86,6 +87,10 @@ class RedisError(AsyncwbError):
 
 class RedisOutOfMemory(BufferFull, RedisError):
     """The server is at `maxmemory`: it takes no puts, but it can always be drained."""
+
+
+class RedisRefused(RedisError):
+    """The server refused the credentials, or a command that this user isn't permitted; see `asyncwb doctor --acl`."""
 
 
 class RedisUnavailable(RedisError):

@@ -1,6 +1,7 @@
 """A namespace as an operator sees it, over all partitions; needs Redis alone, and no epoch."""
 
 import random
+import re
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -10,11 +11,12 @@ from asyncwb.connecting import connect
 from asyncwb.errors import ConfigurationError
 from asyncwb.redis.connection import RedisLink, server_info
 from asyncwb.redis.inspection import DeadRecord, Inspection, Listed, Place, Worker
-from asyncwb.redis.keys import LAYOUT, partition_of
+from asyncwb.redis.keys import LAYOUT, PartitionKeys, partition_of
 from asyncwb.redis.queue import Queue
 from asyncwb.redis.retry import retrying
 from asyncwb.redis.steps import Hello, PartitionStats
 from asyncwb.redis.targets import RedisClient
+from asyncwb.settings import MOST_PARTITIONS
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -97,6 +99,16 @@ class Inspector:
                 yield letter
 
 
+def check_partitions(hello: Hello, namespace: str) -> None:
+    """Raises ConfigurationError if another program has overwritten how many there are."""
+    if not re.fullmatch(r"\d{1,4}", hello.partitions) or not 1 <= int(hello.partitions) <= MOST_PARTITIONS:
+        raise ConfigurationError(
+            f"{PartitionKeys(namespace, 0).meta.decode()} says that there are {hello.partitions[:64]!r} partitions: "
+            "another program has overwritten it; set its field partitions to what services use, or delete it: the next "
+            "one that opens the namespace makes it anew"
+        )
+
+
 @asynccontextmanager
 async def open_inspector(
     redis: str | RedisClient | None, namespace: str, *, timeout_seconds: float = 5.0
@@ -119,4 +131,5 @@ async def open_inspector(
             raise ConfigurationError(
                 f"namespace {namespace!r} was made by another version of asyncwb (layout {hello.layout}, not {LAYOUT})"
             )
+        check_partitions(hello, namespace)
         yield Inspector(link, namespace, hello)

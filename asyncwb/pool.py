@@ -10,7 +10,7 @@ import anyio
 
 from asyncwb.bell import Bell
 from asyncwb.circuit import Circuit, backoff_seconds
-from asyncwb.errors import AsyncwbError
+from asyncwb.errors import AsyncwbError, RedisError, RedisRefused
 from asyncwb.events import Bisected, CircuitChanged, Event, FlusherCrashed
 from asyncwb.flusher import Flusher
 from asyncwb.guard import GuardedBackend
@@ -96,11 +96,19 @@ class FlusherPool:
 
     async def _supervise(self, number: int, flusher: Flusher) -> NoReturn:
         loop = asyncio.get_running_loop()
-        crashes = 0
+        crashes = refusals = 0
         while True:
             started = loop.time()
             try:
                 await flusher.run()
+            except RedisError as error:
+                # It answers, but with an error: a command that isn't permitted, a key that another program broke.
+                refusals = 1 if loop.time() - started > 2 * self._settings.backoff_max_seconds else refusals + 1
+                pause = backoff_seconds(self._settings, refusals, self._rng)
+                level = logging.WARNING if refusals == 1 else logging.DEBUG
+                _log.log(level, "flusher %d can't flush, trying again until it can: %s", number, error)
+                await asyncio.sleep(pause)
+                self.bell.ring()
             except Exception as error:  # noqa: BLE001 - a bug, whatever it is: logged with its traceback
                 # The other flushers go on and this one comes back.
                 if loop.time() - started > 2 * self._settings.backoff_max_seconds:
@@ -117,11 +125,14 @@ class FlusherPool:
         """Rings for what other processes put, and once in a while in any case."""
         keys = [queue.keys.wake for queue in self._queues]
         link = self._queues[0].link
+        told = False
         while True:
             try:
                 await link.command("BLPOP", *keys, _text(_LONGEST_SLEEP_SECONDS), block_seconds=_LONGEST_SLEEP_SECONDS)
             except AsyncwbError as error:
-                _log.debug("waiting for wake-ups failed: %s", error)
+                refused = isinstance(error, RedisRefused) and not told
+                told = told or refused
+                _log.log(logging.WARNING if refused else logging.DEBUG, "waiting for wake-ups failed: %s", error)
                 await asyncio.sleep(_LONGEST_SLEEP_SECONDS * self._rng.uniform(0.5, 1.0))
             self.bell.ring()
 

@@ -1,5 +1,6 @@
 """What travels from Redis to a backend: a key, a version and the bytes of a value or a tombstone."""
 
+from collections.abc import Callable
 from typing import Any, Final, Literal
 
 import msgspec
@@ -25,6 +26,7 @@ def epoch_of(version: Version) -> int:
 
 
 _UNDECODED: Final = object()
+_DECODE: Final[dict[str, Callable[[bytes], Any]]] = {"json": msgspec.json.decode, "msgpack": msgspec.msgpack.decode}
 
 
 class Record:
@@ -60,12 +62,15 @@ class Record:
         if self._value is _UNDECODED:
             if self.deleted:
                 self._value = None
-            elif self.codec == "json":
-                self._value = msgspec.json.decode(self.payload)
-            elif self.codec == "msgpack":
-                self._value = msgspec.msgpack.decode(self.payload)
-            else:
+            elif self.codec == "bytes":
                 self._value = self.payload
+            else:
+                try:
+                    self._value = _DECODE[self.codec](self.payload)
+                except msgspec.DecodeError:
+                    raise
+                except (ValueError, RecursionError) as error:  # text that isn't UTF-8; nested too deeply
+                    raise msgspec.DecodeError(str(error)) from error
         return self._value
 
     def __eq__(self, other: object) -> bool:

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Final
 
-from asyncwb.backend import Backend
+from asyncwb.backend import Backend, BackendFactory
 from asyncwb.codecs import Codec
-from asyncwb.errors import ConfigurationError, MissingDependency, UnknownBackend
+from asyncwb.errors import AsyncwbError, ConfigurationError, MissingDependency, UnknownBackend
 from asyncwb.urls import redact
 
 GROUP: Final = "asyncwb.backends"
@@ -61,19 +61,38 @@ def backend_from_url(url: str, *, codec: Codec[Any]) -> Backend:
     installed = _installed()
     entries = installed.get(scheme.lower())
     if not entries:
+        # What has no slashes may be user:password@host.
+        shown = scheme if "://" in url or "@" not in url else redact(url)
         nearest = difflib.get_close_matches(scheme.lower(), installed, n=1)
         hint = f" Did you mean {nearest[0]!r}?" if nearest else ""
         raise UnknownBackend(
-            f"no backend for scheme {scheme!r} in {redact(url)!r}; "
+            f"no backend for scheme {shown!r} in {redact(url)!r}; "
             f"installed: {', '.join(sorted(installed)) or 'none'}.{hint}"
         )
     entry = _only(scheme.lower(), entries)
-    backend = _load(entry)(url, codec=codec)
+    backend = made_by(_load(entry), url, codec)
     if not isinstance(backend, Backend):
         raise ConfigurationError(
             f"plugin {entry.value!r} of scheme {scheme!r} made no asyncwb.Backend but a {type(backend).__name__}"
         )
     return backend
+
+
+def made_by(factory: BackendFactory, url: str, codec: Codec[Any]) -> Backend:
+    """What a plugin makes of a URL. Raises ConfigurationError, whatever the plugin raises."""
+    if re.search(r"[?#].*@|://[^/?#@]*:[^/?#@]*/.*@", url, re.DOTALL):
+        # Perhaps a password is cut in two: plugins would take a part of it for an option, and show it.
+        raise ConfigurationError(
+            f"backend URL {redact(url)!r}: write / ? # in user and password as %2F %3F %23, and @ anywhere else as %40"
+        )
+    try:
+        return factory(url, codec=codec)
+    except AsyncwbError:
+        raise
+    except Exception as error:  # noqa: BLE001 - somebody else's code
+        problem = type(error).__name__
+    # Outside of the handler: what urllib and drivers say may quote the password, and would be the context.
+    raise ConfigurationError(f"backend URL {redact(url)!r} can't be understood ({problem})")
 
 
 def _installed() -> dict[str, list[EntryPoint]]:

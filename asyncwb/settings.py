@@ -11,6 +11,7 @@ Commit = Literal["script", "watch"]
 Durability = Literal["memory", "fsync", "replicated"]
 OnFull = Literal["raise", "wait", "write-through"]
 
+MOST_PARTITIONS: Final = 1024
 LONGEST_DELAY_SECONDS: Final = 600.0
 """No lease, delay or back-off is longer: a score further ahead means that the server's clock jumped."""
 
@@ -118,12 +119,13 @@ class Settings:
     backoff_max_seconds: float = 5.0
 
     def __post_init__(self) -> None:
-        if not _NAMESPACE.fullmatch(str(self.namespace)):
+        namespace: object = self.namespace
+        if not isinstance(namespace, str) or not _NAMESPACE.fullmatch(namespace):
             raise ConfigurationError(f"namespace {self.namespace!r}: use 1 to 64 characters of A-Z a-z 0-9 _ . -")
         for name, choices in (("commit", Commit), ("durability", Durability), ("on_full", OnFull)):
             check_choice(name, getattr(self, name), get_args(choices))
         for name, low, high in (
-            ("partitions", 1, 1024),
+            ("partitions", 1, MOST_PARTITIONS),
             ("flushers", 0, 1024),
             ("replicas", 1, 1000),
             ("batch_bytes", 1, 2**30),

@@ -77,7 +77,10 @@ class WatchStrategy:
             outcome.failed[claimed.key] = Failure(str(error), "dead")
             return
         if record is None:
-            return  # saved and settled by somebody else since the claim
+            # As a rule somebody else has saved and settled it since the claim. But nobody here knows: if a former
+            # primary has answered, or a replica that lags, ack would remove what nobody has saved.
+            outcome.failed[claimed.key] = Failure("it was gone before it could be read", "later")
+            return
         done = await self._saves.save([record])
         if done.failed:
             outcome.failed.update(done.failed)

@@ -3,11 +3,16 @@
 import re
 from typing import Final
 
-_CREDENTIALS: Final = re.compile(r"(?<=://)[^/?#]*@")
+# Up to the last @: passwords come with unescaped slashes, question marks and blanks, and in URLs whose slashes were
+# forgotten. Too much may be hidden by that, never too little.
+_CREDENTIALS: Final = re.compile(
+    r"(?<=://)(?:(?!/)|(?=[^@]*:[^@]*@)).*@|(?<![^\s'\"(=<,])[^\s:@/]*:(?!//)\S*@", re.DOTALL
+)
 # Everything in a query whose name hints at a secret; options of unknown plugins pass here too.
 # Also outside of a URL, as drivers quote their settings: `password=x`, `"token": "x"`.
 _SECRET_OPTION: Final = re.compile(
-    r"""(?i)([\w.-]*(?:pass|pwd|secret|token|credential|key_?file)[\w.-]*["']?\s*[=:]\s*)(?:"[^"]*"|'[^']*'|[^\s&;,#]+)"""
+    r"""(?i)([\w.-]*(?:(?:pass|pwd|secret|token|credential|key_?file)[\w.-]*["']?\s*[=:]\s*|user(?:name)?=))"""
+    r"""(?:"[^"]*"|'[^']*'|[^\s&;,#]+)"""
 )
 
 

@@ -90,7 +90,7 @@ class Waiter:
                 page = pending[start : start + _PAGE]
                 for question, answer in zip(page, await self._answers(page, hasten=page[0].hasten), strict=True):
                     dead = answer.startswith(b"D")
-                    if not dead and await self._still_pending(question.key.decode(), question.version, answer):
+                    if not dead and await self._still_pending(_name(question.key), question.version, answer):
                         left.append(_Question(question.key, question.version, hasten=False))
             pending = left
             if pending:
@@ -141,3 +141,7 @@ class Waiter:
             return answers
 
         return await retrying(ask, limit_seconds=self._settings.redis_retry_seconds, rng=self._rng)
+
+
+def _name(raw: bytes) -> str:
+    return raw.decode("utf-8", "surrogateescape")

@@ -48,14 +48,19 @@ class Writing:
         for write in writes.items():
             parts.setdefault(self._lanes[partition_of(write[0], len(self._lanes))], []).append(write)
         # Submitted here and not in tasks of their own: those begin a moment later, and a later call could overtake.
+        pages = [(lane, page) for lane, part in parts.items() for page in in_pages(part, self._settings)]
+        submitted = [lane.puts.submit(page, weight=len(page), size=_size(page)) for lane, page in pages]
         calls = [
-            self._acknowledged(lane, page, level, lane.puts.submit(page, weight=len(page), size=_size(page)))
-            for lane, part in parts.items()
-            for page in in_pages(part, self._settings)
+            self._acknowledged(lane, page, level, future) for (lane, page), future in zip(pages, submitted, strict=True)
         ]
+        try:
+            outcomes = await asyncio.gather(*calls, return_exceptions=True)
+        finally:
+            for future in submitted:
+                future.cancel()  # those whose call was cancelled before it began to wait
         versions: dict[str, Version] = {}
         failure: BaseException | None = None
-        for outcome in await asyncio.gather(*calls, return_exceptions=True):
+        for outcome in outcomes:
             if isinstance(outcome, BaseException):
                 failure = failure or outcome
             else:

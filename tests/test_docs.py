@@ -26,7 +26,7 @@ from asyncwb.testing import MemoryBackend
 ROOT = Path(__file__).parents[1]
 
 
-@pytest.mark.parametrize("document", ["README.md", "docs/failures.md"])
+@pytest.mark.parametrize("document", ["README.md", "docs/failures.md", "docs/security.md"])
 def test_tests_that_a_document_names_exist(document: str) -> None:
     named = set(re.findall(r"`(test_[a-z0-9_]+)`", (ROOT / document).read_text()))
     sources = "\n".join(path.read_text() for path in (ROOT / "tests").rglob("test_*.py"))

@@ -76,7 +76,7 @@ async def show_dead(*, key: str, redis: str | None, namespace: str, as_json: boo
     click.echo(f"version   {version_text(letter.version)}")
     click.echo(f"failed    {letter.attempts} time(s), first {time_text(letter.first_failed)}")
     click.echo(f"died      {time_text(letter.died)}")
-    click.echo(f"reason    {letter.reason}")
+    click.echo(f"reason    {plain(letter.reason, longest=10_000)}")
     click.echo(f"value     {value!r}")
 
 

@@ -14,6 +14,8 @@ from asyncwb.cli.shared import (
     redis_option,
 )
 from asyncwb.diagnosis import Finding, diagnose
+from asyncwb.redis.acl import BESIDES, OPERATORS, SERVICES, rule
+from asyncwb.settings import Settings
 
 _COLORS: Final = {"ok": "green", "warning": "yellow", "error": "red"}
 
@@ -22,13 +24,17 @@ _COLORS: Final = {"ok": "green", "warning": "yellow", "error": "red"}
 @redis_option
 @optional_backend_option
 @namespace_option
+@click.option("--acl", is_flag=True, help="Print the least ACL rules for the namespace instead; connects to nothing.")
 @json_option
 @asynchronous
-async def doctor(*, redis: str | None, backend: str | None, namespace: str, as_json: bool) -> None:
+async def doctor(*, redis: str | None, backend: str | None, namespace: str, acl: bool, as_json: bool) -> None:
     """Check server, backend and namespace: each line is ok, a warning or an error, with what to do.
 
     Exit status: 0 no errors (perhaps warnings), 1 errors, 2 it couldn't look.
     """
+    if acl:
+        _print_rules(Settings(namespace=namespace).namespace, as_json=as_json)
+        return
     findings: list[Finding] = []
     async for finding in diagnose(redis, backend, namespace):
         findings.append(finding)
@@ -45,3 +51,16 @@ async def doctor(*, redis: str | None, backend: str | None, namespace: str, as_j
         click.echo(f"{errors} error(s), {warnings} warning(s)")
     if errors:
         raise SystemExit(EXIT_FAULT)
+
+
+def _print_rules(namespace: str, *, as_json: bool) -> None:
+    services, operators = rule(namespace, SERVICES), rule(namespace, OPERATORS)
+    if as_json:
+        print_json({"services": services, "operators": operators, "besides": BESIDES})
+        return
+    click.echo("# Services and workers. For redis-cli, with a password of your own:")
+    click.echo(f"ACL SETUSER {namespace}-service reset on >PASSWORD {' '.join(services)}")
+    click.echo("# Operators, for status, keys, show, dead, flush, audit and doctor:")
+    click.echo(f"ACL SETUSER {namespace}-operator reset on >PASSWORD {' '.join(operators)}")
+    for setting, command in BESIDES.items():
+        click.echo(f"# for {setting} besides +{command}")

@@ -45,11 +45,11 @@ def print_table(columns: Iterable[str], rows: Iterable[Iterable[str]]) -> None:
     Console(soft_wrap=True, highlight=False).print(table)
 
 
-def plain(text: str) -> str:
+def plain(text: str, longest: int = _LONGEST_CELL) -> str:
     """Text that can't move the cursor of a terminal: keys and reasons come from anywhere."""
     shown = "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
     shown = shown.encode("utf-8", "replace").decode()
-    return shown if len(shown) <= _LONGEST_CELL else shown[:_LONGEST_CELL] + "…"
+    return shown if len(shown) <= longest else shown[:longest] + "…"
 
 
 def version_text(version: Version) -> str:
@@ -79,7 +79,10 @@ def bytes_text(size: float) -> str:
 
 def time_text(seconds: float) -> str:
     """A time of the server's clock, in UTC."""
-    return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(seconds))
+    try:
+        return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(seconds))
+    except (OverflowError, ValueError, OSError):  # of an entry that another program wrote
+        return "?"
 
 
 def value_of(record: Record) -> Any:

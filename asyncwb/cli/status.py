@@ -1,6 +1,7 @@
 """`asyncwb status`: how much is unsaved, how old it is, and who works on it."""
 
 import asyncio
+from typing import Final
 
 import click
 
@@ -34,6 +35,13 @@ async def status(*, redis: str | None, namespace: str, watch: bool, as_json: boo
             await asyncio.sleep(1)
 
 
+_SHOWN: Final = ("acknowledged_per_second", "saved_per_second", "saved", "retried")
+
+
+def _count(fact: object) -> str:
+    return f"{fact:,.0f}" if isinstance(fact, int | float) else "?"
+
+
 def _show(inspector: Inspector, found: Status) -> None:
     server = found.server
     name = "Valkey" if "valkey_version" in server else "Redis"
@@ -63,10 +71,7 @@ def _show(inspector: Inspector, found: Status) -> None:
                 (
                     f"  {plain(str(facts.get('host')))}:{facts.get('pid')}",
                     str(facts.get("flushers")),
-                    f"{facts.get('acknowledged_per_second', 0):,.0f}",
-                    f"{facts.get('saved_per_second', 0):,.0f}",
-                    f"{facts.get('saved', 0):,}",
-                    f"{facts.get('retried', 0):,}",
+                    *(_count(facts.get(name)) for name in _SHOWN),
                     state,
                 )
             )

@@ -151,7 +151,7 @@ class RedisLink:
         continues: bool = False,
     ) -> list[Any]:
         request = [hiredis.pack_command(tuple[Any, ...](command)) for command in commands]
-        sent = False
+        sent, refusal = False, None
         try:
             async with asyncio.timeout(self._timeout_seconds + block_seconds):
                 await self._ready(connection, continues=continues)
@@ -161,7 +161,10 @@ class RedisLink:
         except redis.exceptions.RedisError as error:
             if len(commands) > 1:
                 await cut(connection)  # with replies still to come
-            raise await self._mapped(connection, error, sent=sent) from error
+            mapped = await self._mapped(connection, error, sent=sent)
+            if not isinstance(mapped, RedisRefused):
+                raise mapped from error
+            refusal = mapped
         except (OSError, TimeoutError) as error:
             await cut(connection)
             raise self._lost(sent, error) from error
@@ -169,6 +172,8 @@ class RedisLink:
             # Cancelled between request and reply: the next user must not read this reply as its own.
             await cut(connection)
             raise
+        if refusal is not None:
+            raise refusal  # outside of the handler: what the server says may name the user, and would be the context
         self._met = True
         if self._lost_at is not None:
             self._found()

@@ -5,7 +5,7 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
-from asyncwb.errors import BackendError, NamespaceMismatch, RedisError, RedisUnavailable
+from asyncwb.errors import NamespaceMismatch, RedisUnavailable
 from asyncwb.records import MAX_SEQ
 from asyncwb.redis.keys import LAYOUT
 from asyncwb.redis.queue import Queue
@@ -35,6 +35,7 @@ class Epochs:
         self._known = [0] * len(queues)
         self._lock = asyncio.Lock()
         self._behind = 0
+        self._asked = ""  # the identity of the server that the handshake speaks to
         self.on_change: Callable[[int, int], None] | None = None
 
     def known(self, partition: int) -> int:
@@ -91,8 +92,13 @@ class Epochs:
 
     async def _settle(self, queue: Queue, at_least: int, mine: int) -> int:
         """Learns or begins the epoch of one partition; returns the number allotted so far, 0 if none was needed."""
+        reset = False
         while True:
             hello = await queue.hello()
+            if mine and hello.identity != self._asked:
+                # The number in hand was for another server, and later epochs than it may have begun there since.
+                at_least = max(at_least, await self._new_epoch(0))
+            self._asked = hello.identity
             if not hello.identity:
                 await queue.link.reset()  # the next connection may find the new primary
                 raise RedisUnavailable("the server is a replica now; its primary has to be found")
@@ -101,7 +107,14 @@ class Epochs:
             if _is_sound(hello) and hello.epoch >= lowest:
                 self.learn(queue.partition, hello.epoch)
                 return mine
-            if mine < lowest or mine <= hello.epoch:
+            if hello.epoch < lowest and not mine and not reset:
+                # Perhaps a former primary that still runs, over a connection from before: its successor is the one to
+                # ask, not to outbid. If a new connection leads there again, it has taken the place back.
+                reset = True
+                await queue.link.reset()
+                continue
+            # One that this partition has had already belongs to a history that is over, if it gets here.
+            if mine < lowest or mine <= max(hello.epoch, self._known[queue.partition]):
                 mine = await self._new_epoch(max(lowest, hello.epoch) + 1)
             if await queue.install_epoch(hello, mine, partitions=len(self._queues), codec=self._codec):
                 _log.info("partition %d begins epoch %d", queue.partition, mine)
@@ -117,13 +130,9 @@ class Epochs:
             if theirs[name] != value:
                 raise NamespaceMismatch(
                     f"this namespace was made with {name} {theirs[name]}, not {value}: open it so, or drain it and "
-                    f"use another namespace (partition {queue.partition})"
+                    f"use another namespace (it says so in {queue.keys.meta.decode()})"
                 )
 
 
 def _is_sound(hello: Hello) -> bool:
     return hello.meta_identity == hello.identity and hello.seq <= MAX_SEQ - _SPARE_SEQS
-
-
-TEMPORARY: Final = (RedisError, BackendError)
-"""What `check` may raise in an outage."""

@@ -10,6 +10,7 @@ import msgspec
 from asyncwb.errors import DecodeError
 from asyncwb.records import SEQ_BITS, Record, Version
 from asyncwb.redis import scripts
+from asyncwb.redis.keys import TYPES
 from asyncwb.redis.queue import Queue
 from asyncwb.redis.wire import OVERHEAD_BYTES, pack_version, unpack_record
 
@@ -21,6 +22,9 @@ _HEADER: Final = struct.Struct(">IIQ")
 _FAILING: Final = struct.Struct(">QIQ")
 _DEAD: Final = struct.Struct(">QIQQ")
 _FORGET_MS: Final = 60_000
+_FAR_MS: Final = 2**53
+# See `asyncwb.heartbeat`; of the right types, whoever wrote it.
+_FACTS: Final = msgspec.json.Decoder(dict[str, str | bool | int | float])
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -104,7 +108,7 @@ class Inspection:
         while True:
             now, *found = await self._ask(scripts.LIST, which, offset, _PAGE)
             for key, score, header, size, failing in zip(*(found[i::5] for i in range(5)), strict=True):
-                yield _listed(key, header, failing, size=size, due_ms=int(float(score)) - now, now=now)
+                yield _listed(key, header, failing, size=size, due_ms=_due(score, now), now=now)
             if len(found) < 5 * _PAGE:
                 return
             offset += _PAGE
@@ -118,16 +122,17 @@ class Inspection:
     async def describe(self, key: str) -> Described | None:
         """Everything about one record; None if Redis has none."""
         raw = _raw(key)
-        now, packed, due, lease, dead, failing = await self._ask(scripts.DESCRIBE, raw)
-        if not packed:
+        reply = await self._ask(scripts.DESCRIBE, raw)
+        if reply is None:
             return None
-        score = int(float(lease or due or now))
+        now, packed, due, lease, dead, failing = reply
+        due_ms = _due(lease or due or b"%d" % now, now)
         try:
             record = unpack_record(key, packed)
         except DecodeError:
             record = None
         where = "leased" if lease else "dirty" if due else "dead" if dead else "stray"
-        listed = _listed(raw, packed[:OVERHEAD_BYTES], failing, size=len(packed), due_ms=score - now, now=now)
+        listed = _listed(raw, packed[:OVERHEAD_BYTES], failing, size=len(packed), due_ms=due_ms, now=now)
         return Described(where=where, record=record, listed=listed, dead=_dead(raw, dead) if dead else None)
 
     async def drop(self, letters: Sequence[DeadRecord]) -> int:
@@ -144,17 +149,23 @@ class Inspection:
         """A process ends."""
         await self._beat(worker, b"")
 
+    async def misplaced(self) -> list[tuple[str, str, str]]:
+        """Keys that another program has overwritten with something of another type: name, its type, and ours."""
+        found = []
+        for name, ours in zip(self.queue.keys.once, TYPES, strict=True):
+            theirs = (await self.queue.link.command("TYPE", name)).decode()
+            if theirs not in ("none", ours):
+                found.append((name.decode(), theirs, ours))
+        return found
+
     async def workers(self) -> list[Worker]:
         """Those that have been heard of within the last minute."""
         now, _ = await self.queue.link.command("TIME")
         found = [
-            Worker(
-                id=name.decode(),
-                silent_seconds=max(0.0, int(now) - int.from_bytes(said[:8]) / 1000),
-                facts=msgspec.json.decode(said[8:]),
-            )
+            Worker(id=_name(name), silent_seconds=max(0.0, int(now) - int.from_bytes(said[:8]) / 1000), facts=facts)
             async for page in self.queue.fields(self.queue.keys.workers)
             for name, said in page
+            if (facts := _facts(said[8:])) is not None
         ]
         return sorted(found, key=lambda worker: worker.id)
 
@@ -165,6 +176,19 @@ class Inspection:
     async def _ask(self, script: scripts.Script, *args: bytes | str | int) -> Any:
         keys = self.queue.keys
         return await self.queue.link.script(script, keys.common, (keys.record_prefix, *args))
+
+
+def _facts(said: bytes) -> dict[str, Any] | None:
+    """What a process says of itself; None if another program wrote it."""
+    try:
+        return _FACTS.decode(said)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+
+
+def _due(score: bytes, now: int) -> int:
+    """Milliseconds until then; a score may be infinite, if another program set it."""
+    return int(min(max(float(score) - now, -_FAR_MS), _FAR_MS))
 
 
 def _listed(key: bytes, header: bytes, failing: bytes, *, size: int, due_ms: int, now: int) -> Listed:
@@ -190,6 +214,9 @@ def _listed(key: bytes, header: bytes, failing: bytes, *, size: int, due_ms: int
 
 
 def _dead(key: bytes, entry: bytes) -> DeadRecord:
+    if len(entry) < _DEAD.size:
+        reason = "another program has overwritten why it is dead"
+        return DeadRecord(key=_name(key), version=0, attempts=0, first_failed=0.0, died=0.0, reason=reason)
     version, attempts, since, died = _DEAD.unpack_from(entry)
     return DeadRecord(
         key=_name(key),

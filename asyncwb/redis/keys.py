@@ -7,6 +7,15 @@ LAYOUT: Final = 2
 """Number of this layout, kept in meta; raised whenever a key or a record changes its form."""
 
 
+# The type of each key that a partition has once, in the order of `PartitionKeys.once`.
+TYPES: Final = ("hash", "zset", "zset", "hash", "hash", "list", "hash", "hash")
+
+
+def pattern_of(namespace: str) -> str:
+    """Matches all keys of a namespace, and none of any other; a namespace has no colon and nothing special in it."""
+    return f"{{wb:{namespace}:*"
+
+
 class PartitionKeys:
     """The keys of one partition. They share a hash tag, so every script stays within one cluster slot."""
 
@@ -48,6 +57,11 @@ class PartitionKeys:
     @property
     def retry(self) -> bytes:
         return self.common[6]
+
+    @property
+    def once(self) -> tuple[bytes, ...]:
+        """All but records, claims and writers."""
+        return (*self.common, self.workers)
 
     @property
     def workers(self) -> bytes:

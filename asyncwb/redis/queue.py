@@ -2,14 +2,14 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from typing import Any, Final
 from uuid import uuid4
 
 import anyio
 
 from asyncwb.errors import DecodeError, OutcomeUnknown, RedisError, RedisUnavailable
-from asyncwb.records import Record, Version
+from asyncwb.records import MAX_EPOCH, MAX_SEQ, Record, Version
 from asyncwb.redis import scripts
 from asyncwb.redis.keys import LAYOUT, PartitionKeys
 from asyncwb.redis.link import Argument, Link
@@ -40,6 +40,9 @@ RELEASE_SECONDS: Final = 1.0
 
 _PAGE: Final = 1000
 
+_FEW: Final = 5000
+"""Keys that a script may list at once: more would hold up the server for too long."""
+
 
 class Queue:
     """One partition of a namespace.
@@ -54,17 +57,18 @@ class Queue:
         self.keys = PartitionKeys(namespace, partition)
 
     async def hello(self) -> Hello:
-        identity, layout, partitions, codec, meta_identity, epoch, seq = (
-            item.decode() for item in await self._script(scripts.HELLO)
+        reply: list[bytes] = await self._script(scripts.HELLO)
+        identity, layout, partitions, codec, meta_identity, *_ = (item.decode("utf-8", "replace") for item in reply)
+        epoch, seq = _number(reply[5], MAX_EPOCH), _number(reply[6], MAX_SEQ)
+        if epoch is None or seq is None:
+            meta_identity = ""
+        return Hello(
+            identity, layout, partitions, codec, meta_identity, epoch or 0, seq or 0, as_read=(reply[4], reply[5])
         )
-        return Hello(identity, layout, partitions, codec, meta_identity, int(epoch or 0), int(seq or 0))
 
     async def install_epoch(self, seen: Hello, epoch: int, *, partitions: int, codec: str) -> bool:
         """Begins an epoch unless the server or its meta changed since `hello`; False then."""
-        seen_epoch = seen.epoch if seen.meta_identity else ""
-        reply = await self._script(
-            scripts.INSTALL, seen.identity, seen.meta_identity, seen_epoch, epoch, LAYOUT, partitions, codec
-        )
+        reply = await self._script(scripts.INSTALL, seen.identity, *seen.as_read, epoch, LAYOUT, partitions, codec)
         return bool(reply)
 
     async def register(self, writer: str) -> None:
@@ -149,11 +153,12 @@ class Queue:
         found: list[Record] = []
         garbage: dict[str, DecodeError] = {}
         for key, packed in zip(reply[1::2], reply[2::2], strict=True):
-            name = _name(key)
             try:
-                found.append(unpack_record(name, packed))
+                found.append(unpack_record(key.decode(), packed))
+            except UnicodeDecodeError:
+                garbage[_name(key)] = DecodeError(f"key {key!r} isn't UTF-8: another program wrote it")
             except DecodeError as error:
-                garbage[name] = error
+                garbage[_name(key)] = error
         return Claim(claim_id, found, garbage, reply[0] / 1000 if reply[0] >= 0 else None)
 
     async def ack(
@@ -227,14 +232,20 @@ class Queue:
         return dirty, leased
 
     async def unsaved(self) -> list[tuple[bytes, Version]]:
-        """The keys that are dirty or leased, with their versions; those that stay so during the call are complete."""
+        """The keys that are dirty or leased, with their versions.
+
+        Complete if they are few; if they are many, but for those that move to and fro between the sets meanwhile.
+        """
+        reply = await self._script(scripts.UNSAVED, "all", 0, _FEW)
+        if reply is not None:
+            return list(_versions(reply))
         found: dict[bytes, Version] = {}
-        # A key moves between the sets while they are paged through: lease, dirty, lease again misses none that stays.
+        # Claims take from the beginning: from the end on, nothing moves into what was looked at already.
         for which in ("lease", "dirty", "lease"):
             offset = 0
             while reply := await self._script(scripts.UNSAVED, which, offset, _PAGE):
-                for key, version in zip(reply[::2], reply[1::2], strict=True):
-                    found.setdefault(key, unpack_version(version))
+                for key, version in _versions(reply):
+                    found.setdefault(key, version)
                 offset += _PAGE
         return list(found.items())
 
@@ -291,6 +302,16 @@ class Queue:
 
     async def _command(self, *args: Argument) -> Any:
         return await self.link.command(*args)
+
+
+def _number(text: bytes, most: int) -> int | None:
+    """A number of meta as scripts write it; None for what another program has put there, or taken away."""
+    number = int(text) if len(text) <= 16 and text.isdigit() else -1
+    return number if 0 <= number <= most and text == b"%d" % number else None
+
+
+def _versions(reply: list[bytes]) -> Iterator[tuple[bytes, Version]]:
+    return ((key, unpack_version(version)) for key, version in zip(reply[::2], reply[1::2], strict=True))
 
 
 def _ms(seconds: float) -> int:

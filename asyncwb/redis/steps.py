@@ -12,7 +12,11 @@ Write = tuple[bytes, bytes]
 
 @dataclass(frozen=True, slots=True)
 class Hello:
-    """What a server and the meta of a partition say: the identity is empty on a replica, the rest if it is new."""
+    """What a server and the meta of a partition say: the identity is empty on a replica, the rest if it is new.
+
+    What another program has put into meta reads as a meta that needs a new epoch; `as_read` has its identity and epoch
+    as they stand.
+    """
 
     identity: str
     layout: str
@@ -21,6 +25,7 @@ class Hello:
     meta_identity: str
     epoch: int
     seq: int
+    as_read: tuple[bytes, bytes] = (b"", b"")
 
 
 @dataclass(frozen=True, slots=True)

@@ -72,17 +72,21 @@ def target_of_url(url: str) -> Target:
         )
     try:
         if scheme in _SENTINEL_SCHEMES:
-            pool = _sentinel_pool(_SENTINEL_SCHEMES[scheme], rest)
-            return Target(pool, shown, pool.sentinel_manager)
+            service = _sentinel_pool(_SENTINEL_SCHEMES[scheme], rest)
+            service.make_connection()  # type: ignore[no-untyped-call] # redis-py; finds out about options, and no more
+            return Target(service, shown, service.sentinel_manager)
         if scheme != "unix" and not re.fullmatch(r"[^/?#]+(/\d*)?(\?[^#]*)?", rest):
             raise ConfigurationError(f"Redis URL {shown!r} is malformed: write {scheme}://host:port/database-number")
         options: dict[str, Any] = dict(parse_url(f"{_SCHEMES[scheme]}://{rest}"))
-        return Target(_own_pool(ConnectionPool, options), shown)
-    except (ValueError, TypeError, redis.exceptions.RedisError) as error:
-        if isinstance(error, ConfigurationError):
-            raise
-        # The driver's message may quote the URL, so it is not shown.
-        raise ConfigurationError(f"Redis URL {shown!r} is malformed") from error.with_traceback(None)
+        pool: ConnectionPool = _own_pool(ConnectionPool, options)
+        pool.make_connection()  # type: ignore[no-untyped-call] # redis-py
+        return Target(pool, shown)
+    except ConfigurationError:
+        raise
+    except (ValueError, TypeError, redis.exceptions.RedisError):
+        pass
+    # Outside of the handler: the driver's message may quote the URL, and would be the context.
+    raise ConfigurationError(f"Redis URL {shown!r} is malformed, or has an option that doesn't exist or fit")
 
 
 def target_of_client(client: RedisClient) -> Target:
@@ -120,6 +124,8 @@ def _sentinel_pool(scheme: str, rest: str) -> SentinelConnectionPool:
         hosts,
         sentinel_kwargs={
             **theirs,
+            # They are of the same house: its CA and our certificate are for them as well.
+            **{name: value for name, value in connection.items() if name.startswith("ssl_")},
             "ssl": secure,
             "socket_timeout": _SENTINEL_SECONDS,
             "socket_connect_timeout": _SENTINEL_SECONDS,

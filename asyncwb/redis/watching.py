@@ -67,6 +67,7 @@ class Watch:
             ("ZREM", keys.dirty, self._raw),
             ("ZREM", keys.lease, self._raw),
             ("HDEL", keys.dead, self._raw),
+            ("HDEL", keys.retry, self._raw),
             ("HINCRBY", keys.meta, "bytes", -self._length),
             ("EXEC",),
         )

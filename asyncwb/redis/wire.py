@@ -5,11 +5,14 @@ from typing import Final
 
 from asyncwb.codecs import WIRE_CODECS
 from asyncwb.errors import DecodeError
-from asyncwb.records import SEQ_BITS, CodecName, Record, Version
+from asyncwb.records import MAX_EPOCH, SEQ_BITS, CodecName, Record, Version
 
 # epoch, seq, first unsaved write (ms of the server's clock), op, codec; then the payload. As in lua/prelude.lua.
 _HEADER: Final = struct.Struct(">IIQcc")
 OVERHEAD_BYTES: Final = _HEADER.size
+_BODY: Final = OVERHEAD_BYTES - 2
+_TIMES: Final = 2**48
+"""No time in milliseconds is as late; text of another program, read as a time, is."""
 _VERSION: Final = struct.Struct(">Q")
 _CODECS: Final[dict[bytes, CodecName]] = {byte: name for name, byte in WIRE_CODECS.items()}
 
@@ -40,10 +43,12 @@ def record_of(key: str, version: Version, body: bytes) -> Record:
 def unpack_record(key: str, packed: bytes) -> Record:
     """Raises `DecodeError` if another program wrote these bytes."""
     if len(packed) >= _HEADER.size:
-        epoch, seq, _, op, codec = _HEADER.unpack_from(packed)
-        version = epoch << SEQ_BITS | seq
-        if op == b"d":
-            return Record(key, version, deleted=True)
-        if op == b"p" and codec in _CODECS:
-            return Record(key, version, packed[_HEADER.size :], codec=_CODECS[codec])
+        epoch, seq, since, op, codec = _HEADER.unpack_from(packed)
+        if epoch <= MAX_EPOCH and since < _TIMES:
+            version = epoch << SEQ_BITS | seq
+            if op == b"p" and codec in _CODECS:
+                return Record(key, version, packed[_HEADER.size :], codec=_CODECS[codec])
+            # Exactly: what is taken for a tombstone deletes a row.
+            if packed[_BODY:] == DELETED_BODY:
+                return Record(key, version, deleted=True)
     raise DecodeError(f"what Redis holds for key {key!r} was not written by asyncwb")

@@ -14,7 +14,6 @@ from asyncwb.redis.retry import Backoff
 from asyncwb.redis.steps import Applied, Bounds, PutReply, Write
 from asyncwb.settings import Settings
 
-
 _MOST_REFUSALS: Final = 3
 """So often a put may be refused in a row, for its epoch or its writer, before it pauses."""
 

@@ -142,3 +142,36 @@ async def test_clock_that_is_an_hour_behind(private_server: StartServer, namespa
     clock.advance(-3600)
     server = await asyncio.to_thread(private_server, "valkey", environment=clock.environment)
     assert "3,600 s behind" in (await lines("--redis", server.url, "--namespace", namespace))["clock"][1]
+
+
+@pytest.mark.parametrize("which", ["meta", "dirty", "workers"])
+async def test_key_of_another_type_is_named_with_what_to_do(valkey_url: str, namespace: str, which: str) -> None:
+    memory = MemoryBackend()
+    where = ("--redis", valkey_url, "--namespace", namespace)
+    async with Buffer[Any](valkey_url, backend=memory, namespace=namespace, backoff_max_seconds=0.05) as buffer:
+        await buffer.set("a", 1)
+        name = f"{{wb:{namespace}:0}}:{which}"
+        link = RedisLink.from_url(valkey_url, timeout_seconds=5)
+        await link.command("DEL", name)
+        await link.command("SADD", name, "x")
+        level, text = (await lines(*where, status=1))["keys"]
+        assert level == "error"
+        assert f"{name} is a set, not a" in text
+        assert "DEL it" in text
+        await link.command("DEL", name)
+        await link.close()
+        if which == "dirty":
+            assert "asyncwb audit" in text
+            assert await buffer.audit() in (0, 1)
+        await buffer.drain(timeout=10)
+        assert memory.values == {"a": 1}
+
+
+async def test_partitions_that_were_overwritten(valkey_url: str, namespace: str) -> None:
+    where = ("--redis", valkey_url, "--namespace", namespace)
+    async with Buffer[Any](valkey_url, backend=MemoryBackend(), namespace=namespace):
+        link = RedisLink.from_url(valkey_url, timeout_seconds=5)
+        await link.command("HSET", f"{{wb:{namespace}:0}}:meta", "partitions", "1000000000")
+        await link.close()
+        assert "another program" in (await lines(*where, status=1))["namespace"][1]
+        assert "another program" in (await run("status", *where, status=2)).output

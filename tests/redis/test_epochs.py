@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from dataclasses import replace
 
 import pytest
 from rig import Rig
@@ -9,6 +10,7 @@ from rig import Rig
 from asyncwb.errors import BackendUnavailable, NamespaceMismatch, RedisUnavailable
 from asyncwb.redis.epochs import Epochs
 from asyncwb.redis.queue import Queue
+from asyncwb.redis.steps import Hello
 from asyncwb.testing import MemoryBackend
 
 NOBODY = "0" * 40
@@ -111,6 +113,78 @@ async def test_number_is_not_lost_while_a_partition_cannot_be_reached(rig: Rig) 
     assert failures == 1
     await epochs.check()
     assert {(await queue.hello()).epoch for queue in queues} == {await backend.new_epoch(0)}
+
+
+async def test_failover_during_a_handshake_does_not_get_the_number_again(rig: Rig) -> None:
+    """Puts of the lost history have that epoch: other writes under the same versions would be taken for saved."""
+    (queue,), backend = partitions(rig, 1), MemoryBackend()
+    install = queue.install_epoch
+    given: list[int] = []
+
+    async def fail_over_after_the_first(seen: Hello, epoch: int, *, partitions: int, codec: str) -> bool:
+        done = await install(seen, epoch, partitions=partitions, codec=codec)
+        given.append(epoch)
+        if len(given) == 1:  # the replica that is promoted has nothing of it yet
+            await rig.link.command("DEL", queue.keys.meta)
+        return done
+
+    queue.install_epoch = fail_over_after_the_first  # type: ignore[method-assign]
+    epochs = Epochs([queue], backend.new_epoch, codec="json")
+    await epochs.check()
+    assert given == [1, 2]
+    assert epochs.known(0) == (await queue.hello()).epoch == 2
+
+
+async def test_former_primary_behind_an_old_connection_is_not_outbid(rig: Rig) -> None:
+    """It still runs, and connections from before the failover lead to it: a new epoch would make it take puts again."""
+    (queue,), backend = partitions(rig, 1), MemoryBackend()
+    epochs = Epochs([queue], backend.new_epoch, codec="json")
+    await epochs.check()
+    await set_meta(rig, queue, epoch=await backend.new_epoch(2))
+    await epochs.check()
+    hello, reset = queue.hello, rig.link.reset
+    resets = 0
+
+    async def of_the_former_primary() -> Hello:
+        present = await hello()
+        return present if resets else replace(present, identity=NOBODY, meta_identity=NOBODY, epoch=1)
+
+    async def count_and_reset() -> None:
+        nonlocal resets
+        resets += 1
+        await reset()
+
+    queue.hello = of_the_former_primary  # type: ignore[method-assign]
+    rig.link.reset = count_and_reset  # type: ignore[method-assign]
+    async with asyncio.timeout(10):
+        await epochs.refresh(0, 2)
+    assert resets == 1
+    assert epochs.known(0) == await backend.new_epoch(0) == 2
+
+
+async def test_number_for_a_server_that_has_gone_is_not_installed_at_its_predecessor(rig: Rig) -> None:
+    """Others have begun a later epoch there, and saved in it: puts with the earlier number would count as older."""
+    (queue,), backend = partitions(rig, 1), MemoryBackend()
+    epochs = Epochs([queue], backend.new_epoch, codec="json")
+    await epochs.check()
+    hello, asked = queue.hello, 0
+
+    async def of_the_promoted_replica_first() -> Hello:
+        nonlocal asked
+        asked += 1
+        present = await hello()
+        return replace(present, identity=NOBODY) if asked == 1 else present
+
+    async def allot_and_be_overtaken(at_least: int) -> int:
+        number = await backend.new_epoch(at_least)
+        if number == 2 and at_least:
+            assert await backend.new_epoch(3) == 3
+        return number
+
+    queue.hello = of_the_promoted_replica_first  # type: ignore[method-assign]
+    epochs = Epochs([queue], allot_and_be_overtaken, codec="json")
+    await epochs.join()
+    assert (await hello()).epoch == epochs.known(0) == 4
 
 
 async def test_while_the_identity_stands_the_backend_is_not_needed(rig: Rig) -> None:

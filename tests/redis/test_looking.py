@@ -1,13 +1,15 @@
 """get.lua, flush.lua, pending.lua, unsaved.lua, hasten.lua, stats.lua, revive.lua, audit.lua, forget.lua."""
 
 import asyncio
+from typing import Any
 
 import pytest
 from rig import Rig
 
 from asyncwb.errors import RedisError
 from asyncwb.records import Version, make_version
-from asyncwb.redis.steps import Failure
+from asyncwb.redis.scripts import Script
+from asyncwb.redis.steps import Claim, Failure
 from asyncwb.redis.wire import pack_version, unpack_version
 
 
@@ -128,6 +130,42 @@ async def test_unsaved_lists_dirty_and_leased_with_their_versions(rig: Rig) -> N
     first, second = await rig.put("a"), await rig.put("b", delay=60.0)
     await rig.claim()
     assert dict(await rig.queue.unsaved()) == {b"a": first, b"b": second}
+
+
+async def test_unsaved_misses_no_key_that_moves_between_the_sets(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A record whose saves fail is leased, dirty and leased again: drain must not take it for saved."""
+    version = await rig.put("a")
+    ask = rig.queue._script
+
+    async def meanwhile(script: Script, *args: Any) -> Any:
+        reply = await ask(script, *args)
+        if await rig.where("a") == {"dirty"}:
+            claims.append((await rig.claim()).id)
+        else:
+            await rig.queue.release(claims.pop())
+        return reply
+
+    claims: list[str] = []
+    monkeypatch.setattr(rig.queue, "_script", meanwhile)
+    assert await rig.queue.unsaved() == [(b"a", version)]
+
+
+async def test_unsaved_misses_no_key_while_others_are_claimed(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    await rig.request([(f"k{number}", b"1") for number in range(5500)])
+    ask = rig.queue._script
+
+    async def meanwhile(script: Script, *args: Any) -> Any:
+        reply = await ask(script, *args)
+        if "dirty" in args and len(saved) < 2:
+            saved.append(await rig.claim(records=1000))
+            await rig.queue.ack(saved[-1].id)
+        return reply
+
+    saved: list[Claim] = []
+    monkeypatch.setattr(rig.queue, "_script", meanwhile)
+    unsaved = {key.decode() for key, _ in await rig.queue.unsaved()}
+    gone = {record.key for claim in saved for record in claim.records}
+    assert unsaved | gone == {f"k{number}" for number in range(5500)}
 
 
 async def test_hasten_makes_everything_due(rig: Rig) -> None:

@@ -1,13 +1,16 @@
 """Watch: the article's transaction on one record."""
 
+import asyncio
+
 import pytest
 from proxy import open_proxy
 from rig import Rig, open_rig
 from servers import Server
 
-from asyncwb.errors import DecodeError, OutcomeUnknown, RedisOutOfMemory
+from asyncwb.errors import DecodeError, OutcomeUnknown, RedisOutOfMemory, RedisUnavailable
 from asyncwb.redis.connection import RedisLink
 from asyncwb.redis.queue import Queue
+from asyncwb.redis.steps import Failure
 from asyncwb.redis.watching import Watch
 
 
@@ -87,3 +90,29 @@ async def test_lost_answer_of_exec_proves_nothing(redis_server: Server) -> None:
         assert fault.happened == 1
         assert await rig.read("a") is None, "it was executed all the same"
         await link.close()
+
+
+async def test_transaction_is_never_sent_on_another_connection_than_its_watch(redis_server: Server) -> None:
+    """A cut during the save: EXEC without its WATCH would remove what was written and acknowledged since the read."""
+    async with open_rig(redis_server) as rig, open_proxy(redis_server) as proxy:
+        link = RedisLink.from_url(proxy.url, timeout_seconds=1.0)
+        await rig.put("a", b"1")
+        with pytest.raises((RedisUnavailable, OutcomeUnknown)):
+            async with Watch(Queue(link, "rig", 0), "a") as watch:
+                await watch.read()
+                proxy.cut()
+                version = await rig.put("a", b"2")
+                await asyncio.sleep(0.05)  # the cut is noticed
+                await watch.commit()
+        assert await rig.read("a") == (version, b"2")
+        await link.close()
+
+
+async def test_commit_forgets_that_the_record_had_failed(rig: Rig) -> None:
+    await rig.put("a")
+    claim = await rig.claim()
+    await rig.queue.ack(claim.id, failed={"a": Failure("no")})
+    async with Watch(rig.queue, "a") as watch:
+        await watch.read()
+        assert await watch.commit()
+    assert await rig.keys_left() - {rig.keys.wake} == set()

@@ -12,10 +12,8 @@
 --       {key, attempts, ms until due, ...} of those to be retried, {key, attempts, ...} of the dead;
 --       nil if the claim is unknown
 allow_at_maxmemory()
-local packed = redis.call('GET', KEYS[8])
-if not packed then return false end
-local claim = cmsgpack.unpack(packed)
-local deadline, keys, versions = claim[1], claim[2], claim[3]
+local deadline, keys, versions = read_claim(KEYS[8])
+if not deadline then return false end
 local again, release = tonumber(ARGV[2]), ARGV[3] == '1'
 local most, backoff, longest = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
 
@@ -58,13 +56,13 @@ end
 -- Retried with a back-off of its own, or dead when its attempts are used up. Attempts are those of one version.
 local function fail(key, version, failure, old)
   local attempts, since = 1, now
-  if old and string.sub(old, 1, 8) == version then
+  if old and #old >= 20 and string.sub(old, 1, 8) == version then
     attempts, since = struct.unpack('>I4I8', old, 9)
     attempts = attempts + 1
   end
   if failure.what == 'dead' or (most > 0 and attempts >= most) then
     dead[#dead + 1] = key
-    dead[#dead + 1] = version .. struct.pack('>I4I8I8', attempts, since, now) .. failure.reason
+    dead[#dead + 1] = string.sub(version .. NO_VERSION, 1, 8) .. struct.pack('>I4I8I8', attempts, since, now) .. failure.reason
     buried[#buried + 1] = key
     buried[#buried + 1] = attempts
     if old then unretry[#unretry + 1] = key end
@@ -80,7 +78,7 @@ local function fail(key, version, failure, old)
 end
 
 local function settle(i, record)
-  local key, version, old = keys[i], actual[keys[i]] or versions[i], notes[i]
+  local key, version, old = keys[i], actual[keys[i]] or versions[i], notes[i] and noted_in(notes[i])
   -- A lease that expired may be another claim's by now: what is dirty or leased anew is left alone.
   local mine = scores[i] and tonumber(scores[i]) == deadline
   local failure = failed[key]
@@ -120,7 +118,7 @@ end
 
 for i = 1, #keys, 256 do
   local stop = math.min(i + 255, #keys)
-  local records = read_records(keys, i, stop)
+  local records = read_present(keys, i, stop)
   for j = i, stop do settle(j, records[j - i + 1]) end
 end
 
@@ -135,6 +133,6 @@ if #undead > 0 and redis.call('HLEN', DEAD) > 0 then write_all('HDEL', DEAD, und
 if #undirty > 0 then write_all('ZREM', DIRTY, undirty) end
 if #unlease > 0 then write_all('ZREM', LEASE, unlease) end
 for i = 1, #delete, CHUNK do redis.call('DEL', unpack(delete, i, math.min(i + CHUNK - 1, #delete))) end
-if freed > 0 then redis.call('HINCRBY', META, 'bytes', -freed) end
+if freed > 0 then count_bytes(-freed) end
 redis.call('DEL', KEYS[8])
 return {gone, changed, released, retried, buried}

@@ -6,9 +6,8 @@ local now = clock()
 local strays, bytes = 0, 0
 for i = 2, #ARGV do
   local key = ARGV[i]
-  local length = redis.call('STRLEN', PREFIX .. key)
-  if length > 0 then
-    bytes = bytes + length
+  if key ~= '' and redis.call('EXISTS', PREFIX .. key) == 1 then
+    bytes = bytes + (try('STRLEN', PREFIX .. key) or 0)
     if not redis.call('ZSCORE', DIRTY, key) and not redis.call('ZSCORE', LEASE, key)
       and redis.call('HEXISTS', DEAD, key) == 0 then
       redis.call('ZADD', DIRTY, now, key)

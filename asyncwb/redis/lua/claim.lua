@@ -18,7 +18,7 @@ local at, step = 1, 8
 -- Small steps first: a batch of large records must not be read whole before the budget is known to be spent.
 while at <= #due and (bytes < budget or #keys == 0) do
   local stop = math.min(at + step - 1, #due)
-  local records = read_records(due, at, stop)
+  local records = read_present(due, at, stop)
   for i = at, stop do
     local record, key = records[i - at + 1], due[i]
     if not record then
@@ -41,9 +41,10 @@ while at <= #due and (bytes < budget or #keys == 0) do
   step = math.min(step * 2, CHUNK)
 end
 
+-- Into a set before out of another: if something else than a set is there, nothing has moved.
+if #keys > 0 then write_all('ZADD', LEASE, lease) end
 if #leave > 0 then write_all('ZREM', DIRTY, leave) end
 if #keys > 0 then
-  write_all('ZADD', LEASE, lease)
   redis.call('SET', KEYS[8], cmsgpack.pack({deadline, keys, versions}), 'PX', ARGV[5])
 end
 local head = redis.call('ZRANGE', DIRTY, 0, 0, 'WITHSCORES')

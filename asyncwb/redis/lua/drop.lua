@@ -6,13 +6,14 @@ local dropped, freed = 0, 0
 for i = 2, #ARGV, 2 do
   local key, version = ARGV[i], ARGV[i + 1]
   local entry, name = redis.call('HGET', DEAD, key), PREFIX .. key
-  if entry and string.sub(entry, 1, 8) == version then
-    freed = freed + redis.call('STRLEN', name)
+  -- A shorter entry is another program's, and has no version.
+  if entry and (string.sub(entry, 1, 8) == version or #entry < 28) then
+    freed = freed + (try('STRLEN', name) or 0)
     redis.call('DEL', name)
     redis.call('HDEL', DEAD, key)
     redis.call('HDEL', RETRY, key)
     dropped = dropped + 1
   end
 end
-if freed > 0 then redis.call('HINCRBY', META, 'bytes', -freed) end
+if freed > 0 then count_bytes(-freed) end
 return dropped

@@ -3,21 +3,19 @@
 -- ARGV  2 lease (ms)  3 ms to keep the claim
 -- Reply how many leases it still held
 allow_at_maxmemory()
-local packed = redis.call('GET', KEYS[8])
-if not packed then return 0 end
-local claim = cmsgpack.unpack(packed)
-local keys = claim[2]
+local held_until, keys, versions = read_claim(KEYS[8])
+if not held_until then return 0 end
 local deadline = clock() + tonumber(ARGV[2])
 local scores = read_all('ZMSCORE', LEASE, keys)
 local lease = {}
 for i = 1, #keys do
-  if scores[i] and tonumber(scores[i]) == claim[1] then
+  if scores[i] and tonumber(scores[i]) == held_until then
     lease[#lease + 1] = deadline
     lease[#lease + 1] = keys[i]
   end
 end
 if #lease > 0 then
   write_all('ZADD', LEASE, lease)
-  redis.call('SET', KEYS[8], cmsgpack.pack({deadline, keys, claim[3]}), 'PX', ARGV[3])
+  redis.call('SET', KEYS[8], cmsgpack.pack({deadline, keys, versions}), 'PX', ARGV[3])
 end
 return #lease / 2

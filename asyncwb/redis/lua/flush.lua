@@ -3,7 +3,7 @@
 -- Reply epoch, 1 if a pool has to be woken, then for each write 'S' (saved), 'P' + version (pending),
 --       'A' (only the backend knows), 'D' + reason (dead-lettered); or 'EPOCH'
 local meta = redis.call('HMGET', META, 'identity', 'epoch')
-local epoch = tonumber(meta[2])
+local epoch = whole(meta[2]) or -1
 if not meta[1] or meta[1] ~= identity() or epoch < tonumber(ARGV[2]) then return 'EPOCH' end
 local hasten = ARGV[3] == '1'
 allow_at_maxmemory()
@@ -11,9 +11,12 @@ local now = clock()
 local reply, due = {meta[2], 0}, {}
 for i = 4, #ARGV, 2 do
   local key, wanted = ARGV[i], ARGV[i + 1]
-  local present = redis.call('GETRANGE', PREFIX .. key, 0, 7)
+  local present = version_of(key)
   if wanted == '' and present ~= '' then wanted = present end
   local noted = redis.call('HGET', SAVED, key)
+  if noted then noted = noted_in(noted) end
+  -- Nothing of a later epoch can have been saved.
+  if noted and struct.unpack('>I4', noted) > epoch then noted = NO_VERSION end
   local answer
   if wanted == '' then
     answer = 'S'

@@ -4,9 +4,15 @@
 -- Reply how many there are
 allow_at_maxmemory()
 local now = clock()
-local all = redis.call('HGETALL', KEYS[8])
+local all = try('HGETALL', KEYS[8])
+if not all then
+  redis.call('DEL', KEYS[8])
+  all = {}
+end
 for i = 1, #all, 2 do
-  if now - struct.unpack('>I8', all[i + 1]) > tonumber(ARGV[4]) then redis.call('HDEL', KEYS[8], all[i]) end
+  local said = #all[i + 1] >= 8 and struct.unpack('>I8', all[i + 1]) or 0
+  -- One from far ahead was written by another program, or before the clock was set back.
+  if now - said > tonumber(ARGV[4]) or said - now > LONGEST then redis.call('HDEL', KEYS[8], all[i]) end
 end
 if ARGV[3] == '' then
   redis.call('HDEL', KEYS[8], ARGV[2])

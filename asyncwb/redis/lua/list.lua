@@ -9,8 +9,8 @@ for i = 1, #found, 2 do
   local name = PREFIX .. found[i]
   reply[#reply + 1] = found[i]
   reply[#reply + 1] = found[i + 1]
-  reply[#reply + 1] = redis.call('GETRANGE', name, 0, HEADER - 1)
-  reply[#reply + 1] = redis.call('STRLEN', name)
+  reply[#reply + 1] = try('GETRANGE', name, 0, HEADER - 1) or ''
+  reply[#reply + 1] = try('STRLEN', name) or 0
   reply[#reply + 1] = failing and redis.call('HGET', RETRY, found[i]) or ''
 end
 return reply

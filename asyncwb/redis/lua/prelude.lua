@@ -6,6 +6,24 @@ local PREFIX = ARGV[1]
 local CHUNK = 2000      -- values per unpack; Lua's C stack ends near 8,000
 local LONGEST = 600000  -- ms: nothing is scheduled further ahead, unless the clock jumped
 local HEADER = 18       -- bytes before the payload: epoch, seq, first unsaved write (ms), op, codec
+local NO_VERSION = string.rep('\0', 8)  -- older than all
+
+-- A call that may meet what another program has put in place of ours; nil if it fails for that.
+local function try(...)
+  local fine, reply = pcall(redis.call, ...)
+  if fine then return reply end
+  local text = tostring(type(reply) == 'table' and reply.err or reply)
+  if string.find(text, 'WRONGTYPE') or string.find(text, 'not an integer') or string.find(text, 'overflow') then
+    return nil
+  end
+  error(reply, 0)
+end
+
+-- A whole number of meta; nil for what another program has put there.
+local function whole(text)
+  if not text or #text > 16 then return nil end
+  return tonumber(string.match(text, '^0$') or string.match(text, '^-?[1-9]%d*$') or '')
+end
 
 -- Milliseconds of the server's clock: the only clock that all processes share.
 local function clock()
@@ -50,6 +68,43 @@ local function read_records(keys, first, last)
   return redis.call('MGET', unpack(names))
 end
 
+-- The same where hardly any is absent: '' for what is there but is no string, since another program put it there.
+local function read_present(keys, first, last)
+  local records = read_records(keys, first, last)
+  for i = first, last do
+    if not records[i - first + 1] and redis.call('EXISTS', PREFIX .. keys[i]) == 1 then records[i - first + 1] = '' end
+  end
+  return records
+end
+
+-- The version of a key's record: '' if there is no record, NO_VERSION if another program wrote it.
+local function version_of(key)
+  local version = try('GETRANGE', PREFIX .. key, 0, 7)
+  if version == '' or (version and #version == 8) then return version end
+  return NO_VERSION
+end
+
+-- What SAVED notes: a version, and perhaps a flag behind it.
+local function noted_in(entry)
+  return (#entry == 8 or (#entry == 9 and string.sub(entry, 9) == 'w')) and entry or NO_VERSION
+end
+
+-- What a claim took: its deadline, keys and versions; nil if it is unknown, or overwritten.
+local function read_claim(name)
+  local packed = try('GET', name)
+  if not packed then return nil end
+  local fine, claim = pcall(cmsgpack.unpack, packed)
+  if fine and type(claim) == 'table' and type(claim[1]) == 'number' and type(claim[2]) == 'table'
+    and type(claim[3]) == 'table' and #claim[2] == #claim[3] then
+    return claim[1], claim[2], claim[3]
+  end
+end
+
+-- The byte estimate; one that was overwritten begins anew, until `audit` counts.
+local function count_bytes(change)
+  if not try('HINCRBY', META, 'bytes', change) then redis.call('HSET', META, 'bytes', math.max(0, change)) end
+end
+
 -- Versions are compared as numbers: `<` on strings follows the locale, and 64 bits don't fit a double.
 local function newer(a, b)
   local a_epoch, a_seq = struct.unpack('>I4I4', a)
@@ -64,7 +119,7 @@ local function oldest_since(now, look_at, skip_failed)
   local failed = skip_failed and redis.call('HLEN', RETRY) > 0
   for _, set in ipairs({DIRTY, LEASE}) do
     for _, key in ipairs(redis.call('ZRANGE', set, 0, look_at - 1)) do
-      local since = redis.call('GETRANGE', PREFIX .. key, 8, 15)
+      local since = try('GETRANGE', PREFIX .. key, 8, 15) or ''
       if #since == 8 and not (failed and redis.call('HEXISTS', RETRY, key) == 1) then
         oldest = math.min(oldest, (struct.unpack('>I8', since)))
       end
@@ -75,5 +130,7 @@ end
 
 -- One token at most: it says that there is work, not how much.
 local function wake()
-  if redis.call('LLEN', WAKE) == 0 then redis.call('LPUSH', WAKE, 1) end
+  local tokens = try('LLEN', WAKE)
+  if not tokens then redis.call('DEL', WAKE) end
+  if not tokens or tokens == 0 then redis.call('LPUSH', WAKE, 1) end
 end

@@ -10,13 +10,13 @@
 --       'EPOCH' (another history or epoch, or the sequence is used up), 'WRITER' (this writer isn't known)
 local WRITER, EPOCH, REQUEST, TTL = KEYS[8], ARGV[2], tonumber(ARGV[3]), ARGV[5]
 
-local memory = redis.call('GET', WRITER)
-if not memory then return 'WRITER' end
+local memory = try('GET', WRITER)
+if not memory or #memory < 8 then return 'WRITER' end
 local last = struct.unpack('>I8', memory)
 if REQUEST <= last then
   -- One write also here, so that a WAITAOF behind this call speaks of something.
   redis.call('PEXPIRE', WRITER, TTL)
-  return REQUEST == last and string.sub(memory, 9) or 'WRITER'
+  return REQUEST == last and string.match(memory, '^OK %d+ [01] [%d,]* %l*$', 9) or 'WRITER'
 end
 
 local groups, sizes, total = tonumber(ARGV[14]), {}, 0
@@ -27,7 +27,8 @@ end
 local base = 14 + groups
 
 local meta = redis.call('HMGET', META, 'identity', 'epoch', 'seq', 'bytes', 'full')
-if not meta[1] or meta[1] ~= identity() or meta[2] ~= EPOCH or tonumber(meta[3]) + total > 4294967295 then
+local used = whole(meta[3])
+if not meta[1] or meta[1] ~= identity() or meta[2] ~= EPOCH or not used or used < 0 or used + total > 4294967295 then
   return 'EPOCH'
 end
 
@@ -51,7 +52,7 @@ end
 -- refused. Once full, it is full until everything is below its low watermark, so that writers don't flutter.
 local limits = {records = tonumber(ARGV[7]), bytes = tonumber(ARGV[9]), age = tonumber(ARGV[11])}
 local low = {records = tonumber(ARGV[8]), bytes = tonumber(ARGV[10]), age = tonumber(ARGV[12])}
-local held = {records = 0, bytes = tonumber(meta[4] or 0), age = 0}
+local held = {records = 0, bytes = whole(meta[4]) or 0, age = 0}
 local limited = limits.records > 0 or limits.bytes > 0 or limits.age > 0
 if limits.records > 0 then
   held.records = redis.call('ZCARD', DIRTY) + redis.call('ZCARD', LEASE) + redis.call('HLEN', DEAD)
@@ -123,7 +124,7 @@ if #accepted > 0 then
   for n, i in ipairs(accepted) do
     local key, body = keys[i], ARGV[base + 2 * i]
     -- While a save of the earlier content runs, what comes now is the first write that it doesn't cover.
-    local since = not leased[key] and first[key] or now
+    local since = math.min(not leased[key] and first[key] or now, now)
     records[#records + 1] = PREFIX .. key
     records[#records + 1] = struct.pack('>I4I4I8', epoch, seq + n, since) .. body
     grown = grown + #body + HEADER - 2 - (length[key] or 0)
@@ -162,7 +163,7 @@ if #accepted > 0 then
   for i = 1, #records, CHUNK do
     redis.call('MSET', unpack(records, i, math.min(i + CHUNK - 1, #records)))
   end
-  redis.call('HINCRBY', META, 'bytes', grown)
+  count_bytes(grown)
 end
 
 local reply = string.format('OK %.0f %d %s %s', seq, woken, table.concat(refused, ','), why or '')

@@ -4,5 +4,5 @@ local now = clock()
 local meta = redis.call('HMGET', META, 'bytes', 'epoch')
 return {
   redis.call('ZCARD', DIRTY), redis.call('ZCARD', LEASE), redis.call('HLEN', DEAD),
-  math.max(0, tonumber(meta[1] or 0)), now - oldest_since(now, 32, false), tonumber(meta[2] or 0),
+  math.max(0, whole(meta[1]) or 0), now - oldest_since(now, 32, false), whole(meta[2]) or 0,
 }

@@ -6,16 +6,16 @@ local gone, freed = 0, 0
 for i = 2, #ARGV, 2 do
   local key, version = ARGV[i], ARGV[i + 1]
   local name = PREFIX .. key
-  local present = redis.call('GETRANGE', name, 0, 7)
-  if #present == 8 and not newer(present, version) then
-    freed = freed + redis.call('STRLEN', name)
+  local present = version_of(key)
+  if present ~= '' and not newer(present, version) then
+    freed = freed + (try('STRLEN', name) or 0)
+    redis.call('DEL', name)
     redis.call('ZREM', DIRTY, key)
     redis.call('ZREM', LEASE, key)
     redis.call('HDEL', DEAD, key)
     redis.call('HDEL', RETRY, key)
-    redis.call('DEL', name)
     gone = gone + 1
   end
 end
-if freed > 0 then redis.call('HINCRBY', META, 'bytes', -freed) end
+if freed > 0 then count_bytes(-freed) end
 return gone

@@ -1,0 +1,35 @@
+"""TLS: what to do where it fails, in words, and connections that end at once."""
+
+from typing import Final
+
+from redis.asyncio.connection import AbstractConnection, ConnectionPool, SSLConnection
+
+_CERTIFICATE: Final = "?ssl_certfile=/path/to/cert.pem&ssl_keyfile=/path/to/key.pem"
+_BROKEN_OFF: Final = (
+    "reset", "closed", "lost", "no answer", "EOF", "WRONG_VERSION", "record layer", "CERTIFICATE_REQUIRED",
+)  # fmt: skip
+
+
+def advice(pool: ConnectionPool, reason: str, *, met: bool) -> str:
+    """What to look at when no connection comes about; "" if TLS has nothing to do with it.
+
+    Args:
+        pool: of the connections.
+        reason: what the driver says.
+        met: whether the server has ever answered.
+    """
+    if "CERTIFICATE_VERIFY_FAILED" in reason:
+        return "; name the CA of its certificate in the URL, ?ssl_ca_certs=/path/to/ca.pem"
+    if met or not any(sign in reason for sign in _BROKEN_OFF):
+        return ""
+    if issubclass(pool.connection_class, SSLConnection):
+        return f"; does it speak TLS on this port, and does it want a certificate of ours, {_CERTIFICATE}?"
+    return "" if "no answer" in reason else "; does it speak only TLS on this port? Then write rediss:// for redis://"
+
+
+async def cut(connection: AbstractConnection) -> None:
+    """Disconnects, and waits for nobody: an orderly end of TLS would still go on when the event loop is closed."""
+    writer = connection._writer  # noqa: SLF001 - redis-py has no other way
+    if writer is not None and isinstance(connection, SSLConnection):
+        writer.transport.abort()
+    await connection.disconnect(nowait=True)

@@ -236,6 +236,27 @@ async def test_cancelled_caller_does_not_touch_its_neighbours(valkey_server: Ser
         assert await buffer.get("waiting1") is None, "it was cancelled before it was sent"
 
 
+async def test_set_many_cancelled_before_it_was_sent_writes_nothing(valkey_server: Server, namespace: str) -> None:
+    """Also if it is cancelled before the tasks have begun that wait for its pages."""
+    async with (
+        open_proxy(valkey_server) as proxy,
+        Buffer(proxy.url, backend=MemoryBackend(), namespace=namespace, flushers=0) as buffer,
+    ):
+        await buffer.set("warm", 0)
+        held = proxy.fault("hold request", scripts.PUT)
+        sent = asyncio.create_task(buffer.set("sent", 1))
+        await held.caught.wait()
+        writing = asyncio.create_task(buffer.set_many({"a": 1, "b": 2}))
+        await asyncio.sleep(0)
+        writing.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await writing
+        held.release()
+        await sent
+        await buffer.set("behind", 1)
+        assert await buffer.get_many(["a", "b", "behind"]) == {"behind": 1}
+
+
 async def test_lost_reply_reaches_every_caller_of_the_batch_as_success(redis_server: Server, namespace: str) -> None:
     async with (
         open_proxy(redis_server) as proxy,

@@ -59,7 +59,7 @@ def pure(number: int, inputs: int) -> Report:
                         agreed += 1
                     elif len(report.problems) < _MOST_PROBLEMS:
                         report.problems.append(f"{name}, input {data!r}: {wrong} ({_again(number)})")
-                report.counts.update({"hostile inputs": agreed, f"to {name}": agreed})
+                report.counts.update({"hostile inputs": agreed, f"hostile: {name}": agreed})
             if made := made_files(Path(folder)):
                 report.problems.append(f"files were made: {made[:3]} ({_again(number)})")
         finally:

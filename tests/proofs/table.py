@@ -41,13 +41,23 @@ def percentile(values: Sequence[float], share: float) -> float:
     return ordered[max(0, math.ceil(share * len(ordered)) - 1)] if ordered else 0.0
 
 
+def _kinds(report: Report) -> dict[str, list[tuple[str, int]]]:
+    """What was counted besides the figures: `group: kind`, or what stands alone, under ""."""
+    asked = {figure.count for figure in FIGURES}
+    groups: dict[str, list[tuple[str, int]]] = {"": []}
+    for name, count in sorted(report.counts.items()):
+        if name not in asked:
+            group, _, kind = name.rpartition(": ")
+            groups.setdefault(group, []).append((kind, count))
+    return groups
+
+
 def show(run: Run, form: Form, console: Console) -> None:
     """Prints the table, and what didn't hold."""
     report = total(run)
     table = Table(title=f"Proofs, {form} form, {run.seconds:,.0f} s", title_justify="left")
     for column in ("what", "how many", "asked for", "a second"):
         table.add_column(column, justify="left" if column == "what" else "right")
-    asked = {figure.count for figure in FIGURES}
     for figure in FIGURES:
         if figure.proof in run.progress:
             wanted = figure.target(form)
@@ -56,9 +66,9 @@ def show(run: Run, form: Form, console: Console) -> None:
             rate = f"{reached / busy:,.1f}" if busy else ""
             table.add_row(figure.count, f"{reached:,}", f"{wanted:,}" if wanted else "", rate)
     table.add_section()
-    for name, count in sorted(report.counts.items()):
-        if name not in asked:
-            table.add_row(name, f"{count:,}", "", "")
+    kinds = _kinds(report)
+    for name, count in kinds.pop("", []):
+        table.add_row(name, f"{count:,}", "", "")
     table.add_section()
     for name in ("lost", "stale", "resurrected"):
         table.add_row(name, str(getattr(report, name)), "0", "")
@@ -70,6 +80,9 @@ def show(run: Run, form: Form, console: Console) -> None:
             "",
         )
     console.print(table)
+    for group, counted in sorted(kinds.items()):
+        told = ", ".join(f"{name} {count:,}" for name, count in counted)
+        console.print(f"{group} ({sum(count for _, count in counted):,}): {told}", markup=False, highlight=False)
     problems = shortfalls(run, form)
     for problem in problems[:50]:
         console.print(f"problem: {problem}", markup=False, highlight=False)

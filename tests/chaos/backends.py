@@ -1,0 +1,94 @@
+"""The backends of chaos worlds: what is saved is told to a history, and some are full, or broken on purpose."""
+
+import asyncio
+import random
+import sqlite3
+from collections.abc import Sequence
+from pathlib import Path
+
+from asyncwb import Backend, Codec, Limits, Record
+from asyncwb.registry import backend_from_url
+from asyncwb_backends import filesystem
+from asyncwb_backends.sqlite import SQLiteBackend
+from chaos.history import Recorder
+
+
+class Telling:
+    """Tells of each save, and takes its time before and after it, so that kills and freezes hit every part of it."""
+
+    def __init__(self, inner: Backend, recorder: Recorder, *, pause_seconds: float, rng: random.Random) -> None:
+        self._inner = inner
+        self._recorder = recorder
+        self._pause_seconds = pause_seconds
+        self._rng = rng
+        self.open, self.close, self.load, self.new_epoch = inner.open, inner.close, inner.load, inner.new_epoch
+
+    @property
+    def limits(self) -> Limits:
+        return self._inner.limits
+
+    async def save(self, records: Sequence[Record]) -> int:
+        call = self._recorder.begin("save", [(each.key, each.version, value_id(each)) for each in records])
+        try:
+            await self._pause()
+            stale = await self._inner.save(records)
+            await self._pause()
+        except BaseException as error:
+            self._recorder.end(call, "failed", repr(error.__cause__ or error))
+            raise
+        self._recorder.end(call, "ok")
+        return stale
+
+    async def _pause(self) -> None:
+        if self._pause_seconds:
+            await asyncio.sleep(self._pause_seconds * self._rng.random())
+
+
+def value_id(record: Record) -> int | None:
+    """The unique id in the value of a record; None for a tombstone."""
+    return None if record.deleted else int(record.value["id"])
+
+
+class FullSQLite(SQLiteBackend):
+    """A SQLite file that can't grow while there is a file `full` beside it: SQLite's own limit of pages."""
+
+    async def save(self, records: Sequence[Record]) -> int:
+        writer = self._database._writer
+        assert writer is not None
+        pages = 1 if (self.path.parent / "full").exists() else 2**31  # never below what the file has
+        await writer.execute_fetchall(f"PRAGMA max_page_count={pages}")
+        return await super().save(records)
+
+
+class EarlySQLite(SQLiteBackend):
+    """Broken: it returns before it has saved."""
+
+    async def save(self, records: Sequence[Record]) -> int:
+        self._later = asyncio.create_task(self._save_later(records))
+        return 0
+
+    async def _save_later(self, records: Sequence[Record]) -> None:
+        await asyncio.sleep(0.3)
+        await super().save(records)
+
+
+class UnconditionalSQLite(SQLiteBackend):
+    """Broken: it saves whatever comes, also what is older than what it has."""
+
+    async def save(self, records: Sequence[Record]) -> int:
+        with sqlite3.connect(self.path, timeout=10) as connection:
+            connection.executemany("DELETE FROM asyncwb WHERE key = ?", [(each.key,) for each in records])
+        connection.close()
+        return await super().save(records)
+
+
+_SQLITE = {"sqlite": SQLiteBackend, "full": FullSQLite, "early": EarlySQLite, "unconditional": UnconditionalSQLite}
+
+
+def make_backend(url: str) -> Backend:
+    """From the URL of a plugin, or `KIND:PATH` with a kind of SQLite from this file."""
+    kind, _, path = url.partition(":")
+    if kind in _SQLITE:
+        return _SQLITE[kind](Path(path))
+    # The registry reads what is installed, which takes half a second; not in every process of a world of many kills.
+    return filesystem.from_url(url, codec=Codec()) if kind == "file" else backend_from_url(url, codec=Codec())

@@ -1,0 +1,27 @@
+"""All kinds of worlds, and which unit is which."""
+
+from typing import Final
+
+from databases import mongod_binary
+
+from chaos.killing import Killing
+from chaos.promoting import Promoting
+from chaos.restarting import Restarting
+from chaos.starving import BackendStopped, DiskFull, MemoryFull
+from chaos.world import World
+
+KINDS: Final[dict[str, type[World]]] = {
+    kind.kind: kind for kind in (Killing, Restarting, Promoting, BackendStopped, DiskFull, MemoryFull)
+}
+
+ROTATION: Final = (
+    "workers", "server", "replicas", "workers", "disk", "server",
+    "workers", "backend", "server", "workers", "replicas", "memory",
+)  # fmt: skip
+"""The kinds of units in turn, so weighted that each fault comes as often as it should."""
+
+
+def kind_of(unit: int) -> type[World]:
+    """The kind of a unit; without a mongod on this machine SQLite's disk is full instead."""
+    kind = ROTATION[unit % len(ROTATION)]
+    return KINDS["disk" if kind == "backend" and mongod_binary()[0] is None else kind]

@@ -84,6 +84,7 @@ async def run_cases(bench: Bench, cases: Iterable[Case], report: Report) -> None
 async def _run_case(bench: Bench, case: Case, report: Report) -> None:
     point, kind, mode = case
     shown = command_for(bench.variant, point, kind, mode)
+    seen = False
     for _ in range(_ATTEMPTS):
         fault = Fault(point, kind, mode)
         trial = await bench.run(fault)
@@ -94,7 +95,12 @@ async def _run_case(bench: Bench, case: Case, report: Report) -> None:
             report.counts["late commands that the client had given up"] += fault.given_up
             return
         report.counts["runs that missed their point"] += 1
-    report.problems.append(f"{kind} never took effect at {point}: {shown}")
+        seen = seen or point in trial.points
+    if seen:
+        report.problems.append(f"{kind} never took effect at {point}: {shown}")
+    else:
+        # The last of many polls, as a rule: this workload has it on a machine that is less busy.
+        report.counts["points that came in dry runs only"] += 1
 
 
 def _counted_as(kind: Kind) -> str:

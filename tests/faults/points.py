@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Sequence
 from functools import cache
-from typing import Final, Literal, NamedTuple
+from typing import Final, Literal, NamedTuple, get_args
 
 from asyncwb.redis import scripts
 
@@ -31,24 +31,13 @@ cancel before, cancel after: the caller is cancelled before the server sees the 
 stop before, stop after: so is all of the buffer, flushers included: it is closed without a drain.
 """
 
-KINDS: Final[tuple[Kind, ...]] = (
-    "drop request",
-    "drop reply",
-    "cut",
-    "delay request",
-    "delay request to the end",
-    "delay reply",
-    "cancel before",
-    "cancel after",
-    "stop before",
-    "stop after",
-)
+KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
 
 NEEDS_REPLY: Final[frozenset[Kind]] = frozenset({"drop reply", "cut", "delay reply", "cancel after", "stop after"})
 """Kinds that a command without a reply can't suffer: a BLPOP that waits when its buffer is closed."""
 
 Mode = Literal["once", "from then on"]
-MODES: Final[tuple[Mode, ...]] = ("once", "from then on")
+MODES: Final[tuple[Mode, ...]] = get_args(Mode)
 
 
 def modes_of(kind: Kind) -> tuple[Mode, ...]:

@@ -1,0 +1,25 @@
+"""A model checker of asyncwb's protocol, in plain Python: every interleaving of small configurations, and mutants.
+
+`uv run python -m tests.model` lists configurations and mutants; with a name it runs one and prints the shortest way to
+a violation. The files, from the Lua outwards:
+
+- `states.py`: what a state is, and how its parts are printed.
+- `scripts.py`: asyncwb/redis/lua, each script a pure function of the server's state.
+- `flushers.py`, `writers.py`, `readers.py`, `epochs.py`, `world.py`: the steps of everybody around it.
+- `invariants.py`: I1 to I6 and what follows from them. `checker.py`: breadth-first search.
+- `configurations.py`: what is explored. `mutants.py`: the sentences of the design, dropped one at a time.
+
+What the model abstracts from, and why that hides nothing:
+
+- Time. A lease may expire at any moment, what is dirty may be due or not, a flusher may be frozen between any two of
+  its steps: every order of events that clocks allow is among those explored, and many that they don't.
+- Contents. A record is its version, which says also whether it is a delete: versions are unique, and that is checked.
+- Batches of writes. A put holds one write; a script is atomic, so that a batch is several puts without a step between.
+- Bounds in records, bytes and age, attempts and their back-off: a failure may be retried or dead-lettered at any time.
+- `master_replid` is a number that is new at every promotion and start without data.
+- A connection that is cut is a lost request or a lost reply; a request whose sender gave it up may still arrive, at any
+  later moment, at any server that is alive.
+- A former primary that comes back takes no put, get or flush of its own epoch before a client has compared its epoch
+  with the backend's: docs/failures.md says that this gap is open.
+- Tombstones are never purged: flushers are frozen for less than the stated time.
+"""

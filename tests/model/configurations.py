@@ -1,0 +1,210 @@
+"""The configurations that are explored whole: who takes part, and how often each misfortune may happen."""
+
+from typing import Final
+
+from model.rules import Configuration
+from model.states import Left
+
+SMALL: Final = (
+    Configuration(
+        name="small: lost messages and kills",
+        writes=(2,),
+        left=Left(claims=3, losses=2, kills=1),
+    ),
+    Configuration(
+        name="small: the transaction, kills and failed saves",
+        watch=True,
+        writes=(2,),
+        deletes=True,
+        late_saves=True,
+        left=Left(claims=2, losses=1, failures=1, kills=1),
+    ),
+    Configuration(
+        name="small: two keys, dead letters, late saves",
+        keys=2,
+        writes=(2,),
+        dead=True,
+        late_saves=True,
+        left=Left(claims=2, failures=1, kills=1),
+    ),
+    Configuration(
+        name="small: write-through and a reader",
+        flushers=1,
+        readers=1,
+        writes=(1, 1),
+        write_through=True,
+        left=Left(claims=2),
+    ),
+    Configuration(
+        name="small: a failover with lost data, a reader, a flush",
+        flushers=1,
+        readers=1,
+        writes=(1,),
+        left=Left(claims=1, failovers=1, losses=1, flushes=1, checks=1),
+    ),
+    Configuration(
+        name="small: the former primary comes back",
+        flushers=1,
+        writes=(2,),
+        left=Left(claims=1, losses=1, failovers=1, returns=1, checks=1),
+    ),
+    Configuration(
+        name="small: the transaction while the former primary runs on",
+        flushers=1,
+        watch=True,
+        writes=(1,),
+        left=Left(claims=1, losses=1, failovers=1, returns=1),
+    ),
+    Configuration(
+        name="small: a start without data, writers that are forgotten",
+        flushers=1,
+        writes=(2,),
+        registered=False,
+        left=Left(claims=1, losses=1, restarts=1, forgets=1),
+    ),
+)
+"""All steps there are happen in these, in seconds."""
+
+LARGE: Final = (
+    Configuration(
+        name="two writers, three flushers, two lost messages",
+        flushers=3,
+        writes=(2, 1),
+        left=Left(claims=3, losses=2, kills=1),
+    ),
+    Configuration(
+        name="the transaction, three flushers",
+        watch=True,
+        flushers=3,
+        writes=(2, 1),
+        left=Left(claims=3, losses=1, kills=1),
+    ),
+    Configuration(
+        name="deletes, late saves, dead letters",
+        flushers=3,
+        writes=(3,),
+        deletes=True,
+        dead=True,
+        late_saves=True,
+        left=Left(claims=3, losses=1, failures=1, kills=1),
+    ),
+    Configuration(
+        name="two keys, partial failures, dead letters",
+        keys=2,
+        writes=(3,),
+        dead=True,
+        left=Left(claims=3, failures=1, losses=1),
+    ),
+    Configuration(
+        name="two keys, the transaction",
+        keys=2,
+        writes=(3,),
+        watch=True,
+        dead=True,
+        left=Left(claims=2, failures=1, losses=1),
+    ),
+    Configuration(
+        name="two readers, deletes, two writers",
+        flushers=2,
+        readers=2,
+        writes=(2, 2),
+        deletes=True,
+        left=Left(claims=3, kills=1),
+    ),
+    Configuration(
+        name="a failover, two writers",
+        flushers=1,
+        writes=(2, 1),
+        left=Left(claims=2, failovers=1, checks=1),
+    ),
+    Configuration(
+        name="a failover, lost messages, a reader",
+        flushers=2,
+        readers=1,
+        writes=(2,),
+        left=Left(claims=2, failovers=1, losses=1, checks=1),
+    ),
+    Configuration(
+        name="a failover, the transaction, kills",
+        flushers=2,
+        watch=True,
+        writes=(2,),
+        left=Left(claims=2, failovers=1, losses=1, kills=1),
+    ),
+    Configuration(
+        name="two failovers",
+        flushers=1,
+        readers=1,
+        writes=(2,),
+        left=Left(claims=1, failovers=2, losses=1, checks=1),
+    ),
+    Configuration(
+        name="split brain, lost messages",
+        flushers=1,
+        writes=(2,),
+        left=Left(claims=2, failovers=1, returns=1, losses=2, checks=1),
+    ),
+    Configuration(
+        name="split brain, two processes",
+        flushers=1,
+        writes=(1, 1),
+        left=Left(claims=1, failovers=1, returns=1, checks=1),
+    ),
+    Configuration(
+        name="split brain, a reader in another process than the writer",
+        flushers=1,
+        readers=1,
+        writes=(0, 1),
+        left=Left(claims=1, failovers=1, returns=1, checks=1),
+    ),
+    Configuration(
+        name="split brain, the transaction",
+        flushers=1,
+        watch=True,
+        writes=(2,),
+        left=Left(claims=2, failovers=1, returns=1, losses=1),
+    ),
+    Configuration(
+        name="starts without data, a reader",
+        flushers=2,
+        readers=1,
+        writes=(2,),
+        deletes=True,
+        left=Left(claims=2, restarts=2, losses=1, checks=1),
+    ),
+    Configuration(
+        name="write-through, a failover, a reader",
+        flushers=1,
+        readers=1,
+        writes=(1, 1),
+        write_through=True,
+        left=Left(claims=1, failovers=1),
+    ),
+    Configuration(
+        name="flushes, a failover",
+        flushers=2,
+        writes=(2,),
+        left=Left(claims=3, failovers=1, flushes=2, kills=1),
+    ),
+    Configuration(
+        name="flushes of two keys that keep changing",
+        flushers=2,
+        keys=2,
+        writes=(3,),
+        left=Left(claims=3, flushes=2),
+    ),
+    Configuration(
+        name="registrations that are late, writers that are forgotten",
+        flushers=1,
+        writes=(2,),
+        registered=False,
+        left=Left(claims=1, losses=3, forgets=1, checks=1),
+    ),
+    Configuration(
+        name="the highest seq is reached",
+        flushers=1,
+        writes=(2, 1),
+        most=2,
+        left=Left(claims=2, losses=1, checks=1),
+    ),
+)

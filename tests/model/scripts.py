@@ -1,0 +1,242 @@
+"""asyncwb/redis/lua: each script as a pure function from a server to its reply and the server afterwards.
+
+To be read beside the Lua. `drops` names the sentences that a mutant drops; it is empty for the protocol itself.
+"""
+
+from collections.abc import Collection
+from typing import Final
+
+from model.states import DEAD, Key, Server, put_at, version_of
+
+Drops = Collection[str]
+
+EPOCH: Final = 0
+WRITER: Final = 1
+"""Replies of put that aren't versions."""
+
+_FORGOTTEN: Final = (0, 0)
+
+
+def put(
+    server: Server, writer: int, request: int, key: int, deleted: int, epoch: int, most: int, drops: Drops
+) -> tuple[int, Server]:
+    """put.lua, for one write. The reply is its version, EPOCH or WRITER."""
+    memory = server.memory[writer]
+    if not memory:
+        if "writers are made by registration only" not in drops:
+            return WRITER, server
+        memory = _FORGOTTEN
+    known = request == memory[0] or (request < memory[0] and "lower requests are duplicates, too" not in drops)
+    if known and "put compares the request with the writer's last" not in drops:
+        return ((memory[1] or WRITER) if request == memory[0] else WRITER), server
+    if server.meta != server.identity and "put compares identity" not in drops:
+        return EPOCH, server
+    if server.epoch != epoch and "put compares epoch" not in drops:
+        return EPOCH, server
+    seq = server.seq + 1
+    if seq > most:
+        if "put stops at the highest seq" not in drops:
+            return EPOCH, server
+        seq = 0
+    version = version_of(server.epoch, seq, deleted)
+    changed = _written(server.keys[key], version, drops)
+    keys = put_at(server.keys, key, changed)
+    memories = put_at(server.memory, writer, (request, version))
+    return version, Server(
+        server.identity, server.meta, server.epoch, seq, server.returned, keys, server.claims, memories
+    )
+
+
+def _written(old: Key, version: int, drops: Drops) -> Key:
+    _, dirty, lease, dead, saved, waited = old
+    if not lease or "put leaves what is leased" in drops:
+        # ZADD NX: coalesced, each key once.
+        dirty = dirty if dead and "put makes a dead record dirty" in drops else 1
+    if "put clears dead" not in drops:
+        dead = 0
+    if version & 1 and "a delete keeps a tombstone in Redis" in drops:
+        return Key(0, 0, 0, 0, saved, waited)
+    return Key(version, dirty, lease, dead, saved, waited)
+
+
+def claim(server: Server, claim_id: int, wanted: int, drops: Drops) -> tuple[tuple[int, ...], Server]:
+    """claim.lua: of the due keys, those whose bit is set in `wanted`. Replies with their versions."""
+    keys: list[Key] = []
+    versions: list[int] = []
+    for at, key in enumerate(server.keys):
+        if not wanted >> at & 1 or not key.dirty:
+            keys.append(key)
+            versions.append(0)
+            continue
+        record, dirty, lease, dead, saved, waited = key
+        if "claim takes out of dirty" not in drops:
+            dirty = 0
+        if record and "claim leases" not in drops:
+            lease = claim_id
+        keys.append(Key(record, dirty, lease, dead, saved, waited))
+        versions.append(record)
+    taken = tuple(versions)
+    claims = put_at(server.claims, claim_id - 1, taken) if any(taken) else server.claims
+    return taken, _with(server, tuple(keys), claims)
+
+
+def ack(
+    server: Server,
+    claim_id: int,
+    saved: tuple[int, ...],
+    fates: tuple[int, ...],
+    release: bool,
+    drops: Drops,
+) -> Server:
+    """ack.lua. Per key, saved: the version saved if it isn't the claimed one; fates: RETRY or DEAD if it failed."""
+    versions = server.claims[claim_id - 1]
+    if not versions:
+        return server
+    keys = tuple(
+        _settled(key, claim_id, actual or version, fate, release, drops) if version else key
+        for key, version, actual, fate in zip(server.keys, versions, saved, fates, strict=True)
+    )
+    return _with(server, keys, put_at(server.claims, claim_id - 1, ()))
+
+
+def _settled(key: Key, claim_id: int, version: int, fate: int, release: bool, drops: Drops) -> Key:
+    record, dirty, lease, dead, noted, waited = key
+    mine = lease == claim_id
+    if fate and "ack keeps what failed" in drops:
+        fate = 0
+    if release and "a release deletes nothing" in drops:
+        release = False
+    if mine:
+        lease = 0
+    if not record:
+        if (noted or waited) and not fate and not release:
+            noted = max(noted, version) if waited else 0
+        return Key(0, dirty, lease, dead, noted, waited)
+    if fate or release:
+        if not mine and "a failed ack looks whose the lease is" not in drops:
+            return key
+        if fate == DEAD and (record == version or "only the version that failed is dead-lettered" in drops):
+            return Key(record, dirty, lease, version, noted, waited)
+        return Key(record, 1, lease, dead, noted, waited)
+    if record == version or "ack compares versions" in drops:
+        return Key(0, 0, 0, 0, max(noted, version) if waited else 0, waited)
+    if "notes are of the version that was saved" in drops:
+        version = record
+    noted = max(noted, version)
+    if (mine or "ack of a changed record looks whose the lease is" in drops) and (
+        "ack makes dirty what changed" not in drops
+    ):
+        dirty = 1
+    return Key(record, dirty, lease, dead, noted, waited)
+
+
+def extend(server: Server, claim_id: int, drops: Drops) -> Server:
+    """extend.lua. What a claim still holds it goes on holding: only a mutant changes anything that the model sees."""
+    versions = server.claims[claim_id - 1]
+    if not versions or "only leases that are held are renewed" not in drops:
+        return server
+    keys = tuple(
+        key._replace(lease=claim_id) if version else key for key, version in zip(server.keys, versions, strict=True)
+    )
+    return _with(server, keys, server.claims)
+
+
+def recover(server: Server, at: int, drops: Drops) -> Server:
+    """recover.lua, for one key: they may all expire at different times."""
+    record, dirty, _, dead, saved, waited = key = server.keys[at]
+    if record and "recover makes dirty what has a record" not in drops:
+        dirty = 1
+    lease = key.lease if "recover takes out of lease" in drops else 0
+    return _with(server, put_at(server.keys, at, Key(record, dirty, lease, dead, saved, waited)), server.claims)
+
+
+def revive(server: Server, at: int, drops: Drops) -> Server:
+    """revive.lua, for one key."""
+    record, dirty, lease, dead, saved, waited = server.keys[at]
+    if record and "revive makes dirty" not in drops:
+        dirty = 1
+    if "revive clears dead" not in drops:
+        dead = 0
+    return _with(server, put_at(server.keys, at, Key(record, dirty, lease, dead, saved, waited)), server.claims)
+
+
+def commit(server: Server, at: int, watched: int, drops: Drops) -> tuple[bool, Server]:
+    """EXEC of watching.py. A record that has the version that was read is one that nobody has touched since."""
+    key = server.keys[at]
+    if key.record != watched and "EXEC is behind a WATCH" not in drops:
+        return False, server
+    return True, _with(server, put_at(server.keys, at, Key(0, 0, 0, 0, key.saved, key.waited)), server.claims)
+
+
+def supersede(server: Server, at: int, version: int, drops: Drops) -> Server:
+    """supersede.lua, for one key: the backend holds that version."""
+    key = server.keys[at]
+    if not key.record or (key.record > version and "only what is older is superseded" not in drops):
+        return server
+    return _with(server, put_at(server.keys, at, Key(0, 0, 0, 0, key.saved, key.waited)), server.claims)
+
+
+def allot(server: Server, deleted: int, epoch: int, most: int, drops: Drops) -> tuple[int, Server]:
+    """allot.lua, for one write."""
+    known = server.meta == server.identity and server.epoch == epoch and server.seq < most
+    if not known and "allot compares identity and epoch" not in drops:
+        return EPOCH, server
+    seq = server.seq + 1
+    return version_of(server.epoch, seq, deleted), Server(
+        server.identity, server.meta, server.epoch, seq, server.returned, server.keys, server.claims, server.memory
+    )
+
+
+def install(server: Server, identity: int, meta: int, seen: int, epoch: int, drops: Drops) -> tuple[bool, Server]:
+    """install.lua."""
+    if (server.identity, server.meta, server.epoch) != (identity, meta, seen) and "install compares" not in drops:
+        return False, server
+    seq = server.seq if "a new history begins a new epoch" in drops else 0
+    return True, Server(server.identity, identity, epoch, seq, 0, server.keys, server.claims, server.memory)
+
+
+def register(server: Server, writer: int, last: int, drops: Drops) -> Server:
+    """SET NX of a writer's memory.
+
+    Every registration is made under an id of its own, with the effect that what was sent before, the requests up to
+    `last`, stays unknown for good.
+    """
+    if server.memory[writer] and "a late registration forgets nothing" not in drops:
+        return server
+    memory = put_at(server.memory, writer, _FORGOTTEN if "every registration has a fresh id" in drops else (last, 0))
+    return Server(
+        server.identity, server.meta, server.epoch, server.seq, server.returned, server.keys, server.claims, memory
+    )
+
+
+SAVED, PENDING, ABSENT, DEAD_LETTERED = "S", "P", "A", "D"
+
+
+def flush(server: Server, at: int, wanted: int, drops: Drops) -> tuple[str, Server]:
+    """flush.lua, for one write: "" (EPOCH) if the identity differs, else its answer."""
+    if server.meta != server.identity and "flush compares identity" not in drops:
+        return "", server
+    record, dirty, lease, dead, noted, waited = server.keys[at]
+    known = noted or waited
+    if noted >= wanted:
+        answer = SAVED
+    elif not record:
+        same = wanted >> 8 == server.epoch or "flush compares epochs" in drops
+        answer = SAVED if same else ABSENT
+    elif wanted > record:
+        answer = ABSENT
+    elif dead:
+        answer = DEAD_LETTERED
+    else:
+        answer = PENDING
+        waited = 1
+    if known and not record:
+        noted = waited = 0
+    elif known and waited and answer == SAVED:
+        waited = 0
+    keys = put_at(server.keys, at, Key(record, dirty, lease, dead, noted, waited))
+    return answer, _with(server, keys, server.claims)
+
+
+def _with(server: Server, keys: tuple[Key, ...], claims: tuple[tuple[int, ...], ...]) -> Server:
+    return Server(server.identity, server.meta, server.epoch, server.seq, server.returned, keys, claims, server.memory)

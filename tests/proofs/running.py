@@ -18,6 +18,8 @@ from proofs.report import Proof, Report
 _ROOT: Final = Path(__file__).parents[2]
 _PATIENCE: Final = 10
 """A unit that takes so many times longer than it says has failed; the machine may be busy."""
+_GRACE_SECONDS: Final = 60.0
+"""And so much longer: for one that says hardly anything."""
 
 
 @dataclass(slots=True)
@@ -102,7 +104,7 @@ async def _unit(proof: Proof, number: int) -> Report:
         start_new_session=True,
     )  # fmt: skip
     try:
-        async with asyncio.timeout(_PATIENCE * proof.unit_seconds + 60):
+        async with asyncio.timeout(_PATIENCE * proof.unit_seconds + _GRACE_SECONDS):
             output, errors = await process.communicate()
     except TimeoutError:
         return Report(problems=[f"{proof.name} {number} did not end; {command}"])

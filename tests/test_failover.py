@@ -174,6 +174,40 @@ async def test_write_that_a_lagging_replica_never_got_is_reported_lost(
                 await buffer.flush("a", version=lost, timeout=5)
 
 
+async def test_save_that_ends_after_a_promotion_may_bring_back_what_it_carries(
+    private_server: StartServer, namespace: str
+) -> None:
+    """Told as lost, and there in the end: its version says where it belongs, so it undoes nothing that is newer."""
+    memory = MemoryBackend()
+    slow = FaultyBackend(memory)
+    options: Any = {"type": int, "namespace": namespace, "redis_retry_seconds": 0.2, "drain_timeout_seconds": 0.2}
+    async with open_pair(private_server) as pair:
+        flushing = Buffer[int](pair.primary.url, backend=slow, flushers=1, **options)
+        await flushing.open()
+        try:
+            pair.lag()
+            slow.before_save.clear()
+            lost = await flushing.set("a", 1)
+            also_lost = await flushing.set("b", 1)
+            await slow.save_started.wait()
+            pair.primary.kill()
+            await pair.promote()
+            async with Buffer[int](pair.replica.url, backend=memory, flushers=1, **options) as buffer:
+                with pytest.raises(WriteLost):
+                    await buffer.flush("a", version=lost, timeout=5)
+                newest = await buffer.set("b", 2)
+                await buffer.drain(timeout=5)
+                slow.before_save.set()
+                async with asyncio.timeout(5):
+                    while await buffer.get("a") is None:
+                        await asyncio.sleep(0.01)
+                await buffer.flush("a", version=lost, timeout=5)
+                assert await buffer.get_many(["a", "b"]) == {"a": 1, "b": 2}
+                assert newest > also_lost
+        finally:
+            await flushing.aclose(drain=False)
+
+
 @pytest.mark.long
 async def test_demoted_primary_is_left_for_the_new_one(private_server: StartServer, namespace: str) -> None:
     """Without any error: a demoted server answers get and put with EPOCH, and its connections stay up."""

@@ -50,4 +50,13 @@ FIGURES: Final = (
 )
 
 RECOVERY_SECONDS: Final = 1.0
-"""Within a lease and so long, at the 99th percentile, what a killed worker held is saved."""
+"""Within a lease and so long, at the 99th percentile, what a killed worker held should be saved."""
+
+HANGING_SECONDS: Final = 10.0
+"""So much longer is no matter of a busy machine any more."""
+
+RECOVERIES: Final = {
+    "chaos": "recovery from the kill of a worker until all it held is saved, less the lease",
+    "faults": "recovery from a fault until the next call succeeds",
+}
+"""What the proofs mean by `Report.recoveries`."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.table import Table
 
-from proofs.catalogue import FIGURES, RECOVERY_SECONDS, Form
+from proofs.catalogue import FIGURES, HANGING_SECONDS, RECOVERIES, RECOVERY_SECONDS, Form
 from proofs.report import Report
 from proofs.running import Run
 
@@ -30,8 +30,10 @@ def shortfalls(run: Run, form: Form) -> list[str]:
         reached = report.counts[figure.count]
         if form == "ci" and figure.proof in run.progress and reached < figure.ci:
             problems.append(f"{figure.count}: {reached:,} instead of {figure.ci:,}")
-    if (slow := percentile(report.recoveries, 0.99)) > RECOVERY_SECONDS:
-        problems.append(f"recovery took the lease and {slow:.2f} s at the 99th percentile")
+    for name, what in RECOVERIES.items():
+        recoveries = run.progress[name].report.recoveries if name in run.progress else []
+        if (slow := percentile(recoveries, 0.99)) > HANGING_SECONDS:
+            problems.append(f"{what}: {slow:.2f} s at the 99th percentile")
     return problems
 
 
@@ -72,13 +74,11 @@ def show(run: Run, form: Form, console: Console) -> None:
     table.add_section()
     for name in ("lost", "stale", "resurrected"):
         table.add_row(name, str(getattr(report, name)), "0", "")
-    if report.recoveries:
-        table.add_row(
-            "recovery after the lease of a killed worker: median, 99 %, slowest",
-            ", ".join(f"{percentile(report.recoveries, share):.2f} s" for share in (0.5, 0.99, 1.0)),
-            f"99 % in {RECOVERY_SECONDS:g} s",
-            "",
-        )
+    for name, what in RECOVERIES.items():
+        if name in run.progress and (recoveries := run.progress[name].report.recoveries):
+            median, most, slowest = (f"{percentile(recoveries, share):.2f} s" for share in (0.5, 0.99, 1.0))
+            bound = f"99 % in {RECOVERY_SECONDS:g} s" if name == "chaos" else ""
+            table.add_row(f"{what}: median, 99 %, slowest", f"{median}, {most}, {slowest}", bound, "")
     console.print(table)
     for group, counted in sorted(kinds.items()):
         told = ", ".join(f"{name} {count:,}" for name, count in counted)

@@ -52,8 +52,8 @@ _GROUPS: Final[tuple[tuple[Kind, ...], ...]] = (
 )
 
 
-def _units(variant: str, of: int = 1) -> list[Unit]:
-    return [Unit(variant, kinds, share, of) for kinds in _GROUPS for share in range(of)]
+def _units(variant: str, of: int = 1, modes: tuple[Mode, ...] = MODES) -> list[Unit]:
+    return [Unit(variant, kinds, share, of, modes=modes) for kinds in _GROUPS for share in range(of)]
 
 
 _TRANSACTION: Final = frozenset(
@@ -73,11 +73,15 @@ _CI: Final = [
     Unit("single", ("delay request",), only=frozenset({"claim", "ack"})),
 ]
 _LONG: Final = [
-    unit
-    for variant in VARIANTS.values()
-    if variant.name != "script" and binary(variant.server)[0] is not None
-    for unit in _units(variant.name, of=4 if "watch" in variant.name else 2)
+    *_units("watch", of=4),
+    *(
+        unit
+        for name in ("single", "cold", "fsync", "sqlite", "redis62", "redis7")
+        if binary(VARIANTS[name].server)[0] is not None
+        for unit in _units(name, modes=("once",))
+    ),
 ]
+"""All variants with all modes are by hand: `uv run python -m tests.faults --variant V --all`."""
 
 UNITS: Final = [*_QUICK, *_CI, *_LONG]
 

@@ -82,16 +82,22 @@ class Waiter:
 
     async def wait_all(self, writes: Sequence[tuple[bytes, Version]]) -> None:
         """Returns when the backend holds all of these writes, but for dead-lettered ones. Raises as `wait`."""
+        loop = asyncio.get_running_loop()
         pending = [_Question(key, version, hasten=True) for key, version in writes]
         pause = _FIRST_POLL_SECONDS
+        hastened = -_HASTEN_EVERY_SECONDS
         while pending:
+            # Not only once: what was leased then may have been written again meanwhile, and is delayed anew.
+            hasten = loop.time() - hastened >= _HASTEN_EVERY_SECONDS
+            if hasten:
+                hastened = loop.time()
             left: list[_Question] = []
             for start in range(0, len(pending), _PAGE):
                 page = pending[start : start + _PAGE]
-                for question, answer in zip(page, await self._answers(page, hasten=page[0].hasten), strict=True):
+                for question, answer in zip(page, await self._answers(page, hasten=hasten), strict=True):
                     dead = answer.startswith(b"D")
                     if not dead and await self._still_pending(_name(question.key), question.version, answer):
-                        left.append(_Question(question.key, question.version, hasten=False))
+                        left.append(question)
             pending = left
             if pending:
                 await asyncio.sleep(pause)

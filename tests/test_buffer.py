@@ -390,6 +390,24 @@ async def test_set_cancelled_at_any_await_is_written_whole_or_not_at_all(redis_u
     assert cancelled >= 1
 
 
+async def test_drain_does_not_wait_for_a_delay_that_began_meanwhile(valkey_url: str, namespace: str) -> None:
+    """What is leased when drain looks, and written again already, is delayed anew when its save has ended."""
+    memory = MemoryBackend()
+    backend = FaultyBackend(memory)
+    async with Buffer(valkey_url, backend=backend, namespace=namespace, flushers=1, max_delay_seconds=60) as buffer:
+        backend.before_save.clear()
+        await buffer.set("a", 1)
+        flushing = asyncio.create_task(buffer.flush("a"))
+        await backend.save_started.wait()
+        await buffer.set("a", 2)
+        draining = asyncio.create_task(buffer.drain(timeout=10))
+        await asyncio.sleep(0.1)  # it has asked for everything to be due
+        backend.before_save.set()
+        await flushing
+        await draining
+        assert memory.values == {"a": 2}
+
+
 @pytest.mark.parametrize("what", ["flush", "drain"])
 async def test_flush_cancelled_at_any_await_loses_nothing(redis_url: str, namespace: str, what: str) -> None:
     class Slow(MemoryBackend):

@@ -58,7 +58,7 @@ def show(run: Run, form: Form, console: Console) -> None:
     """Prints the table, and what didn't hold."""
     report = total(run)
     table = Table(title=f"Proofs, {form} form, {run.seconds:,.0f} s", title_justify="left")
-    for column in ("what", "how many", "asked for", "a second"):
+    for column in ("what", "how many", "asked for", "a unit-second"):
         table.add_column(column, justify="left" if column == "what" else "right")
     for figure in FIGURES:
         if figure.proof in run.progress:

@@ -124,7 +124,13 @@ async def test_lease_of_another_type_moves_nothing(rig: Rig) -> None:
     assert await rig.where("a") == {"dirty"}
 
 
-@pytest.mark.parametrize("memory", [b"", b"abc", b"\xff" * 8, struct.pack(">Q", 1), struct.pack(">Q", 1) + b"OK what"])
+@pytest.mark.parametrize(
+    "memory",
+    [
+        b"", b"abc", b"\xff" * 8, struct.pack(">Q", 1), struct.pack(">Q", 1) + b"OK what",
+        struct.pack(">Q", 1) + b"OK 0 0  ",  # an answer to what was never asked
+    ],
+)  # fmt: skip
 async def test_overwritten_memory_of_a_writer_is_no_memory(rig: Rig, memory: bytes) -> None:
     await rig.link.command("SET", rig.keys.writer("w"), memory)
     assert await rig.request([("a", b"1")], request=1) == "WRITER"

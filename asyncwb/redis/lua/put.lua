@@ -8,7 +8,7 @@
 -- Reply 'OK <seq before the first write> <1: a pool has to be woken> <refused groups, comma separated, from 0>
 --       <the limit that refused first: records, bytes, age>',
 --       'EPOCH' (another history or epoch, or the sequence is used up), 'WRITER' (this writer isn't known)
-local WRITER, EPOCH, REQUEST, TTL = KEYS[8], ARGV[2], tonumber(ARGV[3]), ARGV[5]
+local WRITER, EPOCH, REQUEST, REPEATED, TTL = KEYS[8], ARGV[2], tonumber(ARGV[3]), ARGV[4] == '1', ARGV[5]
 
 local memory = try('GET', WRITER)
 if not memory or #memory < 8 then return 'WRITER' end
@@ -16,7 +16,8 @@ local last = struct.unpack('>I8', memory)
 if REQUEST <= last then
   -- One write also here, so that a WAITAOF behind this call speaks of something.
   redis.call('PEXPIRE', WRITER, TTL)
-  return REQUEST == last and string.match(memory, '^OK %d+ [01] [%d,]* %l*$', 9) or 'WRITER'
+  -- A request that is sent for the first time can't be known: then another program has written this memory.
+  return REPEATED and REQUEST == last and string.match(memory, '^OK %d+ [01] [%d,]* %l*$', 9) or 'WRITER'
 end
 
 local groups, sizes, total = tonumber(ARGV[14]), {}, 0

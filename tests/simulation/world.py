@@ -29,6 +29,8 @@ STEPS = 1000
 """About so many callbacks run while there are faults; then everything heals."""
 
 _MOST_STEPS = 20_000
+_LATEST_SECONDS = 2.5
+"""No request is under way for longer, see `Network` and `SimulatedBackend`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,6 +215,8 @@ class World:
                 asyncio.get_running_loop().call_later(rng.random(), cancel, task)
 
     async def _last(self) -> None:
+        # What is still under way arrives first, also puts that nobody waits for any more.
+        await asyncio.sleep(_LATEST_SECONDS)
         buffer = self.buffer(flushers=2, durability="memory", max_dirty=None)
         async with buffer:
             while True:

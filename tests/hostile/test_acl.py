@@ -122,7 +122,7 @@ async def of_a_lost_reply(url: str, namespace: str) -> None:
         await queue.register("again")
         replies = [
             await queue.put(
-                [[(b"twice", b"pj1")]], writer="again", request=1, repeated=False, epoch=epoch, delay_seconds=60.0,
+                [[(b"twice", b"pj1")]], writer="again", request=1, repeated=repeated, epoch=epoch, delay_seconds=60.0,
                 bounds=Bounds(),
             )
             for _ in range(2)

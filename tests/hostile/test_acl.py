@@ -125,7 +125,7 @@ async def of_a_lost_reply(url: str, namespace: str) -> None:
                 [[(b"twice", b"pj1")]], writer="again", request=1, repeated=repeated, epoch=epoch, delay_seconds=60.0,
                 bounds=Bounds(),
             )
-            for _ in range(2)
+            for repeated in (False, True)
         ]  # fmt: skip
         assert replies[0] == replies[1]
         await queue.hasten()

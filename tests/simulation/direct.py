@@ -8,9 +8,10 @@ from typing import Any
 
 from asyncwb.redis.link import Argument
 from asyncwb.redis.scripts import Script
+from simulation.commands import ServerError
 from simulation.lua import ScriptHost
 from simulation.network import encoded, mapped
-from simulation.server import Client, ModelServer, ServerError
+from simulation.server import Client, ModelServer
 
 
 class DirectLink:

@@ -11,8 +11,9 @@ from typing import Any, Literal
 from asyncwb.errors import OutcomeUnknown, RedisError, RedisOutOfMemory, RedisUnavailable
 from asyncwb.redis.link import Argument
 from asyncwb.redis.scripts import Script
+from simulation.commands import Command, ServerError
 from simulation.loop import SimulatedLoop
-from simulation.server import Client, Command, ModelServer, ServerError
+from simulation.server import Client, ModelServer
 
 Fate = Literal["well", "request lost", "answer lost", "request late", "answer late"]
 

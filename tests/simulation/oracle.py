@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from asyncwb.records import Record
 from asyncwb.redis.keys import PartitionKeys
 from asyncwb.redis.wire import unpack_record
-from simulation.server import Command, ModelServer, ZSet
+from simulation.commands import Command, ZSet
+from simulation.server import ModelServer
 from simulation.storage import Storage
 
 Value = int | None

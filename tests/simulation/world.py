@@ -16,11 +16,12 @@ from asyncwb.events import Event, FlusherCrashed
 from asyncwb.redis.keys import PartitionKeys
 from asyncwb.redis.link import Link
 from simulation.clients import Client
+from simulation.commands import Command
 from simulation.loop import OWNER, Process, SimulatedLoop
 from simulation.lua import ScriptHost
 from simulation.network import Network, SimulatedLink
 from simulation.oracle import Oracle
-from simulation.server import Command, ModelServer
+from simulation.server import ModelServer
 from simulation.storage import SimulatedBackend, Storage, StorageFaults
 
 HOST = ScriptHost()

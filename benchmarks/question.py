@@ -1,0 +1,77 @@
+"""What a script of this folder is: a question, how it is measured, and how its answer is shown."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from benchmarks.harness import Bench, Results
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Figure:
+    """One line of the table of figures.
+
+    Attributes:
+        what: "set, 200 writers : article's write".
+        target: as a reader sees it, "at least 18 ×".
+        measured: the same way, with its spread: "21.3 × (20.1 – 22.0)".
+        reached: whether it holds.
+        command: what measures it.
+    """
+
+    what: str
+    target: str
+    measured: str
+    reached: bool
+    command: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plot:
+    """A picture in OUT, as SVG and PNG, and what it says.
+
+    Attributes:
+        name: of its files, without a suffix; begins with the question's name.
+        caption: one or two sentences that a newcomer understands.
+    """
+
+    name: str
+    caption: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """One script of the suite.
+
+    Attributes:
+        name: on the command line.
+        title: of its chapter.
+        asks: the question, in a sentence.
+        fair: each baseline, and why the comparison is fair.
+        run: measures into `bench.results`.
+        plots: draws into a folder.
+        tables: Markdown tables of the report, with headings of their own.
+        figures: its lines of the table of figures.
+    """
+
+    name: str
+    title: str
+    asks: str
+    run: Callable[[Bench], None]
+    fair: Mapping[str, str] = field(default_factory=dict)
+    plots: Callable[[Results, Path], Sequence[Plot]] = lambda _results, _folder: ()
+    tables: Callable[[Results], str] = lambda _results: ""
+    figures: Callable[[Results], Sequence[Figure]] = lambda _results: ()
+
+
+def at_least(results: Results, of: str, to: str, metric: str, least: float, *, what: str, command: str) -> list[Figure]:
+    """A ratio that has to reach a number; nothing where one of the two wasn't measured (the quick form leaves some out)."""
+    if of not in results or to not in results:
+        return []
+    ratio = results.ratio(of, to, metric)
+    measured = f"{ratio.median:.3g} × ({ratio.low:.3g} – {ratio.high:.3g})"
+    return [
+        Figure(
+            what=what, target=f"at least {least:g} ×", measured=measured, reached=ratio.median >= least, command=command
+        )
+    ]

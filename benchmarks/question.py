@@ -65,7 +65,7 @@ class Question:
 
 
 def at_least(results: Results, of: str, to: str, metric: str, least: float, *, what: str, command: str) -> list[Figure]:
-    """A ratio that has to reach a number; nothing where one of the two wasn't measured (the quick form leaves some out)."""
+    """A ratio that has to reach a number; nothing where one of the two wasn't measured, as in quick form."""
     if of not in results or to not in results:
         return []
     ratio = results.ratio(of, to, metric)

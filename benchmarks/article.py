@@ -71,3 +71,18 @@ class ArticleBuffer:
 
     def _name(self, key: str) -> str:
         return f"{self._prefix}:value:{key}"
+
+
+def shared_commits(connection: Any, upsert: str) -> Save:
+    """Saves through one aiosqlite connection that all flushers share, as fast as the article's algorithm can.
+
+    Each save is one upsert and one commit, durable when it returns; but a commit covers what other flushers have
+    executed before it, and so does the work of theirs.
+    """
+    connection.isolation_level = "DEFERRED"
+
+    async def save(key: str, value: bytes) -> None:
+        await connection.execute_fetchall(upsert, (key, value))
+        await connection.commit()
+
+    return save

@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import json
+import selectors
 import statistics
 import tempfile
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
@@ -34,13 +35,14 @@ class Contestant:
         name: unique within its question; what plots and targets refer to.
         run: measures once, and raises if the result isn't sane (nothing was done, something is missing).
         labels: where it stands on the axes of the question, as {"writers": 200}.
-        loop: the event loop that `run` gets; each run has a new one.
+        loop: the event loop that `run` gets; each run has a new one. "select" is asyncio on select(), whose timers keep
+            to microseconds, where those of the others wait for whole milliseconds: for calls that begin on a schedule.
     """
 
     name: str
     run: Callable[[], Awaitable[Sample]]
     labels: Mapping[str, Label] = field(default_factory=dict)
-    loop: Literal["asyncio", "uvloop"] = "asyncio"
+    loop: Literal["asyncio", "uvloop", "select"] = "asyncio"
 
 
 @dataclass(slots=True)
@@ -72,12 +74,17 @@ class Ratio:
 
 
 class Results:
-    """All series of a question; stands in OUT/NAME.json."""
+    """All series of a question; stands in OUT/NAME.json.
+
+    Attributes:
+        timelines: what changed during a run: its name, to columns of equal length.
+    """
 
     def __init__(self, settings: Mapping[str, Any] | None = None) -> None:
         self.series: dict[str, Series] = {}
         self.settings: dict[str, Any] = dict(settings or {})
         self.machine: dict[str, Any] = {}
+        self.timelines: dict[str, dict[str, list[float]]] = {}
 
     def __getitem__(self, name: str) -> Series:
         return self.series[name]
@@ -101,6 +108,7 @@ class Results:
             "format": _FORMAT,
             "machine": self.machine,
             "settings": self.settings,
+            "timelines": self.timelines,
             "series": [
                 {"name": each.name, "labels": each.labels, "samples": each.samples} for each in self.series.values()
             ],
@@ -112,6 +120,7 @@ class Results:
         document = json.loads(path.read_text("utf-8"))
         results = cls(document["settings"])
         results.machine = document["machine"]
+        results.timelines = document.get("timelines", {})
         for each in document["series"]:
             results.series[each["name"]] = Series(each["name"], each["labels"], each["samples"])
         return results
@@ -204,4 +213,6 @@ def _loop_factory(loop: str) -> Callable[[], asyncio.AbstractEventLoop]:
         import uvloop  # noqa: PLC0415 - not everywhere
 
         return uvloop.new_event_loop
+    if loop == "select":
+        return lambda: asyncio.SelectorEventLoop(selectors.SelectSelector())
     return asyncio.new_event_loop

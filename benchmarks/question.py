@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from benchmarks.harness import Bench, Results
+from benchmarks.harness import Bench, Ratio, Results
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,9 +69,39 @@ def at_least(results: Results, of: str, to: str, metric: str, least: float, *, w
     if of not in results or to not in results:
         return []
     ratio = results.ratio(of, to, metric)
-    measured = f"{ratio.median:.3g} × ({ratio.low:.3g} – {ratio.high:.3g})"
     return [
         Figure(
-            what=what, target=f"at least {least:g} ×", measured=measured, reached=ratio.median >= least, command=command
+            what=what, target=f"at least {least:g} ×", measured=_shown(ratio), reached=ratio.median >= least,
+            command=command,
         )
+    ]  # fmt: skip
+
+
+def at_most(results: Results, of: str, to: str, metric: str, most: float, *, what: str, command: str) -> list[Figure]:
+    """A ratio that must not pass a number; as `at_least`."""
+    if of not in results or to not in results:
+        return []
+    ratio = results.ratio(of, to, metric)
+    return [
+        Figure(
+            what=what, target=f"at most {most:g} ×", measured=_shown(ratio), reached=ratio.median <= most,
+            command=command,
+        )
+    ]  # fmt: skip
+
+
+def under(
+    results: Results, of: str, metric: str, limit: float, *, unit: str, what: str, command: str, note: str = ""
+) -> list[Figure]:
+    """A number that has to stay below a limit, both in `unit`; `note` says more about what was measured."""
+    if of not in results:
+        return []
+    median, (low, high) = results[of].median(metric), results[of].spread(metric)
+    measured = f"{median:.3g} {unit} ({low:.3g} – {high:.3g}){note}"
+    return [
+        Figure(what=what, target=f"under {limit:g} {unit}", measured=measured, reached=median < limit, command=command)
     ]
+
+
+def _shown(ratio: Ratio) -> str:
+    return f"{ratio.median:.3g} × ({ratio.low:.3g} – {ratio.high:.3g})"

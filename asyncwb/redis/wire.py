@@ -13,6 +13,8 @@ OVERHEAD_BYTES: Final = _HEADER.size
 _BODY: Final = OVERHEAD_BYTES - 2
 _TIMES: Final = 2**48
 """No time in milliseconds is as late; text of another program, read as a time, is."""
+_EARLY: Final = bytes(2)
+"""What a time below that begins with."""
 _VERSION: Final = struct.Struct(">Q")
 _CODECS: Final[dict[bytes, CodecName]] = {byte: name for name, byte in WIRE_CODECS.items()}
 
@@ -27,6 +29,21 @@ def body_prefix(codec: CodecName) -> bytes:
 
 def pack_version(version: Version) -> bytes:
     return _VERSION.pack(version)
+
+
+def pack_epoch(epoch: int) -> bytes:
+    """What a packed record of this epoch begins with."""
+    return epoch.to_bytes(4)
+
+
+def payload_of(packed: bytes, prefix: bytes) -> bytes | None:
+    """The payload of a record that begins its body with `prefix`; None if it is another one, or none at all.
+
+    The short way for reads: half the time of `unpack_record`. What it doesn't take, that judges.
+    """
+    if packed[_BODY:OVERHEAD_BYTES] == prefix and packed[8:10] == _EARLY:
+        return packed[OVERHEAD_BYTES:]
+    return None
 
 
 def unpack_version(packed: bytes) -> Version:

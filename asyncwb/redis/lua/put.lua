@@ -49,14 +49,16 @@ for i = 1, total do
 end
 -- What matters of the record that a key has now: its length and the time of its first unsaved write.
 local length, first = {}, {}
-for i = 1, total, CHUNK do
-  local stop = math.min(i + CHUNK - 1, total)
-  local records = redis.call('MGET', unpack(names, i, stop))
-  for j = i, stop do
-    local record = records[j - i + 1]
-    if record then
-      length[keys[j]] = #record
-      if #record >= HEADER then first[keys[j]] = struct.unpack('>I8', record, 9) end
+local function look()
+  for i = 1, total, CHUNK do
+    local stop = math.min(i + CHUNK - 1, total)
+    local records = redis.call('MGET', unpack(names, i, stop))
+    for j = i, stop do
+      local record = records[j - i + 1]
+      if record then
+        length[keys[j]] = #record
+        if #record >= HEADER then first[keys[j]] = struct.unpack('>I8', record, 9) end
+      end
     end
   end
 end
@@ -67,6 +69,7 @@ local limits = {records = tonumber(ARGV[7]), bytes = tonumber(ARGV[9]), age = to
 local low = {records = tonumber(ARGV[8]), bytes = tonumber(ARGV[10]), age = tonumber(ARGV[12])}
 local held = {records = 0, bytes = whole(meta[4]) or 0, age = 0}
 local limited = limits.records > 0 or limits.bytes > 0 or limits.age > 0
+if limited then look() end
 if limits.records > 0 then
   held.records = redis.call('ZCARD', DIRTY) + redis.call('ZCARD', LEASE) + redis.call('HLEN', DEAD)
 end
@@ -128,7 +131,47 @@ if #accepted > 0 and redis.call('ZCARD', LEASE) > 0 then
   local scores = read_all('ZMSCORE', LEASE, keys)
   for i = 1, total do leased[keys[i]] = scores[i] end
 end
-local records, dirty, grown = {}, {}, 0
+local dirty, touched = {}, {}
+for n = 1, #accepted do
+  local key = keys[accepted[n]]
+  if not leased[key] then
+    dirty[#dirty + 1] = due
+    dirty[#dirty + 1] = key
+  end
+end
+-- Hardly ever has any record failed.
+if #accepted > 0 and redis.call('EXISTS', RETRY, DEAD) > 0 then
+  for n = 1, #accepted do touched[n] = keys[accepted[n]] end
+end
+
+-- Dirty before the record: Lua doesn't roll back, and a member without a record is harmless. The first write is one that
+-- maxmemory denies, this or the HSET below: a put is refused whole.
+local woken, added = 0, 0
+if #dirty > 0 then
+  local head = redis.call('ZRANGE', DIRTY, 0, 0, 'WITHSCORES')
+  for i = 1, #dirty, CHUNK do
+    added = added + redis.call('ZADD', DIRTY, 'NX', unpack(dirty, i, math.min(i + CHUNK - 1, #dirty)))
+  end
+  -- Who was in none of the sets has no record to look at. (A fifth of the time of a put of new keys.)
+  if not limited and (added < #accepted or #touched > 0) then look() end
+  local sooner = added
+  -- New content of a record that had failed doesn't wait for the back-off of the old.
+  if #touched > 0 and redis.call('HLEN', RETRY) > 0 and write_all('HDEL', RETRY, touched) > 0 then
+    for i = 1, #dirty, CHUNK do
+      sooner = sooner + redis.call('ZADD', DIRTY, 'XX', 'LT', 'CH', unpack(dirty, i, math.min(i + CHUNK - 1, #dirty)))
+    end
+  end
+  -- Whoever waits for the present head will find these; only a new head has to be announced.
+  if sooner > 0 and (not head[1] or tonumber(head[2]) > tonumber(due)) then
+    woken = 1
+    wake()
+  end
+elseif not limited then
+  look()
+end
+if #touched > 0 and redis.call('HLEN', DEAD) > 0 then write_all('HDEL', DEAD, touched) end
+
+local records, grown = {}, 0
 local epoch, just_now = pack('>I4', tonumber(EPOCH)), pack('>I8', now)
 for n = 1, #accepted do
   local i = accepted[n]
@@ -140,42 +183,11 @@ for n = 1, #accepted do
   records[2 * n] = epoch .. pack('>I4', used + n) .. (since and since < now and pack('>I8', since) or just_now) .. body
   grown = grown + size - (length[key] or 0)
   length[key] = size
-  if not leased[key] then
-    dirty[#dirty + 1] = due
-    dirty[#dirty + 1] = key
-  end
 end
-
--- The first write is one that maxmemory denies: a put is refused whole.
 redis.call('HSET', META, 'seq', string.format('%.0f', used + #accepted),
   'bytes', string.format('%.0f', math.max(0, (whole(meta[4]) or 0) + grown)))
 if why and not was_full and above_low() then redis.call('HSET', META, 'full', 1) end
 if was_full and not full and not why then redis.call('HDEL', META, 'full') end
-local woken, touched = 0, {}
--- Hardly ever has any record failed.
-if #accepted > 0 and redis.call('EXISTS', RETRY, DEAD) > 0 then
-  for n = 1, #accepted do touched[n] = keys[accepted[n]] end
-end
--- Dirty before the record: Lua doesn't roll back, and a member without a record is harmless.
-if #dirty > 0 then
-  local head = redis.call('ZRANGE', DIRTY, 0, 0, 'WITHSCORES')
-  local added = 0
-  for i = 1, #dirty, CHUNK do
-    added = added + redis.call('ZADD', DIRTY, 'NX', unpack(dirty, i, math.min(i + CHUNK - 1, #dirty)))
-  end
-  -- New content of a record that had failed doesn't wait for the back-off of the old.
-  if #touched > 0 and redis.call('HLEN', RETRY) > 0 and write_all('HDEL', RETRY, touched) > 0 then
-    for i = 1, #dirty, CHUNK do
-      added = added + redis.call('ZADD', DIRTY, 'XX', 'LT', 'CH', unpack(dirty, i, math.min(i + CHUNK - 1, #dirty)))
-    end
-  end
-  -- Whoever waits for the present head will find these; only a new head has to be announced.
-  if added > 0 and (not head[1] or tonumber(head[2]) > tonumber(due)) then
-    woken = 1
-    wake()
-  end
-end
-if #touched > 0 and redis.call('HLEN', DEAD) > 0 then write_all('HDEL', DEAD, touched) end
 for i = 1, #records, CHUNK do
   redis.call('MSET', unpack(records, i, math.min(i + CHUNK - 1, #records)))
 end

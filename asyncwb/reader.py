@@ -97,6 +97,8 @@ class Reader:
 def _answers(
     groups: Sequence[Sequence[bytes]], found: Sequence[Found | Exception], *, failed: bool
 ) -> list[Sequence[Found] | Exception]:
+    if not failed and len(groups) == len(found):
+        return list(zip(cast("Sequence[Found]", found)))  # one key each
     answers: list[Sequence[Found] | Exception] = []
     at = 0
     for group in groups:

@@ -96,6 +96,10 @@ class Stream(asyncio.Protocol):
         elif len(self._replies) == self._awaited and not answer.done():
             answer.set_result(None)
 
+    def eof_received(self) -> None:
+        # Before anybody sends something more into it.
+        self._finish(ConnectionError("the server closed the connection"))
+
     def connection_lost(self, exc: Exception | None) -> None:
         self._finish(exc or ConnectionError("the server closed the connection"))
 

@@ -154,8 +154,9 @@ async def test_key_of_another_type_is_named_with_what_to_do(valkey_url: str, nam
         await buffer.set("a", 1)
         name = f"{{wb:{namespace}:0}}:{which}"
         link = RedisLink.from_url(valkey_url, timeout_seconds=5)
-        await link.command("DEL", name)
-        await link.command("SADD", name, "x")
+        # In one step: a flusher is at work meanwhile.
+        overwrite = "redis.call('DEL', KEYS[1]); redis.call('SADD', KEYS[1], 'x')"
+        await link.command("EVAL", overwrite, 1, name)
         level, text = (await lines(*where, status=1))["keys"]
         assert level == "error"
         assert f"{name} is a set, not a" in text

@@ -23,6 +23,9 @@ def put(server: Server, sent: Put, deleted: int, most: int, drops: Drops) -> tup
     writer, request, key, epoch, after, name = sent
     memory = remembered(server, writer, name)
     if not memory:
+        present = server.meta == server.identity and server.epoch == epoch
+        if not present and "an unknown writer is told of the epoch first" not in drops:
+            return EPOCH, server
         if "writers are made by registration only" not in drops:
             return WRITER, server
         memory = _FORGOTTEN

@@ -4,7 +4,7 @@ import contextlib
 import logging
 import random
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import Final, cast
 
 from asyncwb.backend import newest_per_key
 from asyncwb.batching import Again
@@ -27,10 +27,12 @@ from asyncwb.redis.steps import Write
 from asyncwb.redis.wire import record_of
 from asyncwb.redis.writer import Full, Outcome, Writer
 from asyncwb.settings import Settings
+from asyncwb.stats import Totals
 
 _log: Final = logging.getLogger("asyncwb")
 
-Answer = list[Version] | Again | Exception
+Answer = Version | Again | Exception
+"""The version of a group's first write (those of the others follow), or what became of it."""
 
 
 class Admission:
@@ -38,6 +40,7 @@ class Admission:
 
     Args:
         writer, queue, epochs, backend, settings, rng: of the partition.
+        totals: is counted up.
         emit: is told when writes begin to be kept out, and when that ends.
     """
 
@@ -49,9 +52,11 @@ class Admission:
         backend: GuardedBackend,
         settings: Settings,
         *,
+        totals: Totals,
         rng: random.Random,
         emit: Callable[[Event], None],
     ) -> None:
+        self._totals = totals
         self._writer = writer
         self._queue = queue
         self._epochs = epochs
@@ -61,12 +66,15 @@ class Admission:
         self._emit = emit
         self._full = ""
 
-    async def put(self, groups: Sequence[Sequence[Write]]) -> list[Answer]:
-        """Answers each group with the versions of its writes or an error. Raises as `Writer.put`."""
+    async def put(self, groups: Sequence[Sequence[Write]]) -> Sequence[Answer]:
+        """Answers each group with the version of its first write or an error. Raises as `Writer.put`."""
         outcomes = await self._outcomes(groups)
         refused = [number for number, outcome in enumerate(outcomes) if isinstance(outcome, Full)]
+        if not refused and not self._full:
+            self._totals.acknowledged += sum(map(len, groups))
+            return cast("Sequence[Version]", outcomes)
         await self._note(next((each.limit for each in outcomes if isinstance(each, Full)), ""))
-        answers: list[Answer] = [each if isinstance(each, list) else self._error(each) for each in outcomes]
+        answers: list[Answer] = [self._error(each) if isinstance(each, Full) else each for each in outcomes]
         if self._settings.on_full == "wait":
             for number in refused:
                 error = answers[number]
@@ -76,6 +84,9 @@ class Admission:
             through = [groups[number] for number in refused]
             for number, answer in zip(refused, await self._written_through(through), strict=True):
                 answers[number] = answer
+        self._totals.acknowledged += sum(
+            len(group) for group, answer in zip(groups, answers, strict=True) if isinstance(answer, Version)
+        )
         return answers
 
     async def _outcomes(self, groups: Sequence[Sequence[Write]]) -> Sequence[Outcome]:
@@ -154,7 +165,7 @@ class Admission:
         limit = self._settings.redis_retry_seconds
         await retrying(lambda: self._queue.supersede(saved), limit_seconds=limit, rng=self._rng)
         return [
-            next((self._refused(key, failed[key]) for key in _names(group) if key in failed), numbers)
+            next((self._refused(key, failed[key]) for key in _names(group) if key in failed), numbers[0])
             for group, numbers in zip(groups, versions, strict=True)
         ]
 

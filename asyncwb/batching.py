@@ -5,7 +5,9 @@ import copy
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Final, Generic, NoReturn, TypeVar
+from typing import Any, Final, Generic, NoReturn, TypeVar
+
+import anyio
 
 from asyncwb.errors import UsageError
 
@@ -14,6 +16,8 @@ Result = TypeVar("Result")
 
 _FIRST_PAUSE_SECONDS: Final = 0.005
 _LONGEST_PAUSE_SECONDS: Final = 0.05
+_FEWEST: Final = 32
+"""A batch isn't spread for less: a call of its own costs as much as this many items."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,13 +27,21 @@ class Again:
     error: Exception
 
 
-@dataclass(slots=True)
-class _Entry(Generic[Item, Result]):
-    item: Item
-    weight: int
-    size: int
-    deadline: float
-    future: asyncio.Future[Result]
+_NO_ANSWER: Final = (Exception, Again)
+
+# A tuple and no dataclass: one is made for every write and read. (0.3 µs of 5.)
+_Entry = tuple[asyncio.Future[Result], Item, int, int, float]
+"""Whom to answer, with what, its weight and size, and until when it may be run again."""
+
+
+class _Flight:
+    """A batch under way."""
+
+    __slots__ = ("entries", "landed")
+
+    def __init__(self, entries: list[_Entry[Any, Any]]) -> None:
+        self.entries = entries
+        self.landed = False
 
 
 class Batcher(Generic[Item, Result]):
@@ -44,6 +56,9 @@ class Batcher(Generic[Item, Result]):
         max_weight: the sum of weights of a batch (one heavier item still goes alone).
         max_size: the sum of sizes of a batch, likewise.
         patience_seconds: how long an item may be run again; counts from its arrival.
+        width: how many batches may be under way at once. `run` is begun in the order of batches; batch n + width only
+            when batch n has its results. Many waiting items are spread over them, so that one side packs a batch while
+            the other works on the one before. With more than one there is no `Again`: it would be overtaken.
     """
 
     def __init__(
@@ -53,104 +68,141 @@ class Batcher(Generic[Item, Result]):
         max_weight: int,
         max_size: int,
         patience_seconds: float = 0.0,
+        width: int = 1,
     ) -> None:
         self._run = run
         self._max_weight = max_weight
         self._max_size = max_size
         self._patience = patience_seconds
-        self._waiting: deque[_Entry[Item, Result]] = deque()
-        self._in_flight: list[_Entry[Item, Result]] = []
-        self._arrival: asyncio.Future[None] | None = None
+        self._width = width
+        self._waiting: deque[_Entry[Result, Item]] = deque()
+        self._flights: deque[_Flight] = deque()
+        self._arrivals: deque[asyncio.Future[None]] = deque()
         self._idle = asyncio.Event()
         self._idle.set()
         self._loop = asyncio.get_running_loop()
         self._closed = False
 
-    def submit(self, item: Item, *, weight: int = 1, size: int = 0) -> asyncio.Future[Result]:
+    def submit(self, item: Item, weight: int = 1, size: int = 0) -> asyncio.Future[Result]:
         """Queues an item; the future gets its result. Raises `UsageError` once closed."""
         if self._closed:
             raise UsageError("the buffer is closed")
         future: asyncio.Future[Result] = self._loop.create_future()
-        self._waiting.append(_Entry(item, weight, size, self._loop.time() + self._patience, future))
-        if self._arrival is not None and not self._arrival.done():
-            self._arrival.set_result(None)
-        self._idle.clear()
+        self._waiting.append(
+            (future, item, weight, size, self._loop.time() + self._patience if self._patience else 0.0)
+        )
+        if self._arrivals:
+            self._call()
         return future
 
     async def join(self) -> None:
         """Returns when nothing is waiting or in flight."""
-        await self._idle.wait()
+        if self._waiting or self._flights:
+            self._idle.clear()
+            await self._idle.wait()
 
     def close(self, error: Exception) -> None:
         """Fails everything that still waits, and whatever comes later."""
         self._closed = True
-        for entry in [*self._in_flight, *self._waiting]:
-            if not entry.future.done():
-                entry.future.set_exception(copy.copy(error))
+        for entry in [*(each for flight in self._flights for each in flight.entries), *self._waiting]:
+            if not entry[0].done():
+                entry[0].set_exception(copy.copy(error))
         self._waiting.clear()
         self._idle.set()
 
     async def serve(self) -> NoReturn:
-        """Runs batches, one after the other, until cancelled; owned by the buffer's task."""
+        """Runs batches until cancelled; owned by the buffer's task."""
+        async with anyio.create_task_group() as group:
+            for _ in range(self._width - 1):
+                group.start_soon(self._serve)
+            await self._serve()
+        raise AssertionError("serves until it is cancelled")
+
+    async def _serve(self) -> NoReturn:
         pause = _FIRST_PAUSE_SECONDS
         while True:
-            if not self._waiting:
-                self._idle.set()
-                self._arrival = self._loop.create_future()
-                await self._arrival
-                self._arrival = None
-            # Callers that the last batch has just answered come back in this round of the loop: one batch, not two.
-            await asyncio.sleep(0)
-            self._in_flight = self._take()
-            if not self._in_flight:
+            while not self._waiting or len(self._flights) >= self._width:
+                if not self._waiting and not self._flights:
+                    self._idle.set()
+                arrival = self._loop.create_future()
+                self._arrivals.append(arrival)
+                try:
+                    await arrival
+                finally:
+                    if not arrival.done() or arrival.cancelled():
+                        self._arrivals.remove(arrival)
+            entries = self._take()
+            if not entries:
                 continue
-            again = await self._run_batch(self._in_flight)
+            flight = _Flight(entries)
+            self._flights.append(flight)
+            again = await self._run_batch(entries)
             self._waiting.extendleft(reversed(again))
-            progress = len(again) < len(self._in_flight)
-            self._in_flight = []
+            flight.landed = True
+            while self._flights and self._flights[0].landed:
+                self._flights.popleft()
+            if self._arrivals and self._waiting:
+                self._call()
             if again:
-                pause = _FIRST_PAUSE_SECONDS if progress else min(2 * pause, _LONGEST_PAUSE_SECONDS)
+                pause = _FIRST_PAUSE_SECONDS if len(again) < len(entries) else min(2 * pause, _LONGEST_PAUSE_SECONDS)
                 await asyncio.sleep(pause)
+            elif self._waiting:
+                # Callers that this batch has just answered come back in this round of the loop: one batch, not two.
+                await asyncio.sleep(0)
 
-    def _take(self) -> list[_Entry[Item, Result]]:
-        taken: list[_Entry[Item, Result]] = []
+    def _call(self) -> None:
+        """One more of those that serve has something to do."""
+        arrival = self._arrivals.popleft()
+        if not arrival.done():
+            arrival.set_result(None)
+
+    def _take(self) -> list[_Entry[Result, Item]]:
+        taken: list[_Entry[Result, Item]] = []
+        most = self._max_weight
+        if self._width > 1:
+            under_way = sum(len(flight.entries) for flight in self._flights if not flight.landed)
+            most = min(most, max(_FEWEST, -(-(under_way + len(self._waiting)) // self._width)))
         weight = size = 0
-        while self._waiting:
-            entry = self._waiting[0]
-            if taken and (weight + entry.weight > self._max_weight or size + entry.size > self._max_size):
+        waiting = self._waiting
+        while waiting:
+            entry = waiting[0]
+            weight += entry[2]
+            size += entry[3]
+            if taken and (weight > most or size > self._max_size):
+                if self._arrivals and len(self._flights) + 1 < self._width:
+                    self._call()
                 break
-            self._waiting.popleft()
-            if entry.future.done():  # cancelled while it waited
-                continue
-            taken.append(entry)
-            weight += entry.weight
-            size += entry.size
+            waiting.popleft()
+            if entry[0].done():  # cancelled while it waited
+                weight -= entry[2]
+                size -= entry[3]
+            else:
+                taken.append(entry)
         return taken
 
-    async def _run_batch(self, entries: list[_Entry[Item, Result]]) -> list[_Entry[Item, Result]]:
+    async def _run_batch(self, entries: list[_Entry[Result, Item]]) -> list[_Entry[Result, Item]]:
         """Answers the callers; returns those that have to be run again."""
-        again: list[_Entry[Item, Result]] = []
+        again: list[_Entry[Result, Item]] = []
         try:
-            results = await self._run([entry.item for entry in entries])
+            results = await self._run([entry[1] for entry in entries])
         except Exception as error:  # noqa: BLE001 - it is raised where it belongs: in every caller of the batch
-            for entry in entries:
-                if not entry.future.done():
+            for future, *_ in entries:
+                if not future.done():
                     # A copy each: an exception that several tasks raise collects all their tracebacks.
                     twin = copy.copy(error)
                     twin.__cause__ = error
-                    entry.future.set_exception(twin)
+                    future.set_exception(twin)
             return again
         for entry, result in zip(entries, results, strict=True):
-            future = entry.future
+            future = entry[0]
             if future.done():
                 continue
-            if isinstance(result, Again):
-                if self._loop.time() < entry.deadline:
-                    again.append(entry)
-                else:
-                    future.set_exception(result.error)
+            if not isinstance(result, _NO_ANSWER):
+                future.set_result(result)
             elif isinstance(result, Exception):
                 future.set_exception(result)
+            elif self._loop.time() < entry[4]:
+                again.append(entry)
             else:
-                future.set_result(result)
+                future.set_exception(result.error)
         return again

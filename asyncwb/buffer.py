@@ -24,9 +24,10 @@ from asyncwb.errors import (
 from asyncwb.events import Event, Observer
 from asyncwb.guard import GuardedBackend
 from asyncwb.lane import Lane
+from asyncwb.reader import Found
 from asyncwb.records import CodecName, Version
 from asyncwb.redis.targets import RedisClient
-from asyncwb.redis.wire import DELETED_BODY, OVERHEAD_BYTES, body_prefix
+from asyncwb.redis.wire import DELETED_BODY, OVERHEAD_BYTES, body_prefix, payload_of, unpack_record
 from asyncwb.registry import backend_from_url
 from asyncwb.settings import Durability, SettingOptions, Settings, check_choice
 from asyncwb.stats import Stats, Totals
@@ -238,7 +239,10 @@ class Buffer(Generic[T]):
             DecodeError: what is stored isn't a value of this codec and type.
             RedisUnavailable, BackendError: it can't be told.
         """
-        return (await self.get_many([key])).get(key)
+        self._check()
+        raw = raw_key(key)
+        (found,) = await self._engine.lane_of(raw).gets.submit((raw,))
+        return self._value(key, found)
 
     async def set_many(self, values: Mapping[str, T], *, durability: Durability | None = None) -> dict[str, Version]:
         """Writes several values in few calls; returns their versions.
@@ -260,16 +264,18 @@ class Buffer(Generic[T]):
         """The values of those keys that have one. Raises as `get`."""
         self._check()
         engine = self._engine
-        wanted: dict[Lane, list[str]] = {}
+        wanted: dict[Lane, list[bytes]] = {}
         for key in dict.fromkeys(several_keys(keys)):
-            wanted.setdefault(engine.lane_of(raw_key(key)), []).append(key)
-        futures = [lane.gets.submit(group, weight=len(group)) for lane, group in wanted.items()]
+            raw = raw_key(key)
+            wanted.setdefault(engine.lane_of(raw), []).append(raw)
+        futures = [lane.gets.submit(group, len(group)) for lane, group in wanted.items()]
         values: dict[str, T] = {}
-        for found in await asyncio.gather(*futures):
-            for key, record in found.items():
-                if record.codec != self._codec.name:
-                    raise DecodeError(f"key {key!r} was written by codec {record.codec!r}, not {self._codec.name!r}")
-                values[key] = self._codec.decode(record.payload)
+        for group, founds in zip(wanted.values(), await asyncio.gather(*futures), strict=True):
+            for raw, found in zip(group, founds, strict=True):
+                key = raw.decode()
+                value = self._value(key, found)
+                if value is not None:
+                    values[key] = value
         return values
 
     # Waiting and looking
@@ -345,8 +351,8 @@ class Buffer(Generic[T]):
     # Small things
 
     def _check(self) -> None:
-        # One line where all is well: every call passes here.
-        if self._state == "open" and os.getpid() == self._pid and asyncio.get_running_loop() is self._loop:
+        # One line where all is well: every call passes here. After a fork no loop is running, or another one.
+        if self._state == "open" and asyncio._get_running_loop() is self._loop:  # noqa: SLF001 - it doesn't raise
             return
         if self._state == "new":
             raise UsageError("this buffer isn't open: use `async with buffer:` or await buffer.open()")
@@ -373,6 +379,18 @@ class Buffer(Generic[T]):
         if len(payload) > self._max_value_bytes:
             raise ValueTooLarge(f"value of key {key!r} has {len(payload)} bytes, over {self._value_limit}")
         return self._body + payload
+
+    def _value(self, key: str, found: Found) -> T | None:
+        if isinstance(found, bytes):
+            payload = payload_of(found, self._body)
+            if payload is not None:
+                return self._codec.decode(payload)
+            found = unpack_record(key, found)
+        if found is None or found.deleted:
+            return None
+        if found.codec != self._codec.name:
+            raise DecodeError(f"key {key!r} was written by codec {found.codec!r}, not {self._codec.name!r}")
+        return self._codec.decode(found.payload)
 
     def _emit(self, event: Event) -> None:
         if self._observer is None:

@@ -68,6 +68,8 @@ WIRE_CODECS: Final[dict[CodecName, bytes]] = {"json": b"j", "msgpack": b"m", "by
 
 
 def _encode_bytes(value: object) -> bytes:
+    if type(value) is bytes:
+        return value
     if not isinstance(value, bytes | bytearray | memoryview):
         raise TypeError("bytes, bytearray or memoryview expected")
     return bytes(value)

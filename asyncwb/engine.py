@@ -116,11 +116,21 @@ class Engine:
         if settings.flushers:
             self.pool = FlusherPool(queues, self._backend, settings, totals=self.totals, emit=self._emit, rng=self._rng)
         self.lanes = [
-            Lane(queue, epochs, self._backend, promises, settings, rng=self._rng, on_wake=self.wake, emit=self._emit)
+            Lane(
+                queue,
+                epochs,
+                self._backend,
+                promises,
+                settings,
+                totals=self.totals,
+                rng=self._rng,
+                on_wake=self.wake,
+                emit=self._emit,
+            )
             for queue in queues
         ]
 
-        self.writing = Writing(self.lanes, promises, settings, self.totals)
+        self.writing = Writing(self.lanes, promises, settings)
 
         heartbeat = Heartbeat(Inspection(queues[0]), settings, self.totals, outage=self._outage, rng=self._rng)
 

@@ -22,6 +22,7 @@ from asyncwb.redis.steps import Write
 from asyncwb.redis.wire import OVERHEAD_BYTES
 from asyncwb.redis.writer import Writer
 from asyncwb.settings import Settings
+from asyncwb.stats import Totals
 from asyncwb.waiting import Waiter
 
 T = TypeVar("T")
@@ -40,9 +41,9 @@ class Lane:
 
     Attributes:
         queue: its steps.
-        puts: groups of writes, one a caller, to their versions.
+        puts: groups of writes, one a caller, to the version of the first; those of the others follow.
         confirms: levels of durability, with the epoch of the writes that they are asked for.
-        gets: groups of keys, one a caller, to what was found.
+        gets: groups of keys, one a caller, to what each of them has.
         waiter: waits for saves.
     """
 
@@ -54,6 +55,7 @@ class Lane:
         promises: Promises,
         settings: Settings,
         *,
+        totals: Totals,
         rng: random.Random,
         on_wake: Callable[[], None],
         emit: Callable[[Event], None],
@@ -64,16 +66,20 @@ class Lane:
         self._on_wake = on_wake
         reader = Reader(queue, epochs, backend, settings, rng)
         writer = Writer(queue, epochs, settings, rng=rng, on_wake=on_wake)
-        admission = Admission(writer, queue, epochs, backend, settings, rng=rng, emit=emit)
-        self.puts: Batcher[Sequence[Write], list[Version]] = Batcher(
+        admission = Admission(writer, queue, epochs, backend, settings, totals=totals, rng=rng, emit=emit)
+        self.puts: Batcher[Sequence[Write], Version] = Batcher(
             admission.put,
             max_weight=_MOST_PER_CALL,
             max_size=settings.batch_bytes,
             patience_seconds=settings.full_timeout_seconds,
+            # What waits at a limit must not be overtaken.
+            width=2 if settings.on_full == "raise" else 1,
         )
         confirmer = Confirmer(queue, promises, settings, rng)
         self.confirms: Batcher[Confirmation, None] = Batcher(confirmer.confirm, max_weight=_MANY, max_size=_MANY)
-        self.gets: Batcher[Sequence[str], Found] = Batcher(reader.read, max_weight=_MOST_PER_CALL, max_size=_MANY)
+        self.gets: Batcher[Sequence[bytes], Sequence[Found]] = Batcher(
+            reader.read, max_weight=_MOST_PER_CALL, max_size=_MANY, width=2
+        )
         self.waiter = Waiter(queue, epochs, reader, settings, rng=rng, on_wake=on_wake)
 
     def start(self, group: TaskGroup) -> None:

@@ -2,18 +2,20 @@
 
 import random
 from collections.abc import Sequence
+from itertools import chain
+from typing import cast
 
-from asyncwb.errors import AsyncwbError, RedisUnavailable
+from asyncwb.errors import AsyncwbError, DecodeError, RedisUnavailable
 from asyncwb.guard import GuardedBackend
 from asyncwb.records import Record, epoch_of
 from asyncwb.redis.epochs import Epochs
 from asyncwb.redis.queue import Queue
 from asyncwb.redis.retry import retrying
-from asyncwb.redis.wire import unpack_record
+from asyncwb.redis.wire import pack_epoch, unpack_record
 from asyncwb.settings import Settings
 
-Found = dict[str, Record]
-"""The records of the keys that have a value."""
+Found = bytes | Record | None
+"""What a key has: a record of Redis as it stands there (see `wire`), one that was unpacked, or nothing."""
 
 
 class Reader:
@@ -31,32 +33,22 @@ class Reader:
         self._settings = settings
         self._rng = rng
 
-    async def read(self, groups: Sequence[Sequence[str]]) -> list[Found | Exception]:
-        """For each group of keys what was found, or why it can't be told.
+    async def read(self, groups: Sequence[Sequence[bytes]]) -> list[Sequence[Found] | Exception]:
+        """For each group of keys what each has, or why it can't be told.
 
         Raises:
             RedisUnavailable: the server can't be reached.
             BackendError: a new epoch is needed and the backend can't allot one.
         """
-        keys = list(dict.fromkeys(key for group in groups for key in group))
-        epoch, packed = await self._packed([key.encode() for key in keys])
-        found: Found = {}
-        errors: dict[str, Exception] = {}
-        elsewhere: list[str] = []
-        for key, item in zip(keys, packed, strict=True):
-            if item is None:
-                elsewhere.append(key)
-                continue
-            try:
-                record = found[key] = unpack_record(key, item)
-            except AsyncwbError as error:
-                errors[key] = error
-                continue
-            if epoch_of(record.version) < epoch:
-                elsewhere.append(key)  # written in an earlier history: the backend may hold a newer one
+        keys = list(chain.from_iterable(groups))
+        epoch, packed = await self._packed(keys)
+        # Nearly all of a busy buffer's reads find records of this epoch, which nothing in the backend can outdo.
+        present = pack_epoch(epoch)
+        elsewhere = [at for at, item in enumerate(packed) if item is None or item[:4] != present]
+        found: list[Found | Exception] = [*packed]
         if elsewhere:
-            await self._look_elsewhere(elsewhere, found, errors)
-        return [_answer(group, found, errors) for group in groups]
+            await self._look_elsewhere(keys, found, elsewhere, epoch)
+        return _answers(groups, found, failed=bool(elsewhere))
 
     async def load(self, keys: Sequence[str]) -> dict[str, Record]:
         """What the backend holds. Raises BackendError."""
@@ -74,19 +66,44 @@ class Reader:
 
         return await retrying(ask, limit_seconds=self._settings.redis_retry_seconds, rng=self._rng)
 
-    async def _look_elsewhere(self, keys: Sequence[str], found: Found, errors: dict[str, Exception]) -> None:
+    async def _look_elsewhere(
+        self, keys: Sequence[bytes], found: list[Found | Exception], elsewhere: Sequence[int], epoch: int
+    ) -> None:
+        """Of what isn't there, or was written in an earlier history, the backend may hold a newer record."""
+        asked: list[int] = []
+        for at in elsewhere:
+            item = found[at]
+            if isinstance(item, bytes):
+                try:
+                    record = found[at] = unpack_record(keys[at].decode(), item)
+                except DecodeError as error:
+                    found[at] = error
+                    continue
+                if epoch_of(record.version) >= epoch:
+                    continue
+            asked.append(at)
         try:
-            loaded = await self._backend.load(keys)
+            loaded = await self._backend.load(list({keys[at].decode(): None for at in asked})) if asked else {}
         except AsyncwbError as error:
-            errors.update(dict.fromkeys(keys, error))
+            for at in asked:
+                found[at] = error
             return
-        for key, record in loaded.items():
-            if key not in found or found[key].version < record.version:
-                found[key] = record
+        for at in asked:
+            there, here = loaded.get(keys[at].decode()), found[at]
+            if there is not None and (not isinstance(here, Record) or here.version < there.version):
+                found[at] = there
 
 
-def _answer(group: Sequence[str], found: Found, errors: dict[str, Exception]) -> Found | Exception:
-    for key in group:
-        if key in errors:
-            return errors[key]
-    return {key: found[key] for key in group if key in found and not found[key].deleted}
+def _answers(
+    groups: Sequence[Sequence[bytes]], found: Sequence[Found | Exception], *, failed: bool
+) -> list[Sequence[Found] | Exception]:
+    if not failed and len(groups) == len(found):
+        return list(zip(cast("Sequence[Found]", found)))  # one key each
+    answers: list[Sequence[Found] | Exception] = []
+    at = 0
+    for group in groups:
+        part = found[at : at + len(group)]
+        at += len(group)
+        error = next((each for each in part if isinstance(each, Exception)), None) if failed else None
+        answers.append(error or cast("Sequence[Found]", part))
+    return answers

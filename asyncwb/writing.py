@@ -1,7 +1,7 @@
 """Writes of one process: to the partition of each key, in pages, and confirmed as durable where that is asked for."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 
 from asyncwb.errors import NotConfirmed
 from asyncwb.lane import Lane, in_pages
@@ -10,7 +10,6 @@ from asyncwb.redis.durability import Promises
 from asyncwb.redis.keys import partition_of
 from asyncwb.redis.steps import Write
 from asyncwb.settings import Durability, Settings
-from asyncwb.stats import Totals
 
 
 class Writing:
@@ -20,24 +19,25 @@ class Writing:
         lanes: one for each partition.
         promises: which durability the server can give.
         settings: the limits of a page.
-        totals: is counted up.
     """
 
-    def __init__(self, lanes: Sequence[Lane], promises: Promises, settings: Settings, totals: Totals) -> None:
+    def __init__(self, lanes: Sequence[Lane], promises: Promises, settings: Settings) -> None:
         self._lanes = lanes
         self._promises = promises
         self._settings = settings
-        self._totals = totals
 
-    async def put(self, raw: bytes, body: bytes, level: Durability) -> Version:
-        """One write. Raises as `Buffer.set`."""
+    def put(self, raw: bytes, body: bytes, level: Durability) -> Awaitable[Version]:
+        """One write, submitted before this returns. Raises as `Buffer.set`, when awaited."""
+        if level == "memory":  # no coroutine in between, on the way that most writes take
+            return self._lane(raw).puts.submit(((raw, body),), 1, len(body))
+        return self._put_safely(raw, body, level)
+
+    async def _put_safely(self, raw: bytes, body: bytes, level: Durability) -> Version:
         if not self._promises.given(level):
             await self._promises.require(level)
-        lane = self._lanes[partition_of(raw, len(self._lanes))]
-        (version,) = await lane.puts.submit(((raw, body),), size=len(body))
-        self._totals.acknowledged += 1
-        if level != "memory":
-            await _confirmed(lane, level, raw, version)
+        lane = self._lane(raw)
+        version = await lane.puts.submit(((raw, body),), 1, len(body))
+        await _confirmed(lane, level, raw, version)
         return version
 
     async def put_many(self, writes: dict[bytes, bytes], level: Durability) -> dict[str, Version]:
@@ -46,7 +46,7 @@ class Writing:
             await self._promises.require(level)
         parts: dict[Lane, list[Write]] = {}
         for write in writes.items():
-            parts.setdefault(self._lanes[partition_of(write[0], len(self._lanes))], []).append(write)
+            parts.setdefault(self._lane(write[0]), []).append(write)
         # Submitted here and not in tasks of their own: those begin a moment later, and a later call could overtake.
         pages = [(lane, page) for lane, part in parts.items() for page in in_pages(part, self._settings)]
         submitted = [lane.puts.submit(page, weight=len(page), size=_size(page)) for lane, page in pages]
@@ -69,14 +69,16 @@ class Writing:
             raise failure
         return versions
 
+    def _lane(self, raw: bytes) -> Lane:
+        return self._lanes[partition_of(raw, len(self._lanes))]
+
     async def _acknowledged(
-        self, lane: Lane, page: list[Write], level: Durability, submitted: asyncio.Future[list[Version]]
+        self, lane: Lane, page: list[Write], level: Durability, submitted: asyncio.Future[Version]
     ) -> dict[str, Version]:
-        versions = await submitted
-        self._totals.acknowledged += len(page)
+        first = await submitted
         if level != "memory":
-            await _confirmed(lane, level, page[0][0], versions[0])
-        return {raw.decode(): version for (raw, _), version in zip(page, versions, strict=True)}
+            await _confirmed(lane, level, page[0][0], first)
+        return {raw.decode(): first + number for number, (raw, _) in enumerate(page)}
 
 
 def _size(page: list[Write]) -> int:

@@ -46,6 +46,7 @@ class Rig:
         epoch: int | None = None,
         delay: float = 0.0,
         bounds: Bounds | None = None,
+        after: int = 0,
     ) -> PutReply:
         if request is None:
             request = self._requests + 1
@@ -59,6 +60,7 @@ class Rig:
             epoch=self.epoch if epoch is None else epoch,
             delay_seconds=delay,
             bounds=bounds or Bounds(),
+            after=after,
         )
 
     async def put(self, key: str, value: bytes | None = b"1", *, delay: float = 0.0) -> Version:

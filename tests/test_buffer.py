@@ -240,7 +240,8 @@ async def test_set_many_cancelled_before_it_was_sent_writes_nothing(valkey_serve
     """Also if it is cancelled before the tasks have begun that wait for its pages."""
     async with (
         open_proxy(valkey_server) as proxy,
-        Buffer(proxy.url, backend=MemoryBackend(), namespace=namespace, flushers=0) as buffer,
+        # One request at a time, so that the second has to wait.
+        Buffer(proxy.url, backend=MemoryBackend(), namespace=namespace, flushers=0, on_full="wait") as buffer,
     ):
         await buffer.set("warm", 0)
         held = proxy.fault("hold request", scripts.PUT)

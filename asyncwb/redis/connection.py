@@ -10,7 +10,6 @@ from typing import Any, Final
 
 import hiredis
 import redis.exceptions
-from redis.asyncio.connection import AbstractConnection
 
 from asyncwb.errors import (
     OutcomeUnknown,
@@ -22,8 +21,9 @@ from asyncwb.errors import (
 )
 from asyncwb.redis.link import Argument, Link
 from asyncwb.redis.scripts import Script
+from asyncwb.redis.stream import Stream
 from asyncwb.redis.targets import RedisClient, Target, target_of_client, target_of_url
-from asyncwb.redis.tls import advice, cut
+from asyncwb.redis.tls import advice
 
 _log: Final = logging.getLogger("asyncwb")
 
@@ -49,8 +49,8 @@ class RedisLink:
 
     def __init__(self, target: Target, *, timeout_seconds: float) -> None:
         self._target = target
-        self._idle: list[AbstractConnection] = []
-        self._borrowed: set[AbstractConnection] = set()
+        self._idle: list[Stream] = []
+        self._borrowed: set[Stream] = set()
         self._timeout_seconds = timeout_seconds
         self._closed = False
         self._lost_at: float | None = None
@@ -69,16 +69,20 @@ class RedisLink:
         return cls(target_of_client(client), timeout_seconds=timeout_seconds)
 
     async def command(self, *args: Argument, block_seconds: float = 0.0) -> Any:
-        async with self._connection() as connection:
-            return await self._exchange(connection, args, block_seconds)
+        stream = self._borrow()
+        try:
+            (reply,) = await self._exchange(stream, (args,), block_seconds)
+        finally:
+            await self._give_back(stream)
+        return reply
 
     async def script(self, script: Script, keys: Sequence[bytes], args: Sequence[Argument]) -> Any:
-        async with self._connection() as connection:
-            try:
-                return await self._exchange(connection, ("EVALSHA", script.sha, len(keys), *keys, *args))
-            except _UnknownScript:
-                # Scripts vanish at a restart or a failover; EVAL runs it and has it cached again.
-                return await self._exchange(connection, ("EVAL", script.source, len(keys), *keys, *args))
+        stream = self._borrow()
+        try:
+            (reply,) = await self._evaluate(stream, script, keys, args)
+        finally:
+            await self._give_back(stream)
+        return reply
 
     async def script_then(
         self,
@@ -89,62 +93,70 @@ class RedisLink:
         *,
         block_seconds: float,
     ) -> list[Any]:
-        async with self._connection() as connection:
-            try:
-                first = ("EVALSHA", script.sha, len(keys), *keys, *args)
-                return await self._pipeline(connection, (first, then), block_seconds)
-            except _UnknownScript:
-                first = ("EVAL", script.source, len(keys), *keys, *args)
-                return await self._pipeline(connection, (first, then), block_seconds)
+        stream = self._borrow()
+        try:
+            return await self._evaluate(stream, script, keys, args, then, block_seconds=block_seconds)
+        finally:
+            await self._give_back(stream)
 
     @contextlib.asynccontextmanager
     async def session(self) -> AsyncIterator["_Session"]:
-        async with self._connection() as connection:
-            try:
-                yield _Session(self, connection)
-            except BaseException:
-                # It may be WATCHing or in MULTI: no state like that goes back to the pool.
-                await cut(connection)
-                raise
+        stream = self._borrow()
+        try:
+            yield _Session(self, stream)
+        except BaseException:
+            # It may be WATCHing or in MULTI: no state like that goes back to the pool.
+            await stream.cut()
+            raise
+        finally:
+            await self._give_back(stream)
 
     async def reset(self) -> None:
         idle, self._idle = self._idle, []
-        for connection in idle:
-            await cut(connection)
+        for stream in idle:
+            await stream.cut()
 
     async def close(self) -> None:
         self._closed = True
-        for connection in list(self._borrowed):
-            await cut(connection)
+        for stream in list(self._borrowed):
+            await stream.cut()
         await self.reset()
         await self._target.close()
 
-    @contextlib.asynccontextmanager
-    async def _connection(self) -> AsyncIterator[AbstractConnection]:
-        connection = self._idle.pop() if self._idle else self._new()
-        self._borrowed.add(connection)
-        try:
-            yield connection
-        finally:
-            self._borrowed.discard(connection)
-            if not self._closed:
-                self._idle.append(connection)
-            else:
-                await cut(connection)
+    def _borrow(self) -> Stream:
+        stream = self._idle.pop() if self._idle else Stream(self._target.new_connection())
+        self._borrowed.add(stream)
+        return stream
 
-    def _new(self) -> AbstractConnection:
-        connection: AbstractConnection = self._target.pool.make_connection()  # type: ignore[no-untyped-call] # redis-py
-        return connection
+    async def _give_back(self, stream: Stream) -> None:
+        self._borrowed.discard(stream)
+        if self._closed:
+            await stream.cut()
+        else:
+            self._idle.append(stream)
+
+    async def _evaluate(
+        self,
+        stream: Stream,
+        script: Script,
+        keys: Sequence[bytes],
+        args: Sequence[Argument],
+        *then: Sequence[Argument],
+        block_seconds: float = 0.0,
+    ) -> list[Any]:
+        try:
+            return await self._exchange(
+                stream, (("EVALSHA", script.sha, len(keys), *keys, *args), *then), block_seconds
+            )
+        except _UnknownScript:
+            # Scripts vanish at a restart or a failover; EVAL runs it and has it cached again.
+            return await self._exchange(
+                stream, (("EVAL", script.source, len(keys), *keys, *args), *then), block_seconds
+            )
 
     async def _exchange(
-        self, connection: AbstractConnection, args: Sequence[Argument], block_seconds: float = 0.0
-    ) -> Any:
-        (reply,) = await self._pipeline(connection, (args,), block_seconds)
-        return reply
-
-    async def _pipeline(
         self,
-        connection: AbstractConnection,
+        stream: Stream,
         commands: Sequence[Sequence[Argument]],
         block_seconds: float = 0.0,
         *,
@@ -154,23 +166,31 @@ class RedisLink:
         sent, refusal = False, None
         try:
             async with asyncio.timeout(self._timeout_seconds + block_seconds):
-                await self._ready(connection, continues=continues)
+                if not stream.usable:
+                    # A server that has restarted since closed the connection: found out before anything is sent, or a
+                    # write that certainly was not applied would count as unknown.
+                    if continues:
+                        # A new one watches nothing: an EXEC on it would remove what was written since the read.
+                        raise redis.exceptions.ConnectionError(
+                            "the connection was cut, and what it watched is forgotten"
+                        )
+                    await stream.connect()
                 sent = True
-                await connection.send_packed_command(request, check_health=False)
-                replies = [await connection.read_response() for _ in commands]
+                replies = await stream.ask(request, len(commands))
+                for reply in replies:
+                    if isinstance(reply, redis.exceptions.RedisError):
+                        raise reply
         except redis.exceptions.RedisError as error:
-            if len(commands) > 1:
-                await cut(connection)  # with replies still to come
-            mapped = await self._mapped(connection, error, sent=sent)
+            mapped = await self._mapped(stream, error, sent=sent)
             if not isinstance(mapped, RedisRefused):
                 raise mapped from error
             refusal = mapped
         except (OSError, TimeoutError) as error:
-            await cut(connection)
+            await stream.cut()
             raise self._lost(sent, error) from error
         except BaseException:
             # Cancelled between request and reply: the next user must not read this reply as its own.
-            await cut(connection)
+            await stream.cut()
             raise
         if refusal is not None:
             raise refusal  # outside of the handler: what the server says may name the user, and would be the context
@@ -179,22 +199,7 @@ class RedisLink:
             self._found()
         return replies
 
-    async def _ready(self, connection: AbstractConnection, *, continues: bool) -> None:
-        if connection.is_connected:
-            try:
-                # A server that has restarted since closed the connection: notice that before anything is sent,
-                # or a write that certainly was not applied would count as unknown.
-                if not await connection.can_read():
-                    return
-            except (redis.exceptions.RedisError, OSError):
-                pass
-            await cut(connection)
-        if continues:
-            # A new connection watches nothing: an EXEC on it would remove what was written since the read.
-            raise redis.exceptions.ConnectionError("the connection was cut, and what it watched is forgotten")
-        await connection.connect()  # type: ignore[no-untyped-call] # redis-py
-
-    async def _mapped(self, connection: AbstractConnection, error: Exception, *, sent: bool) -> Exception:
+    async def _mapped(self, stream: Stream, error: Exception, *, sent: bool) -> Exception:
         text = str(error)
         if isinstance(error, redis.exceptions.NoScriptError):
             return _UnknownScript(text)
@@ -208,16 +213,15 @@ class RedisLink:
             ("LOADING", "MASTERDOWN", "READONLY")
         ):
             # Not executed. A former primary answers so as well: connect anew, maybe somewhere else.
-            await cut(connection)
+            await stream.cut()
             await self.reset()
             self._note_loss(text)
             return RedisUnavailable(f"{self.where} takes no commands now: {text}")
         if isinstance(error, redis.exceptions.ConnectionError | redis.exceptions.TimeoutError):
-            await cut(connection)
-            # Behind a Sentinel redis-py says so of a former primary that answered READONLY: it has done nothing.
-            return self._lost(sent and not isinstance(error.__context__, redis.exceptions.ReadOnlyError), error)
+            await stream.cut()
+            return self._lost(sent, error)
         if not isinstance(error, redis.exceptions.ResponseError):
-            await cut(connection)
+            await stream.cut()
         if "WRONGTYPE" in text:
             text += "; another program has overwritten a key of asyncwb: `asyncwb doctor` names it and what to do"
         return RedisError(f"{self.where} answered: {text}")
@@ -258,16 +262,14 @@ class RedisLink:
 
 
 class _Session:
-    def __init__(self, link: RedisLink, connection: AbstractConnection) -> None:
+    def __init__(self, link: RedisLink, stream: Stream) -> None:
         self._link = link
-        self._connection = connection
+        self._stream = stream
         self._begun = False
 
     async def commands(self, *commands: Sequence[Argument]) -> list[Any]:
         continues, self._begun = self._begun, True
-        return await self._link._pipeline(  # noqa: SLF001 - its other half
-            self._connection, commands, continues=continues
-        )
+        return await self._link._exchange(self._stream, commands, continues=continues)  # noqa: SLF001 - its other half
 
 
 class _UnknownScript(RedisError):

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from itertools import chain
 from typing import Any, Final
 from uuid import uuid4
 
@@ -73,7 +74,7 @@ class Queue:
 
     async def register(self, writer: str) -> None:
         """Makes the server remember a writer's requests. NX: a registration that comes late must not forget them."""
-        nothing_yet = pack_version(0)
+        nothing_yet = bytes(16)
         await self.link.command("SET", self.keys.writer(writer), nothing_yet, "NX", "PX", WRITER_MEMORY_SECONDS * 1000)
 
     async def put(
@@ -86,17 +87,19 @@ class Queue:
         epoch: int,
         delay_seconds: float,
         bounds: Bounds,
+        after: int = 0,
     ) -> PutReply:
-        """Applies one request of a writer, at most once; each group of writes wholly or, at a limit, not at all."""
+        """Applies one request of a writer, at most once; each group of writes wholly or, at a limit, not at all.
+
+        `after` is the writer's request that has to be applied before, if its answer isn't there yet.
+        """
         args: list[Argument] = [
             epoch, request, int(repeated), WRITER_MEMORY_SECONDS * 1000, _ms(delay_seconds),
             bounds.records, bounds.low_records, bounds.bytes, bounds.low_bytes,
             _ms(bounds.age_seconds), _ms(bounds.low_age_seconds), int(bounds.in_order),
-            len(groups), *map(len, groups),
+            after, len(groups), *map(len, groups),
         ]  # fmt: skip
-        for group in groups:
-            for write in group:
-                args += write
+        args.extend(chain.from_iterable(chain.from_iterable(groups)))
         reply: bytes = await self.link.script(
             scripts.PUT, (*self.keys.common, self.keys.writer(writer)), (self.keys.record_prefix, *args)
         )
@@ -104,6 +107,8 @@ class Queue:
             return "EPOCH"
         if reply == b"WRITER":
             return "WRITER"
+        if reply == b"EARLY":
+            return "EARLY"
         _, seq, woken, refused, full = reply.split(b" ")
         groups_refused = frozenset(map(int, refused.split(b","))) if refused else frozenset[int]()
         return Applied(int(seq), woken == b"1", groups_refused, full.decode())
@@ -124,7 +129,8 @@ class Queue:
         reply = await self._script(scripts.GET, epoch, *keys)
         if reply == b"EPOCH":
             return None
-        return int(reply[0]), reply[1:]
+        present: bytes = reply.pop()
+        return int(present), reply
 
     async def claim(self, *, records: int, bytes: int, lease_seconds: float) -> Claim:  # noqa: A002 - its unit
         """Leases due records. After a lost reply it raises; what it may have taken is released if possible."""

@@ -58,7 +58,7 @@ class Bounds:
     in_order: bool = False
 
 
-PutReply = Applied | Literal["EPOCH", "WRITER"]
+PutReply = Applied | Literal["EPOCH", "WRITER", "EARLY"]
 
 Fate = Literal["retry", "later", "dead"]
 

@@ -7,7 +7,7 @@ from urllib.parse import parse_qs, unquote
 
 import redis.asyncio
 import redis.exceptions
-from redis.asyncio.connection import ConnectionPool, SSLConnection, parse_url
+from redis.asyncio.connection import AbstractConnection, ConnectionPool, SSLConnection, parse_url
 from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import (
     Sentinel,
@@ -40,6 +40,11 @@ class Target:
     pool: ConnectionPool
     where: str
     sentinel: Sentinel | None = None
+
+    def new_connection(self) -> AbstractConnection:
+        """One that isn't connected yet."""
+        connection: AbstractConnection = self.pool.make_connection()  # type: ignore[no-untyped-call] # redis-py
+        return connection
 
     async def close(self) -> None:
         """Closes the connections to sentinels, if they are ours."""

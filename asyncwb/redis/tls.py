@@ -1,8 +1,8 @@
-"""TLS: what to do where it fails, in words, and connections that end at once."""
+"""TLS: what to do where it fails, in words."""
 
 from typing import Final
 
-from redis.asyncio.connection import AbstractConnection, ConnectionPool, SSLConnection
+from redis.asyncio.connection import ConnectionPool, SSLConnection
 
 _CERTIFICATE: Final = "?ssl_certfile=/path/to/cert.pem&ssl_keyfile=/path/to/key.pem"
 _BROKEN_OFF: Final = (
@@ -25,11 +25,3 @@ def advice(pool: ConnectionPool, reason: str, *, met: bool) -> str:
     if issubclass(pool.connection_class, SSLConnection):
         return f"; does it speak TLS on this port, and does it want a certificate of ours, {_CERTIFICATE}?"
     return "" if "no answer" in reason else "; does it speak only TLS on this port? Then write rediss:// for redis://"
-
-
-async def cut(connection: AbstractConnection) -> None:
-    """Disconnects, and waits for nobody: an orderly end of TLS would still go on when the event loop is closed."""
-    writer = connection._writer  # noqa: SLF001 - redis-py has no other way
-    if writer is not None and isinstance(connection, SSLConnection):
-        writer.transport.abort()
-    await connection.disconnect(nowait=True)

@@ -8,13 +8,17 @@ from asyncwb.errors import DecodeError
 from asyncwb.records import MAX_EPOCH, SEQ_BITS, CodecName, Record, Version
 
 # epoch, seq, first unsaved write (ms of the server's clock), op, codec; then the payload. As in lua/prelude.lua.
-_HEADER: Final = struct.Struct(">IIQcc")
+_HEADER: Final = struct.Struct(">IIQ2s")
 OVERHEAD_BYTES: Final = _HEADER.size
 _BODY: Final = OVERHEAD_BYTES - 2
 _TIMES: Final = 2**48
 """No time in milliseconds is as late; text of another program, read as a time, is."""
+_EARLY: Final = bytes(2)
+"""What a time below that begins with."""
 _VERSION: Final = struct.Struct(">Q")
 _CODECS: Final[dict[bytes, CodecName]] = {byte: name for name, byte in WIRE_CODECS.items()}
+
+_PUTS: Final[dict[bytes, CodecName]] = {b"p" + byte: name for name, byte in WIRE_CODECS.items()}
 
 DELETED_BODY: Final = b"dj"
 """The body of a tombstone; its codec says nothing."""
@@ -27,6 +31,21 @@ def body_prefix(codec: CodecName) -> bytes:
 
 def pack_version(version: Version) -> bytes:
     return _VERSION.pack(version)
+
+
+def pack_epoch(epoch: int) -> bytes:
+    """What a packed record of this epoch begins with."""
+    return epoch.to_bytes(4)
+
+
+def payload_of(packed: bytes, prefix: bytes) -> bytes | None:
+    """The payload of a record that begins its body with `prefix`; None if it is another one, or none at all.
+
+    The short way for reads: half the time of `unpack_record`. What it doesn't take, that judges.
+    """
+    if packed[_BODY:OVERHEAD_BYTES] == prefix and packed[8:10] == _EARLY:
+        return packed[OVERHEAD_BYTES:]
+    return None
 
 
 def unpack_version(packed: bytes) -> Version:
@@ -43,11 +62,12 @@ def record_of(key: str, version: Version, body: bytes) -> Record:
 def unpack_record(key: str, packed: bytes) -> Record:
     """Raises `DecodeError` if another program wrote these bytes."""
     if len(packed) >= _HEADER.size:
-        epoch, seq, since, op, codec = _HEADER.unpack_from(packed)
+        epoch, seq, since, body = _HEADER.unpack_from(packed)
         if epoch <= MAX_EPOCH and since < _TIMES:
             version = epoch << SEQ_BITS | seq
-            if op == b"p" and codec in _CODECS:
-                return Record(key, version, packed[_HEADER.size :], codec=_CODECS[codec])
+            codec = _PUTS.get(body)
+            if codec is not None:
+                return Record(key, version, packed[OVERHEAD_BYTES:], codec=codec)
             # Exactly: what is taken for a tombstone deletes a row.
             if packed[_BODY:] == DELETED_BODY:
                 return Record(key, version, deleted=True)

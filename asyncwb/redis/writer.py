@@ -1,5 +1,6 @@
-"""Puts of one process and partition: numbered requests, one outstanding at a time, each applied at most once."""
+"""Puts of one process and partition: numbered requests, each applied at most once, in the order of their numbers."""
 
+import asyncio
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -29,7 +30,8 @@ class Full:
     limit: str
 
 
-Outcome = list[Version] | Full
+Outcome = Version | Full
+"""The version of a group's first write, those of the others follow; or that it was refused."""
 
 
 class Writer:
@@ -54,9 +56,11 @@ class Writer:
         self._bounds = _bounds(settings)
         self._id = uuid4().hex
         self._request = 0
+        self._unanswered: dict[int, asyncio.Event] = {}
+        self._registering = asyncio.Lock()
 
-    async def put(self, groups: Sequence[Sequence[Write]]) -> list[Outcome]:
-        """Returns for each group the versions of its writes, or that it was refused.
+    async def put(self, groups: Sequence[Sequence[Write]]) -> Sequence[Outcome]:
+        """Returns for each group the version of its first write, or that it was refused.
 
         Raises:
             RedisUnavailable: nothing was applied.
@@ -65,29 +69,24 @@ class Writer:
             BackendError: a new epoch is needed and the backend can't allot one; nothing was applied.
         """
         self._request += 1
-        epoch, applied = await self._send(groups)
+        request, self._unanswered[self._request] = self._request, asyncio.Event()
+        try:
+            epoch, applied = await self._send(groups, request)
+        finally:
+            self._unanswered.pop(request).set()
         if applied.woken:
             self._on_wake()
-        outcomes: list[Outcome] = []
-        seq = applied.seq
-        for number, group in enumerate(groups):
-            if number in applied.refused:
-                outcomes.append(Full(applied.full))
-            else:
-                first = make_version(epoch, seq + 1)
-                outcomes.append([first] if len(group) == 1 else list(range(first, first + len(group))))
-                seq += len(group)
-        return outcomes
+        return _outcomes(groups, make_version(epoch, applied.seq + 1), applied)
 
-    async def _send(self, groups: Sequence[Sequence[Write]]) -> tuple[int, Applied]:
-        # A request whose outcome is uncertain keeps its epoch when it is sent again: in another history the
-        # server can't know whether it was applied, so it must not be applied there.
+    async def _send(self, groups: Sequence[Sequence[Write]], request: int) -> tuple[int, Applied]:
+        # A request whose outcome is uncertain keeps its epoch and its writer when it is sent again: in another history,
+        # or without that memory, the server can't know whether it was applied, so it must not be applied there.
         uncertain, refusals = False, 0
-        epoch = self._epochs.known(self._queue.partition)
+        epoch, writer = self._epochs.known(self._queue.partition), self._id
         backoff = Backoff(self._settings.redis_retry_seconds, self._rng)
         while True:
             try:
-                reply = await self._attempt(groups, epoch, repeated=uncertain)
+                reply = await self._attempt(groups, request, writer, epoch, repeated=uncertain)
             except RedisError as error:
                 uncertain = uncertain or isinstance(error, OutcomeUnknown)
                 # Another error (at maxmemory, say) speaks of this attempt only: an earlier one may yet arrive, and the
@@ -106,9 +105,7 @@ class Writer:
                 raise RedisUnavailable(f"{self._queue.link.where} refuses each epoch that is agreed on with it")
             try:
                 if reply == "WRITER":
-                    # A fresh one: another program may have put something else in place of the old.
-                    self._id = uuid4().hex
-                    await self._queue.register(self._id)
+                    writer = await self._registered(instead_of=writer)
                 else:
                     await self._epochs.refresh(self._queue.partition, epoch)
                     epoch = self._epochs.known(self._queue.partition)
@@ -116,16 +113,48 @@ class Writer:
                 if not await backoff.pause():
                     raise _verdict(uncertain, str(error)) from error
 
-    async def _attempt(self, groups: Sequence[Sequence[Write]], epoch: int, *, repeated: bool) -> PutReply:
-        return await self._queue.put(
-            groups,
-            writer=self._id,
-            request=self._request,
-            repeated=repeated,
-            epoch=epoch,
-            delay_seconds=self._settings.max_delay_seconds,
-            bounds=self._bounds,
-        )
+    async def _attempt(
+        self, groups: Sequence[Sequence[Write]], request: int, writer: str, epoch: int, *, repeated: bool
+    ) -> PutReply:
+        """Sends a request once; again only if it overtook the one before, and so did nothing."""
+        while True:
+            before = self._unanswered.get(request - 1)
+            reply = await self._queue.put(
+                groups,
+                writer=writer,
+                request=request,
+                repeated=repeated,
+                epoch=epoch,
+                delay_seconds=self._settings.max_delay_seconds,
+                bounds=self._bounds,
+                after=0 if before is None else request - 1,
+            )
+            if reply != "EARLY":
+                return reply
+            if before is not None:
+                await before.wait()  # it may yet be applied, or fail: then this one may follow
+
+    async def _registered(self, *, instead_of: str) -> str:
+        """A writer that the server knows, a fresh one: another program may have put something in place of the old."""
+        async with self._registering:
+            if self._id == instead_of:
+                fresh = uuid4().hex
+                await self._queue.register(fresh)
+                self._id = fresh
+            return self._id
+
+
+def _outcomes(groups: Sequence[Sequence[Write]], first: Version, applied: Applied) -> Sequence[Outcome]:
+    if not applied.refused and all(len(group) == 1 for group in groups):
+        return range(first, first + len(groups))
+    outcomes: list[Outcome] = []
+    for number, group in enumerate(groups):
+        if number in applied.refused:
+            outcomes.append(Full(applied.full))
+        else:
+            outcomes.append(first)
+            first += len(group)
+    return outcomes
 
 
 def _bounds(settings: Settings) -> Bounds:

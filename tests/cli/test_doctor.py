@@ -148,12 +148,15 @@ async def test_clock_that_is_an_hour_behind(private_server: StartServer, namespa
 async def test_key_of_another_type_is_named_with_what_to_do(valkey_url: str, namespace: str, which: str) -> None:
     memory = MemoryBackend()
     where = ("--redis", valkey_url, "--namespace", namespace)
-    async with Buffer[Any](valkey_url, backend=memory, namespace=namespace, backoff_max_seconds=0.05) as buffer:
+    async with Buffer[Any](
+        valkey_url, backend=memory, namespace=namespace, backoff_max_seconds=0.05, lease_seconds=1.0
+    ) as buffer:
         await buffer.set("a", 1)
         name = f"{{wb:{namespace}:0}}:{which}"
         link = RedisLink.from_url(valkey_url, timeout_seconds=5)
-        await link.command("DEL", name)
-        await link.command("SADD", name, "x")
+        # In one step: a flusher is at work meanwhile.
+        overwrite = "redis.call('DEL', KEYS[1]); redis.call('SADD', KEYS[1], 'x')"
+        await link.command("EVAL", overwrite, 1, name)
         level, text = (await lines(*where, status=1))["keys"]
         assert level == "error"
         assert f"{name} is a set, not a" in text

@@ -2,6 +2,7 @@
 
 import asyncio
 import uuid
+from collections.abc import Awaitable
 from contextvars import ContextVar
 from typing import Any
 
@@ -57,9 +58,8 @@ async def test_point_survives_every_kind_of_fault(variant: str, name: str) -> No
 async def test_uncertain_put_under_a_new_number_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     attempt = Writer._attempt
 
-    async def under_a_new_number(self: Writer, groups: Any, epoch: int, *, repeated: bool) -> PutReply:
-        self._request += repeated
-        return await attempt(self, groups, epoch, repeated=repeated)
+    async def under_a_new_number(self: Writer, groups: Any, request: int, *args: Any, repeated: bool) -> PutReply:
+        return await attempt(self, groups, request + repeated, *args, repeated=repeated)
 
     monkeypatch.setattr(Writer, "_attempt", under_a_new_number)
     assert "I5" in await problems("put#3", "drop reply")
@@ -98,10 +98,12 @@ async def _nothing(*_: Any) -> None:
 
 
 async def test_transaction_without_its_watch_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
-    ready = RedisLink._ready
-    monkeypatch.setattr(
-        RedisLink, "_ready", lambda self, connection, *, continues: ready(self, connection, continues=False)
-    )
+    exchange = RedisLink._exchange
+
+    def reconnecting(self: RedisLink, *args: Any, continues: bool = False) -> Awaitable[Any]:
+        return exchange(self, *args)
+
+    monkeypatch.setattr(RedisLink, "_exchange", reconnecting)
     assert "I2" in await problems("put#6", "cut", variant="watch")
 
 

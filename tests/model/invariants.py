@@ -15,6 +15,7 @@ INVARIANTS: Final = {
     "I4": "get never returns something older than a write that was made before it began",
     "I5": "a write is applied at most once, and acknowledged only if it was",
     "I6": "a delete is never undone by something older",
+    "order": "a request is never applied after a later one of the same writer",
     "flush": "flush says saved only of what the backend holds, and WriteLost only of what a failover lost",
     "versions": "a version is given out once, and to a write that is newer than all before it",
     "stuck": "what isn't saved can be claimed",

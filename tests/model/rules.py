@@ -37,6 +37,7 @@ class Configuration:
         dead: what fails may be dead-lettered, and revived.
         late_saves: a save that has failed for its caller may yet be applied, later.
         write_through: writers may bypass Redis, as at a limit.
+        pipelined: writers have two requests under way at once; not with `write_through` (see asyncwb/lane.py).
         registered: writers and epochs are known from the start.
         most: the highest seq.
         left: the misfortunes.
@@ -52,6 +53,7 @@ class Configuration:
     dead: bool = False
     late_saves: bool = False
     write_through: bool = False
+    pipelined: bool = False
     registered: bool = True
     most: int = LARGEST_SEQ
     left: Left = field(default_factory=lambda: Left(claims=3))
@@ -76,6 +78,7 @@ class Rules:
         """Nothing is written yet."""
         bounds = self.configuration
         known = 1 if bounds.registered else 0
+        memory = (0,) * (4 if bounds.pipelined else 2)
         keys, writers = bounds.keys, len(bounds.writes)
         server = Server(
             identity=1,
@@ -85,7 +88,7 @@ class Rules:
             returned=0,
             keys=(Key(),) * keys,
             claims=((),) * bounds.left.claims,
-            memory=((0, 0),) * writers if known else ((),) * writers,
+            memory=((memory,) if known else (),) * writers,
         )
         epochs = known + 3 + bounds.left.failovers + bounds.left.restarts + bounds.left.returns
         return State(

@@ -6,29 +6,35 @@ To be read beside the Lua. `drops` names the sentences that a mutant drops; it i
 from collections.abc import Collection
 from typing import Final
 
-from model.states import DEAD, Key, Server, put_at, version_of
+from model.states import DEAD, Key, Put, Server, put_at, version_of
 
 Drops = Collection[str]
 
 EPOCH: Final = 0
 WRITER: Final = 1
-"""Replies of put that aren't versions."""
+EARLY: Final = 2
+"""Replies of put that aren't versions: those are greater."""
 
 _FORGOTTEN: Final = (0, 0)
 
 
-def put(
-    server: Server, writer: int, request: int, key: int, deleted: int, epoch: int, most: int, drops: Drops
-) -> tuple[int, Server]:
-    """put.lua, for one write. The reply is its version, EPOCH or WRITER."""
-    memory = server.memory[writer]
+def put(server: Server, sent: Put, deleted: int, most: int, drops: Drops) -> tuple[int, Server]:
+    """put.lua, for one write. The reply is its version, EPOCH, WRITER or EARLY."""
+    writer, request, key, epoch, after, name = sent
+    memory = remembered(server, writer, name)
     if not memory:
+        present = server.meta == server.identity and server.epoch == epoch
+        if not present and "an unknown writer is told of the epoch first" not in drops:
+            return EPOCH, server
         if "writers are made by registration only" not in drops:
             return WRITER, server
         memory = _FORGOTTEN
     known = request == memory[0] or (request < memory[0] and "lower requests are duplicates, too" not in drops)
     if known and "put compares the request with the writer's last" not in drops:
-        return ((memory[1] or WRITER) if request == memory[0] else WRITER), server
+        replies = dict(zip(memory[::2], memory[1::2], strict=True))
+        return replies.get(request) or WRITER, server
+    if after > memory[0] and "put waits for the request before" not in drops:
+        return EARLY, server
     if server.meta != server.identity and "put compares identity" not in drops:
         return EPOCH, server
     if server.epoch != epoch and "put compares epoch" not in drops:
@@ -41,7 +47,8 @@ def put(
     version = version_of(server.epoch, seq, deleted)
     changed = _written(server.keys[key], version, drops)
     keys = put_at(server.keys, key, changed)
-    memories = put_at(server.memory, writer, (request, version))
+    # As many replies as it has room for.
+    memories = _memory(server, writer, name, (request, version, *memory)[: len(memory)])
     return version, Server(
         server.identity, server.meta, server.epoch, seq, server.returned, keys, server.claims, memories
     )
@@ -195,18 +202,36 @@ def install(server: Server, identity: int, meta: int, seen: int, epoch: int, dro
     return True, Server(server.identity, identity, epoch, seq, 0, server.keys, server.claims, server.memory)
 
 
-def register(server: Server, writer: int, last: int, drops: Drops) -> Server:
-    """SET NX of a writer's memory.
-
-    Every registration is made under an id of its own, with the effect that what was sent before, the requests up to
-    `last`, stays unknown for good.
-    """
-    if server.memory[writer] and "a late registration forgets nothing" not in drops:
+def register(server: Server, writer: int, name: int, memory: tuple[int, ...], drops: Drops) -> Server:
+    """SET NX of a writer's memory. Every registration is made under an id of its own, see `writers.fresh`."""
+    if remembered(server, writer, name) and "a late registration forgets nothing" not in drops:
         return server
-    memory = put_at(server.memory, writer, _FORGOTTEN if "every registration has a fresh id" in drops else (last, 0))
+    if "every registration has a fresh id" in drops:
+        memory = _FORGOTTEN
+    memories = _memory(server, writer, name, memory)
     return Server(
-        server.identity, server.meta, server.epoch, server.seq, server.returned, server.keys, server.claims, memory
+        server.identity, server.meta, server.epoch, server.seq, server.returned, server.keys, server.claims, memories
     )
+
+
+def forget(server: Server, writer: int, name: int) -> Server:
+    """A writer's memory has expired."""
+    return server._replace(memory=_memory(server, writer, name, ()))
+
+
+def remembered(server: Server, writer: int, name: int) -> tuple[int, ...]:
+    """What a server knows of a writer by a name, () if nothing."""
+    names = server.memory[writer]
+    return names[name - 1] if name <= len(names) else ()
+
+
+def _memory(server: Server, writer: int, name: int, memory: tuple[int, ...]) -> tuple[tuple[tuple[int, ...], ...], ...]:
+    """All that a server remembers, with that of one name exchanged."""
+    names = server.memory[writer]
+    names = put_at((*names, *((),) * (name - len(names))), name - 1, memory)
+    while names and not names[-1]:
+        names = names[:-1]
+    return put_at(server.memory, writer, names)
 
 
 SAVED, PENDING, ABSENT, DEAD_LETTERED = "S", "P", "A", "D"

@@ -46,7 +46,8 @@ class Server(NamedTuple):
         returned: 1 for a former primary that came back, until a client has compared epochs.
         keys: one `Key` each.
         claims: for each claim id the version of each key that it took, () if it is unknown.
-        memory: for each writer (last request, version in its reply), () if it isn't known.
+        memory: for each writer what is remembered of it under each of its names, () where nothing is: (last request,
+            version in its reply), and, where two may be under way, the same of the one before.
     """
 
     identity: int
@@ -56,7 +57,7 @@ class Server(NamedTuple):
     returned: int
     keys: tuple[Key, ...]
     claims: tuple[tuple[int, ...], ...]
-    memory: tuple[tuple[int, ...], ...]
+    memory: tuple[tuple[tuple[int, ...], ...], ...]
 
 
 class Flusher(NamedTuple):
@@ -85,21 +86,73 @@ class Flusher(NamedTuple):
 IDLE, RELEASING, SAVING, ACKING, READING, SAVING_ONE, COMMITTING = range(7)
 
 
-class Writer(NamedTuple):
-    """Sends numbered requests, one outstanding at a time.
+class Request(NamedTuple):
+    """One of a writer. With nothing set, certainly not applied: not sent yet, or each attempt was refused.
 
     Attributes:
-        request: the number of the last one.
-        key: 1 + the key of one whose outcome is uncertain, 0 if none is outstanding.
-        epoch: which it was sent with first.
+        key: 1 + the key of one whose outcome is uncertain.
+        epoch, name: which it was sent with first, if it is uncertain. (With a mutant, also a name that it holds on to.)
+        done: 1 if it has its outcome: answered, refused for good, or OutcomeUnknown.
+    """
+
+    key: int = 0
+    epoch: int = 0
+    name: int = 0
+    done: int = 0
+
+
+CERTAIN: Final = Request()
+DONE: Final = Request(done=1)
+
+
+class Writer(NamedTuple):
+    """Sends numbered requests: one outstanding at a time, or also the next one.
+
+    Attributes:
+        request: this one and all before have their outcomes.
+        asked: those after it; neither is the first of them done, nor the last one certain.
+        name: the id that it goes by, counted from 1.
         allotted: with write-through, the version that was allotted; its stage is `stage`.
     """
 
     request: int = 0
-    key: int = 0
-    epoch: int = 0
+    asked: tuple[Request, ...] = ()
+    name: int = 1
     allotted: int = 0
     stage: int = 0
+
+    def at(self, place: int) -> Request:
+        """The one that is so many after the first without an outcome."""
+        return self.asked[place] if place < len(self.asked) else CERTAIN
+
+    def having(self, place: int, request: Request) -> "Writer":
+        """With that one exchanged."""
+        asked = [*self.asked, *(CERTAIN,) * (place + 1 - len(self.asked))]
+        asked[place] = request
+        number = self.request
+        while asked and asked[0] == DONE:
+            del asked[0]
+            number += 1
+        while asked and asked[-1] == CERTAIN:
+            del asked[-1]
+        return Writer(number, tuple(asked), self.name)
+
+
+class Put(NamedTuple):
+    """A request as it is sent.
+
+    Attributes:
+        writer, request, key, epoch: whose, its number, and what it is about.
+        after: the request that has to be applied before, 0 for none.
+        name: of the writer.
+    """
+
+    writer: int
+    request: int
+    key: int
+    epoch: int
+    after: int
+    name: int
 
 
 class Client(NamedTuple):

@@ -20,6 +20,7 @@ from model.states import (
     RETURNS,
     SAVE,
     Key,
+    Put,
     Server,
     State,
     put_at,
@@ -77,12 +78,14 @@ def failure_steps(state: State, rules: Rules, out: Out) -> None:
         back = state.old._replace(returned=behind)
         out.append(((RETURN, back.identity), _switched(state, back, old=(), left=left.without(RETURNS))))
     if left.forgets:
-        for at, memory in enumerate(server.memory):
+        for at, names in enumerate(server.memory):
             # After a day of silence: a writer may be frozen for so long, but nothing is on its way for so long.
-            if memory and not any(message[:2] in {(PUT, at), (REGISTER, at)} for message in state.late):
-                memories = put_at(server.memory, at, ())
-                forgetful = server._replace(memory=memories)
-                out.append(((FORGOTTEN, at + 1), state.to(server=forgetful, left=left.without(FORGETS))))
+            if any(message[:2] in {(PUT, at), (REGISTER, at)} for message in state.late):
+                continue
+            for name, memory in enumerate(names, 1):
+                if memory:
+                    forgetful = scripts.forget(server, at, name)
+                    out.append(((FORGOTTEN, at + 1), state.to(server=forgetful, left=left.without(FORGETS))))
 
 
 def _switched(state: State, server: Server, *, old: Server | tuple[()], left: Any) -> State:
@@ -107,20 +110,21 @@ def late_steps(state: State, rules: Rules, out: Out) -> None:
             _ARRIVALS[message[0]](state.to(late=late), rules, out, *message[1:])
 
 
-def _put(state: State, rules: Rules, out: Out, writer: int, request: int, key: int, epoch: int) -> None:
-    most, deleted = rules.configuration.most, deleting(request, rules)
-    if not closed(state.server, epoch) or "clients compare epochs with the backend" in rules.drops:
-        reply, server = scripts.put(state.server, writer, request, key, deleted, epoch, most, rules.drops)
-        after = state if server is state.server else applied(state, server, writer, request, key, reply)
-        out.append(((LATE_PUT, writer + 1, request, key, reply if reply > scripts.WRITER else 0), after))
+def _put(state: State, rules: Rules, out: Out, *message: int) -> None:
+    sent = Put(*message)
+    most, deleted, told = rules.configuration.most, deleting(sent.request, rules), (sent.writer + 1, *sent[1:3])
+    if not closed(state.server, sent.epoch) or "clients compare epochs with the backend" in rules.drops:
+        reply, server = scripts.put(state.server, sent, deleted, most, rules.drops)
+        after = state if server is state.server else applied(state, server, sent, reply)
+        out.append(((LATE_PUT, *told, reply if reply > scripts.EARLY else 0), after))
     if state.old:
-        reply, old = scripts.put(state.old, writer, request, key, deleted, epoch, most, rules.drops)
+        reply, old = scripts.put(state.old, sent, deleted, most, rules.drops)
         if old is not state.old:
-            after = applied(state.to(floor=rules.zeros), state.server, writer, request, key, reply)
+            after = applied(state.to(floor=rules.zeros), state.server, sent, reply, elsewhere=True)
             # The new primary's clients never hear of it.
-            lost = put_at(state.lost, key, max(state.lost[key], reply))
+            lost = put_at(state.lost, sent.key, max(state.lost[sent.key], reply))
             after = after.to(old=old, floor=state.floor, lost=lost)
-            out.append(((LATE_PUT_AT_OLD, writer + 1, request, key, reply), after))
+            out.append(((LATE_PUT_AT_OLD, *told, reply), after))
 
 
 def _claim(state: State, rules: Rules, out: Out, claim_id: int) -> None:
@@ -155,8 +159,8 @@ def _save(state: State, rules: Rules, out: Out, versions: tuple[int, ...]) -> No
     out.append(((LATE_SAVE, versions, state.backend.held), state.to(backend=backend)))
 
 
-def _register(state: State, rules: Rules, out: Out, writer: int, last: int) -> None:
-    server = scripts.register(state.server, writer, last, rules.drops)
+def _register(state: State, rules: Rules, out: Out, writer: int, name: int, memory: tuple[int, ...]) -> None:
+    server = scripts.register(state.server, writer, name, memory, rules.drops)
     out.append(((LATE_REGISTER, writer + 1), state.to(server=server)))
 
 

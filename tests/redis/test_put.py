@@ -65,6 +65,22 @@ async def test_request_older_than_the_last_is_refused(rig: Rig) -> None:
     assert found[1] == b"1"
 
 
+async def test_request_ahead_of_the_one_before_is_early(rig: Rig) -> None:
+    await rig.request([("a", b"0")], request=1)
+    assert await rig.request([("a", b"2")], request=3, after=2) == "EARLY"
+    assert isinstance(await rig.request([("a", b"1")], request=2, after=1), Applied)
+    assert isinstance(await rig.request([("a", b"2")], request=3, after=2), Applied)
+    assert await rig.read("a") == (make_version(1, 3), b"2")
+
+
+async def test_last_two_requests_are_remembered(rig: Rig) -> None:
+    await rig.queue.register("other")
+    replies = [await rig.request([("a", b"1")], request=number) for number in (1, 2, 3)]
+    again = [await rig.request([("a", b"1")], request=number, repeated=True) for number in (1, 2, 3)]
+    assert again == ["WRITER", *replies[1:]]
+    assert await rig.request([("b", b"1")], writer="other", request=1) == Applied(3, False)
+
+
 async def test_late_registration_forgets_nothing(rig: Rig) -> None:
     await rig.request([("a", b"1")], request=1)
     await rig.queue.register("w")

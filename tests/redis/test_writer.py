@@ -13,11 +13,12 @@ from rig import Rig, body, open_rig
 from servers import Server
 
 from asyncwb.errors import BackendUnavailable, OutcomeUnknown, RedisOutOfMemory, RedisUnavailable
-from asyncwb.records import MAX_SEQ, make_version
+from asyncwb.records import MAX_SEQ, Version, make_version
 from asyncwb.redis import scripts
 from asyncwb.redis.connection import RedisLink
 from asyncwb.redis.epochs import Epochs
 from asyncwb.redis.queue import Queue
+from asyncwb.redis.steps import Bounds
 from asyncwb.redis.writer import Full, Writer
 from asyncwb.settings import Settings
 from asyncwb.testing import MemoryBackend
@@ -35,8 +36,8 @@ class Desk:
 
     async def put(self, key: str, value: bytes = b"1") -> int:
         (outcome,) = await self.writer.put([[(key.encode(), body(value))]])
-        assert isinstance(outcome, list)
-        return outcome[0]
+        assert isinstance(outcome, Version)
+        return outcome
 
 
 MakeDesk = Callable[..., Awaitable[Desk]]
@@ -183,6 +184,53 @@ async def test_uncertain_request_is_not_applied_in_another_epoch(desk: Desk) -> 
     assert found[1] == b"0"
 
 
+async def test_request_that_overtakes_the_one_before_waits_for_it(desk: Desk) -> None:
+    await desk.put("a", b"0")
+    lost = desk.proxy.fault("drop request", scripts.PUT)
+    versions = [*await asyncio.gather(desk.put("a", b"1"), desk.put("a", b"2"))]
+    assert lost.happened == 1
+    assert versions == [make_version(1, 2), make_version(1, 3)]
+    assert await desk.rig.read("a") == (versions[1], b"2")
+
+
+async def test_lost_answer_is_remembered_behind_the_next_request(desk: Desk) -> None:
+    await desk.put("a", b"0")
+    lost = desk.proxy.fault("drop reply", scripts.PUT)
+    versions = [*await asyncio.gather(desk.put("a", b"1"), desk.put("a", b"2"))]
+    assert lost.happened == 1
+    assert versions == [make_version(1, 2), make_version(1, 3)]
+    assert await desk.rig.read("a") == (versions[1], b"2")
+
+
+async def test_request_behind_one_that_failed_is_applied(desk: Desk) -> None:
+    await desk.put("a", b"0")
+    attempt = desk.writer._attempt
+
+    async def refused(*args: Any, **options: Any) -> object:
+        if args[1] == 2:
+            await asyncio.sleep(0.05)
+            raise RedisOutOfMemory("full")
+        return await attempt(*args, **options)
+
+    desk.writer._attempt = refused  # type: ignore[assignment,method-assign]
+    first, second = await asyncio.gather(desk.put("a", b"1"), desk.put("a", b"2"), return_exceptions=True)
+    assert isinstance(first, RedisOutOfMemory)
+    assert second == make_version(1, 2)
+    late = await desk.rig.queue.put(
+        [[(b"a", body(b"1"))]], writer=desk.writer._id, request=2, repeated=False, epoch=1, delay_seconds=0,
+        bounds=Bounds(),
+    )  # fmt: skip
+    assert late == "WRITER", "what was refused and arrives late after all doesn't undo what came behind it"
+    assert await desk.rig.read("a") == (second, b"2")
+
+
+async def test_two_requests_of_an_unknown_writer_register_it_once(desk: Desk) -> None:
+    versions = [*await asyncio.gather(desk.put("a", b"1"), desk.put("a", b"2"))]
+    assert versions == [make_version(1, 1), make_version(1, 2)]
+    names = [name for name in await desk.rig.link.command("KEYS", "*writer:*") if not name.endswith(b":w")]
+    assert len(names) == 1
+
+
 async def test_new_epoch_is_begun_when_the_sequence_ends(desk: Desk) -> None:
     await desk.put("a", b"0")
     await desk.rig.link.command("HSET", desk.rig.keys.meta, "seq", MAX_SEQ)
@@ -210,9 +258,9 @@ async def test_new_epoch_needs_the_backend(desk: Desk) -> None:
 async def test_full_buffer_is_told_to_the_caller_alone(make_desk: MakeDesk) -> None:
     desk = await make_desk(max_dirty=1)
     first, second, third = await desk.writer.put([[(b"a", body(b"1"))], [(b"b", body(b"1"))], [(b"a", body(b"2"))]])
-    assert first == [make_version(1, 1)]
+    assert first == make_version(1, 1)
     assert second == Full("records")
-    assert third == [make_version(1, 2)]
+    assert third == make_version(1, 2)
 
 
 async def test_server_at_maxmemory_is_an_error_not_a_retry(desk: Desk) -> None:

@@ -99,7 +99,7 @@ local function settle(i, record)
     end
   elseif string.sub(record, 1, 8) == version then
     delete[#delete + 1] = PREFIX .. key
-    undirty[#undirty + 1] = key
+    if not mine then undirty[#undirty + 1] = key end  -- what is leased isn't dirty
     undead[#undead + 1] = key
     if scores[i] and not mine then unlease[#unlease + 1] = key end
     if old and #old > 8 then

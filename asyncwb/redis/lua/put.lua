@@ -4,28 +4,36 @@
 --       6 ms until a write is due
 --       7 most records  8 low watermark of them  9 most bytes  10 low  11 longest age (ms)  12 low (0: no such limit)
 --       13 '1': keep the order: what comes after a refused group is refused too
---       14 number of groups  15… size of each group, then for each write its key and its body (op, codec, payload)
+--       14 the request of this writer that has to be applied first, 0 for none: it was sent, but not yet answered
+--       15 number of groups  16… size of each group, then for each write its key and its body (op, codec, payload)
 -- Reply 'OK <seq before the first write> <1: a pool has to be woken> <refused groups, comma separated, from 0>
 --       <the limit that refused first: records, bytes, age>',
---       'EPOCH' (another history or epoch, or the sequence is used up), 'WRITER' (this writer isn't known)
+--       'EPOCH' (another history or epoch, or the sequence is used up), 'WRITER' (this writer isn't known),
+--       'EARLY' (the request before this one isn't applied)
+-- The writer's memory: its last request (8 bytes), the one before (8), the reply of the last, a newline, that of the other
+local pack = struct.pack
 local WRITER, EPOCH, REQUEST, REPEATED, TTL = KEYS[8], ARGV[2], tonumber(ARGV[3]), ARGV[4] == '1', ARGV[5]
 
 local memory = try('GET', WRITER)
-if not memory or #memory < 8 then return 'WRITER' end
-local last = struct.unpack('>I8', memory)
+if not memory or #memory < 16 then return 'WRITER' end
+local last, one_before = struct.unpack('>I8I8', memory)
+local reply_of_last, reply_of_other = string.match(memory, '^([^\n]*)\n?([^\n]*)$', 17)
+if not reply_of_last then return 'WRITER' end
 if REQUEST <= last then
   -- One write also here, so that a WAITAOF behind this call speaks of something.
   redis.call('PEXPIRE', WRITER, TTL)
   -- A request that is sent for the first time can't be known: then another program has written this memory.
-  return REPEATED and REQUEST == last and string.match(memory, '^OK %d+ [01] [%d,]* %l*$', 9) or 'WRITER'
+  local known = REPEATED and ((REQUEST == last and reply_of_last) or (REQUEST == one_before and reply_of_other))
+  return known and string.match(known, '^OK %d+ [01] [%d,]* %l*$') or 'WRITER'
 end
+if tonumber(ARGV[14]) > last then return 'EARLY' end
 
-local groups, sizes, total = tonumber(ARGV[14]), {}, 0
+local groups, sizes, total = tonumber(ARGV[15]), {}, 0
 for g = 1, groups do
-  sizes[g] = tonumber(ARGV[14 + g])
+  sizes[g] = tonumber(ARGV[15 + g])
   total = total + sizes[g]
 end
-local base = 14 + groups
+local base = 15 + groups
 
 local meta = redis.call('HMGET', META, 'identity', 'epoch', 'seq', 'bytes', 'full')
 local used = whole(meta[3])
@@ -33,18 +41,24 @@ if not meta[1] or meta[1] ~= identity() or meta[2] ~= EPOCH or not used or used 
   return 'EPOCH'
 end
 
-local keys = {}
-for i = 1, total do keys[i] = ARGV[base + 2 * i - 1] end
+local keys, names = {}, {}
+for i = 1, total do
+  local key = ARGV[base + 2 * i - 1]
+  keys[i] = key
+  names[i] = PREFIX .. key
+end
 -- What matters of the record that a key has now: its length and the time of its first unsaved write.
 local length, first = {}, {}
-for i = 1, total, CHUNK do
-  local stop = math.min(i + CHUNK - 1, total)
-  local records = read_records(keys, i, stop)
-  for j = i, stop do
-    local record = records[j - i + 1]
-    if record then
-      length[keys[j]] = #record
-      if #record >= HEADER then first[keys[j]] = struct.unpack('>I8', record, 9) end
+local function look()
+  for i = 1, total, CHUNK do
+    local stop = math.min(i + CHUNK - 1, total)
+    local records = redis.call('MGET', unpack(names, i, stop))
+    for j = i, stop do
+      local record = records[j - i + 1]
+      if record then
+        length[keys[j]] = #record
+        if #record >= HEADER then first[keys[j]] = struct.unpack('>I8', record, 9) end
+      end
     end
   end
 end
@@ -55,6 +69,7 @@ local limits = {records = tonumber(ARGV[7]), bytes = tonumber(ARGV[9]), age = to
 local low = {records = tonumber(ARGV[8]), bytes = tonumber(ARGV[10]), age = tonumber(ARGV[12])}
 local held = {records = 0, bytes = whole(meta[4]) or 0, age = 0}
 local limited = limits.records > 0 or limits.bytes > 0 or limits.age > 0
+if limited then look() end
 if limits.records > 0 then
   held.records = redis.call('ZCARD', DIRTY) + redis.call('ZCARD', LEASE) + redis.call('HLEN', DEAD)
 end
@@ -84,17 +99,18 @@ end
 
 local in_order = ARGV[13] == '1'
 local accepted, refused, new, at, why = {}, {}, {}, 0, nil
-for g = 1, groups do
+if not limited then
+  for i = 1, total do accepted[i] = i end
+end
+for g = 1, limited and groups or 0 do
   local added, grown, fresh = 0, 0, {}
-  if limited then
-    for i = at + 1, at + sizes[g] do
-      local key, size = keys[i], #ARGV[base + 2 * i] + HEADER - 2
-      if not length[key] and not new[key] and not fresh[key] then added = added + 1 end
-      grown = grown + size - (fresh[key] or new[key] or length[key] or 0)
-      fresh[key] = size
-    end
+  for i = at + 1, at + sizes[g] do
+    local key, size = keys[i], #ARGV[base + 2 * i] + HEADER - 2
+    if not length[key] and not new[key] and not fresh[key] then added = added + 1 end
+    grown = grown + size - (fresh[key] or new[key] or length[key] or 0)
+    fresh[key] = size
   end
-  local reason = (in_order and why) or (limited and refusal(added, grown))
+  local reason = (in_order and why) or refusal(added, grown)
   if reason then
     refused[#refused + 1] = g - 1
     why = why or reason
@@ -107,66 +123,75 @@ for g = 1, groups do
   at = at + sizes[g]
 end
 
--- The first write is one that maxmemory denies: a put is refused whole.
-local seq = redis.call('HINCRBY', META, 'seq', #accepted) - #accepted
-if why and not was_full and above_low() then redis.call('HSET', META, 'full', 1) end
-if was_full and not full and not why then redis.call('HDEL', META, 'full') end
-local woken = 0
-if #accepted > 0 then
-  local now = clock()
-  local due = now + tonumber(ARGV[6])
-  local epoch = tonumber(EPOCH)
-  local leased = {}
-  if redis.call('ZCARD', LEASE) > 0 then
-    local scores = read_all('ZMSCORE', LEASE, keys)
-    for i = 1, total do leased[keys[i]] = scores[i] end
+local now = clock()
+-- As text: a number would be formatted anew for each member.
+local due = string.format('%.0f', now + tonumber(ARGV[6]))
+local leased = {}
+if #accepted > 0 and redis.call('ZCARD', LEASE) > 0 then
+  local scores = read_all('ZMSCORE', LEASE, keys)
+  for i = 1, total do leased[keys[i]] = scores[i] end
+end
+local dirty, touched = {}, {}
+for n = 1, #accepted do
+  local key = keys[accepted[n]]
+  if not leased[key] then
+    dirty[#dirty + 1] = due
+    dirty[#dirty + 1] = key
   end
-  local records, dirty, touched, grown = {}, {}, {}, 0
-  for n, i in ipairs(accepted) do
-    local key, body = keys[i], ARGV[base + 2 * i]
-    -- While a save of the earlier content runs, what comes now is the first write that it doesn't cover.
-    local since = math.min(not leased[key] and first[key] or now, now)
-    records[#records + 1] = PREFIX .. key
-    records[#records + 1] = struct.pack('>I4I4I8', epoch, seq + n, since) .. body
-    grown = grown + #body + HEADER - 2 - (length[key] or 0)
-    length[key] = #body + HEADER - 2
-    if not touched[key] then
-      touched[key] = true
-      touched[#touched + 1] = key
-      if not leased[key] then
-        dirty[#dirty + 1] = due
-        dirty[#dirty + 1] = key
-      end
-    end
-  end
-
-  -- Dirty before the record: Lua doesn't roll back, and a member without a record is harmless.
-  if #dirty > 0 then
-    local head = redis.call('ZRANGE', DIRTY, 0, 0, 'WITHSCORES')
-    local added = 0
-    for i = 1, #dirty, CHUNK do
-      added = added + redis.call('ZADD', DIRTY, 'NX', unpack(dirty, i, math.min(i + CHUNK - 1, #dirty)))
-    end
-    -- New content of a record that had failed doesn't wait for the back-off of the old.
-    if redis.call('HLEN', RETRY) > 0 and write_all('HDEL', RETRY, touched) > 0 then
-      for i = 1, #dirty, CHUNK do
-        local stop = math.min(i + CHUNK - 1, #dirty)
-        added = added + redis.call('ZADD', DIRTY, 'XX', 'LT', 'CH', unpack(dirty, i, stop))
-      end
-    end
-    -- Whoever waits for the present head will find these; only a new head has to be announced.
-    if added > 0 and (not head[1] or tonumber(head[2]) > due) then
-      woken = 1
-      wake()
-    end
-  end
-  if redis.call('HLEN', DEAD) > 0 then write_all('HDEL', DEAD, touched) end
-  for i = 1, #records, CHUNK do
-    redis.call('MSET', unpack(records, i, math.min(i + CHUNK - 1, #records)))
-  end
-  count_bytes(grown)
+end
+-- Hardly ever has any record failed.
+if #accepted > 0 and redis.call('EXISTS', RETRY, DEAD) > 0 then
+  for n = 1, #accepted do touched[n] = keys[accepted[n]] end
 end
 
-local reply = string.format('OK %.0f %d %s %s', seq, woken, table.concat(refused, ','), why or '')
-redis.call('SET', WRITER, struct.pack('>I8', REQUEST) .. reply, 'PX', TTL)
+-- Dirty before the record: Lua doesn't roll back, and a member without a record is harmless. The first write is one that
+-- maxmemory denies, this or the HSET below: a put is refused whole.
+local woken, added = 0, 0
+if #dirty > 0 then
+  local head = redis.call('ZRANGE', DIRTY, 0, 0, 'WITHSCORES')
+  for i = 1, #dirty, CHUNK do
+    added = added + redis.call('ZADD', DIRTY, 'NX', unpack(dirty, i, math.min(i + CHUNK - 1, #dirty)))
+  end
+  -- Who was in none of the sets has no record to look at. (A fifth of the time of a put of new keys.)
+  if not limited and (added < #accepted or #touched > 0) then look() end
+  local sooner = added
+  -- New content of a record that had failed doesn't wait for the back-off of the old.
+  if #touched > 0 and redis.call('HLEN', RETRY) > 0 and write_all('HDEL', RETRY, touched) > 0 then
+    for i = 1, #dirty, CHUNK do
+      sooner = sooner + redis.call('ZADD', DIRTY, 'XX', 'LT', 'CH', unpack(dirty, i, math.min(i + CHUNK - 1, #dirty)))
+    end
+  end
+  -- Whoever waits for the present head will find these; only a new head has to be announced.
+  if sooner > 0 and (not head[1] or tonumber(head[2]) > tonumber(due)) then
+    woken = 1
+    wake()
+  end
+elseif not limited then
+  look()
+end
+if #touched > 0 and redis.call('HLEN', DEAD) > 0 then write_all('HDEL', DEAD, touched) end
+
+local records, grown = {}, 0
+local epoch, just_now = pack('>I4', tonumber(EPOCH)), pack('>I8', now)
+for n = 1, #accepted do
+  local i = accepted[n]
+  local key, body = keys[i], ARGV[base + 2 * i]
+  -- While a save of the earlier content runs, what comes now is the first write that it doesn't cover.
+  local since = not leased[key] and first[key]
+  local size = #body + HEADER - 2
+  records[2 * n - 1] = names[i]
+  records[2 * n] = epoch .. pack('>I4', used + n) .. (since and since < now and pack('>I8', since) or just_now) .. body
+  grown = grown + size - (length[key] or 0)
+  length[key] = size
+end
+redis.call('HSET', META, 'seq', string.format('%.0f', used + #accepted),
+  'bytes', string.format('%.0f', math.max(0, (whole(meta[4]) or 0) + grown)))
+if why and not was_full and above_low() then redis.call('HSET', META, 'full', 1) end
+if was_full and not full and not why then redis.call('HDEL', META, 'full') end
+for i = 1, #records, CHUNK do
+  redis.call('MSET', unpack(records, i, math.min(i + CHUNK - 1, #records)))
+end
+
+local reply = string.format('OK %.0f %d %s %s', used, woken, table.concat(refused, ','), why or '')
+redis.call('SET', WRITER, pack('>I8I8', REQUEST, last) .. reply .. '\n' .. reply_of_last, 'PX', TTL)
 return reply

@@ -146,31 +146,34 @@ def _plots(results: Results, folder: Path) -> list[Plot]:
 
 
 def _cost_plot(results: Results, folder: Path) -> Plot:
+    mine = results.where(what="asyncwb")
+    few, many = mine[0], mine[-1]
+    times = results.ratio(many.name, few.name, "record_us").median
+    counts = [human(float(each.labels["records"])) for each in (few, many)]
     figure, axes = chart(
-        "A million dirty records make a write or a save little slower", "dirty records",
+        f"From {counts[0]} to {counts[1]} dirty records, a record's cost grows {times:.2g}-fold", "dirty records",
         "µs of the server per record", log_x=True,
     )  # fmt: skip
-    mine = results.where(what="asyncwb")
     for step, colour in zip(_STEPS, shades(COLOURS["asyncwb"], 3), strict=True):
         trace(axes, mine, "records", f"{step}_us", label=step, colour=colour)
     for metric, label, dashed in (("set_us", "plain SET", False), ("mset_us", "plain MSET", True)):
         plain = results.where(what="SET")
         trace(axes, plain, "records", metric, label=label, colour=COLOURS["baseline"], dashed=dashed)
     ticks(axes, [float(each.labels["records"]) for each in mine])
+    axes.set_ylim(bottom=0)
     save(figure, folder, "growth-cost")
     caption = (
-        "What the server itself spends on a record: put when it is written, claim and ack when it is saved. It grows "
-        "slowly with the number of records that wait, since sorted sets are searched in logarithmic time and fit the "
-        "processor's caches less and less."
+        "What the server itself spends on a record: put when it is written, claim and ack when it is saved. The more "
+        "records wait, the longer the search in the sorted sets that hold them, and the less of them the processor's "
+        "caches hold."
     )
     return Plot(name="growth-cost", caption=caption)
 
 
 def _memory_plot(results: Results, folder: Path) -> Plot:
-    figure, axes = chart(
-        "A dirty record takes less than half as much memory again as a plain key", "bytes per record", ""
-    )
     largest = max(int(each.labels["records"]) for each in results.where(what="SET"))
+    times = results.ratio(_cost_name("asyncwb", largest), _cost_name("SET", largest), "record_bytes").median
+    figure, axes = chart(f"A dirty record takes {times:.3g} times the memory of a plain key", "bytes per record", "")
     found = [results[_cost_name(what, largest)] for what in ("SET", "asyncwb")]
     bars(
         axes,

@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from motor.motor_asyncio import AsyncIOMotorClient
-from pymongo import WriteConcern
+from pymongo import UpdateOne, WriteConcern
 
 from asyncwb import Record
 from asyncwb_backends.filesystem import disk
-from asyncwb_backends.mongodb.backend import _update
+from asyncwb_backends.mongodb.backend import update
 from asyncwb_backends.mongodb.documents import document
 from asyncwb_backends.sqlite import SQLiteBackend
 from asyncwb_backends.sqlite.connection import Database
@@ -128,7 +128,10 @@ def _execute(path: str, pragmas: dict[str, Any], work: Sequence[Any]) -> float:
 
 
 async def _save_mongodb(address: str, records: Sequence[Record], *, batch: int, callers: int) -> float:
-    bulks = [[_update(record, document(record)) for record in part] for part in _parts(records, batch)]
+    bulks = [
+        [UpdateOne({"_id": record.key}, [update(record, document(record))], upsert=True) for record in part]
+        for part in _parts(records, batch)
+    ]
     client: Any = AsyncIOMotorClient(address, io_loop=asyncio.get_running_loop())
     try:
         collection = client[DATABASE].get_collection("users", write_concern=WriteConcern("majority", j=True))

@@ -8,7 +8,8 @@ from asyncwb.redis.keys import pattern_of
 SERVICES: Final = (
     "blpop", "del", "eval", "evalsha", "exec", "exists", "get", "getrange", "hdel", "hexists", "hget", "hgetall",
     "hincrby", "hlen", "hmget", "hset", "info", "llen", "lpush", "mget", "mset", "multi", "pexpire", "set", "strlen",
-    "time", "unwatch", "watch", "zadd", "zcard", "zmscore", "zrange", "zrangebyscore", "zrem",
+    "time", "unwatch", "watch", "zadd", "zcard", "zcount", "zmscore", "zrange", "zrangebyscore", "zrem",
+    "zremrangebyrank", "zremrangebyscore",
 )  # fmt: skip
 """What services and workers call."""
 

@@ -146,6 +146,21 @@ def _zrem(server: "ModelServer", command: Command) -> int:
     return removed
 
 
+def _zremrangebyrank(server: "ModelServer", command: Command) -> int:
+    first, last = int(command[2]), int(command[3])
+    assert 0 <= first <= last, "no others are modelled"
+    members = [member for member, _ in (server.value(command[1], ZSet) or ZSet()).ordered()][first : last + 1]
+    return _zrem(server, [b"ZREM", command[1], *members])
+
+
+def _zremrangebyscore(server: "ModelServer", command: Command) -> int:
+    return _zrem(server, [b"ZREM", command[1], *_zrangebyscore(server, command)])
+
+
+def _zcount(server: "ModelServer", command: Command) -> int:
+    return len(_zrangebyscore(server, command))
+
+
 def _zcard(server: "ModelServer", command: Command) -> int:
     return len(server.value(command[1], ZSet) or ())
 
@@ -262,11 +277,14 @@ COMMANDS: "Final[dict[bytes, Callable[[ModelServer, Command], Any]]]" = {
     b"HSCAN": _hscan, b"HSET": _hset, b"INFO": _info, b"KEYS": _keys, b"LLEN": _llen, b"LPUSH": _lpush, b"MGET": _mget,
     b"MSET": _mset, b"PEXPIRE": _pexpire, b"PING": _ping, b"PTTL": _pttl, b"RPOP": _rpop, b"SCAN": _scan, b"SET": _set,
     b"STRLEN": _strlen, b"TIME": _time, b"ZADD": _zadd, b"ZCARD": _zcard, b"ZMSCORE": _zmscore, b"ZRANGE": _zrange,
-    b"ZRANGEBYSCORE": _zrangebyscore, b"ZREM": _zrem, b"ZSCORE": _zscore,
+    b"ZCOUNT": _zcount, b"ZRANGEBYSCORE": _zrangebyscore, b"ZREM": _zrem, b"ZREMRANGEBYRANK": _zremrangebyrank,
+    b"ZREMRANGEBYSCORE": _zremrangebyscore, b"ZSCORE": _zscore,
 }  # fmt: skip
 
 DENIED_AT_MAXMEMORY: Final = frozenset({b"HINCRBY", b"HSET", b"LPUSH", b"MSET", b"SET", b"ZADD"})
-WRITES: Final = DENIED_AT_MAXMEMORY | {b"DEL", b"HDEL", b"PEXPIRE", b"RPOP", b"ZREM"}
+WRITES: Final = DENIED_AT_MAXMEMORY | {
+    b"DEL", b"HDEL", b"PEXPIRE", b"RPOP", b"ZREM", b"ZREMRANGEBYRANK", b"ZREMRANGEBYSCORE",
+}  # fmt: skip
 
 
 def keys_of(name: bytes, command: Command) -> Sequence[bytes]:

@@ -5,7 +5,7 @@
 allow_at_maxmemory()
 local held_until, keys, versions = read_claim(KEYS[8])
 if not held_until then return 0 end
-local deadline = clock() + tonumber(ARGV[2])
+local deadline = new_deadline(tonumber(ARGV[2]))
 local scores = read_all('ZMSCORE', LEASE, keys)
 local lease = {}
 for i = 1, #keys do

@@ -100,6 +100,13 @@ local function read_claim(name)
   end
 end
 
+-- When a lease ends that begins now (ms): a time that no other lease has, so that it tells one claim's records at once.
+local function new_deadline(ms)
+  local deadline = clock() + ms
+  while redis.call('ZCOUNT', LEASE, deadline, deadline) > 0 do deadline = deadline + 1 end
+  return deadline
+end
+
 -- The byte estimate; one that was overwritten begins anew, until `audit` counts.
 local function count_bytes(change)
   if not try('HINCRBY', META, 'bytes', change) then redis.call('HSET', META, 'bytes', math.max(0, change)) end

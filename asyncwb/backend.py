@@ -111,10 +111,12 @@ class Backend(Protocol):
 
 def newest_per_key(records: Iterable[Record]) -> list[Record]:
     """The newest record of each key: for storages that can't take a key twice in one statement."""
-    newest: dict[str, Record] = {}
+    records = list(records)
+    newest = {record.key: record for record in records}
+    if len(newest) == len(records):
+        return records
     for record in records:
-        held = newest.setdefault(record.key, record)
-        if held.version < record.version:
+        if newest[record.key].version < record.version:
             newest[record.key] = record
     return list(newest.values())
 

@@ -1,5 +1,6 @@
 """Fixtures that every test may use: real servers, fresh namespaces."""
 
+import logging
 import re
 import signal
 from collections.abc import Callable, Iterator
@@ -23,6 +24,13 @@ def pytest_configure() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     # A terminated run ends as an interrupted one does: with its servers.
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+
+
+@pytest.fixture(autouse=True)
+def usual_logging() -> Iterator[None]:
+    """Campaigns of faults silence the logger; a test that comes after them in the same process reads it."""
+    yield
+    logging.getLogger("asyncwb").setLevel(logging.NOTSET)
 
 
 def _need(kind: str, config: pytest.Config) -> None:

@@ -82,9 +82,12 @@ class Writer:
         # A request whose outcome is uncertain keeps its epoch and its writer when it is sent again: in another history,
         # or without that memory, the server can't know whether it was applied, so it must not be applied there.
         uncertain, refusals = False, 0
-        epoch, writer = self._epochs.known(self._queue.partition), self._id
+        epoch, writer = 0, ""
         backoff = Backoff(self._settings.redis_retry_seconds, self._rng)
         while True:
+            if not uncertain:
+                # The present ones at each attempt: those from before may be of another server, which has come back.
+                epoch, writer = self._epochs.known(self._queue.partition), self._id
             try:
                 reply = await self._attempt(groups, request, writer, epoch, repeated=uncertain)
             except RedisError as error:
@@ -98,17 +101,15 @@ class Writer:
                 continue
             if isinstance(reply, Applied):
                 return epoch, reply
+            if reply == "EARLY":
+                continue
             if uncertain:
                 raise _verdict(uncertain, "the server has lost or changed its history since")
             refusals += 1
             if refusals > _MOST_REFUSALS and not await backoff.pause():
                 raise RedisUnavailable(f"{self._queue.link.where} refuses each epoch that is agreed on with it")
             try:
-                if reply == "WRITER":
-                    writer = await self._registered(instead_of=writer)
-                else:
-                    await self._epochs.refresh(self._queue.partition, epoch)
-                    epoch = self._epochs.known(self._queue.partition)
+                await self._mend(reply, writer, epoch)
             except (RedisUnavailable, OutcomeUnknown) as error:
                 if not await backoff.pause():
                     raise _verdict(uncertain, str(error)) from error
@@ -116,32 +117,36 @@ class Writer:
     async def _attempt(
         self, groups: Sequence[Sequence[Write]], request: int, writer: str, epoch: int, *, repeated: bool
     ) -> PutReply:
-        """Sends a request once; again only if it overtook the one before, and so did nothing."""
-        while True:
-            before = self._unanswered.get(request - 1)
-            reply = await self._queue.put(
-                groups,
-                writer=writer,
-                request=request,
-                repeated=repeated,
-                epoch=epoch,
-                delay_seconds=self._settings.max_delay_seconds,
-                bounds=self._bounds,
-                after=0 if before is None else request - 1,
-            )
-            if reply != "EARLY":
-                return reply
-            if before is not None:
-                await before.wait()  # it may yet be applied, or fail: then this one may follow
+        """Sends a request once. "EARLY": it overtook the one before, which has its outcome now, and did nothing."""
+        before = self._unanswered.get(request - 1)
+        reply = await self._queue.put(
+            groups,
+            writer=writer,
+            request=request,
+            repeated=repeated,
+            epoch=epoch,
+            delay_seconds=self._settings.max_delay_seconds,
+            bounds=self._bounds,
+            after=0 if before is None else request - 1,
+        )
+        if reply == "EARLY" and before is not None:
+            await before.wait()  # it may yet be applied, or fail: then this one may follow
+        return reply
 
-    async def _registered(self, *, instead_of: str) -> str:
-        """A writer that the server knows, a fresh one: another program may have put something in place of the old."""
+    async def _mend(self, refusal: str, writer: str, epoch: int) -> None:
+        """Sees to it that the next attempt is not refused for its writer or epoch again."""
+        if refusal == "WRITER":
+            await self._register(instead_of=writer)
+        else:
+            await self._epochs.refresh(self._queue.partition, epoch)
+
+    async def _register(self, *, instead_of: str) -> None:
+        """Goes by a name that the server knows, a fresh one: another program may have overwritten the old one's."""
         async with self._registering:
             if self._id == instead_of:
                 fresh = uuid4().hex
                 await self._queue.register(fresh)
                 self._id = fresh
-            return self._id
 
 
 def _outcomes(groups: Sequence[Sequence[Write]], first: Version, applied: Applied) -> Sequence[Outcome]:

@@ -19,6 +19,8 @@ What the model abstracts from, and why that hides nothing:
 - `master_replid` is a number that is new at every promotion and start without data.
 - A connection that is cut is a lost request or a lost reply; a request whose sender gave it up may still arrive, at any
   later moment, at any server that is alive.
+- Where two requests of a writer are under way, every name that it goes by is told apart; with one at a time, one name
+  stands for all (`writers.fresh`).
 - A former primary that comes back takes no put, get or flush of its own epoch before a client has compared its epoch
   with the backend's: docs/failures.md says that this gap is open.
 - Tombstones are never purged: flushers are frozen for less than the stated time.

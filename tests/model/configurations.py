@@ -62,6 +62,21 @@ SMALL: Final = (
         registered=False,
         left=Left(claims=1, losses=1, restarts=1, forgets=1),
     ),
+    Configuration(
+        name="small: two requests under way, lost messages",
+        flushers=1,
+        writes=(3,),
+        pipelined=True,
+        left=Left(claims=1, losses=2, forgets=1),
+    ),
+    Configuration(
+        name="small: two requests under way, the former primary comes back",
+        flushers=0,
+        writes=(2,),
+        pipelined=True,
+        registered=False,
+        left=Left(losses=1, failovers=1, returns=1, checks=1),
+    ),
 )
 """All steps there are happen in these, in seconds."""
 
@@ -206,5 +221,51 @@ LARGE: Final = (
         writes=(2, 1),
         most=2,
         left=Left(claims=2, losses=1, checks=1),
+    ),
+    Configuration(
+        name="two requests under way, three lost messages",
+        flushers=1,
+        writes=(4,),
+        pipelined=True,
+        left=Left(claims=1, losses=3, forgets=1),
+    ),
+    Configuration(
+        name="two requests under way, two flushers, deletes",
+        flushers=2,
+        writes=(3,),
+        pipelined=True,
+        deletes=True,
+        left=Left(claims=2, losses=2, kills=1),
+    ),
+    Configuration(
+        name="two requests under way, two writers",
+        flushers=1,
+        writes=(2, 2),
+        pipelined=True,
+        left=Left(claims=1, losses=2),
+    ),
+    Configuration(
+        name="two requests under way, a failover, two keys",
+        flushers=0,
+        keys=2,
+        writes=(3,),
+        pipelined=True,
+        left=Left(losses=2, failovers=1, checks=1),
+    ),
+    Configuration(
+        name="two requests under way, a start without data",
+        flushers=0,
+        writes=(3,),
+        pipelined=True,
+        registered=False,
+        left=Left(losses=2, restarts=1, forgets=1, checks=1),
+    ),
+    Configuration(
+        name="two requests under way, split brain",
+        flushers=0,
+        writes=(3,),
+        pipelined=True,
+        registered=False,
+        left=Left(losses=2, failovers=1, returns=1, checks=1),
     ),
 )

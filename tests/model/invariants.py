@@ -1,7 +1,7 @@
 """I1 to I6 and what else must never be, judged in every state that is reached.
 
 Some are judged by the step that breaks them, which names it in `State.broken`: I4 when a get returns, I5 when a request
-is applied or acknowledged, and "versions" and "flush" below.
+is applied or acknowledged, and "order", "versions" and "flush" below.
 """
 
 from typing import Final

@@ -5,7 +5,10 @@ of dirty, lease or dead behind (members without a record are harmless: claim and
 claim behind (the versions in it are saved for good, whenever they are acked again); with `watch`, ack is told the
 claimed versions instead of the saved ones, or takes a lost reply of EXEC for a failure (it saves once more); put
 compares epochs before it looks for a duplicate (more requests end in OutcomeUnknown); a note is dropped (flush waits
-for longer); save reports what is stale as failed (it is tried once more, or dead-lettered though it is held).
+for longer); save reports what is stale as failed (it is tried once more, or dead-lettered though it is held); put
+remembers one reply only, though a later request may have followed (a retry of the one before is told that the writer
+isn't known, and ends in OutcomeUnknown); a request ahead still says what it comes after when that has its outcome (if
+that was never applied, it is never applied either); it is asked for again without waiting (it is told EARLY again).
 """
 
 from collections.abc import Iterator
@@ -138,6 +141,13 @@ def _mutants() -> Iterator[Mutant]:
         "lower requests are duplicates, too",
         _in(flushers=0, losses=2),
         "I5",
+        "order",
+    )
+    yield mutant(
+        "apply a request that arrives after the next one",
+        "lower requests are duplicates, too",
+        _in(flushers=0, losses=1),
+        "order",
     )
     yield mutant(
         "put registers its writer itself",
@@ -166,7 +176,48 @@ def _mutants() -> Iterator[Mutant]:
         _in(flushers=0, writes=(1,), losses=1, failovers=1),
         "I5",
     )
+    yield mutant(
+        "repeat an uncertain request under the new writer",
+        "an uncertain request keeps its name",
+        _in(flushers=0, writes=(1,), pipelined=True, losses=1, forgets=1),
+        "I5",
+    )
     yield mutant("count beyond the highest seq", "put stops at the highest seq", _in(flushers=0, most=1), "versions")
+
+    # Two requests of a writer under way.
+    yield mutant(
+        "apply whichever comes first", "put waits for the request before", _in(flushers=0, pipelined=True), "order"
+    )
+    yield mutant(
+        "send a request ahead like any other",
+        "a request ahead says what it comes after",
+        _in(flushers=0, pipelined=True),
+        "order",
+    )
+    yield mutant(
+        "begin a third while the first has no outcome",
+        "a request begins when the one before the last has its outcome",
+        _in(flushers=0, writes=(3,), pipelined=True, losses=1),
+        "order",
+    )
+    yield mutant(
+        "go by a new name after an unknown outcome",
+        "an unknown outcome leaves the writer its name",
+        _in(flushers=0, pipelined=True, losses=1),
+        "order",
+    )
+    yield mutant(
+        "hold on to the name that the writer had",
+        "what is certain goes under the present name",
+        _in(flushers=0, pipelined=True, losses=1, failovers=1, forgets=1),
+        "order",
+    )
+    yield mutant(
+        "register at a server of another epoch",
+        "an unknown writer is told of the epoch first",
+        _in(flushers=0, pipelined=True, registered=False, losses=1, failovers=1, returns=1),
+        "order",
+    )
 
     # Epochs.
     yield mutant(

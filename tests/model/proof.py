@@ -43,7 +43,7 @@ def examine(configuration: Configuration, report: Report) -> Result:
     report.counts["model states"] += result.states
     again = f"{_AGAIN} {configuration.name!r}"
     if result.invariant:
-        report.lost += result.invariant in {"I1", "I2", "I5", "flush", "versions", "stuck"}
+        report.lost += result.invariant in {"I1", "I2", "I5", "order", "flush", "versions", "stuck"}
         report.stale += result.invariant in {"I3", "I4"}
         report.resurrected += result.invariant == "I6"
         report.problems.append(f"{result.invariant} is broken after {len(result.trace)} steps: {again}")
@@ -91,6 +91,14 @@ _UNITS: Final = (
     ),
     ("split brain, two processes",),
     ("split brain, a reader in another process than the writer", "split brain, the transaction"),
+    (
+        "two requests under way, three lost messages",
+        "two requests under way, two flushers, deletes",
+        "two requests under way, two writers",
+        "two requests under way, a failover, two keys",
+        "two requests under way, a start without data",
+        "two requests under way, split brain",
+    ),
 )
 
 PROOF: Final = Proof(

@@ -204,7 +204,10 @@ def _repeat(state: State, rules: Rules, out: Out, at: int, place: int) -> None:
     epoch = state.clients[at].known if moves else request.epoch
     sent = _numbered(state, rules, at, place, request.key - 1, epoch, request.name)
     told = (at + 1, sent.request)
-    done = put_at(state.writers, at, writer.having(place, DONE))
+    over = writer.having(place, DONE)
+    if "an unknown outcome leaves the writer its name" in rules.drops:
+        over = over._replace(name=writer.name + 1)
+    done = put_at(state.writers, at, over)
     out.append(((GIVEN_UP, *told), state.to(writers=done)))
     if closed(state.server, epoch) and "clients compare epochs with the backend" not in rules.drops:
         return
@@ -212,6 +215,9 @@ def _repeat(state: State, rules: Rules, out: Out, at: int, place: int) -> None:
     if reply > scripts.EARLY:
         broken = after.broken if after.applied[at] >> sent.request & 1 else "I5"
         out.append(((AGAIN_DONE, *told, reply), after.to(writers=done, broken=broken)))
+    elif reply == scripts.WRITER and "an uncertain request keeps its name" in rules.drops:
+        anew = put_at(state.writers, at, writer.having(place, CERTAIN))
+        _register(state.to(writers=anew), rules, out, at, place)
     elif reply != scripts.EARLY and not moves:
         out.append(((UNKNOWN, *told), after.to(writers=done)))
     if state.left.losses:

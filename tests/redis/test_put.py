@@ -38,6 +38,11 @@ async def test_unregistered_writer_writes_nothing(rig: Rig) -> None:
     assert await rig.read("a") is None
 
 
+async def test_unknown_writer_is_told_of_the_epoch_first(rig: Rig) -> None:
+    """It registers in the present history only: in another, what it sent before might yet arrive after it came back."""
+    assert await rig.request([("a", b"1")], writer="stranger", request=1, epoch=7) == "EPOCH"
+
+
 async def test_repeated_request_is_applied_once_and_answered_alike(rig: Rig) -> None:
     first = await rig.request([("a", b"1")], request=5)
     again = await rig.request([("a", b"1")], request=5, repeated=True)

@@ -231,6 +231,24 @@ async def test_two_requests_of_an_unknown_writer_register_it_once(desk: Desk) ->
     assert len(names) == 1
 
 
+async def test_request_that_certainly_is_not_applied_goes_on_under_the_present_name(desk: Desk) -> None:
+    """Sent under the one before, it may arrive after the request behind it, at a server that knows both names."""
+    await desk.put("a", b"0")
+    attempt, names = desk.writer._attempt, []
+
+    async def unreachable_once(*args: Any, **options: Any) -> object:
+        names.append(args[2])
+        if len(names) == 1:
+            await desk.writer._register(instead_of=desk.writer._id)  # as the request behind does, told WRITER elsewhere
+            raise RedisUnavailable("not now")
+        return await attempt(*args, **options)
+
+    desk.writer._attempt = unreachable_once  # type: ignore[assignment,method-assign]
+    await desk.put("a", b"1")
+    assert len(names) == 2
+    assert names[0] != names[1] == desk.writer._id
+
+
 async def test_new_epoch_is_begun_when_the_sequence_ends(desk: Desk) -> None:
     await desk.put("a", b"0")
     await desk.rig.link.command("HSET", desk.rig.keys.meta, "seq", MAX_SEQ)

@@ -15,10 +15,14 @@ local pack = struct.pack
 local WRITER, EPOCH, REQUEST, REPEATED, TTL = KEYS[8], ARGV[2], tonumber(ARGV[3]), ARGV[4] == '1', ARGV[5]
 
 local memory = try('GET', WRITER)
-if not memory or #memory < 16 then return 'WRITER' end
-local last, one_before = struct.unpack('>I8I8', memory)
-local reply_of_last, reply_of_other = string.match(memory, '^([^\n]*)\n?([^\n]*)$', 17)
-if not reply_of_last then return 'WRITER' end
+-- A writer that isn't known is as good as one that has sent nothing, until the end of the checks.
+local last, one_before, reply_of_last, reply_of_other = 0, 0, nil, nil
+if memory and #memory >= 16 then
+  last, one_before = struct.unpack('>I8I8', memory)
+  reply_of_last, reply_of_other = string.match(memory, '^([^\n]*)\n?([^\n]*)$', 17)
+end
+local registered = reply_of_last ~= nil
+if not registered then last = 0 end
 if REQUEST <= last then
   -- One write also here, so that a WAITAOF behind this call speaks of something.
   redis.call('PEXPIRE', WRITER, TTL)
@@ -26,7 +30,7 @@ if REQUEST <= last then
   local known = REPEATED and ((REQUEST == last and reply_of_last) or (REQUEST == one_before and reply_of_other))
   return known and string.match(known, '^OK %d+ [01] [%d,]* %l*$') or 'WRITER'
 end
-if tonumber(ARGV[14]) > last then return 'EARLY' end
+if registered and tonumber(ARGV[14]) > last then return 'EARLY' end
 
 local groups, sizes, total = tonumber(ARGV[15]), {}, 0
 for g = 1, groups do
@@ -40,6 +44,9 @@ local used = whole(meta[3])
 if not meta[1] or meta[1] ~= identity() or meta[2] ~= EPOCH or not used or used < 0 or used + total > 4294967295 then
   return 'EPOCH'
 end
+-- Only now: a writer takes another name only in the present history. Had it done so at a server that is in another (a
+-- replica just promoted, say) and came back to this one, what it sent here under its old name might yet arrive.
+if not registered then return 'WRITER' end
 
 local keys, names = {}, {}
 for i = 1, total do

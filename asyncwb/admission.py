@@ -175,7 +175,7 @@ class Admission:
         while True:
             epoch = self._epochs.known(partition)
             try:
-                seq = await self._queue.allot(count, epoch=epoch)
+                seq = await self._writer.allot(count, epoch)
                 if seq is not None:
                     return make_version(epoch, seq + 1)
                 await self._epochs.refresh(partition, epoch)

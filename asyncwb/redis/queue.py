@@ -113,9 +113,11 @@ class Queue:
         groups_refused = frozenset(map(int, refused.split(b","))) if refused else frozenset[int]()
         return Applied(int(seq), woken == b"1", groups_refused, full.decode())
 
-    async def allot(self, count: int, *, epoch: int) -> int | None:
-        """So many sequence numbers for writes that bypass Redis; the one before the first, None in another epoch."""
-        reply = await self._script(scripts.ALLOT, epoch, count)
+    async def allot(self, count: int, *, epoch: int, writer: str, request: int) -> int | None:
+        """So many sequence numbers for a request's writes that bypass Redis; the one before the first, None in another
+        epoch. No request of the writer up to this one is applied any more."""
+        keys = (*self.keys.common, self.keys.writer(writer))
+        reply = await self.link.script(scripts.ALLOT, keys, (self.keys.record_prefix, epoch, count, request))
         return None if reply == b"EPOCH" else int(reply)
 
     async def supersede(self, saved: Sequence[tuple[bytes, Version]]) -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 from uuid import uuid4
@@ -77,6 +77,10 @@ class Writer:
         if applied.woken:
             self._on_wake()
         return _outcomes(groups, make_version(epoch, applied.seq + 1), applied)
+
+    def allot(self, count: int, epoch: int) -> Awaitable[int | None]:
+        """Sequence numbers for the writes of the last request, which bypass Redis. Idempotent; see `Queue.allot`."""
+        return self._queue.allot(count, epoch=epoch, writer=self._id, request=self._request)
 
     async def _send(self, groups: Sequence[Sequence[Write]], request: int) -> tuple[int, Applied]:
         # A request whose outcome is uncertain keeps its epoch and its writer when it is sent again: in another history,

@@ -36,6 +36,13 @@ SMALL: Final = (
         left=Left(claims=2),
     ),
     Configuration(
+        name="small: write-through behind a request that is late",
+        flushers=1,
+        writes=(2,),
+        write_through=True,
+        left=Left(claims=1, losses=1),
+    ),
+    Configuration(
         name="small: a failover with lost data, a reader, a flush",
         flushers=1,
         readers=1,

@@ -321,6 +321,12 @@ def _mutants() -> Iterator[Mutant]:
         "I4",
     )
     yield mutant(
+        "write through and leave what is under way",
+        "allot remembers the request",
+        _in(flushers=0, writes=(2,), losses=1, write_through=True),
+        "order",
+    )
+    yield mutant(
         "allot at whatever server answers",
         "allot compares identity and epoch",
         _in(flushers=0, writes=(2,), failovers=1, write_through=True),

@@ -183,14 +183,17 @@ def supersede(server: Server, at: int, version: int, drops: Drops) -> Server:
     return _with(server, put_at(server.keys, at, Key(0, 0, 0, 0, key.saved, key.waited)), server.claims)
 
 
-def allot(server: Server, deleted: int, epoch: int, most: int, drops: Drops) -> tuple[int, Server]:
-    """allot.lua, for one write."""
+def allot(server: Server, sent: Put, deleted: int, most: int, drops: Drops) -> tuple[int, Server]:
+    """allot.lua, for one write, of a request that put refused."""
+    writer, request, _, epoch, _, name = sent
     known = server.meta == server.identity and server.epoch == epoch and server.seq < most
     if not known and "allot compares identity and epoch" not in drops:
         return EPOCH, server
-    seq = server.seq + 1
+    seq, memory, memories = server.seq + 1, remembered(server, writer, name), server.memory
+    if memory and memory[0] < request and "allot remembers the request" not in drops:
+        memories = _memory(server, writer, name, (request, 0, *memory)[: len(memory)])
     return version_of(server.epoch, seq, deleted), Server(
-        server.identity, server.meta, server.epoch, seq, server.returned, server.keys, server.claims, server.memory
+        server.identity, server.meta, server.epoch, seq, server.returned, server.keys, server.claims, memories
     )
 
 

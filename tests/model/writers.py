@@ -149,7 +149,7 @@ def _begin(state: State, rules: Rules, out: Out, at: int, place: int, key: int) 
             out.append(((PUT_LATE, number, key, request), lost))
     if rules.configuration.write_through and epoch:
         version, server = scripts.allot(
-            state.server, deleting(request, rules), epoch, rules.configuration.most, rules.drops
+            state.server, sent, deleting(request, rules), rules.configuration.most, rules.drops
         )
         if version:
             seq = version >> 1 & 127

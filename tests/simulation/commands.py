@@ -77,7 +77,8 @@ def _set(server: "ModelServer", command: Command) -> Any:
     key, options = command[1], [option.upper() for option in command[3:]]
     if b"NX" in options and server.exists(key):
         return None
-    server.drop(key)
+    if b"KEEPTTL" not in options:
+        server.drop(key)
     server.data[key] = command[2]
     if b"PX" in options:
         server.expire(key, int(options[options.index(b"PX") + 1]))

@@ -1,6 +1,5 @@
 """The SQLite backend as asyncwb calls it: one transaction a batch, conditional on versions, whatever the table."""
 
-import functools
 import sqlite3
 import time
 from collections.abc import Sequence
@@ -10,7 +9,7 @@ from typing import Final
 import aiosqlite
 
 from asyncwb import BackendError, Limits, Record, RecordRejected, SaveError, newest_per_key
-from asyncwb_backends.sqlite.connection import REFUSED, Database, in_its_thread
+from asyncwb_backends.sqlite.connection import REFUSED, Database
 from asyncwb_backends.sqlite.keyvalue import KeyValueTable
 from asyncwb_backends.sqlite.table import PURGE_ROWS, Step, Table, quoted
 
@@ -82,7 +81,8 @@ class SQLiteBackend:
         try:
             steps = self.table.steps(newest)
             async with self._database.transaction() as writer:
-                applied = await in_its_thread(writer, functools.partial(_commit, steps))
+                applied = await _apply(writer, steps)
+                await writer.commit()
                 await self._purge_sometimes(writer)
         except (*REFUSED, RecordRejected):
             applied, failed = await self._save_apart(newest)
@@ -124,7 +124,7 @@ class SQLiteBackend:
             failed = {}
             for record in pending:
                 try:
-                    applied += await in_its_thread(writer, functools.partial(_apply, self.table.steps([record])))
+                    applied += await _apply(writer, self.table.steps([record]))
                     if commit_each:
                         await writer.commit()
                 except RecordRejected as error:
@@ -147,18 +147,12 @@ class SQLiteBackend:
         self._next_purge = now + (0 if cursor.rowcount == PURGE_ROWS else _PURGE_EVERY_SECONDS)
 
 
-def _commit(steps: Sequence[Step], connection: sqlite3.Connection) -> int:
-    applied = _apply(steps, connection)
-    connection.commit()
-    return applied
-
-
-def _apply(steps: Sequence[Step], connection: sqlite3.Connection) -> int:
+async def _apply(writer: aiosqlite.Connection, steps: Sequence[Step]) -> int:
     """How many records were newer than what was stored."""
     applied = 0
     for step in steps:
         if step.rows:
-            cursor = connection.executemany(step.statement, step.rows)
+            cursor = await writer.executemany(step.statement, step.rows)
             applied += cursor.rowcount if step.counted else 0
     return applied
 

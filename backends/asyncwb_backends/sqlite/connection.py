@@ -6,7 +6,7 @@ import sqlite3
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 import aiosqlite
 import anyio
@@ -19,8 +19,6 @@ _CLOSE_SECONDS: Final = 5.0
 
 REFUSED: Final = (sqlite3.DataError, sqlite3.IntegrityError, sqlite3.InterfaceError, OverflowError, UnicodeError)
 """What SQLite raises for one record's sake; everything else says something about the file."""
-
-T = TypeVar("T")
 
 Prepare = Callable[[aiosqlite.Connection], Awaitable[None]]
 
@@ -136,11 +134,3 @@ class Database:
     def _unavailable(self, error: sqlite3.Error) -> BackendUnavailable:
         hint = "" if self.path.parent.is_dir() else f"; folder {self.path.parent} doesn't exist, make it first"
         return BackendUnavailable(f"SQLite file {self.path}: {error}{hint}")
-
-
-async def in_its_thread(connection: aiosqlite.Connection, work: Callable[[sqlite3.Connection], T]) -> T:
-    """Several calls of a connection in one: each trip to its thread waits until the event loop has time. Cancelled, the
-    work is done nevertheless."""
-    # aiosqlite has no public way to do this.
-    found: T = await connection._execute(work, connection._conn)  # noqa: SLF001
-    return found

@@ -1,6 +1,6 @@
 """How the answer of `writes` is shown: its figures, tables and pictures."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -77,7 +77,7 @@ def figures(results: Results) -> list[Figure]:
     return found
 
 
-def _figures_of_place(results: Results, place: dict[str, str | int], add: Callable[..., None]) -> None:
+def _figures_of_place(results: Results, place: Mapping[str, str | int], add: Callable[..., None]) -> None:
     """The same against Redis itself, on another socket or another event loop."""
     labels = {**_USUAL, **place}
     mine = _best([results.where(what="asyncwb acknowledged", **labels)], _WRITES)

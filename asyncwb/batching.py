@@ -129,7 +129,7 @@ class Batcher(Generic[Item, Result]):
                 try:
                     await arrival
                 finally:
-                    if not arrival.done() or arrival.cancelled():
+                    if arrival in self._arrivals:  # cancelled
                         self._arrivals.remove(arrival)
             entries = self._take()
             if not entries:
@@ -158,17 +158,15 @@ class Batcher(Generic[Item, Result]):
 
     def _take(self) -> list[_Entry[Result, Item]]:
         taken: list[_Entry[Result, Item]] = []
-        most = self._max_weight
-        if self._width > 1:
-            under_way = sum(len(flight.entries) for flight in self._flights if not flight.landed)
-            most = min(most, max(_FEWEST, -(-(under_way + len(self._waiting)) // self._width)))
+        under_way = sum(len(flight.entries) for flight in self._flights if not flight.landed)
+        share = max(_FEWEST, -(-(under_way + len(self._waiting)) // self._width))
         weight = size = 0
         waiting = self._waiting
         while waiting:
             entry = waiting[0]
             weight += entry[2]
             size += entry[3]
-            if taken and (weight > most or size > self._max_size):
+            if taken and (len(taken) == share or weight > self._max_weight or size > self._max_size):
                 if self._arrivals and len(self._flights) + 1 < self._width:
                     self._call()
                 break

@@ -15,7 +15,7 @@ from benchmarks.harness import Bench, Contestant, Label, Results, Sample
 from benchmarks.loads import fixed_calls
 from benchmarks.payloads import VALUES, keys, values
 from benchmarks.plotting import COLOURS, bars, chart, human, save, shades, ticks, trace
-from benchmarks.question import Figure, Plot, Question, at_most
+from benchmarks.question import Figure, Plot, Question, at_most, cell
 
 _COMMAND: Final = "uv run python -m benchmarks growth"
 _WRITERS: Final = 200
@@ -204,7 +204,7 @@ def _tables(results: Results) -> str:
         ("dirty record, bytes", "asyncwb", "record_bytes"),
         ("plain SET, bytes", "SET", "record_bytes"),
     ):
-        cells = [_cell(results, _cost_name(what, size), metric) for size in sizes]
+        cells = [cell(results, _cost_name(what, size), metric) for size in sizes]
         rows.append(f"| {title} | {' | '.join(cells)} |")
     more = [results.ratio(_cost_name("asyncwb", size), _cost_name("SET", size), "record_bytes") for size in sizes]
     rows.append(f"| dirty record : plain SET, bytes | {' | '.join(f'{each.median:.3g} ×' for each in more)} |")
@@ -214,7 +214,7 @@ def _tables(results: Results) -> str:
     ]  # fmt: skip
     for partitions in _PARTITIONS:
         if (name := _partitions_name(partitions)) in results:
-            each = _cell(results, name, "acknowledged_per_s"), _cell(results, name, "flushed_per_s")
+            each = cell(results, name, "acknowledged_per_s"), cell(results, name, "flushed_per_s")
             rows.append(f"| {partitions} | {each[0]} | {each[1]} |")
     rows += [
         "", f"### Worker processes of {_FLUSHERS} flushers each, one partition", "",
@@ -224,14 +224,9 @@ def _tables(results: Results) -> str:
         one, two = _workers_name(sink, 1), _workers_name(sink, 2)
         if one in results:
             share = f"{results[two].median('share_of_the_busiest'):.0%}"
-            cells = [_cell(results, one, "flushed_per_s"), _cell(results, two, "flushed_per_s"), share]
+            cells = [cell(results, one, "flushed_per_s"), cell(results, two, "flushed_per_s"), share]
             rows.append(f"| to {title} | {' | '.join(cells)} |")
     return "\n".join([*rows, ""])
-
-
-def _cell(results: Results, name: str, metric: str) -> str:
-    low, high = results[name].spread(metric)
-    return f"{human(results[name].median(metric))} ({human(low)} – {human(high)})"
 
 
 def _figures(results: Results) -> list[Figure]:

@@ -14,8 +14,7 @@ from benchmarks.direct import UPSERT, sqlite_table
 from benchmarks.flush_worker import worker
 from benchmarks.harness import Bench, Contestant, Results, Sample
 from benchmarks.payloads import VALUES, keys, values
-from benchmarks.plotting import human
-from benchmarks.question import Figure, Question, under
+from benchmarks.question import Figure, Question, cell, under
 
 _COMMAND: Final = "uv run python -m benchmarks idle"
 _IDLE: Final = "an idle buffer"
@@ -125,8 +124,8 @@ def _milliseconds(name: str, seconds: list[float]) -> Sample:
 def _tables(results: Results) -> str:
     rows = [
         "### Of a core, in percent", "", "| | process with the buffer | Valkey |", "|---|---|---|",
-        f"| {_IDLE} | {_cell(results, _IDLE, 'client_percent')} | {_cell(results, _IDLE, 'server_percent')} |",
-        f"| {_ALONE} | | {_cell(results, _ALONE, 'server_percent')} |",
+        f"| {_IDLE} | {cell(results, _IDLE, 'client_percent')} | {cell(results, _IDLE, 'server_percent')} |",
+        f"| {_ALONE} | | {cell(results, _ALONE, 'server_percent')} |",
         "", "### A lone write, in ms", "", "| | median | 99th percentile |", "|---|---|---|",
     ]  # fmt: skip
     for title, name, metric in (
@@ -134,14 +133,9 @@ def _tables(results: Results) -> str:
         ("`set`, and the row is in the file", _LONE, "arrived"),
         (_COMMIT, _COMMIT, "arrived"),
     ):
-        cells = [_cell(results, name, f"{metric}_ms"), _cell(results, name, f"{metric}_p99_ms")]
+        cells = [cell(results, name, f"{metric}_ms"), cell(results, name, f"{metric}_p99_ms")]
         rows.append(f"| {title} | {' | '.join(cells)} |")
     return "\n".join([*rows, ""])
-
-
-def _cell(results: Results, name: str, metric: str) -> str:
-    low, high = results[name].spread(metric)
-    return f"{human(results[name].median(metric))} ({human(low)} – {human(high)})"
 
 
 def _figures(results: Results) -> list[Figure]:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchmarks.harness import Bench, Ratio, Results
+from benchmarks.plotting import human
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,6 +102,12 @@ def under(
     return [
         Figure(what=what, target=f"under {limit:g} {unit}", measured=measured, reached=median < limit, command=command)
     ]
+
+
+def cell(results: Results, name: str, metric: str) -> str:
+    """A number of a table: median, lowest and highest."""
+    low, high = results[name].spread(metric)
+    return f"{human(results[name].median(metric))} ({human(low)} – {human(high)})"
 
 
 def _shown(ratio: Ratio) -> str:

@@ -29,9 +29,14 @@ class Calls:
 
 @asynccontextmanager
 async def serving(
-    calls: Callable[..., object], *, max_weight: int = 1000, max_size: int = 1000
+    calls: Callable[..., object], *, max_weight: int = 1000, max_size: int = 1000, width: int = 1
 ) -> AsyncIterator[Batcher[int, int]]:
-    batcher: Batcher[int, int] = Batcher(calls, max_weight=max_weight, max_size=max_size)  # type: ignore[arg-type]
+    batcher: Batcher[int, int] = Batcher(
+        calls,  # type: ignore[arg-type]
+        max_weight=max_weight,
+        max_size=max_size,
+        width=width,
+    )
     task = asyncio.create_task(batcher.serve())
     try:
         yield batcher
@@ -115,6 +120,17 @@ async def test_batches_are_bounded_in_weight_and_size() -> None:
         await asyncio.gather(*(batcher.submit(number, weight=2) for number in (9, 10)))
         await asyncio.gather(batcher.submit(11, weight=50, size=5000), batcher.submit(12))
     assert calls.batches == [[0, 1, 2], [3, 4, 5], [6], [7], [8], [9], [10], [11], [12]]
+
+
+async def test_many_items_are_spread_by_their_number_over_the_batches_under_way() -> None:
+    calls = Calls()
+    async with serving(calls, max_weight=10**6, width=2) as batcher:
+        calls.open.clear()
+        waiting = [batcher.submit(number, weight=10) for number in range(100)]
+        await asyncio.sleep(0.01)
+        assert [len(batch) for batch in calls.batches] == [50, 50], "both are under way"
+        calls.open.set()
+        assert await asyncio.gather(*waiting) == [2 * number for number in range(100)]
 
 
 async def test_join_waits_for_what_is_in_flight() -> None:

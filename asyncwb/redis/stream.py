@@ -16,7 +16,7 @@ class Stream(asyncio.Protocol):
     """A connection that redis-py makes (address, TLS, credentials, database), and that is spoken to directly.
 
     redis-py's streams take more time for a command than the server does; here it is one write to the transport, and one
-    future for its replies. (A lone `set` waits 30 µs less of 220.)
+    future for its replies.
 
     Args:
         connection: not connected yet.

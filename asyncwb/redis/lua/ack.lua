@@ -30,7 +30,7 @@ for _ = 1, failures do
 end
 
 local now = clock()
--- Mostly the claim holds all that it took, and nothing else has its deadline. (1 µs less a record.)
+-- Mostly the claim holds all that it took, and nothing else has its deadline. (0.6 of 2.3 µs.)
 local intact = redis.call('ZCOUNT', LEASE, deadline, deadline) == #keys
 local scores = intact and {} or read_all('ZMSCORE', LEASE, keys)
 local notes = redis.call('HLEN', SAVED) > 0 and read_all('HMGET', SAVED, keys) or {}

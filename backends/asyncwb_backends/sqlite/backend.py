@@ -33,7 +33,7 @@ class SQLiteBackend:
     """
 
     # SQLite has one writer at a time, and its default limit for a string or blob is 10^9 bytes.
-    # Two saves, though SQLite has one writer: while one writes, the rows of the next are made. (92,000 to 104,000 a second.)
+    # Two saves, though SQLite has one writer: while one writes, the next one's rows are made. (92,000 to 104,000/s.)
     limits = Limits(max_batch=10_000, max_value_bytes=1_000_000_000, concurrent_saves=2)
     durability = "synchronous=FULL"
 

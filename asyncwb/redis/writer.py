@@ -55,6 +55,7 @@ class Writer:
         self._on_wake = on_wake
         self._bounds = _bounds(settings)
         self._id = uuid4().hex
+        self._registered = False
         self._request = 0
         self._unanswered: dict[int, asyncio.Event] = {}
         self._registering = asyncio.Lock()
@@ -86,19 +87,21 @@ class Writer:
         # A request whose outcome is uncertain keeps its epoch and its writer when it is sent again: in another history,
         # or without that memory, the server can't know whether it was applied, so it must not be applied there.
         uncertain, refusals = False, 0
-        epoch, writer = 0, ""
+        epoch, writer, registered = 0, "", False
         backoff = Backoff(self._settings.redis_retry_seconds, self._rng)
         while True:
             if not uncertain:
                 # The present ones at each attempt: those from before may be of another server, which has come back.
-                epoch, writer = self._epochs.known(self._queue.partition), self._id
+                epoch = self._epochs.known(self._queue.partition)
+                writer, registered = self._id, self._registered
             try:
                 reply = await self._attempt(groups, request, writer, epoch, repeated=uncertain)
             except RedisError as error:
-                uncertain = uncertain or isinstance(error, OutcomeUnknown)
+                # Under a name that was never registered no server applies anything, however late.
+                uncertain = uncertain or (registered and isinstance(error, OutcomeUnknown))
                 # Another error (at maxmemory, say) speaks of this attempt only: an earlier one may yet arrive, and the
                 # caller must neither hear that nothing was written nor have it sent again under another number.
-                if not (uncertain or isinstance(error, RedisUnavailable)):
+                if not (uncertain or isinstance(error, RedisUnavailable | OutcomeUnknown)):
                     raise
                 if not await backoff.pause():
                     raise _verdict(uncertain, str(error)) from error
@@ -150,7 +153,7 @@ class Writer:
             if self._id == instead_of:
                 fresh = uuid4().hex
                 await self._queue.register(fresh)
-                self._id = fresh
+                self._id, self._registered = fresh, True
 
 
 def _outcomes(groups: Sequence[Sequence[Write]], first: Version, applied: Applied) -> Sequence[Outcome]:

@@ -235,6 +235,8 @@ class Driver:
             if not task.done():
                 task.cancel()
                 await asyncio.wait([task], timeout=HANG_SECONDS)
+            if task.done() and not task.cancelled():
+                task.exception()  # of a call that ended in the moment of a stop nobody asks for its outcome
         if not done:
             self.history.problem(f"{what} hangs")
         if task.cancelled():

@@ -92,6 +92,24 @@ async def test_lost_request_is_sent_again(desk: Desk) -> None:
     assert fault.happened == 1
 
 
+async def test_first_request_of_all_is_known_not_to_be_applied_when_it_is_lost(desk: Desk) -> None:
+    """It goes by a name that no server knows yet: told WRITER to its repetition, it isn't in doubt."""
+    fault = desk.proxy.fault("drop request", scripts.PUT)
+    assert await desk.put("a", b"1") == make_version(1, 1)
+    assert fault.happened == 1
+
+
+async def test_first_request_of_all_is_not_applied_when_it_arrives_late(desk: Desk) -> None:
+    late = desk.proxy.fault("hold request", scripts.PUT)
+    version = await desk.put("a", b"1")
+    assert late.happened == 1
+    newest = await desk.put("a", b"2")
+    late.release()
+    await desk.proxy.stop()
+    assert await desk.rig.read("a") == (newest, b"2")
+    assert (version, newest) == (make_version(1, 1), make_version(1, 2))
+
+
 async def test_reply_that_comes_too_late_is_not_taken_for_another(desk: Desk) -> None:
     await desk.put("a", b"0")
     fault = desk.proxy.fault("hold reply", scripts.PUT)

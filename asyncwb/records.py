@@ -29,28 +29,29 @@ _UNDECODED: Final = object()
 _DECODE: Final[dict[str, Callable[[bytes], Any]]] = {"json": msgspec.json.decode, "msgpack": msgspec.msgpack.decode}
 
 
-class Record:
+class _Positional(msgspec.Struct):
+    key: str
+    version: Version
+    payload: bytes = b""
+
+
+class Record(_Positional, kw_only=True, eq=False, gc=False):
     """One write on its way to a backend.
+
+    A struct, which takes a quarter of the time to make that a class takes, and that the garbage collector never visits:
+    a batch has a thousand of them.
 
     Attributes:
         key: the user's key, 1 byte to 1 KiB in UTF-8.
         version: fencing version; a backend applies a record only if it holds nothing as new.
-        deleted: True for a tombstone, whose payload is empty.
-        codec: how `payload` is encoded.
         payload: the encoded value.
+        codec: how `payload` is encoded.
+        deleted: True for a tombstone, whose payload is empty.
     """
 
-    __slots__ = ("_value", "codec", "deleted", "key", "payload", "version")
-
-    def __init__(
-        self, key: str, version: Version, payload: bytes = b"", *, codec: CodecName = "json", deleted: bool = False
-    ) -> None:
-        self.key = key
-        self.version = version
-        self.payload = payload
-        self.codec: CodecName = codec
-        self.deleted = deleted
-        self._value: Any = _UNDECODED
+    codec: CodecName = "json"
+    deleted: bool = False
+    _value: Any = _UNDECODED
 
     @property
     def value(self) -> Any:

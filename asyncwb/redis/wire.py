@@ -5,12 +5,14 @@ from typing import Final
 
 from asyncwb.codecs import WIRE_CODECS
 from asyncwb.errors import DecodeError
-from asyncwb.records import MAX_EPOCH, SEQ_BITS, CodecName, Record, Version
+from asyncwb.records import MAX_EPOCH, MAX_SEQ, CodecName, Record, Version, make_version
 
-# epoch, seq, first unsaved write (ms of the server's clock), op, codec; then the payload. As in lua/prelude.lua.
-_HEADER: Final = struct.Struct(">IIQ2s")
+# Version (epoch, seq), first unsaved write (ms of the server's clock), op, codec; then the payload. As in
+# lua/prelude.lua.
+_HEADER: Final = struct.Struct(">QQ2s")
 OVERHEAD_BYTES: Final = _HEADER.size
 _BODY: Final = OVERHEAD_BYTES - 2
+_NEWEST: Final = make_version(MAX_EPOCH, MAX_SEQ)
 _TIMES: Final = 2**48
 """No time in milliseconds is as late; text of another program, read as a time, is."""
 _EARLY: Final = bytes(2)
@@ -62,9 +64,8 @@ def record_of(key: str, version: Version, body: bytes) -> Record:
 def unpack_record(key: str, packed: bytes) -> Record:
     """Raises `DecodeError` if another program wrote these bytes."""
     if len(packed) >= _HEADER.size:
-        epoch, seq, since, body = _HEADER.unpack_from(packed)
-        if epoch <= MAX_EPOCH and since < _TIMES:
-            version = epoch << SEQ_BITS | seq
+        version, since, body = _HEADER.unpack_from(packed)
+        if version <= _NEWEST and since < _TIMES:
             codec = _PUTS.get(body)
             if codec is not None:
                 return Record(key, version, packed[OVERHEAD_BYTES:], codec=codec)

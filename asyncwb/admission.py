@@ -69,7 +69,9 @@ class Admission:
     async def put(self, groups: Sequence[Sequence[Write]]) -> Sequence[Answer]:
         """Answers each group with the version of its first write or an error. Raises as `Writer.put`."""
         outcomes = await self._outcomes(groups)
-        refused = [number for number, outcome in enumerate(outcomes) if isinstance(outcome, Full)]
+        refused: list[int] = []
+        if not isinstance(outcomes, range):  # which has versions only
+            refused = [number for number, outcome in enumerate(outcomes) if isinstance(outcome, Full)]
         if not refused and not self._full:
             self._totals.acknowledged += sum(map(len, groups))
             return cast("Sequence[Version]", outcomes)

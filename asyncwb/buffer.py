@@ -3,7 +3,6 @@
 import asyncio
 import functools
 import logging
-import os
 from collections.abc import Iterable, Mapping
 from types import TracebackType
 from typing import Any, Final, Generic, Literal, NoReturn, Self, TypeVar, Unpack, get_args, overload
@@ -24,6 +23,7 @@ from asyncwb.errors import (
 from asyncwb.events import Event, Observer
 from asyncwb.guard import GuardedBackend
 from asyncwb.lane import Lane
+from asyncwb.lifetime import Lifetime
 from asyncwb.reader import Found
 from asyncwb.records import CodecName, Version
 from asyncwb.redis.targets import RedisClient
@@ -122,10 +122,8 @@ class Buffer(Generic[T]):
             connect_timeout_seconds=self.settings.connect_timeout_seconds,
             save_timeout_seconds=self.settings.save_timeout_seconds,
         )
-        self._state: Literal["new", "opening", "open", "closing", "closed"] = "new"
+        self._life = Lifetime()
         self._engine: Engine = self._new_engine()
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._pid = 0
         self._max_value_bytes = self.settings.max_value_bytes
         self._value_limit = f"max_value_bytes={self._max_value_bytes}"
 
@@ -144,11 +142,7 @@ class Buffer(Generic[T]):
             UnsuitableServer, NamespaceMismatch: it would not be safe.
             UsageError: it is open already.
         """
-        if self._state not in ("new", "closed"):
-            raise UsageError(f"this buffer is {self._state} already")
-        self._state = "opening"
-        self._loop = asyncio.get_running_loop()
-        self._pid = os.getpid()
+        self._life.begin()
         self._engine = self._new_engine()
         try:
             await self._engine.open()
@@ -156,7 +150,7 @@ class Buffer(Generic[T]):
             await self._close()
             raise
         self._limit_values()
-        self._state = "open"
+        self._life.open()
         return self
 
     async def aclose(self, *, drain: bool = True) -> None:
@@ -164,12 +158,8 @@ class Buffer(Generic[T]):
 
         What couldn't be saved stays in Redis, safe, and a warning says how much it is.
         """
-        if self._state in ("new", "closed"):
+        if not self._life.close():
             return
-        self._here()
-        if self._state != "open":
-            raise UsageError(f"this buffer is {self._state}")
-        self._state = "closing"
         try:
             if drain:
                 await self._engine.finish()
@@ -192,7 +182,7 @@ class Buffer(Generic[T]):
         try:
             await completing(self._engine.close())
         finally:
-            self._state = "closed"
+            self._life.end()
 
     def _limit_values(self) -> None:
         own = self._backend.limits.max_value_bytes
@@ -223,13 +213,13 @@ class Buffer(Generic[T]):
             NotConfirmed: it is written, but perhaps not as durably as asked for.
             UnsuitableServer: the server can't give that durability; nothing was sent.
         """
-        self._check()
+        self._life.check()
         level = self._level(durability)
         return await self._engine.writing.put(raw_key(key), self._encoded(key, value), level)
 
     async def delete(self, key: str, *, durability: Durability | None = None) -> Version:
         """Deletes a key, whether or not it exists: a tombstone, versioned like a value. Raises as `set`."""
-        self._check()
+        self._life.check()
         return await self._engine.writing.put(raw_key(key), DELETED_BODY, self._level(durability))
 
     async def get(self, key: str) -> T | None:
@@ -239,7 +229,7 @@ class Buffer(Generic[T]):
             DecodeError: what is stored isn't a value of this codec and type.
             RedisUnavailable, BackendError: it can't be told.
         """
-        self._check()
+        self._life.check()
         raw = raw_key(key)
         (found,) = await self._engine.lane_of(raw).gets.submit((raw,))
         return self._value(key, found)
@@ -250,19 +240,19 @@ class Buffer(Generic[T]):
         Not atomic over keys. A key or value that is refused is found before anything is sent. Raises as `set`, after
         the other parts have succeeded or failed.
         """
-        self._check()
+        self._life.check()
         bodies = {raw_key(key): self._encoded(key, value) for key, value in values.items()}
         return await self._engine.writing.put_many(bodies, self._level(durability))
 
     async def delete_many(self, keys: Iterable[str], *, durability: Durability | None = None) -> dict[str, Version]:
         """Deletes several keys; returns the versions of their tombstones. Raises as `set_many`."""
-        self._check()
+        self._life.check()
         bodies = dict.fromkeys(map(raw_key, several_keys(keys)), DELETED_BODY)
         return await self._engine.writing.put_many(bodies, self._level(durability))
 
     async def get_many(self, keys: Iterable[str]) -> dict[str, T]:
         """The values of those keys that have one. Raises as `get`."""
-        self._check()
+        self._life.check()
         engine = self._engine
         wanted: dict[Lane, list[bytes]] = {}
         for key in dict.fromkeys(several_keys(keys)):
@@ -293,7 +283,7 @@ class Buffer(Generic[T]):
             DeadLettered: the backend refused it for good.
             WriteLost: neither Redis nor the backend has it.
         """
-        self._check()
+        self._life.check()
         lane = self._engine.lane_of(raw_key(key))
         try:
             async with asyncio.timeout(timeout):
@@ -307,7 +297,7 @@ class Buffer(Generic[T]):
         Raises:
             FlushTimeout: not in time; says how much is left.
         """
-        self._check()
+        self._life.check()
         try:
             async with asyncio.timeout(timeout):
                 await self._engine.drain()
@@ -316,7 +306,7 @@ class Buffer(Generic[T]):
 
     async def stats(self) -> Stats:
         """What is in Redis now, of all processes, and what this process has done."""
-        self._check()
+        self._life.check()
         parts = [await self._engine.patiently(lane.queue.stats) for lane in self._engine.lanes]
         ages = [part.oldest_age_seconds for part in parts if part.oldest_age_seconds is not None]
         return Stats(
@@ -332,12 +322,12 @@ class Buffer(Generic[T]):
     async def audit(self) -> int:
         """Walks over all records and makes those dirty that are in no set; returns how many. Needed after nothing
         that asyncwb does: it repairs what another program has broken."""
-        self._check()
+        self._life.check()
         return sum([await self._engine.patiently(lane.queue.audit) for lane in self._engine.lanes])
 
     async def revive(self, keys: Iterable[str]) -> int:
         """Tries dead-lettered records again; returns how many there were."""
-        self._check()
+        self._life.check()
         engine = self._engine
         parts: dict[Lane, list[str]] = {}
         for key in several_keys(keys):
@@ -349,21 +339,6 @@ class Buffer(Generic[T]):
         return revived
 
     # Small things
-
-    def _check(self) -> None:
-        # One line where all is well: every call passes here. After a fork no loop is running, or another one.
-        if self._state == "open" and asyncio._get_running_loop() is self._loop:  # noqa: SLF001 - it doesn't raise
-            return
-        if self._state == "new":
-            raise UsageError("this buffer isn't open: use `async with buffer:` or await buffer.open()")
-        self._here()
-        raise UsageError(f"this buffer is {self._state}")
-
-    def _here(self) -> None:
-        if os.getpid() != self._pid:
-            raise UsageError("this buffer was opened before a fork: make a new one in the child process")
-        if asyncio.get_running_loop() is not self._loop:
-            raise UsageError("this buffer was opened in another event loop: make one for each loop")
 
     def _level(self, durability: Durability | None) -> Durability:
         if durability is None:
@@ -404,6 +379,6 @@ class Buffer(Generic[T]):
         raise UsageError("a Buffer holds connections and can't be pickled: make one in each process")
 
     def __repr__(self) -> str:
-        if not hasattr(self, "_state"):
+        if not hasattr(self, "_life"):
             return "<Buffer that couldn't be made>"  # as a debugger or an error tracker asks it
-        return f"<Buffer {self.settings.namespace!r} -> {self._backend.name}, {self._state}>"
+        return f"<Buffer {self.settings.namespace!r} -> {self._backend.name}, {self._life.state}>"

@@ -93,11 +93,14 @@ class Queue:
 
         `after` is the writer's request that has to be applied before, if its answer isn't there yet.
         """
+        sizes = [*map(len, groups)]
+        if sizes.count(1) == len(sizes):
+            sizes = []  # an argument less for each write
         args: list[Argument] = [
             epoch, request, int(repeated), WRITER_MEMORY_SECONDS * 1000, _ms(delay_seconds),
             bounds.records, bounds.low_records, bounds.bytes, bounds.low_bytes,
             _ms(bounds.age_seconds), _ms(bounds.low_age_seconds), int(bounds.in_order),
-            after, len(groups), *map(len, groups),
+            after, len(sizes), *sizes,
         ]  # fmt: skip
         args.extend(chain.from_iterable(chain.from_iterable(groups)))
         reply: bytes = await self.link.script(

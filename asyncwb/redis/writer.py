@@ -157,7 +157,7 @@ class Writer:
 
 
 def _outcomes(groups: Sequence[Sequence[Write]], first: Version, applied: Applied) -> Sequence[Outcome]:
-    if not applied.refused and all(len(group) == 1 for group in groups):
+    if not applied.refused and [*map(len, groups)].count(1) == len(groups):
         return range(first, first + len(groups))
     outcomes: list[Outcome] = []
     for number, group in enumerate(groups):

@@ -126,7 +126,7 @@ class Scene:
             await self._field.do("DEL", name)
         if not broken:  # the layout, or a retyped key that asyncwb has replaced by its own since
             await self._field.do("DEL", self._field.keys.meta)
-        if self._flusher._state != "open":
+        if self._flusher._life.state != "open":
             await self._flusher.open()
         deadline = time.monotonic() + _PATIENCE
         while True:

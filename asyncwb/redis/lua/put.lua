@@ -5,7 +5,8 @@
 --       7 most records  8 low watermark of them  9 most bytes  10 low  11 longest age (ms)  12 low (0: no such limit)
 --       13 '1': keep the order: what comes after a refused group is refused too
 --       14 the request of this writer that has to be applied first, 0 for none: it was sent, but not yet answered
---       15 number of groups  16… size of each group, then for each write its key and its body (op, codec, payload)
+--       15 number of groups  16… size of each group; 0 and nothing: each write is a group of its own
+--       then for each write its key and its body (op, codec, payload)
 -- Reply 'OK <seq before the first write> <1: a pool has to be woken> <refused groups, comma separated, from 0>
 --       <the limit that refused first: records, bytes, age>',
 --       'EPOCH' (another history or epoch, or the sequence is used up), 'WRITER' (this writer isn't known),
@@ -32,12 +33,11 @@ if REQUEST <= last then
 end
 if registered and tonumber(ARGV[14]) > last then return 'EARLY' end
 
-local groups, sizes, total = tonumber(ARGV[15]), {}, 0
-for g = 1, groups do
-  sizes[g] = tonumber(ARGV[15 + g])
-  total = total + sizes[g]
-end
+local groups, sizes = tonumber(ARGV[15]), {}
+for g = 1, groups do sizes[g] = tonumber(ARGV[15 + g]) end
 local base = 15 + groups
+local total = (#ARGV - base) / 2
+if groups == 0 then groups = total end
 
 local meta = redis.call('HMGET', META, 'identity', 'epoch', 'seq', 'bytes', 'full')
 local used = whole(meta[3])
@@ -110,8 +110,8 @@ if not limited then
   for i = 1, total do accepted[i] = i end
 end
 for g = 1, limited and groups or 0 do
-  local added, grown, fresh = 0, 0, {}
-  for i = at + 1, at + sizes[g] do
+  local added, grown, fresh, stop = 0, 0, {}, at + (sizes[g] or 1)
+  for i = at + 1, stop do
     local key, size = keys[i], #ARGV[base + 2 * i] + HEADER - 2
     if not length[key] and not new[key] and not fresh[key] then added = added + 1 end
     grown = grown + size - (fresh[key] or new[key] or length[key] or 0)
@@ -125,9 +125,9 @@ for g = 1, limited and groups or 0 do
     held.records = held.records + added
     held.bytes = held.bytes + grown
     for key, size in pairs(fresh) do new[key] = size end
-    for i = at + 1, at + sizes[g] do accepted[#accepted + 1] = i end
+    for i = at + 1, stop do accepted[#accepted + 1] = i end
   end
-  at = at + sizes[g]
+  at = stop
 end
 
 local now = clock()

@@ -23,7 +23,7 @@ class Codec(Generic[T]):
         self.name: CodecName = name
         self.type = type
         self._encode: Callable[[Any], bytes]
-        self._decode: Callable[[bytes], Any]
+        self._decode: Callable[[bytes], T]
         try:
             if name == "json":
                 self._encode = msgspec.json.Encoder().encode
@@ -35,7 +35,7 @@ class Codec(Generic[T]):
                 if type not in (Any, bytes):
                     raise ConfigurationError(f"codec='bytes' holds bytes, not type={type!r}; use 'json' or 'msgpack'")
                 self._encode = _encode_bytes
-                self._decode = bytes
+                self._decode = cast("Callable[[bytes], T]", bytes)
             else:
                 raise ConfigurationError(f"codec={name!r}: use 'json', 'msgpack' or 'bytes'")
         except TypeError as error:
@@ -56,7 +56,7 @@ class Codec(Generic[T]):
     def decode(self, payload: bytes) -> T:
         """Raises `DecodeError` if the bytes aren't a value of this codec and type."""
         try:
-            return cast("T", self._decode(payload))
+            return self._decode(payload)
         except (ValueError, RecursionError, msgspec.MsgspecError) as error:
             raise DecodeError(
                 f"stored bytes are no {self.name} value of type {_type_name(self.type)}: {error}"

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from typing import Final, NoReturn, TypeVar
 
@@ -54,6 +54,7 @@ class Engine:
     Attributes:
         lanes: one for each partition.
         pool: the flushers, None if this process only writes.
+        lane_of: the partition of a key; there once open.
         writing: puts; there once open.
         totals: what this process has done.
     """
@@ -81,6 +82,7 @@ class Engine:
         self.lanes: list[Lane] = []
         self.pool: FlusherPool | None = None
         self.totals = Totals()
+        self.lane_of: Callable[[bytes], Lane]
         self.writing: Writing
 
     async def open(self) -> None:
@@ -130,7 +132,8 @@ class Engine:
             for queue in queues
         ]
 
-        self.writing = Writing(self.lanes, promises, settings)
+        self.lane_of = _lane_of(self.lanes)
+        self.writing = Writing(self.lane_of, promises, settings)
 
         heartbeat = Heartbeat(Inspection(queues[0]), settings, self.totals, outage=self._outage, rng=self._rng)
 
@@ -168,10 +171,6 @@ class Engine:
                 _log.warning("closing: %s", error)
         if limit.cancelled_caught:
             _log.warning("closing took longer than %g s and was given up", 4 * _STOP_SECONDS)
-
-    def lane_of(self, raw: bytes) -> Lane:
-        """The partition of a key."""
-        return self.lanes[partition_of(raw, len(self.lanes))]
 
     def wake(self) -> None:
         """Tells the flushers of this process that something may be due."""
@@ -222,3 +221,10 @@ class Engine:
             except AsyncwbError as error:
                 _log.log(logging.DEBUG if reported else logging.WARNING, "the epoch can't be checked now: %s", error)
                 reported = True
+
+
+def _lane_of(lanes: Sequence[Lane]) -> Callable[[bytes], Lane]:
+    if len(lanes) == 1:
+        (only,) = lanes
+        return lambda _: only  # every call asks
+    return lambda raw: lanes[partition_of(raw, len(lanes))]

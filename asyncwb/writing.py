@@ -1,13 +1,12 @@
 """Writes of one process: to the partition of each key, in pages, and confirmed as durable where that is asked for."""
 
 import asyncio
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable
 
 from asyncwb.errors import NotConfirmed
 from asyncwb.lane import Lane, in_pages
 from asyncwb.records import Version, epoch_of
 from asyncwb.redis.durability import Promises
-from asyncwb.redis.keys import partition_of
 from asyncwb.redis.steps import Write
 from asyncwb.settings import Durability, Settings
 
@@ -16,26 +15,26 @@ class Writing:
     """Puts for `Buffer`.
 
     Args:
-        lanes: one for each partition.
+        lane_of: the partition of a key.
         promises: which durability the server can give.
         settings: the limits of a page.
     """
 
-    def __init__(self, lanes: Sequence[Lane], promises: Promises, settings: Settings) -> None:
-        self._lanes = lanes
+    def __init__(self, lane_of: Callable[[bytes], Lane], promises: Promises, settings: Settings) -> None:
+        self._lane_of = lane_of
         self._promises = promises
         self._settings = settings
 
     def put(self, raw: bytes, body: bytes, level: Durability) -> Awaitable[Version]:
         """One write, submitted before this returns. Raises as `Buffer.set`, when awaited."""
         if level == "memory":  # no coroutine in between, on the way that most writes take
-            return self._lane(raw).puts.submit(((raw, body),), 1, len(body))
+            return self._lane_of(raw).puts.submit(((raw, body),), 1, len(body))
         return self._put_safely(raw, body, level)
 
     async def _put_safely(self, raw: bytes, body: bytes, level: Durability) -> Version:
         if not self._promises.given(level):
             await self._promises.require(level)
-        lane = self._lane(raw)
+        lane = self._lane_of(raw)
         version = await lane.puts.submit(((raw, body),), 1, len(body))
         await _confirmed(lane, level, raw, version)
         return version
@@ -46,7 +45,7 @@ class Writing:
             await self._promises.require(level)
         parts: dict[Lane, list[Write]] = {}
         for write in writes.items():
-            parts.setdefault(self._lane(write[0]), []).append(write)
+            parts.setdefault(self._lane_of(write[0]), []).append(write)
         # Submitted here and not in tasks of their own: those begin a moment later, and a later call could overtake.
         pages = [(lane, page) for lane, part in parts.items() for page in in_pages(part, self._settings)]
         submitted = [lane.puts.submit(page, weight=len(page), size=_size(page)) for lane, page in pages]
@@ -68,9 +67,6 @@ class Writing:
         if failure is not None:
             raise failure
         return versions
-
-    def _lane(self, raw: bytes) -> Lane:
-        return self._lanes[partition_of(raw, len(self._lanes))]
 
     async def _acknowledged(
         self, lane: Lane, page: list[Write], level: Durability, submitted: asyncio.Future[Version]

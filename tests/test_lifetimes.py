@@ -76,6 +76,20 @@ def test_use_from_another_event_loop_is_an_error(valkey_url: str, namespace: str
     asyncio.run(main())
 
 
+def test_use_in_a_later_event_loop_of_the_same_thread_is_an_error(valkey_url: str, namespace: str) -> None:
+    buffer: Buffer[int] = Buffer(valkey_url, backend=MemoryBackend(), namespace=namespace)
+
+    async def misuse() -> None:
+        with pytest.raises(UsageError, match="another event loop"):
+            await buffer.set("a", 1)
+
+    with asyncio.Runner() as first:
+        first.run(buffer.open())
+        asyncio.run(misuse())
+        first.run(buffer.set("a", 1))
+        first.run(buffer.aclose())
+
+
 FORKING = """
 import asyncio, os, sys
 from asyncwb import Buffer, UsageError

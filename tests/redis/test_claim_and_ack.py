@@ -246,6 +246,28 @@ async def test_extend_renews_the_leases_still_held(rig: Rig) -> None:
     assert (await rig.queue.ack(claim.id)) == Acked(2, 0, 0), "an extended claim can be acked"
 
 
+async def test_ack_leaves_the_leases_of_a_later_claim_that_has_its_deadline(rig: Rig) -> None:
+    """Once all leases of a claim are gone, as after write-through, another claim may be given its deadline."""
+    for _ in range(1000):
+        old = await rig.put("a")
+        first = await rig.claim()
+        deadline = await rig.link.command("ZSCORE", rig.keys.lease, "a")
+        await rig.queue.supersede([(b"a", old)])
+        await rig.put("b")
+        seconds, micros = map(int, await rig.link.command("TIME"))
+        second = await rig.claim(lease=(int(deadline) - seconds * 1000 - micros // 1000) / 1000)
+        if await rig.link.command("ZSCORE", rig.keys.lease, "b") == deadline:
+            break
+        await rig.queue.release(first.id)
+        await rig.queue.ack(second.id)
+    else:
+        raise AssertionError("the deadlines never met")
+    await rig.queue.ack(first.id)
+    assert await rig.where("b") == {"leased"}
+    assert await rig.queue.ack(second.id) == Acked(1, 0, 0)
+    assert await rig.where("b") == set()
+
+
 async def test_extend_of_an_unknown_claim_holds_nothing(rig: Rig) -> None:
     assert await rig.queue.extend("none", lease_seconds=1.0) == 0
 

@@ -10,7 +10,7 @@ from asyncwb.redis.scripts import Script
 from simulation.proof import note
 from simulation.world import Changes, run_seed
 
-FIND_WITHIN = 200
+FIND_WITHIN = 300
 
 
 @pytest.fixture(autouse=True)
@@ -59,6 +59,11 @@ def broken(script: Script, old: str, new: str) -> Changes:
         pytest.param(broken(scripts.PUT, "if REQUEST <= last then", "if false then"), "I5", id="no writer memory"),
         pytest.param(
             broken(scripts.ACK, "elseif failure or release then", "elseif false then"), "I2", id="failures acked"
+        ),
+        pytest.param(
+            broken(scripts.ACK, "if #ours == #at_deadline then", "if #keys == #at_deadline then"),
+            "I1",
+            id="ack counts leases of its deadline, whoever has them",
         ),
         pytest.param(broken(scripts.RECOVER, "== 1 then", "== 2 then"), "I1", id="recover loses its records"),
     ],

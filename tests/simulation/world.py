@@ -99,6 +99,8 @@ class World:
         self.network = Network(self.loop, rng, self.context, self.counts, self._on_step)
         self.network.changed = dict(changes.scripts)
         self._clock_ahead_ms = 0
+        # In coarse steps what happens one after the other happens at the same time: deadlines meet.
+        self._clock_step_ms = rng.choice((1, 1, 20, 100))
         self.server = ModelServer(self._server_ms, self._identity(), HOST, on_write=self._on_write)
         self.durability = rng.choice(("memory", "memory", "fsync", "replicated"))
         self.server.info = {"aof_enabled": "1", "appendfsync": "everysec", "connected_slaves": "1"}
@@ -376,7 +378,8 @@ class World:
         return f"{self.rng.getrandbits(160):040x}"
 
     def _server_ms(self) -> int:
-        return 1_700_000_000_000 + round(self.loop.time() * 1000) + self._clock_ahead_ms
+        now = 1_700_000_000_000 + round(self.loop.time() * 1000) + self._clock_ahead_ms
+        return now - now % self._clock_step_ms
 
 
 def run_seed(seed: int, changes: Changes | None = None, *, narrate: Any = None) -> Result:

@@ -100,7 +100,8 @@ local function read_claim(name)
   end
 end
 
--- When a lease ends that begins now (ms): a time that no other lease has, so that it tells one claim's records at once.
+-- When a lease ends that begins now (ms): a time that no other lease has now, so that the leases of one claim can mostly
+-- be told, and removed, by it at once. (A later claim may get it again when they are gone.)
 local function new_deadline(ms)
   local deadline = clock() + ms
   while redis.call('ZCOUNT', LEASE, deadline, deadline) > 0 do deadline = deadline + 1 end

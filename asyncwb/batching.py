@@ -101,13 +101,18 @@ class Batcher(Generic[Item, Result]):
             self._idle.clear()
             await self._idle.wait()
 
-    def close(self, error: Exception) -> None:
-        """Fails everything that still waits, and whatever comes later."""
+    def close(self, error: Exception, *, under_way: Exception | None = None) -> None:
+        """Fails everything that still waits, and whatever comes later; and what is under way, with an error of its own.
+
+        Nobody serves any more.
+        """
         self._closed = True
-        for entry in [*(each for flight in self._flights for each in flight.entries), *self._waiting]:
-            if not entry[0].done():
-                entry[0].set_exception(copy.copy(error))
+        flying = [(entry[0], under_way or error) for flight in self._flights for entry in flight.entries]
+        for future, reason in [*flying, *((entry[0], error) for entry in self._waiting)]:
+            if not future.done():
+                future.set_exception(copy.copy(reason))
         self._waiting.clear()
+        self._flights.clear()
         self._idle.set()
 
     async def serve(self) -> NoReturn:

@@ -104,7 +104,8 @@ class NotConfirmed(RedisError):
 class OutcomeUnknown(RedisError):
     """A write was sent, its answer was lost, and nobody can know whether it was applied.
 
-    Read the key to find out, or write again: both are safe.
+    Write again with the same buffer, or read the key. What was written again isn't undone by what arrives late; until
+    then a read tells what has arrived by now.
     """
 
 

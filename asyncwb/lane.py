@@ -10,6 +10,7 @@ from anyio.abc import TaskGroup
 
 from asyncwb.admission import Admission
 from asyncwb.batching import Batcher
+from asyncwb.errors import OutcomeUnknown
 from asyncwb.events import Event
 from asyncwb.guard import GuardedBackend
 from asyncwb.reader import Found, Reader
@@ -117,7 +118,8 @@ class Lane:
 
     def close(self, error: Exception) -> None:
         """Fails every call that still waits."""
-        self.puts.close(error)
+        unknown = f"{error} before the answer to a write came: it may or may not have been applied"
+        self.puts.close(error, under_way=OutcomeUnknown(unknown))
         self.confirms.close(error)
         self.gets.close(error)
         self.waiter.questions.close(error)

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager, suppress
 import pytest
 
 from asyncwb.batching import Batcher
-from asyncwb.errors import UsageError
+from asyncwb.errors import OutcomeUnknown, UsageError
 
 
 class Calls:
@@ -159,3 +159,24 @@ async def test_close_fails_what_waits_and_what_comes() -> None:
                 await future
         with pytest.raises(UsageError):
             batcher.submit(3)
+        await batcher.join()
+
+
+@pytest.mark.parametrize("width", [1, 2])
+async def test_close_tells_what_is_under_way_from_what_waits(width: int) -> None:
+    calls = Calls()
+    async with serving(calls, width=width) as batcher:
+        calls.open.clear()
+        under_way = []
+        for number in range(width):
+            under_way.append(batcher.submit(number))
+            await asyncio.sleep(0.01)
+        waiting = batcher.submit(9)
+    batcher.close(UsageError("closed"), under_way=OutcomeUnknown("sent"))
+    for future in under_way:
+        with pytest.raises(OutcomeUnknown):
+            await future
+    with pytest.raises(UsageError):
+        await waiting
+    async with asyncio.timeout(1):
+        await batcher.join()

@@ -12,7 +12,7 @@ import redis.asyncio
 from proxy import open_proxy
 from servers import Server
 
-from asyncwb import Buffer, UsageError
+from asyncwb import Buffer, OutcomeUnknown, UsageError
 from asyncwb.redis import scripts
 from asyncwb.testing import MemoryBackend
 from asyncwb.testing.contract import run_until_suspension
@@ -44,7 +44,7 @@ async def test_use_before_open_and_after_close(valkey_url: str, namespace: str) 
         await buffer.set("a", 1)
 
 
-async def test_call_that_waits_while_the_buffer_closes_gets_an_error(valkey_server: Server, namespace: str) -> None:
+async def test_write_that_was_sent_when_the_buffer_closes_is_unknown(valkey_server: Server, namespace: str) -> None:
     async with open_proxy(valkey_server) as proxy:
         buffer: Buffer[int] = Buffer(
             proxy.url, backend=MemoryBackend(), namespace=namespace, drain_timeout_seconds=0.1, flushers=0
@@ -52,14 +52,18 @@ async def test_call_that_waits_while_the_buffer_closes_gets_an_error(valkey_serv
         await buffer.open()
         await buffer.set("warm", 0)
         held = proxy.fault("hold request", scripts.PUT)
-        put = asyncio.create_task(buffer.set("a", 1))
+        sent = [asyncio.create_task(buffer.set("a", 1))]
         await held.caught.wait()
-        waiting = asyncio.create_task(buffer.set("b", 1))
+        sent.append(asyncio.create_task(buffer.set("b", 1)))
+        await asyncio.sleep(0.05)
+        waiting = asyncio.create_task(buffer.set("c", 1))
         await asyncio.sleep(0)
         await buffer.aclose()
-        for task in (put, waiting):
-            with pytest.raises(UsageError, match="closed"):
+        for task in sent:
+            with pytest.raises(OutcomeUnknown, match="closed before the answer"):
                 await task
+        with pytest.raises(UsageError, match="closed"):
+            await waiting
 
 
 def test_use_from_another_event_loop_is_an_error(valkey_url: str, namespace: str) -> None:
@@ -92,7 +96,7 @@ def test_use_in_a_later_event_loop_of_the_same_thread_is_an_error(valkey_url: st
 
 FORKING = """
 import asyncio, os, sys
-from asyncwb import Buffer, UsageError
+from asyncwb import Buffer, OutcomeUnknown, UsageError
 from asyncwb.testing import MemoryBackend
 
 async def main():

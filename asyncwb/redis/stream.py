@@ -1,18 +1,18 @@
 """One connection to a server: requests out, replies in, with nothing in between."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from typing import Any, Final
 
 import hiredis
 import redis.exceptions
 from redis._parsers.base import BaseParser
-from redis.asyncio.connection import AbstractConnection, SSLConnection
+from redis.asyncio.connection import AbstractConnection
 
 _NOTHING: Final = object()
 
 
-class Stream(asyncio.Protocol):
+class Stream:
     """A connection that redis-py makes (address, TLS, credentials, database), and that is spoken to directly.
 
     redis-py's streams take more time for a command than the server does; here it is one write to the transport, and one
@@ -24,33 +24,24 @@ class Stream(asyncio.Protocol):
 
     def __init__(self, connection: AbstractConnection) -> None:
         self._connection = connection
-        self._transport: asyncio.WriteTransport | None = None
-        self._reader = hiredis.Reader()
-        self._replies: list[Any] = []
-        self._awaited = 0
-        self._answer: asyncio.Future[None] | None = None
-        self._end: Exception | None = None
+        self._channel: _Channel | None = None
 
     @property
     def usable(self) -> bool:
         """Whether it is connected, and nothing is on it that nobody has asked for."""
-        return self._transport is not None and self._end is None
+        return self._channel is not None and self._channel.usable
 
     async def connect(self) -> None:
         """Raises what redis-py raises."""
         await self.cut()
         await self._connection.connect()  # type: ignore[no-untyped-call] # redis-py
         writer = self._connection._writer  # noqa: SLF001 - redis-py has no other way
-        assert writer is not None
-        self._reader = hiredis.Reader(
-            protocolError=redis.exceptions.InvalidResponse, replyError=_reply_error, notEnoughData=_NOTHING
-        )
-        self._end = None
-        self._transport = writer.transport
-        writer.transport.set_protocol(self)
+        if writer is None:
+            raise redis.exceptions.ConnectionError("the connection was cut while it was made")
+        self._channel = _Channel(writer.transport)
 
-    async def ask(self, request: Sequence[bytes], replies: int) -> list[Any]:
-        """Sends packed commands and returns their replies, errors among them.
+    def ask(self, request: Sequence[bytes], replies: int) -> Awaitable[list[Any]]:
+        """Sends packed commands; awaited, their replies, errors among them.
 
         Cancelled or failed, it leaves replies under way: the stream has to be cut then.
 
@@ -58,43 +49,69 @@ class Stream(asyncio.Protocol):
             OSError: the connection is lost.
             redis.exceptions.InvalidResponse: what came is no reply.
         """
-        assert self._transport is not None
+        assert self._channel is not None
+        return self._channel.ask(request, replies)
+
+    async def cut(self) -> None:
+        """Disconnects, and waits for nobody: what wasn't sent yet isn't sent any more."""
+        channel, self._channel = self._channel, None
+        if channel is not None:
+            channel.abort()
+        await self._connection.disconnect(nowait=True)
+
+
+class _Channel(asyncio.Protocol):
+    """One connection of a stream, from its beginning to its end: what the event loop calls.
+
+    A stream that has connected anew has another one. A transport may report its end minutes after it was given up, and
+    that must not fail what runs on its successor.
+    """
+
+    def __init__(self, transport: asyncio.WriteTransport) -> None:
+        self._transport = transport
+        self._reader = hiredis.Reader(
+            protocolError=redis.exceptions.InvalidResponse, replyError=_reply_error, notEnoughData=_NOTHING
+        )
+        self._replies: list[Any] = []
+        self._awaited = 0
+        self._answer: asyncio.Future[list[Any]] | None = None
+        self._end: Exception | None = None
+        transport.set_protocol(self)
+
+    @property
+    def usable(self) -> bool:
+        return self._end is None and not self._transport.is_closing()
+
+    async def ask(self, request: Sequence[bytes], replies: int) -> list[Any]:
         assert self._answer is None, "one exchange at a time"
         self._awaited = replies
         self._answer = asyncio.get_running_loop().create_future()
         try:
             self._transport.writelines(request)
-            await self._answer
+            return await self._answer
         finally:
             self._answer = None
-        answered, self._replies = self._replies, []
-        return answered
 
-    async def cut(self) -> None:
-        """Disconnects, and waits for nobody: an orderly end of TLS would still go on when the event loop is closed."""
-        transport, self._transport = self._transport, None
-        self._replies = []
+    def abort(self) -> None:
         self._finish(ConnectionError("the connection was cut"))
-        if transport is not None and isinstance(self._connection, SSLConnection):
-            transport.abort()
-        await self._connection.disconnect(nowait=True)
-
-    # What the event loop calls
+        # Not `close`: that goes on sending what is still to be sent, and for TLS waits for an orderly end.
+        self._transport.abort()
 
     def data_received(self, data: bytes) -> None:
-        reader = self._reader
+        reader, replies = self._reader, self._replies
         try:
             reader.feed(data)
             while (reply := reader.gets()) is not _NOTHING:
-                self._replies.append(reply)
+                replies.append(reply)
         except redis.exceptions.InvalidResponse as error:
             self._finish(error)
             return
         answer = self._answer
-        if answer is None or len(self._replies) > self._awaited:
+        if answer is None or len(replies) > self._awaited:
             self._finish(ConnectionError("data came that nobody has asked for"))
-        elif len(self._replies) == self._awaited and not answer.done():
-            answer.set_result(None)
+        elif len(replies) == self._awaited and not answer.done():
+            self._replies = []
+            answer.set_result(replies)
 
     def eof_received(self) -> None:
         # Before anybody sends something more into it.

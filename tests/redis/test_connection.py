@@ -1,6 +1,7 @@
 """RedisLink: every command is sent once, a lost reply is told from a refusal, and no password is ever shown."""
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 
 import pytest
@@ -53,6 +54,46 @@ async def test_cancelled_command_leaves_no_reply_behind(redis_server: Server) ->
         fault.release()
         assert await link.command("ECHO", "next") == b"next"
         await link.close()
+
+
+async def test_end_of_a_connection_that_was_given_up_is_not_taken_for_that_of_its_successor() -> None:
+    """The first one is stuck with a request that its socket doesn't take, and ends when the second one is in use."""
+    writers: list[asyncio.StreamWriter] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writers.append(writer)
+        while request := await reader.read(4096):
+            if b"BIG" in request:
+                return
+            if b"SLOW" in request:
+                writers[0].transport.abort()
+                await asyncio.sleep(0.1)
+            writer.write(b"+OK\r\n" * request.count(b"*"))
+
+    listener = await asyncio.start_server(serve, "127.0.0.1", 0)
+    port = listener.sockets[0].getsockname()[1]
+    link = RedisLink.from_url(f"redis://127.0.0.1:{port}", timeout_seconds=0.5)
+    try:
+        with pytest.raises(OutcomeUnknown):
+            await link.command("BIG", b"x" * 30_000_000)
+        assert await link.command("SLOW") == b"OK"
+        assert len(writers) == 2
+    finally:
+        await link.close()
+        listener.close()
+        for writer in writers:
+            writer.transport.abort()
+
+
+async def test_call_that_is_closed_with_its_link_ends_with_an_error_of_asyncwb(valkey_server: Server) -> None:
+    for steps in range(30):
+        link = RedisLink.from_url(valkey_server.url, timeout_seconds=2.0)
+        call = asyncio.create_task(link.command("PING"))
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        await link.close()
+        with contextlib.suppress(RedisError):
+            assert await call == b"PONG"
 
 
 async def test_connections_are_used_again(redis_server: Server) -> None:

@@ -21,6 +21,7 @@ from asyncwb.buffer import Buffer
 from asyncwb.cli.rows import Chunk, Format, MalformedLine, Row, guess_format, read_rows
 from asyncwb.cli.shared import (
     EXIT_FAULT,
+    REFUSED,
     asynchronous,
     backend_option,
     json_option,
@@ -78,8 +79,11 @@ async def ingest(
 ) -> None:
     """Stream rows of FILE (or - for stdin) into a backend, each as a JSON object under its key.
 
-    Rows of one key are applied in their order: the last one wins. Ends when all is saved. An interrupted run loses
-    nothing that was acknowledged; run it again to complete it.
+    Rows of one key are applied in their order: the last one wins. Values of CSV are strings. Ends when all is saved, or
+    refused for good. An interrupted run loses nothing that was acknowledged; run it again to complete it.
+
+    Exit status: 0 all is saved, 1 a line was malformed or the backend refused a row for good, 2 wrong usage or not
+    reached.
     """
     started = time.monotonic()
     counts = _Counts()
@@ -112,6 +116,9 @@ async def ingest(
     _report(counts, buffer.totals, time.monotonic() - started, as_json=as_json)
     if counts.malformed is not None:
         click.echo(f"Error: {counts.malformed}; stopped there (--on-error skip goes on)", err=True)
+        raise SystemExit(EXIT_FAULT)
+    if buffer.totals.dead:
+        click.echo(f"Error: {buffer.totals.dead:,} {REFUSED}", err=True)
         raise SystemExit(EXIT_FAULT)
 
 
@@ -185,7 +192,8 @@ def _report(counts: _Counts, totals: Totals, seconds: float, *, as_json: bool) -
         "skipped": counts.skipped,
         "distinct_keys": len(counts.hashes),
         "saved": totals.saved,
-        "coalesced": max(0, counts.acknowledged - totals.saved),
+        "coalesced": max(0, counts.acknowledged - totals.saved - totals.dead),
+        "dead": totals.dead,
         "seconds": round(seconds, 3),
     }
     if as_json:

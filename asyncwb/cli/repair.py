@@ -7,7 +7,15 @@ import click
 
 from asyncwb.buffer import Buffer
 from asyncwb.cli.output import plain, print_json
-from asyncwb.cli.shared import EXIT_FAULT, asynchronous, backend_option, json_option, namespace_option, redis_option
+from asyncwb.cli.shared import (
+    EXIT_FAULT,
+    REFUSED,
+    asynchronous,
+    backend_option,
+    json_option,
+    namespace_option,
+    redis_option,
+)
 from asyncwb.codecs import WIRE_CODECS
 from asyncwb.errors import ConfigurationError, DeadLettered, FlushTimeout, WriteLost
 from asyncwb.inspector import open_inspector
@@ -56,7 +64,8 @@ async def flush(
     namespace: str,
     as_json: bool,
 ) -> None:
-    """Save now, beside whatever workers there are; also what is delayed.
+    """Save now, beside whatever workers there are; also what is delayed. With keys: waits for those; what else is due
+    may be saved, too.
 
     Exit status: 0 saved, 1 something wasn't (too late, dead-lettered or lost), 2 wrong usage or not reached.
     """
@@ -75,6 +84,8 @@ async def flush(
     try:
         if everything:
             await _note(problems, "", buffer.drain(timeout=timeout))
+            if buffer.totals.dead:
+                problems.setdefault("", f"{buffer.totals.dead} {REFUSED}")
         else:
             await asyncio.gather(*(_note(problems, key, buffer.flush(key, timeout=timeout)) for key in keys))
         saved = buffer.totals.saved

@@ -19,6 +19,8 @@ EXIT_ERROR: Final = 2
 """The command couldn't do its work, or was called the wrong way."""
 EXIT_INTERRUPTED: Final = 130
 
+REFUSED: Final = "record(s) were refused by the backend for good, they stay readable: see `asyncwb dead list`"
+
 redis_option = click.option(
     "--redis",
     envvar="ASYNCWB_REDIS",

@@ -1,5 +1,6 @@
 """`asyncwb ingest`: rows in order, malformed lines, interruption and what it prints."""
 
+import contextlib
 import json
 import os
 import random
@@ -17,7 +18,7 @@ from servers import Server
 
 from asyncwb.cli import main
 
-JSON_KEYS = ["rows", "acknowledged", "skipped", "distinct_keys", "saved", "coalesced", "seconds"]
+JSON_KEYS = ["rows", "acknowledged", "skipped", "distinct_keys", "saved", "coalesced", "dead", "seconds"]
 
 
 @pytest.fixture
@@ -51,6 +52,18 @@ def test_last_row_of_a_key_wins(valkey_server: Server, database: Path, tmp_path:
     assert report["distinct_keys"] == len(last)
     assert report["saved"] + report["coalesced"] == 3000
     assert saved(database) == last
+
+
+def test_rows_that_the_backend_refuses_are_told(valkey_server: Server, database: Path, tmp_path: Path) -> None:
+    with contextlib.closing(sqlite3.connect(database)) as connection:
+        connection.execute("CREATE TABLE users (id INTEGER PRIMARY KEY, name TEXT)")
+    (tmp_path / "a.jsonl").write_text('{"id": 1, "name": "Ada"}\n{"id": "two", "name": "Bob"}\n')
+    table = f"sqlite:///{database}?table=users&key=id&columns=id,name&add_version=1"
+    result = ingest(valkey_server, database, str(tmp_path / "a.jsonl"), "--key", "id", "--json", "--backend", table)
+    assert result.exit_code == 1
+    report = json.loads(result.stdout)
+    assert (report["acknowledged"], report["saved"], report["coalesced"], report["dead"]) == (2, 1, 0, 1)
+    assert "1 record(s) were refused by the backend for good" in result.stderr
 
 
 def test_csv_as_people_write_it(valkey_server: Server, database: Path, tmp_path: Path) -> None:

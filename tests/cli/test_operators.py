@@ -1,7 +1,9 @@
 """status, keys, show, dead, audit, flush: what an operator sees and does, on real servers."""
 
 import asyncio
+import contextlib
 import os
+import sqlite3
 import sys
 from pathlib import Path
 from typing import Any
@@ -247,6 +249,19 @@ async def test_flush_saves_without_any_worker(
     assert found == {"saved": 2, "problems": {}}
     assert (await run_json("status", *where))["dirty"] == 48
     assert "48 record(s) saved" in (await run("flush", "--all", "--backend", backend, *where)).stdout
+
+
+async def test_flush_of_all_tells_what_the_backend_refuses(
+    valkey_url: str, namespace: str, tmp_path: Path, where: tuple[str, ...]
+) -> None:
+    with contextlib.closing(sqlite3.connect(tmp_path / "app.db")) as connection:
+        connection.execute("CREATE TABLE users (id INTEGER PRIMARY KEY, name TEXT)")
+    backend = f"sqlite:///{tmp_path / 'app.db'}?table=users&key=id&columns=id,name&add_version=1"
+    async with Buffer[Any](valkey_url, backend=backend, namespace=namespace, flushers=0) as buffer:
+        await buffer.set_many({"1": {"id": 1, "name": "Ada"}, "2": {"id": 2, "name": 2.5}})
+    found = await run_json("flush", "--all", "--backend", backend, *where, status=1)
+    assert found["saved"] == 1
+    assert "1 record(s) were refused" in found["problems"][""]
 
 
 async def test_flush_tells_what_it_could_not_save(

@@ -30,6 +30,10 @@ FAIR: Final = {
         "plain files in one folder, without versions and without looking what is there; write, fsync and rename each, "
         "in 1 to 32 threads, and also written, synced and renamed many together, of which the fastest counts"
     ),
+    "asyncwb, defaults": (
+        "where the defaults are also among the other settings they are measured twice a round; how far the two are "
+        "apart is noise, and the best settings are the luckiest of all"
+    ),
     "all of them": (
         "the same keys and values, each into a fresh table, collection or folder; what was written before the clock "
         "starts is synced before it starts"

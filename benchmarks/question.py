@@ -72,7 +72,7 @@ def at_least(results: Results, of: str, to: str, metric: str, least: float, *, w
     ratio = results.ratio(of, to, metric)
     return [
         Figure(
-            what=what, target=f"at least {least:g} ×", measured=_shown(ratio), reached=ratio.median >= least,
+            what=what, target=f"at least {least:g} ×", measured=_shown(ratio, least), reached=ratio.median >= least,
             command=command,
         )
     ]  # fmt: skip
@@ -85,7 +85,7 @@ def at_most(results: Results, of: str, to: str, metric: str, most: float, *, wha
     ratio = results.ratio(of, to, metric)
     return [
         Figure(
-            what=what, target=f"at most {most:g} ×", measured=_shown(ratio), reached=ratio.median <= most,
+            what=what, target=f"at most {most:g} ×", measured=_shown(ratio, most), reached=ratio.median <= most,
             command=command,
         )
     ]  # fmt: skip
@@ -110,5 +110,6 @@ def cell(results: Results, name: str, metric: str) -> str:
     return f"{human(results[name].median(metric))} ({human(low)} – {human(high)})"
 
 
-def _shown(ratio: Ratio) -> str:
-    return f"{ratio.median:.3g} × ({ratio.low:.3g} – {ratio.high:.3g})"
+def _shown(ratio: Ratio, target: float) -> str:
+    digits = 4 if abs(ratio.median - target) < 0.01 * target else 3  # on which side it is has to be seen
+    return f"{ratio.median:.{digits}g} × ({ratio.low:.{digits}g} – {ratio.high:.{digits}g})"

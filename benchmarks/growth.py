@@ -253,7 +253,7 @@ QUESTION: Final = Question(
     fair={
         "costs": "the server's own count of the time in a command (INFO commandstats), so that no client is part of "
         "it; 20,000 records go through each step, while the number of dirty ones stays about as it is. Of the batches "
-        "of 1000 the median counts. The ratio of two sizes is taken round by round, and its median isn't that of medians.",
+        "of 1000 the median counts. The ratio of two sizes is taken in each round.",
         "plain SET, MSET": "the same keys and values on a server of its own, without an append-only file like that of "
         "asyncwb; it keeps a value and nothing else, no version, no queue.",
         "memory": "used_memory at rest, with the connections that filled it closed, over that of the empty server.",

@@ -10,6 +10,7 @@ import random
 import signal
 import statistics
 import sys
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, Final
@@ -173,7 +174,7 @@ async def test_flusher_killed_in_the_middle_of_saves(
                 async with Flushers.started(valkey_server.url, backend_url, "kills", str(LEASE_SECONDS)) as flushers:
                     while kills < KILLS:
                         attempts += 1
-                        assert attempts < 4 * KILLS, f"only {kills} of {attempts} kills hit a save"
+                        assert attempts < 8 * KILLS, f"only {kills} of {attempts} kills hit a save"
                         await flushers.start()
                         line = ""
                         for _ in range(rng.randrange(4, 12)):
@@ -182,7 +183,8 @@ async def test_flusher_killed_in_the_middle_of_saves(
                                 seconds.append(float(line.split()[1]))
                         while line != "save":
                             line = await flushers.line()
-                        await asyncio.sleep(rng.random() * statistics.median(seconds[-50:]))
+                        # A save may be over in a millisecond, which is all that the event loop's timers can tell.
+                        time.sleep(rng.random() * statistics.median(seconds[-50:]))
                         kills += await flushers.kill()
                         assert not writing.done()
                         await ledger.check(reader)

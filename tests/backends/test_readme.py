@@ -58,7 +58,7 @@ def run(environment: Environment, folder: Path, commands: str) -> str:
 @pytest.mark.parametrize(
     ("url", "printed"),
     [
-        ("sqlite:///app.db", "42|Ada"),
+        ("sqlite:///rows.db", "42|Ada"),
         ("sqlite:///shop.db", "42|Ada|3|"),
         ("file:users", '{"id":42,"name":"Ada","visits":3}'),
     ],

@@ -1,6 +1,7 @@
 """The backends of chaos worlds: what is saved is told to a history, and some are full, or broken on purpose."""
 
 import asyncio
+import contextlib
 import random
 import sqlite3
 from collections.abc import Sequence
@@ -76,10 +77,13 @@ class UnconditionalSQLite(SQLiteBackend):
     """Broken: it saves whatever comes, also what is older than what it has."""
 
     async def save(self, records: Sequence[Record]) -> int:
-        with sqlite3.connect(self.path, timeout=10) as connection:
-            connection.executemany("DELETE FROM asyncwb WHERE key = ?", [(each.key,) for each in records])
-        connection.close()
+        # In a thread: who has the file's lock may need this event loop to go on.
+        await asyncio.to_thread(self._forget, records)
         return await super().save(records)
+
+    def _forget(self, records: Sequence[Record]) -> None:
+        with contextlib.closing(sqlite3.connect(self.path, timeout=10)) as connection, connection:
+            connection.executemany("DELETE FROM asyncwb WHERE key = ?", [(each.key,) for each in records])
 
 
 _SQLITE = {"sqlite": SQLiteBackend, "full": FullSQLite, "early": EarlySQLite, "unconditional": UnconditionalSQLite}

@@ -102,9 +102,9 @@ class Batcher(Generic[Item, Result]):
             await self._idle.wait()
 
     def close(self, error: Exception, *, under_way: Exception | None = None) -> None:
-        """Fails everything that still waits, and whatever comes later; and what is under way, with an error of its own.
+        """Fails everything that still waits or comes later, and what is under way, with an error of its own if need be.
 
-        Nobody serves any more.
+        For when nobody serves any more.
         """
         self._closed = True
         flying = [(entry[0], under_way or error) for flight in self._flights for entry in flight.entries]

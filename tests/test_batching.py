@@ -159,7 +159,6 @@ async def test_close_fails_what_waits_and_what_comes() -> None:
                 await future
         with pytest.raises(UsageError):
             batcher.submit(3)
-        await batcher.join()
 
 
 @pytest.mark.parametrize("width", [1, 2])

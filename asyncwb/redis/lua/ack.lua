@@ -32,14 +32,13 @@ end
 local now = clock()
 -- What this claim still holds. Members and not their number: a later claim may have the same deadline, if all leases of
 -- this one were gone by then.
-local at_deadline, held = redis.call('ZRANGEBYSCORE', LEASE, deadline, deadline), {}
+local at_deadline, held, ours = redis.call('ZRANGEBYSCORE', LEASE, deadline, deadline), {}, {}
 for i = 1, #at_deadline do held[at_deadline[i]] = true end
 local notes = redis.call('HLEN', SAVED) > 0 and read_all('HMGET', SAVED, keys) or {}
 local tries = redis.call('HLEN', RETRY) > 0 and read_all('HMGET', RETRY, keys) or {}
 local gone, changed, released, freed = 0, 0, 0, 0
 local retried, buried = {}, {}
 local delete, unlease, undirty, dirty, dead, note, unnote, undead, retry, unretry = {}, {}, {}, {}, {}, {}, {}, {}, {}, {}
-local ours = {}
 
 -- Notes what the backend holds; the flag behind the version says that a flush waits and has to see it.
 local function remember(key, version, old)
@@ -103,7 +102,7 @@ local function settle(i, record)
     end
   elseif string.sub(record, 1, 8) == version then
     delete[#delete + 1] = PREFIX .. key
-    if not mine then
+    if not mine then  -- what is leased isn't dirty; it may be another claim's by now
       undirty[#undirty + 1] = key
       unlease[#unlease + 1] = key
     end

@@ -98,7 +98,7 @@ class ProcessContract(ContractBase):
         for key, newer in (("1", self.put), ("2", tombstone)):
             async with nursery.child(url) as child:
                 # Bounded: where a save reads all that was ever written, each one takes more steps than the last.
-                for step in range(1, _MOST_STEPS):
+                for step in range(1, _MOST_STEPS + 1):
                     # One key throughout: the number of steps may depend on how much there is.
                     old, new = self.put(key, step * 10), newer(key, step * 10 + 1)
                     # Not for long: the save may have to wait for the frozen one.
@@ -114,7 +114,7 @@ class ProcessContract(ContractBase):
         self, backend: Backend, url: str, nursery: Nursery
     ) -> None:
         async with nursery.child(url) as child:
-            for step in range(1, _MOST_STEPS):
+            for step in range(1, _MOST_STEPS + 1):
                 old, new = self.put("1", step * 10), self.put("1", step * 10 + 1)
                 if not await child.save_and_freeze_at([old], step, seconds=_PROGRESS_SECONDS):
                     return

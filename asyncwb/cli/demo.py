@@ -230,7 +230,7 @@ class _Demo:
             ("records flushed per second", f"{report['flushed_per_second']:,}"),
             ("acknowledged sets per second", f"{report['sets_per_second']:,}"),
             ("direct durable commits per second", f"{report['direct_sets_per_second']:,}"),
-            ("acknowledged sets : direct commits", f"{ratio:.1f} ×"),
+            ("acknowledged sets : direct commits", f"{ratio:.1f}"),
         ):
             table.add_row(name, value)
         self._console.print(table)

@@ -194,14 +194,15 @@ class Driver:
 
     async def look(self) -> None:
         """At Redis itself and at the backend: no write may be nowhere, and no record in two sets (I1, I2)."""
+        # What is acknowledged by now: a write that goes on beside this look may end after it has read.
+        floors = {key: self.history.floor(key) for key in self.history.keys}
         in_redis = await self._keyspace.records()
         for key, found in in_redis.items():
             if len(found.sets) != 1:
                 self.history.problem(f"I1: the record of key {key!r} is in {sorted(found.sets) or 'no set'}")
         # Redis first: what left it before is in the backend by now.
-        in_backend = await self.backend.inner.load(self.history.keys) if self.history.keys else {}
-        for key in self.history.keys:
-            floor = self.history.floor(key)
+        in_backend = await self.backend.inner.load(list(floors)) if floors else {}
+        for key, floor in floors.items():
             if floor is None or floor.version is None:
                 continue
             held = [in_redis[key].version] if key in in_redis else []

@@ -19,6 +19,7 @@ from asyncwb.service import Service
 from faults import driver as driver_module
 from faults.campaign import bench_of
 from faults.history import History
+from faults.keyspace import Found, Keyspace
 from faults.points import KINDS, Kind, Mode, Point, modes_of
 from faults.proxy import Fault, FaultProxy
 from faults.trial import Trial
@@ -95,6 +96,20 @@ async def test_claim_that_is_repeated_under_its_id_is_seen(monkeypatch: pytest.M
 
 async def _nothing(*_: Any) -> None:
     pass
+
+
+async def test_write_that_ends_during_a_look_is_not_called_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As when a flush is cancelled, and looks, while a write goes on beside it."""
+    records = Keyspace.records
+
+    async def long_after(self: Keyspace) -> dict[str, Found]:
+        found = await records(self)
+        await asyncio.sleep(0.05)
+        return found
+
+    monkeypatch.setattr(Keyspace, "records", long_after)
+    trials = await run(*(Fault(Point("claim", nth), "cancel after", "once") for nth in range(5, 12)), most=2)
+    assert [trial.history.report.problems for trial in trials] == [[]] * len(trials)
 
 
 async def test_transaction_without_its_watch_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:

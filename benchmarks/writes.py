@@ -220,7 +220,7 @@ def _run(bench: Bench) -> None:
     }  # fmt: skip
     for title, contestants, rounds in (
         ("writes", _compared(bench), 5),
-        ("writes elsewhere", _explored(bench), 3),
+        ("writes elsewhere", _explored(bench), 5),
         ("writes, settings", _settings(bench), 3),
     ):
         chosen = [each for each in contestants if not bench.quick or each.name in _QUICK]

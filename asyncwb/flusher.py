@@ -27,7 +27,11 @@ _log: Final = logging.getLogger("asyncwb")
 
 
 class Flusher:
-    """One of a pool's concurrent flushers. Cancelled at any await, it leaves its records dirty or leased."""
+    """One of a pool's concurrent flushers. Cancelled at any await, it leaves its records dirty or leased.
+
+    Attributes:
+        settling: ends when the outcome that it tells Redis now is counted; None if it tells none.
+    """
 
     def __init__(
         self,
@@ -52,6 +56,7 @@ class Flusher:
         self._totals = totals
         self._emit = emit
         self._rng = rng
+        self.settling: asyncio.Future[None] | None = None
 
     async def run(self) -> NoReturn:
         """Flushes whenever the bell rings, until cancelled."""
@@ -124,17 +129,23 @@ class Flusher:
                 _log.warning("leases not renewed: %s", error)
 
     async def _settle(self, queue: Queue, claim: Claim, outcome: Outcome, started: float) -> None:
-        acked = await self._patiently(
-            lambda: queue.ack(
-                claim.id,
-                failed=outcome.failed,
-                saved=outcome.saved,
-                again_seconds=self._settings.max_delay_seconds,
-                retries=self._retries,
-                jitter=lambda: self._rng.uniform(0.5, 1.0),
+        loop = asyncio.get_running_loop()
+        self.settling = settling = loop.create_future()
+        try:
+            acked = await self._patiently(
+                lambda: queue.ack(
+                    claim.id,
+                    failed=outcome.failed,
+                    saved=outcome.saved,
+                    again_seconds=self._settings.max_delay_seconds,
+                    retries=self._retries,
+                    jitter=lambda: self._rng.uniform(0.5, 1.0),
+                )
             )
-        )
-        self._count(claim, outcome, acked, asyncio.get_running_loop().time() - started)
+            self._count(claim, outcome, acked, loop.time() - started)
+        finally:
+            self.settling = None
+            settling.set_result(None)
         if acked is not None and (acked.changed or acked.released):
             self._bell.ring_in(self._settings.max_delay_seconds)
         if acked is not None and acked.retried:

@@ -25,6 +25,8 @@ _log: Final = logging.getLogger("asyncwb")
 _LONGEST_SLEEP_SECONDS: Final = 1.0
 """How long an idle pool relies on wake-ups alone; a token that died with another pool costs no more than this."""
 
+_COUNTED_SECONDS: Final = 1.0
+
 
 class FlusherPool:
     """`settings.flushers` flushers over all partitions of a namespace.
@@ -73,6 +75,14 @@ class FlusherPool:
             )
             for _ in range(settings.flushers)
         ]
+
+    async def settled(self) -> None:
+        """Returns when what flushers have told Redis by now is also counted, or after a second without an answer.
+
+        Redis knows first: who has seen there that nothing is left would find the last batch missing in the totals.
+        """
+        if settling := [each.settling for each in self._flushers if each.settling is not None]:
+            await asyncio.wait(settling, timeout=_COUNTED_SECONDS)
 
     def _circuit_changed(self, change: CircuitChanged) -> None:
         self._totals.outages += change.open

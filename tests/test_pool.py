@@ -190,6 +190,24 @@ async def test_leaving_drains(valkey_url: str, namespace: str) -> None:
     assert len(memory.values) == 10
 
 
+async def test_drain_waits_for_the_counts_of_what_it_has_seen_saved(
+    redis_url: str, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Redis has the outcome before the flusher hears that."""
+    ack = Queue.ack
+
+    async def heard_late(self: Queue, *args: Any, **options: Any) -> Any:
+        acked = await ack(self, *args, **options)
+        await asyncio.sleep(0.05)
+        return acked
+
+    monkeypatch.setattr(Queue, "ack", heard_late)
+    async with Buffer[int](redis_url, backend=MemoryBackend(), namespace=namespace, type=int) as buffer:
+        await buffer.set_many({f"k{number}": number for number in range(10)})
+        await buffer.drain()
+        assert buffer.totals.saved == 10
+
+
 async def test_leaving_by_an_exception_does_not_drain(valkey_url: str, namespace: str) -> None:
     memory = MemoryBackend()
     with pytest.raises(ZeroDivisionError):

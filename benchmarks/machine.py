@@ -34,11 +34,11 @@ def describe_machine() -> dict[str, Any]:
         "sqlite": sqlite3.sqlite_version,
         "server": server_version("valkey"),
         "packages": {name: found for name in _PACKAGES if (found := _version(name))},
-        "command": _command(sys.argv[1:]),
+        "command": command_of(sys.argv[1:]),
     }
 
 
-def _command(arguments: Sequence[str]) -> str:
+def command_of(arguments: Sequence[str]) -> str:
     """Without the folder of the results: a path of one machine, which changes nothing."""
     return re.sub(r" --out[ =]\S+", "", " ".join(["python -m benchmarks", *arguments]))
 

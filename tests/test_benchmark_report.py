@@ -7,7 +7,10 @@ from pathlib import Path
 import pytest
 from matplotlib.axes import Axes
 
-from benchmarks.harness import Results, Series
+from benchmarks import flush_report
+from benchmarks.harness import Contestant, Label, Results, Sample, Series
+from benchmarks.machine import command_of
+from benchmarks.places import SQLITE
 from benchmarks.plotting import COLOURS, bars, chart, duration, human, limit, line, panels, save, ticks, trace
 from benchmarks.question import Figure, Plot, Question
 from benchmarks.report import write_report
@@ -171,3 +174,37 @@ def test_page_needs_nothing_else(tmp_path: Path) -> None:
 
 def test_report_without_questions_is_empty_but_there(tmp_path: Path) -> None:
     assert write_report([], tmp_path).read_text("utf-8").startswith("# Benchmarks")
+
+
+def test_figures_of_flush_are_of_what_was_measured_again() -> None:
+    """Of several settings the luckiest is chosen; its luck in the choice must not count."""
+    results = Results()
+
+    def add(who: str, number: float, *, is_again: bool = False, **labels: Label) -> None:
+        async def run() -> Sample:
+            raise NotImplementedError
+
+        name = f"SQLite: {who} {labels}"
+        one = Contestant(name=name, run=run, labels={"backend": "SQLite", "who": who, **labels})
+        one = flush_report.again(one) if is_again else one
+        results.series[one.name] = Series(one.name, dict(one.labels), [{flush_report.METRIC: number}])
+
+    for is_again, factor in ((False, 1.0), (True, 0.5)):
+        add("asyncwb, defaults", 900.0, flushers=4, batch=1000, is_again=is_again)
+        add("asyncwb", 1000.0 * factor, flushers=8, batch=1000, is_again=is_again)
+        add("limit", 2000.0, batch=1000, is_again=is_again)
+        add("article", 2.0, flushers=1, batch=1, is_again=is_again)
+        add("article", 5.0, flushers=32, batch=1, is_again=is_again)
+    add("asyncwb", 800.0, flushers=16, batch=1000)  # wasn't the best
+    shown = {figure.what: figure.measured.split()[0] for figure in flush_report.figures(results)}
+    ratios = {what.partition(" : ")[2]: ratio for what, ratio in shown.items()}
+    assert ratios["article's flusher, one, which is safe"] == "250"
+    assert ratios["article's flusher, 32 that share commits, and lose writes"] == "100"
+    assert ratios["bare limit of SQLite, the same batch"] == "0.25"
+    assert ratios["best settings, flush to SQLite"] == "1.8"
+    assert len(flush_report.finalists(results, SQLITE)) == 5
+
+
+def test_results_name_their_command_and_no_folder() -> None:
+    assert command_of(["flush", "--out", "/some/where", "--quick"]) == "python -m benchmarks flush --quick"
+    assert command_of(["--out=/some/where"]) == "python -m benchmarks"

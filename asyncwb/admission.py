@@ -6,6 +6,7 @@ import random
 from collections.abc import Callable, Sequence
 from typing import Final, cast
 
+from asyncwb.acknowledged import Acknowledged
 from asyncwb.backend import newest_per_key
 from asyncwb.batching import Again
 from asyncwb.errors import (
@@ -40,6 +41,7 @@ class Admission:
 
     Args:
         writer, queue, epochs, backend, settings, rng: of the partition.
+        acknowledged: takes note of every write that Redis has taken.
         totals: is counted up.
         emit: is told when writes begin to be kept out, and when that ends.
     """
@@ -52,10 +54,12 @@ class Admission:
         backend: GuardedBackend,
         settings: Settings,
         *,
+        acknowledged: Acknowledged,
         totals: Totals,
         rng: random.Random,
         emit: Callable[[Event], None],
     ) -> None:
+        self._acknowledged = acknowledged
         self._totals = totals
         self._writer = writer
         self._queue = queue
@@ -69,6 +73,7 @@ class Admission:
     async def put(self, groups: Sequence[Sequence[Write]]) -> Sequence[Answer]:
         """Answers each group with the version of its first write or an error. Raises as `Writer.put`."""
         outcomes = await self._outcomes(groups)
+        self._acknowledged.add(groups, outcomes)
         refused: list[int] = []
         if not isinstance(outcomes, range):  # which has versions only
             refused = [number for number, outcome in enumerate(outcomes) if isinstance(outcome, Full)]
@@ -166,6 +171,7 @@ class Admission:
         saved = [(record.key.encode(), record.version) for record in records if record.key not in failed]
         limit = self._settings.redis_retry_seconds
         await retrying(lambda: self._queue.supersede(saved), limit_seconds=limit, rng=self._rng)
+        self._acknowledged.saved(saved)
         return [
             next((self._refused(key, failed[key]) for key in _names(group) if key in failed), numbers[0])
             for group, numbers in zip(groups, versions, strict=True)

@@ -282,20 +282,30 @@ class Buffer(Generic[T]):
             FlushTimeout: not in time; it stays in Redis, safe.
             DeadLettered: the backend refused it for good.
             WriteLost: neither Redis nor the backend has it.
+            OutcomeUnknown: neither has anything of the key, and the write is old enough to have been saved, deleted
+                later, and forgotten by the backend.
+            RedisError, BackendError: it can't be told.
         """
         self._life.check()
-        lane = self._engine.lane_of(raw_key(key))
+        raw = raw_key(key)
+        lane = self._engine.lane_of(raw)
         try:
             async with asyncio.timeout(timeout):
-                await lane.waiter.wait(key, version)
+                await lane.waiter.wait(raw, version)
         except TimeoutError as error:
             raise FlushTimeout(f"key {key!r} was not saved within {timeout} s; it is still in Redis, safe") from error
 
     async def drain(self, *, timeout: float | None = None) -> None:
-        """Returns when every write acknowledged before this call is saved.
+        """Returns when every write acknowledged before this call is saved, also those of other processes.
 
         Raises:
             FlushTimeout: not in time; says how much is left.
+            WriteLost: a server lost writes that this process had acknowledged; `max_remembered_writes` have names.
+            DeadLettered: the backend refused some while this waited; those that were dead before don't count.
+            OutcomeUnknown: of writes over an hour old nothing is left anywhere.
+            RedisError, BackendError: it can't be told.
+
+        All but the first are raised when everything else is saved.
         """
         self._life.check()
         try:
@@ -307,7 +317,7 @@ class Buffer(Generic[T]):
     async def stats(self) -> Stats:
         """What is in Redis now, of all processes, and what this process has done."""
         self._life.check()
-        parts = [await self._engine.patiently(lane.queue.stats) for lane in self._engine.lanes]
+        parts = await self._engine.of_each_partition(lambda queue: queue.stats())
         ages = [part.oldest_age_seconds for part in parts if part.oldest_age_seconds is not None]
         return Stats(
             dirty=sum(part.dirty for part in parts),
@@ -323,7 +333,7 @@ class Buffer(Generic[T]):
         """Walks over all records and makes those dirty that are in no set; returns how many. Needed after nothing
         that asyncwb does: it repairs what another program has broken."""
         self._life.check()
-        return sum([await self._engine.patiently(lane.queue.audit) for lane in self._engine.lanes])
+        return sum(await self._engine.of_each_partition(lambda queue: queue.audit()))
 
     async def revive(self, keys: Iterable[str]) -> int:
         """Tries dead-lettered records again; returns how many there were."""

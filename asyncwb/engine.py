@@ -1,6 +1,7 @@
 """The lifetimes of everything behind an open buffer: connections, the backend, batches and flushers."""
 
 import asyncio
+import functools
 import logging
 import random
 from collections.abc import Awaitable, Callable, Sequence
@@ -11,13 +12,15 @@ import anyio
 from anyio.abc import TaskGroup
 
 from asyncwb.connecting import Connect, connect
-from asyncwb.errors import AsyncwbError, BackendUnavailable, UsageError
+from asyncwb.draining import together
+from asyncwb.errors import AsyncwbError, BackendUnavailable, DeadLettered, UsageError, WriteLost
 from asyncwb.events import ConnectionChanged, EpochChanged, Event
+from asyncwb.gathering import gather_bounded
 from asyncwb.guard import GuardedBackend
 from asyncwb.heartbeat import Heartbeat
 from asyncwb.lane import Lane
 from asyncwb.pool import FlusherPool
-from asyncwb.records import CodecName
+from asyncwb.records import CodecName, Version
 from asyncwb.redis.connection import check_server
 from asyncwb.redis.durability import Promises
 from asyncwb.redis.epochs import Epochs
@@ -116,7 +119,15 @@ class Engine:
 
         epochs.on_change = epoch_changed
         if settings.flushers:
-            self.pool = FlusherPool(queues, self._backend, settings, totals=self.totals, emit=self._emit, rng=self._rng)
+            self.pool = FlusherPool(
+                queues,
+                self._backend,
+                settings,
+                totals=self.totals,
+                emit=self._emit,
+                on_saved=self._saved,
+                rng=self._rng,
+            )
         self.lanes = [
             Lane(
                 queue,
@@ -151,10 +162,11 @@ class Engine:
         """Waits for acknowledgements and, if this process flushes, drains; says in a warning what is left."""
         try:
             async with asyncio.timeout(self._settings.drain_timeout_seconds):
-                for lane in self.lanes:
-                    await lane.join()
+                await gather_bounded([lane.join for lane in self.lanes])
                 if self.pool is not None:
                     await self.drain()
+        except (DeadLettered, WriteLost) as error:
+            _log.warning("closing: %s", error)
         except (TimeoutError, AsyncwbError) as error:
             _log.warning("closing without having saved everything: %s", await self.left(error))
 
@@ -178,18 +190,28 @@ class Engine:
             self.pool.bell.ring()
 
     async def drain(self) -> None:
-        """Returns when every write acknowledged before this call is saved. Raises as `Lane.drain`."""
-        for lane in self.lanes:
-            await lane.drain()
+        """Returns when every write acknowledged before this call is saved.
+
+        Raises:
+            WriteLost, OutcomeUnknown, DeadLettered: some can't be saved any more; raised when all others are.
+            RedisError, BackendError: it can't be told.
+        """
+        drains = [lane.drain() for lane in self.lanes]
+        parts = await gather_bounded([drain.run for drain in drains])
         if self.pool is not None:
             await self.pool.settled()
+        drained = together(parts)
+        if not drained.errors:
+            for lane, part in zip(self.lanes, parts, strict=True):
+                lane.acknowledged.tell_lost(part.gone)
+        drained.raise_for_loss()
 
     async def left(self, error: Exception) -> str:
         """What is unsaved, in words, and why."""
         reason = str(error) or "time is over"
         try:
             async with asyncio.timeout(_STOP_SECONDS):
-                counts = [await self.patiently(lane.queue.pending) for lane in self.lanes]
+                counts = await self.of_each_partition(lambda queue: queue.pending())
         except (TimeoutError, AsyncwbError):
             return f"{reason}; Redis can't be asked what is left"
         dirty, leased = (sum(column) for column in zip(*counts, strict=True))
@@ -201,6 +223,17 @@ class Engine:
     async def patiently(self, ask: Callable[[], Awaitable[T]]) -> T:
         """Asks Redis something idempotent, again after a lost connection. Raises RedisError."""
         return await retrying(ask, limit_seconds=self._settings.redis_retry_seconds, rng=self._rng)
+
+    async def of_each_partition(self, ask: Callable[[Queue], Awaitable[T]]) -> list[T]:
+        """Asks all partitions something idempotent, side by side. Raises RedisError."""
+
+        async def one(queue: Queue) -> T:
+            return await self.patiently(lambda: ask(queue))
+
+        return await gather_bounded([functools.partial(one, lane.queue) for lane in self.lanes])
+
+    def _saved(self, partition: int, writes: Sequence[tuple[bytes, Version]]) -> None:
+        self.lanes[partition].waiter.saved(writes)
 
     async def _at_open(self, ask: Callable[[], Awaitable[T]]) -> T:
         return await retrying(ask, limit_seconds=self._settings.connect_timeout_seconds, rng=self._rng)

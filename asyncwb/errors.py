@@ -25,12 +25,12 @@
     │   ├── RecordRejected                  it will never take this record as it is (permanent)
     │   └── SaveError                       some records of a batch failed, each with its own reason
     ├── FlushTimeout (TimeoutError)         not everything was saved in time; it is still safe in Redis
-    ├── DeadLettered                        the backend refused the record for good; it is still readable
-    ├── WriteLost                           an acknowledged write is neither in Redis nor in the backend
+    ├── DeadLettered                        the backend refused records for good; they are still readable
+    ├── WriteLost                           acknowledged writes are neither in Redis nor in the backend
     └── EmbeddedServerError                 the private server couldn't be started or reached
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 
 class AsyncwbError(Exception):
@@ -141,11 +141,29 @@ class FlushTimeout(AsyncwbError, TimeoutError):
 
 
 class DeadLettered(AsyncwbError):
-    """The backend refused the record for good. It stays readable; the next `set` of its key revives it."""
+    """The backend refused records for good. They stay readable; the next `set` of a key revives it.
+
+    Args:
+        message: what happened.
+        reasons: key -> what the backend said of it last.
+    """
+
+    def __init__(self, message: str, *, reasons: Mapping[str, str] | None = None) -> None:
+        super().__init__(message)
+        self.reasons = dict(reasons or {})
 
 
 class WriteLost(AsyncwbError):
-    """An acknowledged write is neither in Redis nor in the backend: the server lost data after acknowledging it."""
+    """Acknowledged writes are neither in Redis nor in the backend: the server lost data after acknowledging them.
+
+    Args:
+        message: what happened.
+        keys: of the writes, as far as this process remembers them.
+    """
+
+    def __init__(self, message: str, *, keys: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.keys = tuple(keys)
 
 
 class EmbeddedServerError(AsyncwbError):

@@ -13,6 +13,7 @@ from asyncwb.bell import Bell
 from asyncwb.circuit import Circuit
 from asyncwb.errors import RedisError
 from asyncwb.events import DeadLetter, Event, Retried, Saved
+from asyncwb.records import Version
 from asyncwb.redis.queue import RELEASE_SECONDS, Queue
 from asyncwb.redis.retry import retrying
 from asyncwb.redis.steps import Acked, Claim, Failure, Retries
@@ -22,6 +23,9 @@ from asyncwb.stats import Totals
 from asyncwb.strategies import Outcome, Strategy
 
 T = TypeVar("T")
+
+OnSaved = Callable[[int, Sequence[tuple[bytes, Version]]], None]
+"""Is told of a partition what the backend holds from now on: keys and versions."""
 
 _log: Final = logging.getLogger("asyncwb")
 
@@ -44,8 +48,10 @@ class Flusher:
         bell: Bell,
         totals: Totals,
         emit: Callable[[Event], None],
+        on_saved: OnSaved,
         rng: random.Random,
     ) -> None:
+        self._on_saved = on_saved
         self._queues = list(queues)
         self._settings = settings
         self._saves = saves
@@ -143,6 +149,7 @@ class Flusher:
                 )
             )
             self._count(claim, outcome, acked, loop.time() - started)
+            self._tell_saved(queue.partition, claim, outcome)
         finally:
             self.settling = None
             settling.set_result(None)
@@ -150,6 +157,17 @@ class Flusher:
             self._bell.ring_in(self._settings.max_delay_seconds)
         if acked is not None and acked.retried:
             self._bell.ring_in(min(retry.due_in_seconds for retry in acked.retried.values()))
+
+    def _tell_saved(self, partition: int, claim: Claim, outcome: Outcome) -> None:
+        failed, saved = outcome.failed, outcome.saved
+        self._on_saved(
+            partition,
+            [
+                (record.key.encode(), saved.get(record.key, record.version))
+                for record in claim.records
+                if record.key not in failed
+            ],
+        )
 
     def _count(self, claim: Claim, outcome: Outcome, acked: Acked | None, seconds: float) -> None:
         saved = len(claim.records) + len(claim.garbage) - len(outcome.failed)

@@ -1,15 +1,16 @@
 """Everything that serves one partition in one process: its queue, and the batches of its writes, reads and waits."""
 
 import asyncio
-import math
 import random
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Final, TypeVar
+from typing import Any, Final
 
 from anyio.abc import TaskGroup
 
+from asyncwb.acknowledged import Acknowledged
 from asyncwb.admission import Admission
 from asyncwb.batching import Batcher
+from asyncwb.draining import Drain
 from asyncwb.errors import OutcomeUnknown
 from asyncwb.events import Event
 from asyncwb.guard import GuardedBackend
@@ -26,12 +27,7 @@ from asyncwb.settings import Settings
 from asyncwb.stats import Totals
 from asyncwb.waiting import Waiter
 
-T = TypeVar("T")
-
-_DRAIN_POLL_SECONDS: Final = 0.02
 _MANY: Final = 2**30
-_FEW: Final = 5000
-_STALLED_POLLS: Final = 25
 
 _MOST_PER_CALL: Final = 1000
 """Writes or reads that share one script call: enough to spread its cost, few enough not to hold up the server."""
@@ -46,6 +42,7 @@ class Lane:
         confirms: levels of durability, with the epoch of the writes that they are asked for.
         gets: groups of keys, one a caller, to what each of them has.
         waiter: waits for saves.
+        acknowledged: what this process has written and not seen saved.
     """
 
     def __init__(
@@ -67,7 +64,11 @@ class Lane:
         self._on_wake = on_wake
         reader = Reader(queue, epochs, backend, settings, rng)
         writer = Writer(queue, epochs, settings, rng=rng, on_wake=on_wake)
-        admission = Admission(writer, queue, epochs, backend, settings, totals=totals, rng=rng, emit=emit)
+        loop = asyncio.get_running_loop()
+        self.acknowledged = Acknowledged(max(2, settings.max_remembered_writes // settings.partitions), loop.time)
+        admission = Admission(
+            writer, queue, epochs, backend, settings, acknowledged=self.acknowledged, totals=totals, rng=rng, emit=emit
+        )
         self.puts: Batcher[Sequence[Write], Version] = Batcher(
             admission.put,
             max_weight=_MOST_PER_CALL,
@@ -81,39 +82,22 @@ class Lane:
         self.gets: Batcher[Sequence[bytes], Sequence[Found]] = Batcher(
             reader.read, max_weight=_MOST_PER_CALL, max_size=_MANY, width=2
         )
-        self.waiter = Waiter(queue, epochs, reader, settings, rng=rng, on_wake=on_wake)
+        self.waiter = Waiter(queue, epochs, reader.load, self.acknowledged, settings, rng=rng, on_wake=on_wake)
 
     def start(self, group: TaskGroup) -> None:
         """Serves until the group is cancelled."""
-        for batcher in (self.puts, self.confirms, self.gets, self.waiter.questions):
-            group.start_soon(batcher.serve)
+        for server in (self.puts, self.confirms, self.gets, self.waiter):
+            group.start_soon(server.serve)
 
     async def join(self) -> None:
         """Returns when no write waits for its acknowledgement."""
         await self.puts.join()
 
-    async def drain(self) -> None:
-        """Returns when every write acknowledged before this call is saved, but for dead-lettered ones.
+    def drain(self) -> Drain:
+        """A drain of all that was acknowledged before this call; it begins to wait when it is run."""
+        return Drain(self.queue, self.waiter, self.acknowledged, patiently=self._patiently, on_wake=self._on_wake)
 
-        Counts what is unsaved while that is many and shrinks, and then waits for what is left key by key: keys that
-        never rest are dirty at any time; what counts is that their present versions get saved.
-
-        Raises:
-            WriteLost: neither Redis nor the backend has a write.
-            RedisUnavailable, BackendError: it can't be told.
-        """
-        await self._patiently(self.queue.hasten)
-        self._on_wake()
-        least, stalled = math.inf, 0
-        while left := sum(await self._patiently(self.queue.pending)):
-            stalled = 0 if left < least else stalled + 1
-            least = min(least, left)
-            if left <= _FEW or stalled == _STALLED_POLLS:
-                await self.waiter.wait_all(await self._patiently(self.queue.unsaved))
-                return
-            await asyncio.sleep(_DRAIN_POLL_SECONDS)
-
-    async def _patiently(self, ask: Callable[[], Awaitable[T]]) -> T:
+    async def _patiently(self, ask: Callable[[], Awaitable[Any]]) -> Any:
         return await retrying(ask, limit_seconds=self._retry_seconds, rng=self._rng)
 
     def close(self, error: Exception) -> None:
@@ -122,7 +106,7 @@ class Lane:
         self.puts.close(error, under_way=OutcomeUnknown(unknown))
         self.confirms.close(error)
         self.gets.close(error)
-        self.waiter.questions.close(error)
+        self.waiter.close(error)
 
 
 def in_pages(writes: Sequence[Write], settings: Settings) -> list[list[Write]]:

@@ -12,7 +12,7 @@ from asyncwb.bell import Bell
 from asyncwb.circuit import Circuit, backoff_seconds
 from asyncwb.errors import AsyncwbError, RedisError, RedisRefused
 from asyncwb.events import Bisected, CircuitChanged, Event, FlusherCrashed
-from asyncwb.flusher import Flusher
+from asyncwb.flusher import Flusher, OnSaved
 from asyncwb.guard import GuardedBackend
 from asyncwb.redis.queue import Queue
 from asyncwb.saves import Saves
@@ -40,6 +40,7 @@ class FlusherPool:
         settings: all of them.
         totals: is counted up.
         emit: gets events.
+        on_saved: is told what the backend holds.
         rng: for jitter.
     """
 
@@ -51,6 +52,7 @@ class FlusherPool:
         *,
         totals: Totals,
         emit: Callable[[Event], None],
+        on_saved: OnSaved,
         rng: random.Random,
     ) -> None:
         self.bell = Bell()
@@ -71,6 +73,7 @@ class FlusherPool:
                 bell=self.bell,
                 totals=totals,
                 emit=emit,
+                on_saved=on_saved,
                 rng=rng,
             )
             for _ in range(settings.flushers)

@@ -33,6 +33,7 @@ class SettingOptions(TypedDict, total=False):
     low_watermark: float
     on_full: OnFull
     full_timeout_seconds: float
+    max_remembered_writes: int
     max_delay_seconds: float
     batch_size: int | None
     batch_bytes: int
@@ -71,6 +72,8 @@ class Settings:
         on_full: what becomes of a put at a limit, or at the server's maxmemory: "raise" `BufferFull` at once; "wait" in
             order for `full_timeout_seconds`, then raise it; "write-through": it goes to the backend directly.
         full_timeout_seconds: with on_full="wait".
+        max_remembered_writes: a process remembers the acknowledged writes of so many keys until it knows that they are
+            saved, so that `drain` and `flush` can name what a server lost; of further ones it remembers the number.
         max_delay_seconds: how long a write may wait for more writes of its key before it is saved.
         batch_size: at most this many records per save; None is what the backend prefers (most prefer 1000).
         batch_bytes: at most this many bytes of values per save and per put (one larger record still goes alone).
@@ -101,6 +104,7 @@ class Settings:
     low_watermark: float = 0.9
     on_full: OnFull = "raise"
     full_timeout_seconds: float = 30.0
+    max_remembered_writes: int = 100_000
     max_delay_seconds: float = 0.0
     batch_size: int | None = None
     batch_bytes: int = 8 * 2**20
@@ -128,6 +132,7 @@ class Settings:
             ("partitions", 1, MOST_PARTITIONS),
             ("flushers", 0, 1024),
             ("replicas", 1, 1000),
+            ("max_remembered_writes", 1, 10_000_000),
             ("batch_bytes", 1, 2**30),
             ("max_value_bytes", 1, 256 * 2**20),
         ):

@@ -1,41 +1,75 @@
-"""Waiting until the backend holds a write: what `flush` and `drain` do."""
+"""Waiting until the backend holds a write: what `flush` does, and `drain` for many."""
 
 import asyncio
+import heapq
 import random
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Final
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final, NoReturn
 
-from asyncwb.batching import Batcher
-from asyncwb.errors import DeadLettered, RedisUnavailable, WriteLost
-from asyncwb.reader import Reader
-from asyncwb.records import Version
+import anyio
+from anyio.abc import TaskGroup
+
+from asyncwb.acknowledged import Acknowledged
+from asyncwb.bell import Bell
+from asyncwb.errors import AsyncwbError, DeadLettered, OutcomeUnknown, RedisUnavailable, WriteLost
+from asyncwb.records import Record, Version, epoch_of
 from asyncwb.redis.epochs import Epochs
 from asyncwb.redis.queue import Queue
 from asyncwb.redis.retry import retrying
-from asyncwb.redis.wire import unpack_version
+from asyncwb.redis.steps import Held, Look
 from asyncwb.settings import Settings
+
+Load = Callable[[Sequence[str]], Awaitable[Mapping[str, Record]]]
+"""What the backend holds of some keys."""
 
 _FIRST_POLL_SECONDS: Final = 0.001
 _LAST_POLL_SECONDS: Final = 0.05
+_TOGETHER_SECONDS: Final = 0.005
+"""Those who are due within that time share a question."""
 _HASTEN_EVERY_SECONDS: Final = 0.25
 """Asking again to make a write due defeats its back-off after a failure, so it isn't done with every poll."""
-
 _PAGE: Final = 1000
+_MOST_LOADS: Final = 8
+"""Questions to the backend that may be under way at once: one that hangs must not hold up the others."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Question:
+@dataclass(slots=True, eq=False)
+class _Wait:
+    """One caller that waits for one write.
+
+    Attributes:
+        key: in UTF-8.
+        version: that it waits for; None until the first look: the newest there is then.
+        done: ends the wait, with an error if the write can't be saved any more.
+        seen: whether Redis has had a record of the key since the wait began.
+        pause: until the next look, in seconds.
+        hastened: when the write was made due last.
+    """
+
     key: bytes
     version: Version | None
-    hasten: bool
+    done: asyncio.Future[None]
+    seen: bool = False
+    pause: float = _FIRST_POLL_SECONDS
+    hastened: float = field(default=-_HASTEN_EVERY_SECONDS)
 
 
 class Waiter:
-    """Waits for writes of one partition, many callers at a time. Needs no flusher in this process.
+    """Waits for writes of one partition, for many callers at a time.
+
+    One rule decides: *the backend's word*. Redis is asked first, and can only show that a version is still on its way.
+    Where it can't (the record is gone, was given up, was written again, or is of another history) the backend is asked
+    whether it holds at least that version. That a record is absent from Redis proves nothing: a dead letter may have
+    been dropped, or a server may have lost it.
+
+    Flushers of this process tell what they have saved, so that nobody has to ask for it. Everything else is asked for
+    by a single loop, with one question for all who wait.
 
     Args:
-        queue, epochs, reader, settings, rng: of the partition.
+        queue, epochs, settings, rng: of the partition.
+        load: asks the backend.
+        acknowledged: what this process knows of its own writes; is told what is saved.
         on_wake: called when something was made due.
     """
 
@@ -43,7 +77,8 @@ class Waiter:
         self,
         queue: Queue,
         epochs: Epochs,
-        reader: Reader,
+        load: Load,
+        acknowledged: Acknowledged,
         settings: Settings,
         *,
         rng: random.Random,
@@ -51,102 +86,254 @@ class Waiter:
     ) -> None:
         self._queue = queue
         self._epochs = epochs
-        self._reader = reader
+        self._load = load
+        self._acknowledged = acknowledged
         self._settings = settings
         self._rng = rng
         self._on_wake = on_wake
-        self.questions: Batcher[_Question, bytes] = Batcher(self._ask, max_weight=_PAGE, max_size=2**30)
+        self._loop = asyncio.get_running_loop()
+        self._bell = Bell()
+        self._agenda: list[tuple[float, int, _Wait]] = []
+        self._entries = 0
+        self._by_key: dict[bytes, list[_Wait]] = {}
+        self._loads = 0
+        self._closed: Exception | None = None
 
-    async def wait(self, key: str, version: Version | None) -> None:
-        """Returns when the backend holds at least this version (None: the one that Redis has now).
+    async def wait(self, key: bytes, version: Version | None) -> None:
+        """Returns when the backend holds at least this version (None: the newest that is known now).
 
         Raises:
             DeadLettered: the backend refused it for good.
             WriteLost: neither Redis nor the backend has it.
-            RedisUnavailable, BackendError: it can't be told.
+            OutcomeUnknown: neither has anything of the key, which may also be because it was deleted long ago.
+            RedisError, BackendError: it can't be told.
         """
-        loop = asyncio.get_running_loop()
-        raw = key.encode()
-        pause = _FIRST_POLL_SECONDS
-        hastened = -_HASTEN_EVERY_SECONDS
-        while True:
-            hasten = loop.time() - hastened >= _HASTEN_EVERY_SECONDS
+        wait = self._begin(key, version)
+        try:
+            await wait.done
+        finally:
+            self._forget(wait)
+
+    async def wait_all(self, writes: Mapping[bytes, Version]) -> dict[bytes, AsyncwbError]:
+        """Returns when nothing of this is on its way any more, with what `wait` would have raised for each key."""
+        waits = [self._begin(key, version) for key, version in writes.items()]
+        failed: dict[bytes, AsyncwbError] = {}
+        try:
+            for wait in waits:
+                try:
+                    await wait.done
+                except AsyncwbError as error:
+                    failed[wait.key] = error
+        finally:
+            for wait in waits:
+                self._forget(wait)
+        return failed
+
+    def saved(self, writes: Sequence[tuple[bytes, Version]]) -> None:
+        """The backend holds these versions, or later ones: whoever waits for them is told."""
+        self._acknowledged.saved(writes)
+        if not self._by_key:
+            return
+        for key, version in writes:
+            for wait in self._by_key.get(key, ()):
+                if wait.version is not None and wait.version <= version:
+                    _end(wait)
+
+    def close(self, error: Exception) -> None:
+        """Fails everybody who waits, now or later."""
+        self._closed = error
+        self._bell.close()
+        for waits in list(self._by_key.values()):
+            for wait in waits:
+                _end(wait, error)
+
+    async def serve(self) -> NoReturn:
+        """Asks for those who wait, until cancelled."""
+        async with anyio.create_task_group() as loads:
+            while True:
+                waits = self._due()
+                if not waits:
+                    await self._bell.wait()
+                    continue
+                try:
+                    await self._ask_redis(waits, loads)
+                except AsyncwbError as error:
+                    for wait in waits:
+                        _end(wait, error)
+        raise AssertionError("serves until it is cancelled")
+
+    # Whose turn it is
+
+    def _begin(self, key: bytes, version: Version | None) -> _Wait:
+        if self._closed is not None:
+            raise self._closed
+        wait = _Wait(key, version, self._loop.create_future())
+        self._by_key.setdefault(key, []).append(wait)
+        self._look_at(self._loop.time(), wait)
+        self._bell.ring()
+        return wait
+
+    def _look_at(self, at: float, wait: _Wait) -> None:
+        self._entries += 1
+        heapq.heappush(self._agenda, (at, self._entries, wait))
+
+    def _due(self) -> list[_Wait]:
+        """Those whose turn it is, at most a page; sets the alarm for the others."""
+        agenda, until = self._agenda, self._loop.time() + _TOGETHER_SECONDS
+        waits: list[_Wait] = []
+        while agenda and len(waits) < _PAGE and (agenda[0][0] <= until or agenda[0][2].done.done()):
+            wait = heapq.heappop(agenda)[2]
+            if not wait.done.done():
+                waits.append(wait)
+        if not waits and agenda:
+            self._bell.ring_in(max(0.0, agenda[0][0] - self._loop.time()))
+        return waits
+
+    def _again(self, wait: _Wait) -> None:
+        self._look_at(self._loop.time() + wait.pause, wait)
+        wait.pause = min(wait.pause * 2, _LAST_POLL_SECONDS)
+
+    def _forget(self, wait: _Wait) -> None:
+        waits = self._by_key[wait.key]
+        waits.remove(wait)
+        if not waits:
+            del self._by_key[wait.key]
+        # Its entry in the agenda is passed over from here on; an error that nobody took is taken.
+        if not wait.done.cancel() and not wait.done.cancelled():
+            wait.done.exception()
+
+    # What is asked
+
+    async def _ask_redis(self, waits: Sequence[_Wait], loads: TaskGroup) -> None:
+        now = self._loop.time()
+        calm: list[_Wait] = []
+        urgent: list[_Wait] = []
+        for wait in waits:
+            (urgent if now - wait.hastened >= _HASTEN_EVERY_SECONDS else calm).append(wait)
+        for group, hasten in ((urgent, True), (calm, False)):
+            if not group:
+                continue
             if hasten:
-                hastened = loop.time()
-            answer = await self.questions.submit(_Question(raw, version, hasten))
-            version = await self._still_pending(key, version, answer)
-            if version is None:
-                return
-            await asyncio.sleep(pause)
-            pause = min(pause * 2, _LAST_POLL_SECONDS)
+                for wait in group:
+                    wait.hastened = now
+            keys = list(dict.fromkeys(wait.key for wait in group))
+            look = await self._looked(keys, hasten=hasten)
+            self._sort_out(group, dict(zip(keys, look.found, strict=True)), look.epoch, loads)
 
-    async def wait_all(self, writes: Sequence[tuple[bytes, Version]]) -> None:
-        """Returns when the backend holds all of these writes, but for dead-lettered ones. Raises as `wait`."""
-        loop = asyncio.get_running_loop()
-        pending = [_Question(key, version, hasten=True) for key, version in writes]
-        pause = _FIRST_POLL_SECONDS
-        hastened = -_HASTEN_EVERY_SECONDS
-        while pending:
-            # Not only once: what was leased then may have been written again meanwhile, and is delayed anew.
-            hasten = loop.time() - hastened >= _HASTEN_EVERY_SECONDS
-            if hasten:
-                hastened = loop.time()
-            left: list[_Question] = []
-            for start in range(0, len(pending), _PAGE):
-                page = pending[start : start + _PAGE]
-                for question, answer in zip(page, await self._answers(page, hasten=hasten), strict=True):
-                    dead = answer.startswith(b"D")
-                    if not dead and await self._still_pending(_name(question.key), question.version, answer):
-                        left.append(question)
-            pending = left
-            if pending:
-                await asyncio.sleep(pause)
-                pause = min(pause * 2, _LAST_POLL_SECONDS)
-
-    async def _still_pending(self, key: str, version: Version | None, answer: bytes) -> Version | None:
-        """None if it is saved, else the version to wait for."""
-        state, detail = answer[:1], answer[1:]
-        if state == b"P":
-            return unpack_version(detail)
-        if state == b"D":
-            raise DeadLettered(f"key {key!r} is dead-lettered: {detail.decode('utf-8', 'replace')}")
-        if state == b"A":
-            assert version is not None, "without a version there is nothing to ask for"
-            await self._ask_backend(key, version)
-        return None
-
-    async def _ask_backend(self, key: str, version: Version) -> None:
-        record = (await self._reader.load([key])).get(key)
-        if record is None or record.version < version:
-            raise WriteLost(
-                f"key {key!r}: an acknowledged write is neither in Redis nor in the backend; the server lost data "
-                "(see its persistence settings), write it again"
-            )
-
-    async def _ask(self, questions: Sequence[_Question]) -> list[bytes | Exception]:
-        answers: dict[_Question, bytes] = {}
-        for hasten in (True, False):
-            asked = list(dict.fromkeys(question for question in questions if question.hasten is hasten))
-            if asked:
-                answers.update(zip(asked, await self._answers(asked, hasten=hasten), strict=True))
-        return [answers[question] for question in questions]
-
-    async def _answers(self, questions: Sequence[_Question], *, hasten: bool) -> list[bytes]:
-        writes = [(question.key, question.version) for question in questions]
-
-        async def ask() -> list[bytes]:
+    async def _looked(self, keys: Sequence[bytes], *, hasten: bool) -> Look:
+        async def ask() -> Look:
             known = self._epochs.known(self._queue.partition)
-            reply = await self._queue.flushed(writes, epoch=known, hasten=hasten)
-            if reply is None:
+            look = await self._queue.look(keys, epoch=known, hasten=hasten)
+            if look is None:
                 await self._epochs.refresh(self._queue.partition, known)
                 raise RedisUnavailable("the server's history changed during a flush")  # and asked again
-            epoch, woken, answers = reply
-            self._epochs.learn(self._queue.partition, epoch)
-            if woken:
+            self._epochs.learn(self._queue.partition, look.epoch)
+            if look.woken:
                 self._on_wake()
-            return answers
+            return look
 
         return await retrying(ask, limit_seconds=self._settings.redis_retry_seconds, rng=self._rng)
+
+    def _sort_out(
+        self, waits: Iterable[_Wait], found: Mapping[bytes, Held | None], epoch: int, loads: TaskGroup
+    ) -> None:
+        """Ends the waits that Redis can answer, and has the backend asked for those that it can't."""
+        unknown: list[tuple[_Wait, Held | None]] = []
+        for wait in waits:
+            held = found[wait.key]
+            wait.seen = wait.seen or held is not None
+            if wait.version is None:
+                newest = max(held.version if held else 0, self._acknowledged.version_of(wait.key) or 0)
+                if held is None and not newest:
+                    _end(wait)  # there is nothing of it to be saved
+                    continue
+                wait.version = newest
+            if held is not None and held.version == wait.version and held.dead is None:
+                self._again(wait)
+            else:
+                unknown.append((wait, held))
+        if not unknown:
+            return
+        if self._loads == _MOST_LOADS:
+            for wait, _ in unknown:
+                self._again(wait)
+            return
+        self._loads += 1
+        loads.start_soon(self._ask_backend, unknown, epoch)
+
+    async def _ask_backend(self, unknown: Sequence[tuple[_Wait, Held | None]], epoch: int) -> None:
+        keys = list(dict.fromkeys(_name(wait.key) for wait, _ in unknown))
+        try:
+            loaded = await self._load(keys)
+        except AsyncwbError as error:
+            for wait, held in unknown:
+                if held is None or held.version < (wait.version or 0):
+                    _end(wait, error)
+                elif held.dead is None:
+                    self._again(wait)  # it is on its way in any case
+                else:
+                    _end(wait, _dead(held))
+        else:
+            for wait, held in unknown:
+                self._decide(wait, held, loaded.get(_name(wait.key)), epoch)
+        finally:
+            self._loads -= 1
+            self._bell.ring()
+
+    def _decide(self, wait: _Wait, held: Held | None, stored: Record | None, epoch: int) -> None:
+        """By what Redis had, and by what the backend held after that."""
+        assert wait.version is not None, "it was set when Redis was asked"
+        if stored is not None and stored.version >= wait.version:
+            if epoch_of(stored.version) <= epoch:
+                self._acknowledged.saved([(wait.key, wait.version)])
+                _end(wait)
+            else:
+                self._again(wait)  # of a history that began meanwhile, or that isn't this place's: look anew
+        elif epoch_of(wait.version) > epoch:
+            self._again(wait)  # a former primary has answered: it is found out within a second
+        elif held is not None and held.version >= wait.version:
+            if held.dead is None:
+                self._again(wait)
+            else:
+                _end(wait, _dead(held))
+        elif stored is None and not wait.seen and self._acknowledged.is_old(wait.version):
+            _end(wait, _unknown(wait.key, wait.version))
+        else:
+            _end(wait, _lost(wait.key))
+
+
+def _end(wait: _Wait, error: Exception | None = None) -> None:
+    if wait.done.done():
+        return
+    if error is None:
+        wait.done.set_result(None)
+    else:
+        wait.done.set_exception(error)
+
+
+def _dead(held: Held) -> DeadLettered:
+    letter = held.dead
+    assert letter is not None, "only for dead letters"
+    return DeadLettered(
+        f"key {letter.key!r} is dead-lettered: {letter.reason}; it stays readable, see `asyncwb dead`",
+        reasons={letter.key: letter.reason},
+    )
+
+
+def _lost(raw: bytes) -> WriteLost:
+    key = _name(raw)
+    return WriteLost(
+        f"key {key!r}: an acknowledged write is neither in Redis nor in the backend; the server lost data (see its "
+        "persistence and eviction settings), or its dead letter was dropped: write it again",
+        keys=(key,),
+    )
+
+
+def _unknown(raw: bytes, version: Version) -> OutcomeUnknown:
+    return OutcomeUnknown(
+        f"key {_name(raw)!r}: neither Redis nor the backend has anything of version {version} or later; it is lost, "
+        "unless the key was deleted so long ago that the backend has forgotten that, too"
+    )
 
 
 def _name(raw: bytes) -> str:

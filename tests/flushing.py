@@ -25,6 +25,7 @@ class Bench:
         self.queue = queue or rig.queue
         self.events: list[Event] = []
         self.totals = Totals()
+        self.saved: list[tuple[bytes, int]] = []
         self._opened = False
         settings = Settings(
             **{"backoff_initial_seconds": 0.01, "retry_initial_seconds": 0.01, "retry_max_seconds": 0.05, **options}
@@ -48,6 +49,7 @@ class Bench:
             bell=Bell(),
             totals=self.totals,
             emit=self.events.append,
+            on_saved=lambda partition, writes: self.saved.extend(writes),
             rng=rng,
         )
 

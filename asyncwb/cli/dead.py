@@ -5,7 +5,7 @@ import click
 from asyncwb.cli.output import plain, print_json, print_table, time_text, value_of, version_text
 from asyncwb.cli.shared import EXIT_FAULT, asynchronous, json_option, namespace_option, redis_option
 from asyncwb.inspector import Inspector, open_inspector
-from asyncwb.redis.inspection import DeadRecord
+from asyncwb.redis.steps import DeadRecord
 
 _PAGE = 1000
 

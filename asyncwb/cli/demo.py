@@ -22,7 +22,7 @@ from asyncwb.buffer import Buffer
 from asyncwb.cli.shared import EXIT_FAULT, asynchronous, json_option
 from asyncwb.cli.workload import DirectWrites, Ledger, Value, Verdict, Workload
 from asyncwb.codecs import Codec
-from asyncwb.errors import BackendUnavailable, FlushTimeout
+from asyncwb.errors import BackendUnavailable, DeadLettered, FlushTimeout, WriteLost
 from asyncwb.registry import backend_from_url
 from asyncwb.testing.faults import FaultyBackend
 
@@ -92,7 +92,7 @@ class _Demo:
             sets, direct = await self._compare(buffer, workload)
             await workload.stop()
             self._status = "draining"
-            with suppress(FlushTimeout):  # then the verdict says what is missing
+            with suppress(FlushTimeout, WriteLost, DeadLettered):  # then the verdict says what is missing
                 await buffer.drain(timeout=_DRAIN_SECONDS)
             totals = buffer.totals.copy()
         verdict = self._ledger.verdict(self._database)

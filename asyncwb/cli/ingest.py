@@ -28,7 +28,7 @@ from asyncwb.cli.shared import (
     namespace_option,
     redis_option,
 )
-from asyncwb.errors import AsyncwbError, InvalidValue, OutcomeUnknown
+from asyncwb.errors import AsyncwbError, DeadLettered, InvalidValue, OutcomeUnknown
 from asyncwb.stats import Totals
 
 _MOST_DIRTY: Final = 100_000
@@ -44,6 +44,7 @@ class _Counts:
     acknowledged: int = 0
     skipped: int = 0
     position: int = 0
+    refused: int = 0
     hashes: set[bytes] = field(default_factory=set)
     malformed: MalformedLine | None = None
 
@@ -105,7 +106,10 @@ async def ingest(
                 try:
                     chunks = read_rows(file, key=key, format=row_format or guess_format(file))
                     await _Ingest(buffer, counts, writers=writers, skip=on_error == "skip").run(chunks)
-                    await buffer.drain()
+                    try:
+                        await buffer.drain()
+                    except DeadLettered as error:
+                        counts.refused = len(error.reasons)
                 finally:
                     shown.cancel()
                     await asyncio.wait([shown])
@@ -117,8 +121,8 @@ async def ingest(
     if counts.malformed is not None:
         click.echo(f"Error: {counts.malformed}; stopped there (--on-error skip goes on)", err=True)
         raise SystemExit(EXIT_FAULT)
-    if buffer.totals.dead:
-        click.echo(f"Error: {buffer.totals.dead:,} {REFUSED}", err=True)
+    if refused := max(counts.refused, buffer.totals.dead):
+        click.echo(f"Error: {refused:,} {REFUSED}", err=True)
         raise SystemExit(EXIT_FAULT)
 
 

@@ -9,7 +9,6 @@ from asyncwb.buffer import Buffer
 from asyncwb.cli.output import plain, print_json
 from asyncwb.cli.shared import (
     EXIT_FAULT,
-    REFUSED,
     asynchronous,
     backend_option,
     json_option,
@@ -17,7 +16,7 @@ from asyncwb.cli.shared import (
     redis_option,
 )
 from asyncwb.codecs import WIRE_CODECS
-from asyncwb.errors import ConfigurationError, DeadLettered, FlushTimeout, WriteLost
+from asyncwb.errors import ConfigurationError, DeadLettered, FlushTimeout, OutcomeUnknown, WriteLost
 from asyncwb.inspector import open_inspector
 
 
@@ -84,8 +83,6 @@ async def flush(
     try:
         if everything:
             await _note(problems, "", buffer.drain(timeout=timeout))
-            if buffer.totals.dead:
-                problems.setdefault("", f"{buffer.totals.dead} {REFUSED}")
         else:
             await asyncio.gather(*(_note(problems, key, buffer.flush(key, timeout=timeout)) for key in keys))
         saved = buffer.totals.saved
@@ -104,5 +101,5 @@ async def flush(
 async def _note(problems: dict[str, str], key: str, waiting: Awaitable[None]) -> None:
     try:
         await waiting
-    except (FlushTimeout, DeadLettered, WriteLost) as error:
+    except (FlushTimeout, DeadLettered, WriteLost, OutcomeUnknown) as error:
         problems[key] = str(error)

@@ -12,15 +12,15 @@ from asyncwb.records import SEQ_BITS, Record, Version
 from asyncwb.redis import scripts
 from asyncwb.redis.keys import TYPES
 from asyncwb.redis.queue import Queue
-from asyncwb.redis.wire import OVERHEAD_BYTES, pack_version, unpack_record
+from asyncwb.redis.steps import DeadRecord
+from asyncwb.redis.wire import OVERHEAD_BYTES, pack_version, unpack_dead, unpack_record
 
 Place = Literal["dirty", "leased"]
 
 _PAGE: Final = 500
 _HEADER: Final = struct.Struct(">IIQ")
-# version, attempts, first failure; a dead letter also has the time of its death. As in lua/ack.lua.
+# version, attempts, first failure. As in lua/ack.lua.
 _FAILING: Final = struct.Struct(">QIQ")
-_DEAD: Final = struct.Struct(">QIQQ")
 _FORGET_MS: Final = 60_000
 _FAR_MS: Final = 2**53
 # See `asyncwb.heartbeat`; of the right types, whoever wrote it.
@@ -48,26 +48,6 @@ class Listed:
     due_in_seconds: float
     attempts: int = 0
     reason: str = ""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class DeadRecord:
-    """A dead letter.
-
-    Attributes:
-        key, version: of the record.
-        attempts: how often it was tried.
-        first_failed: when it failed first, seconds of the server's clock since 1970.
-        died: when it was given up, likewise.
-        reason: what the backend said last.
-    """
-
-    key: str
-    version: Version
-    attempts: int
-    first_failed: float
-    died: float
-    reason: str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -117,7 +97,7 @@ class Inspection:
         """The dead letters, in no order."""
         async for page in self.queue.fields(self.queue.keys.dead):
             for key, entry in page:
-                yield _dead(key, entry)
+                yield unpack_dead(key, entry)
 
     async def describe(self, key: str) -> Described | None:
         """Everything about one record; None if Redis has none."""
@@ -133,7 +113,7 @@ class Inspection:
             record = None
         where = "leased" if lease else "dirty" if due else "dead" if dead else "stray"
         listed = _listed(raw, packed[:OVERHEAD_BYTES], failing, size=len(packed), due_ms=due_ms, now=now)
-        return Described(where=where, record=record, listed=listed, dead=_dead(raw, dead) if dead else None)
+        return Described(where=where, record=record, listed=listed, dead=unpack_dead(raw, dead) if dead else None)
 
     async def drop(self, letters: Sequence[DeadRecord]) -> int:
         """Gives dead letters up, if they are still these; returns how many were."""
@@ -210,21 +190,6 @@ def _listed(key: bytes, header: bytes, failing: bytes, *, size: int, due_ms: int
         due_in_seconds=due_ms / 1000,
         attempts=attempts,
         reason=reason,
-    )
-
-
-def _dead(key: bytes, entry: bytes) -> DeadRecord:
-    if len(entry) < _DEAD.size:
-        reason = "another program has overwritten why it is dead"
-        return DeadRecord(key=_name(key), version=0, attempts=0, first_failed=0.0, died=0.0, reason=reason)
-    version, attempts, since, died = _DEAD.unpack_from(entry)
-    return DeadRecord(
-        key=_name(key),
-        version=version,
-        attempts=attempts,
-        first_failed=since / 1000,
-        died=died / 1000,
-        reason=entry[_DEAD.size :].decode("utf-8", "replace"),
     )
 
 

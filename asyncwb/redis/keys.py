@@ -27,7 +27,7 @@ class PartitionKeys:
         self.record_prefix = prefix + b"rec:"
         # In the order of lua/prelude.lua.
         self.common = tuple(
-            prefix + name for name in (b"meta", b"dirty", b"lease", b"saved", b"dead", b"wake", b"retry")
+            prefix + name for name in (b"meta", b"dirty", b"lease", b"expired", b"dead", b"wake", b"retry")
         )
 
     @property
@@ -43,7 +43,7 @@ class PartitionKeys:
         return self.common[2]
 
     @property
-    def saved(self) -> bytes:
+    def expired(self) -> bytes:
         return self.common[3]
 
     @property

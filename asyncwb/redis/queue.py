@@ -10,7 +10,7 @@ from uuid import uuid4
 import anyio
 
 from asyncwb.errors import DecodeError, OutcomeUnknown, RedisError, RedisUnavailable
-from asyncwb.records import MAX_EPOCH, MAX_SEQ, Record, Version
+from asyncwb.records import MAX_EPOCH, MAX_SEQ, Record, Version, make_version
 from asyncwb.redis import scripts
 from asyncwb.redis.keys import LAYOUT, PartitionKeys
 from asyncwb.redis.link import Argument, Link
@@ -21,14 +21,17 @@ from asyncwb.redis.steps import (
     Bounds,
     Claim,
     Failure,
+    Held,
     Hello,
+    Look,
     PartitionStats,
+    Pending,
     PutReply,
     Retries,
     Retry,
     Write,
 )
-from asyncwb.redis.wire import pack_version, unpack_record, unpack_version
+from asyncwb.redis.wire import pack_version, unpack_dead, unpack_record, unpack_version
 
 WRITER_MEMORY_SECONDS: Final = 24 * 3600
 """How long a writer's last request is remembered; far longer than any retry."""
@@ -225,22 +228,32 @@ class Queue:
         recovered: int = await self._script(scripts.RECOVER, _PAGE)
         return recovered
 
-    async def flushed(
-        self, writes: Sequence[tuple[bytes, Version | None]], *, epoch: int, hasten: bool
-    ) -> tuple[int, bool, list[bytes]] | None:
-        """The present epoch, whether a pool has to be woken, and an answer for each write as in lua/flush.lua."""
-        args: list[Argument] = [epoch, int(hasten)]
-        for key, version in writes:
-            args += (key, b"" if version is None else pack_version(version))
-        reply = await self._script(scripts.FLUSH, *args)
+    async def look(self, keys: Sequence[bytes], *, epoch: int, hasten: bool) -> Look | None:
+        """What Redis has of some keys; None if this server isn't the one that `epoch` speaks of.
+
+        Args:
+            keys: at most a few thousand.
+            epoch: the lowest acceptable one.
+            hasten: make due at once what isn't saved, unless it has failed and is in its back-off.
+        """
+        reply = await self._script(scripts.FLUSH, epoch, int(hasten), *keys)
         if reply == b"EPOCH":
             return None
-        return int(reply[0]), bool(reply[1]), reply[2:]
+        found = [
+            Held(unpack_version(version), unpack_dead(key, dead) if dead else None) if version else None
+            for key, version, dead in zip(keys, reply[2::2], reply[3::2], strict=True)
+        ]
+        return Look(int(reply[0]), bool(reply[1]), found)
 
     async def pending(self) -> tuple[int, int]:
         """How many records are dirty and how many are leased, counted in one step."""
-        dirty, leased = await self._script(scripts.PENDING)
-        return dirty, leased
+        found = await self.survey()
+        return found.dirty, found.leased
+
+    async def survey(self) -> Pending:
+        """How much isn't saved, counted in one step, and the newest write by then."""
+        dirty, leased, dead, epoch, seq, now_ms = await self._script(scripts.PENDING)
+        return Pending(dirty, leased, dead, make_version(epoch, seq), now_ms / 1000)
 
     async def unsaved(self) -> list[tuple[bytes, Version]]:
         """The keys that are dirty or leased, with their versions.
@@ -286,7 +299,7 @@ class Queue:
             if not cursor:
                 break
         await self._command("HSET", self.keys.meta, "bytes", size)
-        for name, key in (("saved", self.keys.saved), ("retry", self.keys.retry), ("dead", self.keys.dead)):
+        for name, key in (("retry", self.keys.retry), ("dead", self.keys.dead)):
             async for page in self.fields(key):
                 await self._script(scripts.FORGET, name, *(field for field, _ in page))
         return strays

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import Final, Literal
 
 from asyncwb.errors import DecodeError
-from asyncwb.records import Record
+from asyncwb.records import Record, Version
 
 Write = tuple[bytes, bytes]
 """A key in UTF-8 and the body of its record (op, codec, payload)."""
@@ -145,3 +145,62 @@ class PartitionStats:
     bytes: int
     oldest_age_seconds: float | None
     epoch: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DeadRecord:
+    """A dead letter.
+
+    Attributes:
+        key, version: of the record; version 0 if another program has overwritten the entry.
+        attempts: how often it was tried.
+        first_failed: when it failed first, seconds of the server's clock since 1970.
+        died: when it was given up, likewise.
+        reason: what the backend said last.
+    """
+
+    key: str
+    version: Version
+    attempts: int
+    first_failed: float
+    died: float
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What Redis has of a key.
+
+    Attributes:
+        version: of its record; 0 if another program wrote it.
+        dead: why it is dead; None if it is on its way.
+    """
+
+    version: Version
+    dead: DeadRecord | None
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """The present epoch, whether a pool has to be woken, and what each key has; None for a key without a record."""
+
+    epoch: int
+    woken: bool
+    found: list[Held | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """How much isn't saved.
+
+    Attributes:
+        dirty, leased, dead: numbers of records.
+        newest: the version of the newest write of the partition.
+        now: seconds of the server's clock since 1970.
+    """
+
+    dirty: int
+    leased: int
+    dead: int
+    newest: Version
+    now: float

@@ -6,6 +6,7 @@ from typing import Final
 from asyncwb.codecs import WIRE_CODECS
 from asyncwb.errors import DecodeError
 from asyncwb.records import MAX_EPOCH, MAX_SEQ, CodecName, Record, Version, make_version
+from asyncwb.redis.steps import DeadRecord
 
 # Version (epoch, seq), first unsaved write (ms of the server's clock), op, codec; then the payload. As in
 # lua/prelude.lua.
@@ -18,6 +19,8 @@ _TIMES: Final = 2**48
 _EARLY: Final = bytes(2)
 """What a time below that begins with."""
 _VERSION: Final = struct.Struct(">Q")
+# Version, attempts, first failure and death (ms of the server's clock); then the reason. As in lua/ack.lua.
+_DEAD: Final = struct.Struct(">QIQQ")
 _CODECS: Final[dict[bytes, CodecName]] = {byte: name for name, byte in WIRE_CODECS.items()}
 
 _PUTS: Final[dict[bytes, CodecName]] = {b"p" + byte: name for name, byte in WIRE_CODECS.items()}
@@ -73,3 +76,20 @@ def unpack_record(key: str, packed: bytes) -> Record:
             if packed[_BODY:] == DELETED_BODY:
                 return Record(key, version, deleted=True)
     raise DecodeError(f"what Redis holds for key {key!r} was not written by asyncwb")
+
+
+def unpack_dead(raw: bytes, entry: bytes) -> DeadRecord:
+    """The dead letter of a key, from its entry in the hash; version 0 if another program has overwritten that."""
+    key = raw.decode("utf-8", "surrogateescape")
+    if len(entry) < _DEAD.size:
+        reason = "another program has overwritten why it is dead"
+        return DeadRecord(key=key, version=0, attempts=0, first_failed=0.0, died=0.0, reason=reason)
+    version, attempts, since, died = _DEAD.unpack_from(entry)
+    return DeadRecord(
+        key=key,
+        version=version,
+        attempts=attempts,
+        first_failed=since / 1000,
+        died=died / 1000,
+        reason=entry[_DEAD.size :].decode("utf-8", "replace"),
+    )

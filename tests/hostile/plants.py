@@ -196,8 +196,11 @@ async def _type_of_claim(field: Field) -> bool:
     return bool(names)
 
 
+_ONCE: Final = ("meta", "dirty", "lease", "expired", "dead", "wake", "retry", "workers")
+
+
 def _type_of(which: str) -> Callable[[Field], Awaitable[bool]]:
-    ours = dict(zip(("meta", "dirty", "lease", "saved", "dead", "wake", "retry", "workers"), TYPES, strict=True))[which]
+    ours = dict(zip(_ONCE, TYPES, strict=True))[which]
 
     async def plant(field: Field) -> bool:
         kinds = [kind for kind in ("string", "list", "hash", "zset", "set", "stream") if kind != ours]
@@ -213,10 +216,8 @@ PLANTS: Final[dict[str, Plant]] = {
     "a huge record": Plant(_huge_record, "victim"),
     "a record of another type": Plant(_type_of_record, "victim"),
     "no record": Plant(_no_record, "victim"),
-    "a note in saved": Plant(_entry("saved", _RECORD[:8], _RECORD[:8] + b"w", b"\xff" * 8), "none"),
     "a note in retry": Plant(_entry("retry", _RECORD[:8], _RECORD, b"\xff" * 20), "none"),
     "a dead letter": Plant(_entry("dead", _RECORD[:8], _RECORD + b"\0" * 10 + b"why"), "none"),
-    "another note in saved": Plant(_entry("saved", _RECORD[:8], somewhere_else=True)),
     "another note in retry": Plant(_entry("retry", _RECORD[:8], somewhere_else=True)),
     "another dead letter": Plant(_entry("dead", _RECORD, somewhere_else=True)),
     "a worker": Plant(_entry("workers", struct.pack(">Q", 1_700_000_000_000) + b'{"pid":[1]}', somewhere_else=True)),
@@ -240,6 +241,6 @@ PLANTS: Final[dict[str, Plant]] = {
     "a claim of another type": Plant(_type_of_claim, moment="leased"),
     **{
         f"{name} of another type": Plant(_type_of(name), "none" if name in ("wake", "workers") else "namespace")
-        for name in ("meta", "dirty", "lease", "saved", "dead", "wake", "retry", "workers")
+        for name in _ONCE
     },
 }

@@ -17,10 +17,10 @@ from asyncwb.codecs import Codec
 from asyncwb.connecting import check_target
 from asyncwb.errors import AsyncwbError, ConfigurationError, DecodeError, InvalidKey, InvalidValue
 from asyncwb.records import Record, make_version
-from asyncwb.redis.inspection import _dead, _due, _facts, _listed
+from asyncwb.redis.inspection import _due, _facts, _listed
 from asyncwb.redis.keys import PartitionKeys, partition_of
 from asyncwb.redis.queue import Queue
-from asyncwb.redis.wire import unpack_record
+from asyncwb.redis.wire import unpack_dead, unpack_record
 from asyncwb.registry import made_by
 from asyncwb.settings import Settings
 from asyncwb.urls import redact
@@ -250,7 +250,7 @@ def settings(data: bytes) -> None:
 
 def entry(data: bytes) -> None:
     """What an operator sees of entries that another program wrote: something, and nothing that moves the cursor."""
-    dead = _dead(data, data)
+    dead = unpack_dead(data, data)
     listed = _listed(data, data[:18], data, size=len(data), due_ms=0, now=0)
     shown = (
         plain(dead.reason)

@@ -50,6 +50,14 @@ SMALL: Final = (
         left=Left(claims=1, failovers=1, losses=1, flushes=1, checks=1),
     ),
     Configuration(
+        name="small: dead letters are dropped, a flush",
+        flushers=1,
+        writes=(2,),
+        dead=True,
+        drops=True,
+        left=Left(claims=2, failures=1, flushes=1),
+    ),
+    Configuration(
         name="small: the former primary comes back",
         flushers=1,
         writes=(2,),
@@ -207,6 +215,21 @@ LARGE: Final = (
         flushers=2,
         writes=(2,),
         left=Left(claims=3, failovers=1, flushes=2, kills=1),
+    ),
+    Configuration(
+        name="flushes, a failover, dropped dead letters, a reader",
+        flushers=1,
+        readers=1,
+        writes=(2,),
+        dead=True,
+        drops=True,
+        left=Left(claims=2, failures=1, failovers=1, flushes=1),
+    ),
+    Configuration(
+        name="flushes, the former primary comes back",
+        flushers=1,
+        writes=(2,),
+        left=Left(claims=1, failovers=1, returns=1, flushes=1),
     ),
     Configuration(
         name="flushes of two keys that keep changing",

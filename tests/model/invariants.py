@@ -16,7 +16,7 @@ INVARIANTS: Final = {
     "I5": "a write is applied at most once, and acknowledged only if it was",
     "I6": "a delete is never undone by something older",
     "order": "a request is never applied after a later one of the same writer",
-    "flush": "flush says saved only of what the backend holds, and WriteLost only of what a failover lost",
+    "flush": "flush says saved only of what the backend holds, and WriteLost only of what was lost or dropped",
     "versions": "a version is given out once, and to a write that is newer than all before it",
     "stuck": "what isn't saved can be claimed",
 }
@@ -28,7 +28,7 @@ def broken(state: State, ignored: str = "") -> str:
         return state.broken
     held, highest = state.backend.held, state.backend.highest
     for at, key in enumerate(state.server.keys):
-        record, dirty, lease, dead, saved, _ = key
+        record, dirty, lease, dead = key
         now, ever, newest = held[at], highest[at], state.floor[at]
         if 0 < now < ever and "I3" not in ignored:
             return "I6" if ever & DELETED else "I3"
@@ -37,8 +37,6 @@ def broken(state: State, ignored: str = "") -> str:
             return "I6" if newest & DELETED else "I2"
         if record and (dirty + (lease > 0) + (dead > 0) != 1 or (dead and dead != record)) and "I1" not in ignored:
             return "I1"
-        if saved > now and saved > ever:
-            return "flush"
     return ""
 
 

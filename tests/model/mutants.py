@@ -4,11 +4,11 @@ Not among them, because what they drop is not what makes the protocol safe: the 
 of dirty, lease or dead behind (members without a record are harmless: claim and recover drop them); an ack leaves its
 claim behind (the versions in it are saved for good, whenever they are acked again); with `watch`, ack is told the
 claimed versions instead of the saved ones, or takes a lost reply of EXEC for a failure (it saves once more); put
-compares epochs before it looks for a duplicate (more requests end in OutcomeUnknown); a note is dropped (flush waits
-for longer); save reports what is stale as failed (it is tried once more, or dead-lettered though it is held); put
-remembers one reply only, though a later request may have followed (a retry of the one before is told that the writer
-isn't known, and ends in OutcomeUnknown); a request ahead still says what it comes after when that has its outcome (if
-that was never applied, it is never applied either); it is asked for again without waiting (it is told EARLY again).
+compares epochs before it looks for a duplicate (more requests end in OutcomeUnknown); save reports what is stale as
+failed (it is tried once more, or dead-lettered though it is held); put remembers one reply only, though a later
+request may have followed (a retry of the one before is told that the writer isn't known, and ends in OutcomeUnknown);
+a request ahead still says what it comes after when that has its outcome (if that was never applied, it is never
+applied either); it is asked for again without waiting (it is told EARLY again).
 """
 
 from collections.abc import Iterator
@@ -96,7 +96,6 @@ def _mutants() -> Iterator[Mutant]:
     yield mutant(
         "release as if it were saved", "a release deletes nothing", _in(flushers=1, writes=(1,), losses=1), "I2"
     )
-    yield mutant("note the version that is there", "notes are of the version that was saved", _in(flushers=1), "flush")
 
     # Claims and leases.
     yield mutant(
@@ -295,15 +294,24 @@ def _mutants() -> Iterator[Mutant]:
 
     # Flushes.
     yield mutant(
-        "flush takes what is gone for saved in any epoch",
-        "flush compares epochs",
+        "flush takes what is gone for saved, after a failover",
+        "absence from Redis proves nothing",
         _in(flushers=0, writes=(1,), failovers=1, flushes=1),
         "flush",
     )
     yield mutant(
-        "flush asks whatever server answers",
-        "flush compares identity",
-        _in(flushers=0, writes=(1,), failovers=1, flushes=1),
+        "flush takes what is gone for saved, after a dead letter was dropped",
+        "absence from Redis proves nothing",
+        _in(flushers=1, writes=(1,), failures=1, dead=True, drops=True, flushes=1),
+        "flush",
+    )
+    yield mutant(
+        "flush asks the backend first", "flush asks Redis first", _in(flushers=1, writes=(1,), flushes=1), "flush"
+    )
+    yield mutant(
+        "flush believes a server that is behind",
+        "a server that is behind is asked again",
+        _in(flushers=1, writes=(1, 1), failovers=1, returns=1, flushes=1),
         "flush",
     )
 

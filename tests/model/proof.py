@@ -81,6 +81,10 @@ _UNITS: Final = (
     ("two keys, partial failures, dead letters",),
     ("two keys, the transaction", "a failover, two writers"),
     ("two readers, deletes, two writers", "flushes, a failover", "flushes of two keys that keep changing"),
+    (
+        "flushes, a failover, dropped dead letters, a reader",
+        "flushes, the former primary comes back",
+    ),
     ("two writers, three flushers, two lost messages", "the highest seq is reached"),
     ("a failover, lost messages, a reader", "a failover, the transaction, kills", "two failovers"),
     (

@@ -4,14 +4,15 @@ from typing import Final
 
 from model import scripts
 from model.rules import Out, Rules
-from model.states import ASKING, BEGUN, FLUSHES, Key, Reader, State, epoch_of, put_at
+from model.states import ASKING, BEGUN, FLUSHES, Flush, Reader, State, epoch_of, put_at
 from model.writers import closed
 
 GET: Final = "a get of {0!k} begins (nothing older than {1!v} is right)"
 FOUND: Final = "the get of {0!k} finds {1!v} in Redis"
 ABSENT: Final = "the get of {0!k} finds {1!v} in Redis, and has to ask the backend"
 LOADED: Final = "the get of {0!k} loads {1!v} from the backend, and returns {2!v}"
-FLUSHED: Final = "a flush of {0!k}={1!v} is told {2}"
+FLUSH_ASKS: Final = "a flush of {0!k}={1!v} asks, and finds {2!v}"
+FLUSHED: Final = "the flush of {0!k}={1!v} is told {2}"
 
 _IDLE: Final = Reader()
 
@@ -69,30 +70,49 @@ def _answer(state: State, out: Out, at: int, reader: Reader, version: int, *, la
 
 
 def flush_steps(state: State, rules: Rules, out: Out) -> None:
-    """Somebody asks whether a write is saved: the present one, the newest, or one that a failover has lost."""
-    left = state.left
-    if not left.flushes:
+    """Somebody asks whether a write is saved, Redis first: the present one, the newest, or one that is lost."""
+    if state.flush:
+        if "flush asks Redis first" in rules.drops:
+            _flush_redis(state, rules, out)
+        else:
+            told = state.flush
+            _tell(state, rules, out, told, state.backend.held[told.key])
         return
-    left = left.without(FLUSHES)
-    known = state.clients[0].known
+    if not state.left.flushes:
+        return
+    after = state.to(left=state.left.without(FLUSHES))
     for at, key in enumerate(state.server.keys):
         for wanted in {key.record, state.floor[at], state.lost[at]}:
-            if not wanted or closed(state.server, known) or state.server.epoch < known:
+            if not wanted:
                 continue
-            answer, server = scripts.flush(state.server, at, wanted, rules.drops)
-            if answer:
-                broken = "" if truthful(state, at, wanted, answer) else "flush"
-                out.append(((FLUSHED, at, wanted, answer), state.to(server=server, left=left, broken=broken)))
+            if "flush asks Redis first" in rules.drops:
+                begun = Flush(at, wanted, state.backend.held[at], 0, 0)
+                out.append(((FLUSH_ASKS, at, wanted, begun.record), after.to(flush=begun)))
+            elif _answers(state):
+                looked = Flush(at, wanted, key.record, key.dead, state.server.epoch)
+                out.append(((FLUSH_ASKS, at, wanted, key.record), after.to(flush=looked)))
 
 
-def truthful(state: State, at: int, wanted: int, answer: str) -> bool:
-    """Whether what flush tells its caller is so: SAVED is saved, and only what was lost raises WriteLost."""
-    held = state.backend.held[at] >= wanted
-    if answer == scripts.SAVED:
-        return held
-    return answer != scripts.ABSENT or held or wanted <= state.lost[at]
+def _answers(state: State) -> bool:
+    """Whether flush.lua answers the first process, and not with EPOCH."""
+    server, known = state.server, state.clients[0].known
+    return server.meta == server.identity and server.epoch >= known and not closed(server, known)
 
 
-def noted_too_much(key: Key, held: int) -> bool:
-    """Whether flush would be told of a version that the backend hasn't got."""
-    return key.saved > held
+def _flush_redis(state: State, rules: Rules, out: Out) -> None:
+    """The wrong way round: the backend was asked before, and `record` is what it held."""
+    begun = state.flush
+    if begun and _answers(state):
+        key = state.server.keys[begun.key]
+        looked = Flush(begun.key, begun.wanted, key.record, key.dead, state.server.epoch)
+        _tell(state, rules, out, looked, begun.record)
+
+
+def _tell(state: State, rules: Rules, out: Out, flush: Flush, held: int) -> None:
+    answer = scripts.verdict(flush, held, rules.drops)
+    true = {
+        scripts.SAVED: state.backend.held[flush.key] >= flush.wanted,
+        scripts.LOST: flush.wanted <= state.lost[flush.key],
+    }.get(answer, True)
+    broken = state.broken or ("" if true else "flush")
+    out.append(((FLUSHED, flush.key, flush.wanted, answer), state.to(flush=(), broken=broken)))

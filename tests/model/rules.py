@@ -35,6 +35,7 @@ class Configuration:
         watch: the commit strategy.
         deletes: every second write of a writer is a delete.
         dead: what fails may be dead-lettered, and revived.
+        drops: what is dead may be dropped.
         late_saves: a save that has failed for its caller may yet be applied, later.
         write_through: writers may bypass Redis, as at a limit.
         pipelined: writers have two requests under way at once; not with `write_through` (see asyncwb/lane.py).
@@ -51,6 +52,7 @@ class Configuration:
     watch: bool = False
     deletes: bool = False
     dead: bool = False
+    drops: bool = False
     late_saves: bool = False
     write_through: bool = False
     pipelined: bool = False

@@ -6,7 +6,7 @@ To be read beside the Lua. `drops` names the sentences that a mutant drops; it i
 from collections.abc import Collection
 from typing import Final
 
-from model.states import DEAD, Key, Put, Server, put_at, version_of
+from model.states import DEAD, Flush, Key, Put, Server, put_at, version_of
 
 Drops = Collection[str]
 
@@ -55,15 +55,15 @@ def put(server: Server, sent: Put, deleted: int, most: int, drops: Drops) -> tup
 
 
 def _written(old: Key, version: int, drops: Drops) -> Key:
-    _, dirty, lease, dead, saved, waited = old
+    _, dirty, lease, dead = old
     if not lease or "put leaves what is leased" in drops:
         # ZADD NX: coalesced, each key once.
         dirty = dirty if dead and "put makes a dead record dirty" in drops else 1
     if "put clears dead" not in drops:
         dead = 0
     if version & 1 and "a delete keeps a tombstone in Redis" in drops:
-        return Key(0, 0, 0, 0, saved, waited)
-    return Key(version, dirty, lease, dead, saved, waited)
+        return Key()
+    return Key(version, dirty, lease, dead)
 
 
 def claim(server: Server, claim_id: int, wanted: int, drops: Drops) -> tuple[tuple[int, ...], Server]:
@@ -75,12 +75,12 @@ def claim(server: Server, claim_id: int, wanted: int, drops: Drops) -> tuple[tup
             keys.append(key)
             versions.append(0)
             continue
-        record, dirty, lease, dead, saved, waited = key
+        record, dirty, lease, dead = key
         if "claim takes out of dirty" not in drops:
             dirty = 0
         if record and "claim leases" not in drops:
             lease = claim_id
-        keys.append(Key(record, dirty, lease, dead, saved, waited))
+        keys.append(Key(record, dirty, lease, dead))
         versions.append(record)
     taken = tuple(versions)
     claims = put_at(server.claims, claim_id - 1, taken) if any(taken) else server.claims
@@ -107,7 +107,7 @@ def ack(
 
 
 def _settled(key: Key, claim_id: int, version: int, fate: int, release: bool, drops: Drops) -> Key:
-    record, dirty, lease, dead, noted, waited = key
+    record, dirty, lease, dead = key
     mine = lease == claim_id
     if fate and "ack keeps what failed" in drops:
         fate = 0
@@ -116,25 +116,20 @@ def _settled(key: Key, claim_id: int, version: int, fate: int, release: bool, dr
     if mine:
         lease = 0
     if not record:
-        if (noted or waited) and not fate and not release:
-            noted = max(noted, version) if waited else 0
-        return Key(0, dirty, lease, dead, noted, waited)
+        return Key(0, dirty, lease, dead)
     if fate or release:
         if not mine and "a failed ack looks whose the lease is" not in drops:
             return key
         if fate == DEAD and (record == version or "only the version that failed is dead-lettered" in drops):
-            return Key(record, dirty, lease, version, noted, waited)
-        return Key(record, 1, lease, dead, noted, waited)
+            return Key(record, dirty, lease, version)
+        return Key(record, 1, lease, dead)
     if record == version or "ack compares versions" in drops:
-        return Key(0, 0, 0, 0, max(noted, version) if waited else 0, waited)
-    if "notes are of the version that was saved" in drops:
-        version = record
-    noted = max(noted, version)
+        return Key()
     if (mine or "ack of a changed record looks whose the lease is" in drops) and (
         "ack makes dirty what changed" not in drops
     ):
         dirty = 1
-    return Key(record, dirty, lease, dead, noted, waited)
+    return Key(record, dirty, lease, dead)
 
 
 def extend(server: Server, claim_id: int, drops: Drops) -> Server:
@@ -150,21 +145,26 @@ def extend(server: Server, claim_id: int, drops: Drops) -> Server:
 
 def recover(server: Server, at: int, drops: Drops) -> Server:
     """recover.lua, for one key: they may all expire at different times."""
-    record, dirty, _, dead, saved, waited = key = server.keys[at]
+    record, dirty, _, dead = key = server.keys[at]
     if record and "recover makes dirty what has a record" not in drops:
         dirty = 1
     lease = key.lease if "recover takes out of lease" in drops else 0
-    return _with(server, put_at(server.keys, at, Key(record, dirty, lease, dead, saved, waited)), server.claims)
+    return _with(server, put_at(server.keys, at, Key(record, dirty, lease, dead)), server.claims)
 
 
 def revive(server: Server, at: int, drops: Drops) -> Server:
     """revive.lua, for one key."""
-    record, dirty, lease, dead, saved, waited = server.keys[at]
+    record, dirty, lease, dead = server.keys[at]
     if record and "revive makes dirty" not in drops:
         dirty = 1
     if "revive clears dead" not in drops:
         dead = 0
-    return _with(server, put_at(server.keys, at, Key(record, dirty, lease, dead, saved, waited)), server.claims)
+    return _with(server, put_at(server.keys, at, Key(record, dirty, lease, dead)), server.claims)
+
+
+def drop(server: Server, at: int) -> Server:
+    """drop.lua, for one key: an operator gives a dead letter up."""
+    return _with(server, put_at(server.keys, at, Key()), server.claims)
 
 
 def commit(server: Server, at: int, watched: int, drops: Drops) -> tuple[bool, Server]:
@@ -172,7 +172,7 @@ def commit(server: Server, at: int, watched: int, drops: Drops) -> tuple[bool, S
     key = server.keys[at]
     if key.record != watched and "EXEC is behind a WATCH" not in drops:
         return False, server
-    return True, _with(server, put_at(server.keys, at, Key(0, 0, 0, 0, key.saved, key.waited)), server.claims)
+    return True, _with(server, put_at(server.keys, at, Key()), server.claims)
 
 
 def supersede(server: Server, at: int, version: int, drops: Drops) -> Server:
@@ -180,7 +180,7 @@ def supersede(server: Server, at: int, version: int, drops: Drops) -> Server:
     key = server.keys[at]
     if not key.record or (key.record > version and "only what is older is superseded" not in drops):
         return server
-    return _with(server, put_at(server.keys, at, Key(0, 0, 0, 0, key.saved, key.waited)), server.claims)
+    return _with(server, put_at(server.keys, at, Key()), server.claims)
 
 
 def allot(server: Server, sent: Put, deleted: int, most: int, drops: Drops) -> tuple[int, Server]:
@@ -237,33 +237,21 @@ def _memory(server: Server, writer: int, name: int, memory: tuple[int, ...]) -> 
     return put_at(server.memory, writer, names)
 
 
-SAVED, PENDING, ABSENT, DEAD_LETTERED = "S", "P", "A", "D"
+SAVED, PENDING, LOST, DEAD_LETTERED = "saved", "pending", "lost", "dead"
 
 
-def flush(server: Server, at: int, wanted: int, drops: Drops) -> tuple[str, Server]:
-    """flush.lua, for one write: "" (EPOCH) if the identity differs, else its answer."""
-    if server.meta != server.identity and "flush compares identity" not in drops:
-        return "", server
-    record, dirty, lease, dead, noted, waited = server.keys[at]
-    known = noted or waited
-    if noted >= wanted:
-        answer = SAVED
-    elif not record:
-        same = wanted >> 8 == server.epoch or "flush compares epochs" in drops
-        answer = SAVED if same else ABSENT
-    elif wanted > record:
-        answer = ABSENT
-    elif dead:
-        answer = DEAD_LETTERED
-    else:
-        answer = PENDING
-        waited = 1
-    if known and not record:
-        noted = waited = 0
-    elif known and waited and answer == SAVED:
-        waited = 0
-    keys = put_at(server.keys, at, Key(record, dirty, lease, dead, noted, waited))
-    return answer, _with(server, keys, server.claims)
+def verdict(flush: Flush, held: int, drops: Drops) -> str:
+    """Waiter of waiting.py: what a flush is told, by what Redis had and by what the backend holds after that."""
+    _, wanted, record, dead, epoch = flush
+    if not record and "absence from Redis proves nothing" in drops:
+        return SAVED
+    if held >= wanted and (held >> 8 <= epoch or "a later epoch confirms nothing" in drops):
+        return SAVED
+    if record >= wanted:
+        return DEAD_LETTERED if dead else PENDING
+    if (held >= wanted or wanted >> 8 > epoch) and "a server that is behind is asked again" not in drops:
+        return PENDING
+    return LOST
 
 
 def _with(server: Server, keys: tuple[Key, ...], claims: tuple[tuple[int, ...], ...]) -> Server:

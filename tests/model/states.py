@@ -26,16 +26,12 @@ class Key(NamedTuple):
         dirty: 1 if a member.
         lease: the claim whose deadline is its score, 0 if it isn't a member.
         dead: the version that is dead-lettered, 0 if none.
-        saved: the version noted in `saved`.
-        waited: 1 if the note says that a flush waits.
     """
 
     record: int = 0
     dirty: int = 0
     lease: int = 0
     dead: int = 0
-    saved: int = 0
-    waited: int = 0
 
 
 class Server(NamedTuple):
@@ -189,6 +185,16 @@ class Reader(NamedTuple):
 BEGUN, ASKING = 1, 2
 
 
+class Flush(NamedTuple):
+    """Somebody asks whether a write is saved, and has asked Redis: what is wanted, and what Redis had and its epoch."""
+
+    key: int
+    wanted: int
+    record: int
+    dead: int
+    epoch: int
+
+
 class Backend(NamedTuple):
     """epoch: the highest allotted. held: per key, 0 if it holds nothing. highest: per key, ever held."""
 
@@ -231,6 +237,7 @@ class State(NamedTuple):
         tops: per epoch, the highest seq given out.
         applied: per writer, a bit for each request that was applied.
         broken: what a step has just broken, "" as a rule.
+        flush: one that has asked Redis and will ask the backend next, () without one.
     """
 
     server: Server
@@ -248,6 +255,7 @@ class State(NamedTuple):
     tops: tuple[int, ...]
     applied: tuple[int, ...]
     broken: str
+    flush: Flush | tuple[()] = ()
 
     def to(self, **changes: Any) -> "State":
         """With some fields exchanged; `_replace`, but quicker."""

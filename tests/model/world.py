@@ -29,6 +29,7 @@ from model.writers import applied, closed, deleting
 
 EXPIRED: Final = "the lease of {0!k} expires, and it is recovered"
 REVIVED: Final = "{0!k} is revived"
+DROPPED: Final = "the dead letter {0!k}={1!v} is dropped"
 LAGGING: Final = "from here on the replica gets nothing more"
 FAILOVER: Final = "failover: the replica is promoted as server {0}"
 RESTART: Final = "Redis starts without data, as server {0}"
@@ -56,6 +57,17 @@ def lease_steps(state: State, rules: Rules, out: Out) -> None:
         for at, key in enumerate(state.server.keys):
             if key.dead:
                 out.append(((REVIVED, at), state.to(server=scripts.revive(state.server, at, rules.drops))))
+                if rules.configuration.drops:
+                    out.append(((DROPPED, at, key.dead), _dropped(state, at)))
+
+
+def _dropped(state: State, at: int) -> State:
+    """What an operator gives up is lost, but for what the backend holds of it after all."""
+    held, record = state.backend.held[at], state.server.keys[at].record
+    lost = put_at(state.lost, at, max(state.lost[at], record if held < record else 0))
+    readers = tuple(each._replace(floor=min(each.floor, held)) if each.key == at else each for each in state.readers)
+    floor = put_at(state.floor, at, min(state.floor[at], held))
+    return state.to(server=scripts.drop(state.server, at), floor=floor, lost=lost, readers=readers)
 
 
 def failure_steps(state: State, rules: Rules, out: Out) -> None:

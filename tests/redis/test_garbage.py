@@ -25,9 +25,9 @@ async def rig(redis_server: Server) -> AsyncIterator[Rig]:
 
 
 async def saved(rig: Rig, *keys: str) -> bool:
-    reply = await rig.queue.flushed([(key.encode(), None) for key in keys], epoch=rig.epoch, hasten=False)
-    assert reply is not None
-    return all(answer[:1] == b"S" for answer in reply[2])
+    look = await rig.queue.look([key.encode() for key in keys], epoch=rig.epoch, hasten=False)
+    assert look is not None
+    return not any(look.found)
 
 
 @pytest.mark.parametrize("garbage", [b"", b"abc", b"garbage!", b"x" * 40])
@@ -73,22 +73,6 @@ async def test_record_under_a_name_that_is_no_text_is_dead_lettered(rig: Rig) ->
     assert await Bench(rig, memory).flush()
     assert memory.records == {}
     assert [each.key async for each in Inspection(rig.queue).dead()] == ["\udcff"]
-
-
-@pytest.mark.parametrize("note", [b"", b"abc", b"12345678x", b"\xff" * 8, b"\xff" * 9])
-async def test_garbage_among_the_notes_holds_up_neither_ack_nor_flush(rig: Rig, note: bytes) -> None:
-    versions = {key: await rig.put(key) for key in ("a", "bad")}
-    await rig.link.command("HSET", rig.keys.saved, "bad", note)
-    reply = await rig.queue.flushed(
-        [(key.encode(), version) for key, version in versions.items()], epoch=1, hasten=False
-    )
-    assert reply is not None
-    assert [answer[:1] for answer in reply[2]] == [b"P", b"P"], "nothing is saved yet"
-    claim = await rig.claim()
-    await rig.put("bad", b"2")
-    assert (await rig.queue.ack(claim.id)).gone == 1  # type: ignore[union-attr]
-    assert await rig.queue.ack((await rig.claim()).id) is not None
-    assert await saved(rig, "a", "bad")
 
 
 @pytest.mark.parametrize("entry", [b"", b"abc", b"x" * 30])
@@ -248,7 +232,7 @@ async def test_layout_that_was_overwritten_is_told_and_ends_nothing(valkey_url: 
             await Buffer[Any](valkey_url, backend=MemoryBackend(), namespace=namespace).open()
 
 
-@pytest.mark.parametrize("which", ["dirty", "lease", "retry", "dead", "saved"])
+@pytest.mark.parametrize("which", ["dirty", "lease", "retry", "dead"])
 async def test_pool_outlives_a_set_of_another_type(
     valkey_server: Server, namespace: str, which: str, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -9,14 +9,14 @@ from rig import Rig
 from asyncwb.errors import RedisError
 from asyncwb.records import Version, make_version
 from asyncwb.redis.scripts import Script
-from asyncwb.redis.steps import Claim, Failure
-from asyncwb.redis.wire import pack_version, unpack_version
+from asyncwb.redis.steps import Claim, Failure, Held, Retries
+from asyncwb.redis.wire import pack_version
 
 
-async def ask(rig: Rig, key: str, version: Version | None, *, hasten: bool = False) -> bytes:
-    reply = await rig.queue.flushed([(key.encode(), version)], epoch=rig.epoch, hasten=hasten)
-    assert reply is not None
-    return reply[2][0]
+async def ask(rig: Rig, key: str, *, hasten: bool = False) -> Held | None:
+    look = await rig.queue.look([key.encode()], epoch=rig.epoch, hasten=hasten)
+    assert look is not None
+    return look.found[0]
 
 
 async def kill_a(rig: Rig, reason: str = "odd") -> Version:
@@ -49,74 +49,65 @@ async def test_get_of_many_keys_passes_in_chunks(rig: Rig) -> None:
     assert [record[18:] for record in reply[1] if record] == [b"%d" % number for number in range(4500)]
 
 
-async def test_flush_waits_for_what_is_dirty_or_leased(rig: Rig) -> None:
+async def test_flush_shows_what_is_dirty_or_leased_with_its_version(rig: Rig) -> None:
     version = await rig.put("a")
-    assert await ask(rig, "a", version) == b"P" + pack_version(version)
+    assert await ask(rig, "a") == Held(version, None)
     claim = await rig.claim()
-    assert await ask(rig, "a", version) == b"P" + pack_version(version)
+    assert await ask(rig, "a") == Held(version, None)
     await rig.queue.ack(claim.id)
-    assert await ask(rig, "a", version) == b"S"
+    assert await ask(rig, "a") is None
 
 
-async def test_flush_without_a_version_means_the_present_one(rig: Rig) -> None:
-    assert await ask(rig, "absent", None) == b"S"
-    version = await rig.put("a")
-    answer = await ask(rig, "a", None)
-    assert (answer[:1], unpack_version(answer[1:])) == (b"P", version)
-
-
-async def test_flush_sees_a_save_of_a_key_that_keeps_changing(rig: Rig) -> None:
-    first = await rig.put("a", b"1")
+async def test_flush_shows_the_version_that_was_written_during_a_save(rig: Rig) -> None:
+    await rig.put("a", b"1")
     claim = await rig.claim()
     second = await rig.put("a", b"2")
     await rig.queue.ack(claim.id)
-    assert await ask(rig, "a", first) == b"S"
-    assert (await ask(rig, "a", second))[:1] == b"P"
+    assert await ask(rig, "a") == Held(second, None)
 
 
-async def test_flush_of_a_version_of_an_earlier_epoch_asks_the_backend(rig: Rig) -> None:
-    assert await ask(rig, "a", make_version(0, 7)) == b"A"
-
-
-async def test_flush_of_a_version_that_redis_lost_asks_the_backend(rig: Rig) -> None:
-    await rig.put("a")
-    assert await ask(rig, "a", make_version(1, 99)) == b"A"
-
-
-async def test_flush_tells_why_a_record_is_dead(rig: Rig) -> None:
+async def test_flush_tells_why_and_when_a_record_died(rig: Rig) -> None:
+    before = (await rig.queue.survey()).now
     version = await kill_a(rig, "too odd: ü")
-    assert await ask(rig, "a", version) == "Dtoo odd: ü".encode()
+    held = await ask(rig, "a")
+    assert held is not None
+    assert held.dead is not None
+    assert (held.version, held.dead.version, held.dead.reason) == (version, version, "too odd: ü")
+    assert before <= held.dead.died <= (await rig.queue.survey()).now
 
 
 async def test_flush_makes_due_what_it_waits_for(rig: Rig) -> None:
-    version = await rig.put("a", delay=60.0)
+    await rig.put("a", delay=60.0)
     assert (await rig.claim()).records == []
-    await ask(rig, "a", version, hasten=True)
+    await ask(rig, "a", hasten=True)
+    assert len((await rig.claim()).records) == 1
+
+
+async def test_flush_leaves_the_back_off_of_what_has_failed(rig: Rig) -> None:
+    await rig.put("a")
+    await rig.queue.ack((await rig.claim()).id, failed={"a": Failure("odd")}, retries=Retries(9, 60.0, 60.0))
+    await ask(rig, "a", hasten=True)
+    assert (await rig.claim()).records == []
+
+
+async def test_flush_works_at_maxmemory(rig: Rig) -> None:
+    await rig.put("a", delay=60.0)
+    await rig.fill_memory()
+    await ask(rig, "a", hasten=True)
     assert len((await rig.claim()).records) == 1
 
 
 async def test_flush_refuses_a_server_of_another_history(rig: Rig) -> None:
+    assert await rig.queue.look([b"a"], epoch=2, hasten=False) is None, "this server is behind what the client knows"
     await rig.link.command("HSET", rig.keys.meta, "identity", "0" * 40)
-    assert await rig.queue.flushed([(b"a", None)], epoch=1, hasten=False) is None
+    assert await rig.queue.look([b"a"], epoch=1, hasten=False) is None
 
 
-async def test_flush_that_waited_leaves_nothing_behind(rig: Rig) -> None:
-    version = await rig.put("a")
-    await ask(rig, "a", version)
-    claim = await rig.claim()
-    await rig.queue.ack(claim.id)
-    assert await ask(rig, "a", version) == b"S"
-    assert await rig.link.command("HLEN", rig.keys.saved) == 0
-
-
-async def test_note_of_a_save_is_kept_for_a_flush_that_waits(rig: Rig) -> None:
-    """Saved and gone, then written again before the flush looks: it must still learn that its version is saved."""
-    version = await rig.put("a", b"1")
-    await ask(rig, "a", version)
-    claim = await rig.claim()
-    await rig.queue.ack(claim.id)
-    await rig.put("a", b"2")
-    assert await ask(rig, "a", version) == b"S"
+async def test_survey_tells_the_newest_write(rig: Rig) -> None:
+    await rig.put("a")
+    version = await kill_a(rig)
+    found = await rig.queue.survey()
+    assert (found.dirty, found.leased, found.dead, found.newest) == (0, 0, 1, version)
 
 
 async def test_pending_counts_dirty_and_leased(rig: Rig) -> None:
@@ -206,12 +197,12 @@ async def test_audit_finds_records_that_are_in_no_set(rig: Rig) -> None:
     await rig.put("leased")
     await rig.link.command("ZREM", rig.keys.dirty, "stray")
     await rig.link.command("HSET", rig.keys.meta, "bytes", 10**6)
-    await rig.link.command("HSET", rig.keys.saved, "gone", pack_version(5))
+    await rig.link.command("HSET", rig.keys.retry, "gone", pack_version(5))
     assert await rig.queue.audit() == 1
     assert await rig.where("stray") == {"dirty"}
     names = [rig.keys.record(key) for key in (b"stray", b"dirty", b"leased")]
     assert (await rig.queue.stats()).bytes == sum([await rig.link.command("STRLEN", name) for name in names])
-    assert await rig.link.command("HLEN", rig.keys.saved) == 0
+    assert await rig.link.command("HLEN", rig.keys.retry) == 0
     assert await rig.queue.audit() == 0
 
 

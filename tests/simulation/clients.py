@@ -16,6 +16,7 @@ from asyncwb.errors import (
     RedisUnavailable,
     WriteLost,
 )
+from asyncwb.redis.inspection import Inspection
 
 if TYPE_CHECKING:
     from simulation.world import SimulatedBuffer, World
@@ -37,7 +38,7 @@ class Client:
         """Its calls, one after the other, until the world heals."""
         work: list[Callable[[], Any]] = [
             self._set, self._set, self._set, self._set_many, self._delete, self._delete_many, self._get, self._get,
-            self._get_many, self._flush, self._drain,
+            self._get_many, self._flush, self._drain, self._drop,
         ]  # fmt: skip
         for _ in range(self._calls):
             if self._world.healed:
@@ -78,6 +79,7 @@ class Client:
             return
         for key, value in values.items():
             version = answer[key] if isinstance(answer, dict) else answer
+            self._buffer.wrote(key, version)
             self._oracle.acknowledged(key, value, version)
             self.acknowledged.append((called, key, version))
 
@@ -102,19 +104,40 @@ class Client:
         if not self.acknowledged:
             return
         _, key, version = self._rng.choice(self.acknowledged)
+        held = self._oracle.storage.version(key)
         try:
             await self._buffer.flush(key, version=version, timeout=self._rng.uniform(0.05, 1.0))
-        except WriteLost:
+        except WriteLost as error:
+            self._oracle.told_not_saved(key, version, held, error)
             self._oracle.told_lost(key, version)
-        except (FlushTimeout, DeadLettered, RedisError, BackendError):
+        except DeadLettered as error:
+            self._oracle.told_not_saved(key, version, held, error)
+        except (FlushTimeout, RedisError, BackendError):
             return
         else:
             self._oracle.flushed(key, version)
 
+    async def _drop(self) -> None:
+        """As an operator: `asyncwb dead drop`."""
+        for lane in self._buffer._engine.lanes:
+            inspection = Inspection(lane.queue)
+            try:
+                letters = [letter async for letter in inspection.dead()]
+                self._oracle.dropping({letter.key: letter.version for letter in letters})
+                await inspection.drop(letters)
+            except RedisError:
+                return
+
     async def _drain(self) -> None:
-        before, begin = self._oracle.unsaved(), self._oracle.tick()
+        before, begin, own = self._oracle.unsaved(), self._oracle.clock(), self._buffer.unsaved()
         try:
             await self._buffer.drain(timeout=1.0)
-        except (WriteLost, FlushTimeout, RedisError, BackendError):
+        except WriteLost as error:
+            self._oracle.drain_told_lost(error.keys)
+            self._buffer.told_lost(error.keys)
+        except DeadLettered as error:
+            self._oracle.drain_told_dead(error.reasons, begin)
+        except (FlushTimeout, RedisError, BackendError):
             return
-        self._oracle.drained(before, begin)
+        else:
+            self._oracle.drained(before, begin, own)

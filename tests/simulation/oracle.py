@@ -1,8 +1,9 @@
 """What must hold in a simulated world: all that was ever written and all that callers were told, as it happens."""
 
 import itertools
+import math
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from asyncwb.records import Record
@@ -43,7 +44,13 @@ class Read:
 
 @dataclass(slots=True)
 class Oracle:
-    """Collects problems; every check speaks of an invariant of the design by its number."""
+    """Collects problems; every check speaks of an invariant of the design by its number.
+
+    Attributes:
+        clock: seconds of the simulation.
+        clock_step: in how coarse steps the server's clock goes, in seconds.
+        clock_set: when the server's clock was last set, by `clock`.
+    """
 
     storage: Storage = field(init=False)
     problems: list[str] = field(default_factory=list)
@@ -54,7 +61,12 @@ class Oracle:
     writes: dict[str, dict[int, Write]] = field(default_factory=lambda: defaultdict(dict))
     partitions: list[PartitionKeys] = field(default_factory=list)
     _versions: dict[int, int] = field(default_factory=dict)
-    _dead: dict[str, int] = field(default_factory=dict)
+    clock: Callable[[], float] = field(init=False)
+    clock_step: float = 0.0
+    clock_set: float = -1.0
+    _died: dict[str, float] = field(default_factory=dict)
+    _revived: dict[str, list[tuple[float, float]]] = field(default_factory=lambda: defaultdict(list))
+    _dropping: dict[str, int] = field(default_factory=dict)
     _reads: dict[str, list[Read]] = field(default_factory=lambda: defaultdict(list))
     _clock: "itertools.count[int]" = field(default_factory=lambda: itertools.count(1))
 
@@ -81,13 +93,13 @@ class Oracle:
 
     def on_step(self, server: ModelServer, name: str) -> None:
         """I1: after every script and transaction a record is in exactly one set."""
+        all_dead: set[str] = set()
         for keys in self.partitions:
             dirty: ZSet = server.data.get(keys.dirty, ZSet())
             lease: ZSet = server.data.get(keys.lease, ZSet())
             dead: dict[bytes, bytes] = server.data.get(keys.dead, {})
             prefix = keys.record_prefix
-            for key in dead:
-                self._dead[key.decode()] = self.tick()
+            all_dead.update(key.decode() for key in dead)
             for raw in server.data:
                 if raw.startswith(prefix):
                     key = raw[len(prefix) :]
@@ -95,6 +107,15 @@ class Oracle:
                     if places != 1:
                         self.lost += not places
                         self.fail(f"I1: after {name}, key {key!r} is in {places} sets")
+        now = self.clock()
+        for died in all_dead.difference(self._died):
+            self._died[died] = now
+        for revived in set(self._died) - all_dead:
+            self._revived[revived].append((self._died.pop(revived), now))
+
+    def dropping(self, letters: Mapping[str, int]) -> None:
+        """An operator gives dead letters up, and what isn't saved of these versions is lost when they leave Redis."""
+        self._dropping.update(letters)
 
     def restarted(self, server: ModelServer, kept: int) -> None:
         """A server goes on with the first `kept` writes of its log: later ones are lost, unless they are saved."""
@@ -128,7 +149,11 @@ class Oracle:
     def _removed(self, key: str) -> None:
         """Which version it had is seen by the caller of DEL only; the newest that isn't lost must be saved."""
         newest = max((each.version for each in self.writes[key].values() if each.lost is None), default=0)
-        if self.storage.version(key) < newest:
+        if self.storage.version(key) < newest == self._dropping.get(key):
+            for write in self.writes[key].values():
+                if write.lost is None and self.storage.version(key) < write.version:
+                    write.lost = self.tick()
+        elif self.storage.version(key) < newest:
             self.lost += 1
             self.fail(f"I2: key {key} left Redis at version {newest:x}, saved is {self.storage.version(key):x}")
 
@@ -211,6 +236,23 @@ class Oracle:
         if write is not None and write.lost is None:
             self.fail(f"WriteLost for key {key} at {version:x}, which was not lost")
 
+    def told_not_saved(self, key: str, version: int, held: int, error: Exception) -> None:
+        """flush() has raised WriteLost or DeadLettered; `held` is what the backend held when it was called."""
+        if held >= version:
+            self.fail(f"flush of key {key} at {version:x} raised {error!r}, but {held:x} was saved before")
+
+    def drain_told_lost(self, keys: Iterable[str]) -> None:
+        """drain() has raised WriteLost for these keys."""
+        for key in keys:
+            if all(write.lost is None for write in self.writes[key].values()):
+                self.fail(f"drain raised WriteLost for key {key}, of which nothing was lost")
+
+    def drain_told_dead(self, keys: Iterable[str], begin: float) -> None:
+        """drain() has raised DeadLettered for these keys: those that are still dead must have died meanwhile."""
+        for key in keys:
+            if self._died.get(key, begin) < begin - self.clock_step - 0.01 and self.clock_set < begin:
+                self.fail(f"drain raised DeadLettered for key {key}, which was dead before it began")
+
     def unsaved(self) -> dict[str, int]:
         """The newest acknowledged version of each key."""
         newest: dict[str, int] = {}
@@ -220,17 +262,35 @@ class Oracle:
                 newest[key] = max(known)
         return newest
 
-    def drained(self, before: dict[str, int], begin: int) -> None:
-        """drain() has returned: what was acknowledged before it is saved, but for what was dead meanwhile, or lost."""
+    def drained(self, before: Mapping[str, int], begin: float, own: Mapping[str, int]) -> None:
+        """drain() has returned without an error: what was acknowledged before it is saved.
+
+        Args:
+            before: the versions that were acknowledged to anybody before it began. What others wrote may be lost.
+            begin: when it began, by `clock`. What was dead by then, and still is, need not be saved.
+            own: the versions that were acknowledged to callers in the same process, but for those whose loss was told.
+        """
         for key, version in before.items():
             self.checked += 1
-            if (
-                self.storage.version(key) < version
-                and self.writes[key][version].lost is None
-                and self._dead.get(key, 0) < begin
-            ):
+            held = self.storage.version(key)
+            if held >= version or self._was_dead(key, begin):
+                continue
+            if self.writes[key][version].lost is None:
                 self.lost += 1
-                self.fail(f"drain returned, key {key} is saved at {self.storage.version(key):x}, not {version:x}")
+                self.fail(f"drain returned, key {key} is saved at {held:x}, not {version:x}")
+        for key, version in own.items():
+            self.checked += 1
+            held = self.storage.version(key)
+            if held < version and not self._was_dead(key, begin):
+                self.lost += 1
+                self.fail(f"drain returned, key {key} is saved at {held:x}, and its own write {version:x} is lost")
+
+    def _was_dead(self, key: str, begin: float) -> bool:
+        """Whether it was dead then: as the server's clock tells it, unless that was set meanwhile."""
+        times: list[tuple[float, float]] = [*self._revived[key], (self._died.get(key, math.inf), math.inf)]
+        return any(died <= begin + self.clock_step and ended >= begin for died, ended in times) or (
+            self.clock_set >= begin and bool(self._died.get(key) or self._revived[key])
+        )
 
     def in_order(self, writes: Sequence[tuple[str, int]]) -> None:
         """One process's acknowledged writes, as they were called: the versions of each key go up."""

@@ -4,14 +4,14 @@ import asyncio
 import contextvars
 import random
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
 from asyncwb.buffer import Buffer
 from asyncwb.engine import Engine
-from asyncwb.errors import AsyncwbError
+from asyncwb.errors import AsyncwbError, DeadLettered
 from asyncwb.events import Event, FlusherCrashed
 from asyncwb.redis.keys import PartitionKeys
 from asyncwb.redis.link import Link
@@ -70,7 +70,21 @@ class SimulatedBuffer(Buffer[int]):
     def __init__(self, network: Network, rng: random.Random, **options: Any) -> None:
         self._network = network
         self._rng = rng
+        self._wrote: dict[str, int] = {}
         super().__init__("redis://simulated", **options)
+
+    def wrote(self, key: str, version: int) -> None:
+        """A caller of this process was told that its write has this version."""
+        self._wrote[key] = max(version, self._wrote.get(key, 0))
+
+    def told_lost(self, keys: Iterable[str]) -> None:
+        """`drain` has said that these are lost; it need not say so again."""
+        for key in keys:
+            self._wrote.pop(key, None)
+
+    def unsaved(self) -> dict[str, int]:
+        """The newest acknowledged version of each key, but for those whose loss was told."""
+        return dict(self._wrote)
 
     def _new_engine(self) -> Engine:
         async def connect(redis: Any, stack: AsyncExitStack, *, timeout_seconds: float) -> Link:
@@ -101,6 +115,7 @@ class World:
         self._clock_ahead_ms = 0
         # In coarse steps what happens one after the other happens at the same time: deadlines meet.
         self._clock_step_ms = rng.choice((1, 1, 20, 100))
+        self.oracle.clock, self.oracle.clock_step = self.loop.time, self._clock_step_ms / 1000
         self.server = ModelServer(self._server_ms, self._identity(), HOST, on_write=self._on_write)
         self.durability = rng.choice(("memory", "memory", "fsync", "replicated"))
         self.server.info = {"aof_enabled": "1", "appendfsync": "everysec", "connected_slaves": "1"}
@@ -224,11 +239,14 @@ class World:
         async with buffer:
             while True:
                 await buffer.revive(self.keys)
-                before, begin = self.oracle.unsaved(), self.oracle.tick()
-                await buffer.drain()
+                before, begin = self.oracle.unsaved(), self.oracle.clock()
+                try:
+                    await buffer.drain()
+                except DeadLettered:
+                    continue
                 if not (await buffer.stats()).dead:
                     break
-            self.oracle.drained(before, begin)
+            self.oracle.drained(before, begin, {})
             for key in self.keys:
                 begin = self.oracle.tick()
                 self.oracle.read(key, await buffer.get(key), begin)
@@ -333,6 +351,7 @@ class World:
 
     def _clock(self) -> None:
         self._clock_ahead_ms += self.rng.choice((-3_600_000, -500, 500, 3_600_000))
+        self.oracle.clock_set = self.loop.time()
         self._note("server clock set")
 
     def _heal(self) -> None:

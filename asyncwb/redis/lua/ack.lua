@@ -34,22 +34,10 @@ local now = clock()
 -- this one were gone by then.
 local at_deadline, held, ours = redis.call('ZRANGEBYSCORE', LEASE, deadline, deadline), {}, {}
 for i = 1, #at_deadline do held[at_deadline[i]] = true end
-local notes = redis.call('HLEN', SAVED) > 0 and read_all('HMGET', SAVED, keys) or {}
 local tries = redis.call('HLEN', RETRY) > 0 and read_all('HMGET', RETRY, keys) or {}
 local gone, changed, released, freed = 0, 0, 0, 0
 local retried, buried = {}, {}
-local delete, unlease, undirty, dirty, dead, note, unnote, undead, retry, unretry = {}, {}, {}, {}, {}, {}, {}, {}, {}, {}
-
--- Notes what the backend holds; the flag behind the version says that a flush waits and has to see it.
-local function remember(key, version, old)
-  if not old then
-    note[#note + 1] = key
-    note[#note + 1] = version
-  elseif newer(version, old) then
-    note[#note + 1] = key
-    note[#note + 1] = version .. string.sub(old, 9)
-  end
-end
+local delete, unlease, undirty, dirty, dead, undead, retry, unretry = {}, {}, {}, {}, {}, {}, {}, {}
 
 local function make_due(key, ms)
   dirty[#dirty + 1] = now + ms
@@ -81,17 +69,14 @@ local function fail(key, version, failure, old)
 end
 
 local function settle(i, record)
-  local key, version, old = keys[i], actual[keys[i]] or versions[i], notes[i] and noted_in(notes[i])
+  local key, version = keys[i], actual[keys[i]] or versions[i]
   -- A lease that expired may be another claim's by now: what is dirty or leased anew is left alone.
   local mine = held[key]
   local failure = failed[key]
   if mine then ours[#ours + 1] = key end
   if tries[i] and not failure and not release then unretry[#unretry + 1] = key end
-  if not record then
-    if old and not failure and not release then
-      if #old > 8 then remember(key, version, old) else unnote[#unnote + 1] = key end
-    end
-  elseif failure or release then
+  if not record then return end
+  if failure or release then
     if not mine then return end
     if failure and failure.what ~= 'later' and string.sub(record, 1, 8) == version then
       fail(key, version, failure, tries[i])
@@ -107,15 +92,9 @@ local function settle(i, record)
       unlease[#unlease + 1] = key
     end
     undead[#undead + 1] = key
-    if old and #old > 8 then
-      remember(key, version, old)
-    elseif old then
-      unnote[#unnote + 1] = key
-    end
     gone = gone + 1
     freed = freed + #record
   else
-    remember(key, version, old)
     changed = changed + 1
     if mine then make_due(key, again) end
   end
@@ -132,8 +111,6 @@ if #dirty > 0 then write_all('ZADD', DIRTY, dirty) end
 if #dead > 0 then write_all('HSET', DEAD, dead) end
 if #retry > 0 then write_all('HSET', RETRY, retry) end
 if #unretry > 0 then write_all('HDEL', RETRY, unretry) end
-if #note > 0 then write_all('HSET', SAVED, note) end
-if #unnote > 0 then write_all('HDEL', SAVED, unnote) end
 if #undead > 0 and redis.call('HLEN', DEAD) > 0 then write_all('HDEL', DEAD, undead) end
 if #undirty > 0 then write_all('ZREM', DIRTY, undirty) end
 if #ours == #at_deadline then

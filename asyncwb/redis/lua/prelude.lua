@@ -1,7 +1,7 @@
 -- Shared by every script: names of the keys, the clock, and calls over long lists.
--- KEYS  1 meta  2 dirty  3 lease  4 saved  5 dead  6 wake  7 retry  (8 writer or claim)
+-- KEYS  1 meta  2 dirty  3 lease  4 expired  5 dead  6 wake  7 retry  (8 writer or claim)
 -- ARGV  1 prefix of record keys; the rest belongs to the script
-local META, DIRTY, LEASE, SAVED, DEAD, WAKE, RETRY = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7]
+local META, DIRTY, LEASE, EXPIRED, DEAD, WAKE, RETRY = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7]
 local PREFIX = ARGV[1]
 local CHUNK = 2000      -- values per unpack; Lua's C stack ends near 8,000
 local LONGEST = 600000  -- ms: nothing is scheduled further ahead, unless the clock jumped
@@ -82,11 +82,6 @@ local function version_of(key)
   local version = try('GETRANGE', PREFIX .. key, 0, 7)
   if version == '' or (version and #version == 8) then return version end
   return NO_VERSION
-end
-
--- What SAVED notes: a version, and perhaps a flag behind it.
-local function noted_in(entry)
-  return (#entry == 8 or (#entry == 9 and string.sub(entry, 9) == 'w')) and entry or NO_VERSION
 end
 
 -- What a claim took: its deadline, keys and versions; nil if it is unknown, or overwritten.

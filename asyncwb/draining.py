@@ -1,0 +1,185 @@
+"""Draining one partition: waiting for all that was acknowledged, and telling what was lost or given up meanwhile."""
+
+import asyncio
+import math
+from collections.abc import Awaitable, Callable, Container, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, Protocol
+
+from asyncwb.acknowledged import Acknowledged
+from asyncwb.errors import AsyncwbError, DeadLettered, OutcomeUnknown, WriteLost
+from asyncwb.records import Version, epoch_of
+from asyncwb.redis.queue import Queue
+from asyncwb.redis.steps import Pending
+from asyncwb.redis.wire import unpack_dead
+from asyncwb.waiting import Waiter
+
+_POLL_SECONDS: Final = 0.02
+_FEW: Final = 5000
+_STALLED_POLLS: Final = 25
+_NAMED: Final = 3
+_CLOCK_SECONDS: Final = 0.001
+"""Times are whole milliseconds."""
+
+
+class _Patiently(Protocol):
+    def __call__(self, ask: Callable[[], Awaitable[Any]], /) -> Awaitable[Any]: ...
+
+
+@dataclass(slots=True)
+class Drained:
+    """What could not be saved of what a drain waited for.
+
+    Attributes:
+        lost: keys whose writes are neither in Redis nor in the backend.
+        forgotten: how many more may be lost, of which this process no longer knows the keys.
+        unknown: keys of which nothing is left anywhere: lost, or deleted and forgotten since.
+        dead: key -> reason, of those that were dead-lettered while it waited.
+        errors: what else kept it from telling.
+    """
+
+    lost: list[str] = field(default_factory=list)
+    forgotten: int = 0
+    unknown: list[str] = field(default_factory=list)
+    dead: dict[str, str] = field(default_factory=dict)
+    errors: list[AsyncwbError] = field(default_factory=list)
+
+    @property
+    def gone(self) -> list[bytes]:
+        """The keys, in UTF-8, of what is lost or unknown."""
+        return [key.encode("utf-8", "surrogateescape") for key in (*self.lost, *self.unknown)]
+
+    def raise_for_loss(self) -> None:
+        """Raises what kept it from telling, else WriteLost, else OutcomeUnknown, else DeadLettered, if there is any."""
+        if self.errors:
+            raise self.errors[0]
+        dead = f"{len(self.dead)} record(s) were dead-lettered, they stay readable (`asyncwb dead list`): " + _some(
+            f"{key!r}: {reason}" for key, reason in self.dead.items()
+        )
+        if self.lost or self.forgotten:
+            parts = []
+            if self.lost:
+                parts.append(f"{len(self.lost)} acknowledged write(s): {_some(map(repr, self.lost))}")
+            if self.forgotten:
+                parts.append(f"up to {self.forgotten:,} whose keys this process no longer remembers")
+            raise WriteLost(
+                f"neither Redis nor the backend has {', and '.join(parts)}; the server lost data (see its persistence "
+                f"and eviction settings), or dead letters were dropped: write them again"
+                + (f". Besides, {dead}" if self.dead else ""),
+                keys=self.lost,
+            )
+        if self.unknown:
+            raise OutcomeUnknown(
+                f"neither Redis nor the backend has anything of {len(self.unknown)} key(s) written over an hour ago: "
+                f"{_some(map(repr, self.unknown))}; the writes are lost, unless the keys were deleted since and the "
+                "backend has forgotten that, too" + (f". Besides, {dead}" if self.dead else "")
+            )
+        if self.dead:
+            raise DeadLettered(dead, reasons=self.dead)
+
+
+class Drain:
+    """Waits for the writes of one partition that were acknowledged before it was made.
+
+    Args:
+        queue, waiter, acknowledged: of the partition.
+        patiently: asks Redis again after a lost connection.
+        on_wake: called when something was made due.
+    """
+
+    def __init__(
+        self,
+        queue: Queue,
+        waiter: Waiter,
+        acknowledged: Acknowledged,
+        *,
+        patiently: _Patiently,
+        on_wake: Callable[[], None],
+    ) -> None:
+        self._queue = queue
+        self._waiter = waiter
+        self._acknowledged = acknowledged
+        self._patiently = patiently
+        self._on_wake = on_wake
+        self._loop = asyncio.get_running_loop()
+        self._called = self._loop.time()
+        self._ours = acknowledged.unsaved()
+        self._forgotten = acknowledged.forgotten.copy()
+
+    async def run(self) -> Drained:
+        """Raises RedisError, BackendError: it can't be told what is unsaved."""
+        begun: Pending = await self._patiently(self._queue.survey)
+        # By the server's clock, and rather too early: what died between the call and its first question counts.
+        called = begun.now - (self._loop.time() - self._called) - _CLOCK_SECONDS
+        await self._patiently(self._queue.hasten)
+        self._on_wake()
+        await self._until_few()
+        # Keys that never rest are dirty at any time; what counts is that the versions that they have now get saved.
+        unsaved: list[tuple[bytes, Version]] = await self._patiently(self._queue.unsaved)
+        writes = dict(unsaved)
+        for key, version in self._ours.items():
+            if (self._acknowledged.version_of(key) or 0) >= version > writes.get(key, 0):
+                writes[key] = version
+        drained = Drained()
+        self._sort_out(drained, await self._waiter.wait_all(writes), {key for key, _ in unsaved})
+        ended: Pending = await self._patiently(self._queue.survey)
+        if ended.dead:
+            await self._add_dead(drained, called, begun.newest)
+        drained.forgotten = sum(count for epoch, count in self._forgotten.items() if epoch < epoch_of(ended.newest))
+        self._acknowledged.forgotten -= self._forgotten
+        return drained
+
+    async def _until_few(self) -> None:
+        """Counts what is unsaved while that is much and becomes less; a question for each key would cost more."""
+        least, stalled = math.inf, 0
+        while (left := sum(await self._patiently(self._queue.pending))) > _FEW:
+            stalled = 0 if left < least else stalled + 1
+            least = min(least, left)
+            if stalled == _STALLED_POLLS:
+                return
+            await asyncio.sleep(_POLL_SECONDS)
+
+    def _sort_out(self, drained: Drained, failed: Mapping[bytes, AsyncwbError], unsaved: Container[bytes]) -> None:
+        lost: list[bytes] = []
+        unknown: list[bytes] = []
+        for key, error in failed.items():
+            if isinstance(error, DeadLettered):
+                if key in unsaved:
+                    drained.dead.update(error.reasons)
+            elif isinstance(error, WriteLost) or (isinstance(error, OutcomeUnknown) and key in unsaved):
+                lost.append(key)
+            elif isinstance(error, OutcomeUnknown):
+                unknown.append(key)
+            else:
+                drained.errors.append(error)
+        drained.lost, drained.unknown = list(map(_name, lost)), list(map(_name, unknown))
+
+    async def _add_dead(self, drained: Drained, called: float, newest: Version) -> None:
+        """Those that died before they could be waited for; what was dead before this began doesn't count."""
+        async for page in self._queue.fields(self._queue.keys.dead):
+            for raw, entry in page:
+                letter = unpack_dead(raw, entry)
+                if letter.died >= called and letter.version <= newest:
+                    drained.dead.setdefault(letter.key, letter.reason)
+
+
+def together(parts: Iterable[Drained]) -> Drained:
+    """What could not be saved of several partitions."""
+    whole = Drained()
+    for part in parts:
+        whole.lost += part.lost
+        whole.forgotten += part.forgotten
+        whole.unknown += part.unknown
+        whole.dead |= part.dead
+        whole.errors += part.errors
+    return whole
+
+
+def _name(raw: bytes) -> str:
+    return raw.decode("utf-8", "surrogateescape")
+
+
+def _some(items: Iterable[str]) -> str:
+    shown = list(items)
+    more = len(shown) - _NAMED
+    return ", ".join(shown[:_NAMED]) + (f" and {more:,} more" if more > 0 else "")

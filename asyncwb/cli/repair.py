@@ -17,6 +17,7 @@ from asyncwb.cli.shared import (
 )
 from asyncwb.codecs import WIRE_CODECS
 from asyncwb.errors import ConfigurationError, DeadLettered, FlushTimeout, OutcomeUnknown, WriteLost
+from asyncwb.gathering import gather_bounded
 from asyncwb.inspector import open_inspector
 
 
@@ -32,7 +33,7 @@ async def audit(*, redis: str | None, namespace: str, as_json: bool) -> None:
     """
     async with open_inspector(redis, namespace) as inspector:
         before = await inspector.status()
-        strays = sum([await part.queue.audit() for part in inspector.parts])
+        strays = sum(await gather_bounded([part.queue.audit for part in inspector.parts]))
         after = await inspector.status()
     if as_json:
         print_json({"strays": strays, "bytes_before": before.bytes, "bytes": after.bytes})

@@ -10,7 +10,7 @@ from uuid import uuid4
 import anyio
 
 from asyncwb.errors import DecodeError, OutcomeUnknown, RedisError, RedisUnavailable
-from asyncwb.records import MAX_EPOCH, MAX_SEQ, Record, Version, make_version
+from asyncwb.records import MAX_EPOCH, MAX_SEQ, Record, Version, epoch_of, make_version
 from asyncwb.redis import scripts
 from asyncwb.redis.keys import LAYOUT, PartitionKeys
 from asyncwb.redis.link import Argument, Link
@@ -239,11 +239,14 @@ class Queue:
         reply = await self._script(scripts.FLUSH, epoch, int(hasten), *keys)
         if reply == b"EPOCH":
             return None
+        present = int(reply[0])
         found = [
-            Held(unpack_version(version), unpack_dead(key, dead) if dead else None) if version else None
+            Held(_sound(unpack_version(version), present), unpack_dead(key, dead) if dead else None)
+            if version
+            else None
             for key, version, dead in zip(keys, reply[2::2], reply[3::2], strict=True)
         ]
-        return Look(int(reply[0]), bool(reply[1]), found)
+        return Look(present, bool(reply[1]), found)
 
     async def pending(self) -> tuple[int, int]:
         """How many records are dirty and how many are leased, counted in one step."""
@@ -332,6 +335,11 @@ def _number(text: bytes, most: int) -> int | None:
     """A number of meta as scripts write it; None for what another program has put there, or taken away."""
     number = int(text) if len(text) <= 16 and text.isdigit() else -1
     return number if 0 <= number <= most and text == b"%d" % number else None
+
+
+def _sound(version: Version, epoch: int) -> Version:
+    """0 for a version that another program must have written: nobody has been given one of a later epoch."""
+    return version if epoch_of(version) <= epoch else 0
 
 
 def _versions(reply: list[bytes]) -> Iterator[tuple[bytes, Version]]:

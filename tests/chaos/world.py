@@ -18,7 +18,7 @@ from proofs.report import Report
 from replication import ask
 from servers import Server, ServerProcess
 
-from asyncwb import AsyncwbError, Backend, Buffer
+from asyncwb import AsyncwbError, Backend, Buffer, DeadLettered, OutcomeUnknown, WriteLost
 from chaos.backends import Telling, make_backend, value_id
 from chaos.checker import Held, Violation, Wrong, check
 from chaos.crew import Crew, Worker
@@ -210,7 +210,10 @@ class World(ABC):
     async def _drained(self) -> dict[str, Held]:
         """What the backend holds when everything is saved."""
         async with self.buffer(flushers=2) as heir:
-            await heir.drain(timeout=_DRAIN_SECONDS)
+            try:
+                await heir.drain(timeout=_DRAIN_SECONDS)
+            except (WriteLost, OutcomeUnknown, DeadLettered) as error:
+                self.report.problems.append(f"the last drain raised {error!r}")
             stats = await heir.stats()
         if stats.dead or stats.dirty or stats.leased:
             self.report.problems.append(f"drained, but {stats}")

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from commands import run, run_json
 
-from asyncwb import Buffer, RecordRejected
+from asyncwb import Buffer, DeadLettered, RecordRejected
 from asyncwb.redis.connection import RedisLink
 from asyncwb.redis.inspection import Inspection
 from asyncwb.redis.queue import Queue
@@ -31,7 +31,8 @@ async def dead(valkey_url: str, namespace: str, tmp_path: Path) -> FaultyBackend
     backend.poison = {"bad1": RecordRejected("too odd"), "bad2": RecordRejected("too \x1b[31mred")}
     async with Buffer[Any](valkey_url, backend=backend, namespace=namespace, partitions=3) as buffer:
         await buffer.set_many({"good": 0, "bad1": {"n": 1}, "bad2": 2})
-        await buffer.drain(timeout=5)
+        with pytest.raises(DeadLettered):
+            await buffer.drain(timeout=5)
     backend.poison = {}
     return backend
 
@@ -261,7 +262,7 @@ async def test_flush_of_all_tells_what_the_backend_refuses(
         await buffer.set_many({"1": {"id": 1, "name": "Ada"}, "2": {"id": 2, "name": 2.5}})
     found = await run_json("flush", "--all", "--backend", backend, *where, status=1)
     assert found["saved"] == 1
-    assert "1 record(s) were refused" in found["problems"][""]
+    assert "1 record(s) were dead-lettered" in found["problems"][""]
 
 
 async def test_flush_tells_what_it_could_not_save(

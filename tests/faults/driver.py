@@ -179,8 +179,10 @@ class Driver:
 
     async def drain(self) -> None:
         before = [self.history.floor(key) for key in self.history.keys]
-        answer = await self.ask("drain", self.buffer.drain)
-        if not isinstance(answer, BaseException):
+        answer = await self.ask("drain", self.buffer.drain, DeadLettered)
+        if not isinstance(answer, BaseException) or isinstance(
+            answer, DeadLettered
+        ):  # which comes when all else is saved
             await self._is_saved(before, "drain")
         await self.look()
 

@@ -57,9 +57,7 @@ def broken(script: Script, old: str, new: str) -> Changes:
         pytest.param(broken(scripts.PUT, " or meta[2] ~= EPOCH", ""), "I", id="put without its epoch"),
         pytest.param(broken(scripts.PUT, " or meta[1] ~= identity()", ""), "I", id="put without the identity"),
         pytest.param(broken(scripts.PUT, "if REQUEST <= last then", "if false then"), "I5", id="no writer memory"),
-        pytest.param(
-            broken(scripts.ACK, "elseif failure or release then", "elseif false then"), "I2", id="failures acked"
-        ),
+        pytest.param(broken(scripts.ACK, "if failure or release then", "if false then"), "I2", id="failures acked"),
         pytest.param(
             broken(scripts.ACK, "if #ours == #at_deadline then", "if #keys == #at_deadline then"),
             "I1",

@@ -6,19 +6,19 @@ local meta = redis.call('HMGET', META, 'identity', 'epoch')
 local epoch = whole(meta[2]) or -1
 if not meta[1] or meta[1] ~= identity() or epoch < tonumber(ARGV[2]) then return 'EPOCH' end
 local hasten = ARGV[3] == '1'
-local any_dead = redis.call('HLEN', DEAD) > 0
-local any_failed = hasten and redis.call('HLEN', RETRY) > 0
 local now = clock()
+local keys = {}
+for i = 4, #ARGV do keys[i - 3] = ARGV[i] end
+local dead = redis.call('HLEN', DEAD) > 0 and read_all('HMGET', DEAD, keys) or {}
+local failed = hasten and redis.call('HLEN', RETRY) > 0 and read_all('HMGET', RETRY, keys) or {}
 local reply, due = {meta[2], 0}, {}
-for i = 4, #ARGV do
-  local key = ARGV[i]
-  local version = version_of(key)
-  local dead = any_dead and version ~= '' and redis.call('HGET', DEAD, key) or ''
+for i = 1, #keys do
+  local version = version_of(keys[i])
   reply[#reply + 1] = version
-  reply[#reply + 1] = dead
-  if hasten and version ~= '' and dead == '' and not (any_failed and redis.call('HEXISTS', RETRY, key) == 1) then
+  reply[#reply + 1] = version ~= '' and dead[i] or ''
+  if hasten and version ~= '' and not dead[i] and not failed[i] then
     due[#due + 1] = now
-    due[#due + 1] = key
+    due[#due + 1] = keys[i]
   end
 end
 if #due > 0 then

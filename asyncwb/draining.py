@@ -108,7 +108,7 @@ class Drain:
 
     async def run(self) -> Drained:
         """Raises RedisError, BackendError: it can't be told what is unsaved."""
-        begun: Pending = await self._patiently(self._queue.survey)
+        begun = await self._survey()
         # By the server's clock, and rather too early: what died between the call and its first question counts.
         called = begun.now - (self._loop.time() - self._called) - _CLOCK_SECONDS
         await self._patiently(self._queue.hasten)
@@ -116,18 +116,24 @@ class Drain:
         await self._until_few()
         # Keys that never rest are dirty at any time; what counts is that the versions that they have now get saved.
         unsaved: list[tuple[bytes, Version]] = await self._patiently(self._queue.unsaved)
-        writes = dict(unsaved)
+        # Of what another program wrote there is no version to wait for, only an end: such a record is dead-lettered.
+        epoch = epoch_of((await self._survey()).newest)
+        writes = {key: version if epoch_of(version) <= epoch else None for key, version in unsaved}
         for key, version in self._ours.items():
-            if (self._acknowledged.version_of(key) or 0) >= version > writes.get(key, 0):
+            if (self._acknowledged.version_of(key) or 0) >= version > (writes.get(key) or 0):
                 writes[key] = version
         drained = Drained()
         self._sort_out(drained, await self._waiter.wait_all(writes), {key for key, _ in unsaved})
-        ended: Pending = await self._patiently(self._queue.survey)
+        ended = await self._survey()
         if ended.dead:
             await self._add_dead(drained, called, begun.newest)
         drained.forgotten = sum(count for epoch, count in self._forgotten.items() if epoch < epoch_of(ended.newest))
         self._acknowledged.forgotten -= self._forgotten
         return drained
+
+    async def _survey(self) -> Pending:
+        found: Pending = await self._patiently(self._queue.survey)
+        return found
 
     async def _until_few(self) -> None:
         """Counts what is unsaved while that is much and becomes less; a question for each key would cost more."""

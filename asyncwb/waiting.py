@@ -114,7 +114,7 @@ class Waiter:
         finally:
             self._forget(wait)
 
-    async def wait_all(self, writes: Mapping[bytes, Version]) -> dict[bytes, AsyncwbError]:
+    async def wait_all(self, writes: Mapping[bytes, Version | None]) -> dict[bytes, AsyncwbError]:
         """Returns when nothing of this is on its way any more, with what `wait` would have raised for each key."""
         waits = [self._begin(key, version) for key, version in writes.items()]
         failed: dict[bytes, AsyncwbError] = {}

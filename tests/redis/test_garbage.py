@@ -10,11 +10,11 @@ from flushing import Bench
 from rig import Rig, open_rig
 from servers import Server
 
-from asyncwb import Buffer, DecodeError, NamespaceMismatch, RedisError
+from asyncwb import Buffer, DeadLettered, DecodeError, NamespaceMismatch, RedisError, WriteLost
 from asyncwb.redis.inspection import Inspection
 from asyncwb.redis.steps import Applied, Failure
 from asyncwb.redis.wire import pack_version, unpack_record
-from asyncwb.testing import MemoryBackend
+from asyncwb.testing import FaultyBackend, MemoryBackend
 
 
 @pytest.fixture
@@ -73,6 +73,29 @@ async def test_record_under_a_name_that_is_no_text_is_dead_lettered(rig: Rig) ->
     assert await Bench(rig, memory).flush()
     assert memory.records == {}
     assert [each.key async for each in Inspection(rig.queue).dead()] == ["\udcff"]
+
+
+@pytest.mark.parametrize("garbage", [b"abc", b"x" * 40])
+async def test_drain_and_flush_end_for_a_record_of_another_program(
+    redis_server: Server, namespace: str, garbage: bytes
+) -> None:
+    backend = FaultyBackend(MemoryBackend())
+    async with Buffer[int](redis_server.url, backend=backend, namespace=namespace) as buffer:
+        backend.before_save.clear()
+        await buffer.set_many({"bad": 1, "good": 2})
+        queue = buffer._engine.lanes[0].queue
+        draining = asyncio.create_task(buffer.drain(timeout=10))
+        await asyncio.sleep(0.05)
+        await buffer.set("bad", 3)
+        await queue.link.command("SET", queue.keys.record(b"bad"), garbage)
+        again = asyncio.create_task(buffer.drain(timeout=10))
+        await asyncio.sleep(0.05)
+        backend.before_save.set()
+        for each in (draining, again):
+            with pytest.raises((WriteLost, DeadLettered), match="'bad'"):
+                await each
+        with pytest.raises((WriteLost, DeadLettered), match="'bad'"):
+            await buffer.flush("bad", timeout=5)
 
 
 @pytest.mark.parametrize("entry", [b"", b"abc", b"x" * 30])

@@ -1,8 +1,10 @@
 """Fixtures that every test may use: real servers, fresh namespaces."""
 
 import logging
+import os
 import re
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,8 @@ import pytest
 import redis
 from environments import PLUGIN, REPOSITORY, build_wheel
 from servers import KINDS, Server, binary, required
+
+from asyncwb.settings import Settings
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -24,6 +28,15 @@ def pytest_configure() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     # A terminated run ends as an interrupted one does: with its servers.
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    _keep_bytecode()
+
+
+def _keep_bytecode() -> None:
+    """The tests start hundreds of Python processes, and one that has to compile its imports takes twice as long."""
+    folder = str(REPOSITORY / ".cache" / "bytecode")
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    os.environ["PYTHONPYCACHEPREFIX"] = sys.pycache_prefix = folder
+    sys.dont_write_bytecode = False
 
 
 @pytest.fixture(autouse=True)
@@ -108,6 +121,12 @@ def redis_url(redis_server: Server) -> str:
 @pytest.fixture
 def valkey_url(valkey_server: Server) -> str:
     return valkey_server.url
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Opening gives up soon, where a test can't set it: commands take the default."""
+    monkeypatch.setitem(Settings.__init__.__kwdefaults__, "connect_timeout_seconds", 0.3)
 
 
 @pytest.fixture

@@ -50,7 +50,7 @@ class Environment:
 
 def clean_environment() -> dict[str, str]:
     """This environment, without what is about this run of the tests."""
-    dropped = ("PYTHONPATH", "VIRTUAL_ENV", "COV_CORE", "COVERAGE", "PYTEST")
+    dropped = ("PYTHONPATH", "PYTHONPYCACHEPREFIX", "VIRTUAL_ENV", "COV_CORE", "COVERAGE", "PYTEST")
     return {name: value for name, value in os.environ.items() if not name.startswith(dropped)}
 
 

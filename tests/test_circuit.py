@@ -84,7 +84,7 @@ async def test_end_of_an_outage_is_noticed_at_once(valkey_url: str, namespace: s
     async with Buffer[Any](valkey_url, backend=backend, namespace=namespace) as buffer:
         backend.down = True
         await buffer.set("a", 1)
-        await asyncio.sleep(2)
+        await asyncio.sleep(1)
         backend.down = False
         back = loop.time()
         await buffer.flush("a", timeout=5)

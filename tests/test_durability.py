@@ -151,7 +151,7 @@ async def test_killed_flusher_loses_nothing(
 # The server is killed
 
 
-@pytest.mark.parametrize("kind", ["valkey", "redis7", "redis62"])
+@pytest.mark.parametrize("kind", ["valkey", pytest.param("redis7", marks=pytest.mark.long), "redis62"])
 async def test_killed_server_loses_nothing_that_was_fsynced(
     private_server: StartServer, namespace: str, tmp_path: Path, kind: str
 ) -> None:

@@ -249,7 +249,7 @@ async def test_lost_server_is_logged_once_and_found_again(
         await buffer.drain(timeout=5)
         server.kill()
         writes = [asyncio.create_task(still_writes(buffer, f"k{number}", number)) for number in range(200)]
-        await asyncio.sleep(2)
+        await asyncio.sleep(1)
         lines = [record.message for record in caplog.records if record.levelno >= logging.WARNING]
         assert len(lines) <= 2, lines  # and one of the epoch check
         await asyncio.to_thread(server.start)
@@ -279,15 +279,15 @@ async def test_attempts_to_connect_are_bounded_and_spread(private_server: StartS
 
         listener = await asyncio.start_server(refuse, "127.0.0.1", port)
         calls = [asyncio.create_task(buffer.set(f"k{number}", number)) for number in range(200)]
-        await asyncio.sleep(1)
+        await asyncio.sleep(0.5)
         attempts = 0
-        await asyncio.sleep(2)
+        await asyncio.sleep(1)
         listener.close()
         for call in calls:
             call.cancel()
         await asyncio.wait(calls)
         await buffer.aclose(drain=False)
-    assert 2 <= attempts <= 2 * 12 * 4, "of the writers, 8 flushers, and the pool's watchers"
+    assert 1 <= attempts <= 12 * 4, "of the writers, 8 flushers, and the pool's watchers"
 
 
 @pytest.mark.parametrize(

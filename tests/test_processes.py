@@ -14,7 +14,7 @@ from typing import Any
 import psutil
 import pytest
 from rig import open_rig
-from servers import Server
+from servers import KINDS, Server
 
 from asyncwb import Buffer
 from asyncwb.testing import MemoryBackend
@@ -24,7 +24,13 @@ LEASE_SECONDS = 0.5
 Process = asyncio.subprocess.Process
 Spawn = Callable[..., Awaitable[Process]]
 
-pytestmark = pytest.mark.parametrize("commit", ["script", "watch"])
+pytestmark = [
+    pytest.mark.parametrize("commit", ["script", "watch"]),
+    # What is killed here is the flusher; the commands themselves are tried on every server in tests/redis.
+    pytest.mark.parametrize(
+        "redis_server", ["valkey", *(pytest.param(kind, marks=pytest.mark.long) for kind in KINDS[1:])], indirect=True
+    ),
+]
 
 
 @pytest.fixture

@@ -18,7 +18,11 @@ import pytest
 
 from asyncwb import Backend, BackendUnavailable, Limits, Record, RecordRejected, SaveError
 from asyncwb.testing import MemoryBackend
-from asyncwb.testing.contract import BackendContract, version
+from asyncwb.testing.contract import BackendContract, lifetimes, processes, version
+
+# Most of the broken ones make the contract wait in vain.
+lifetimes._SETTLE_SECONDS = processes._PROGRESS_SECONDS = 0.5  # type: ignore[misc]
+processes._PATIENCE_SECONDS = 0.03  # type: ignore[misc]
 
 
 class InMemory(BackendContract):

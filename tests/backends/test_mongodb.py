@@ -3,7 +3,7 @@
 import asyncio
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -225,9 +225,17 @@ async def test_client_that_was_passed_in_stays_open(mongodb_url: str) -> None:
         assert (await client.get_default_database()["users"].find_one({"_id": "42"}))["n"] == 1  # type: ignore[index]
 
 
-async def test_server_that_is_killed_and_comes_back_has_what_was_saved() -> None:
+@pytest.fixture(scope="module")
+def own_server() -> Iterator[Mongod]:
+    """One that these tests may kill and freeze."""
     server = Mongod()
-    backend = from_url(server.url("app", serverSelectionTimeoutMS="300"), codec=CODEC)
+    yield server
+    server.stop()
+
+
+async def test_server_that_is_killed_and_comes_back_has_what_was_saved(own_server: Mongod) -> None:
+    server = own_server
+    backend = from_url(server.url("killed", serverSelectionTimeoutMS="300"), codec=CODEC)
     try:
         await backend.open()
         await backend.save([put("42", 1)])
@@ -241,21 +249,20 @@ async def test_server_that_is_killed_and_comes_back_has_what_was_saved() -> None
         assert await backend.save([put("42", 2)]) in (0, 1)
     finally:
         await backend.close()
-        server.stop()
 
 
-async def test_close_is_quick_although_the_server_hangs() -> None:
-    server = Mongod()
-    backend = from_url(server.url("app"), codec=CODEC)
+async def test_close_is_quick_although_the_server_hangs(own_server: Mongod, monkeypatch: pytest.MonkeyPatch) -> None:
+    server = own_server
+    monkeypatch.setattr("asyncwb_backends.mongodb.backend._CLOSE_SECONDS", 0.5)
+    backend = from_url(server.url("frozen"), codec=CODEC)
     try:
         await backend.open()
         await backend.save([put("42", 1)])
         server.freeze()
-        async with asyncio.timeout(8):
+        async with asyncio.timeout(3):
             await backend.close()
     finally:
         server.thaw()
-        server.stop()
 
 
 async def test_unreachable_server_is_reported(mongodb_url: str) -> None:

@@ -28,8 +28,12 @@ def listed(environment: Environment) -> dict[tuple[str, str], Any]:
     }
 
 
-def test_plugin_is_found_and_passes_the_contract(environment: Environment, postgresql: PostgreSQL) -> None:
+def test_plugin_is_found(environment: Environment) -> None:
     assert listed(environment)["postgresql", "asyncwb-postgresql"] is None
+
+
+@pytest.mark.long
+def test_plugin_passes_the_contract(environment: Environment, postgresql: PostgreSQL) -> None:
     done = environment.run(
         "python", "-m", "pytest", "-q", "-p", "no:cacheprovider", str(PLUGIN / "tests"),
         f"--rootdir={PLUGIN}", f"--config-file={PLUGIN / 'pyproject.toml'}",

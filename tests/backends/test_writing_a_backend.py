@@ -34,6 +34,7 @@ def test_every_block_is_run_or_a_command() -> None:
     ]
 
 
+@pytest.mark.long
 def test_tutorial_leads_from_failing_tests_to_a_backend_that_passes(environment: Environment, tmp_path: Path) -> None:
     def write(name: str, version: int) -> None:
         (tmp_path / name).write_text(files(name)[version])

@@ -60,7 +60,10 @@ async def test_no_backend(valkey_url: str, namespace: str, tmp_path: Path) -> No
     assert (await lines("--redis", valkey_url, "--namespace", namespace))["backend"][0] == "warning"
     for backend, words in (
         (f"sqlite:///{tmp_path}/no/such/folder.db", "meanwhile writes are safe in Redis"),
-        ("mongodb://u:hunter2@127.0.0.1:1/app?collection=users", "meanwhile writes are safe in Redis"),
+        (
+            "mongodb://u:hunter2@127.0.0.1:1/app?collection=users&serverSelectionTimeoutMS=200",
+            "meanwhile writes are safe in Redis",
+        ),
         ("nosuch://x", "no backend for scheme 'nosuch'"),
     ):
         level, text = (await lines("--redis", valkey_url, "--backend", backend, status=1))["backend"]

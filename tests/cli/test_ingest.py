@@ -165,6 +165,7 @@ def test_options_come_from_the_environment(valkey_server: Server, database: Path
         ("--namespace", "with space", "namespace"),
     ],
 )
+@pytest.mark.usefixtures("impatient")
 def test_error_is_one_clear_line(
     valkey_server: Server, database: Path, tmp_path: Path, option: str, value: str, complaint: str
 ) -> None:

@@ -295,6 +295,7 @@ async def test_wrong_usage_is_status_2(where: tuple[str, ...], command: tuple[st
     await run(*command, *where, status=2)
 
 
+@pytest.mark.usefixtures("impatient")
 async def test_unreachable_server_is_one_line(namespace: str, unused_tcp_port: int) -> None:
     result = await run(
         "status", "--redis", f"redis://:hunter2@127.0.0.1:{unused_tcp_port}", "--namespace", namespace, status=2

@@ -51,7 +51,7 @@ async def make_desk(redis_server: Server) -> AsyncIterator[MakeDesk]:
         await backend.new_epoch(1)
 
         async def make(**options: Any) -> Desk:
-            link = RedisLink.from_url(proxy.url, timeout_seconds=0.5)
+            link = RedisLink.from_url(proxy.url, timeout_seconds=0.25)
             stack.push_async_callback(link.close)
             queue = Queue(link, "rig", 0)
             epochs = Epochs([queue], backend.new_epoch, codec="json")
@@ -301,7 +301,7 @@ async def test_server_at_maxmemory_is_an_error_not_a_retry(desk: Desk) -> None:
 
 async def test_refusal_does_not_speak_for_an_earlier_attempt_that_is_still_under_way(make_desk: MakeDesk) -> None:
     """Told "nothing was written", the caller would write again, and the late request would be applied besides."""
-    desk = await make_desk(redis_retry_seconds=1.5)
+    desk = await make_desk(redis_retry_seconds=0.7)
     await desk.put("a", b"0")
     late = desk.proxy.fault("hold request", scripts.PUT)
     await desk.rig.fill_memory()

@@ -62,6 +62,7 @@ def broken(script: Script, old: str, new: str) -> Changes:
             broken(scripts.ACK, "if #ours == #at_deadline then", "if #keys == #at_deadline then"),
             "I1",
             id="ack counts leases of its deadline, whoever has them",
+            marks=pytest.mark.long,
         ),
         pytest.param(broken(scripts.RECOVER, "== 1 then", "== 2 then"), "I1", id="recover loses its records"),
     ],

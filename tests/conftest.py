@@ -126,7 +126,9 @@ def valkey_url(valkey_server: Server) -> str:
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Opening gives up soon, where a test can't set it: commands take the default."""
-    monkeypatch.setitem(Settings.__init__.__kwdefaults__, "connect_timeout_seconds", 0.3)
+    defaults = Settings.__init__.__kwdefaults__
+    assert defaults is not None
+    monkeypatch.setitem(defaults, "connect_timeout_seconds", 0.3)
 
 
 @pytest.fixture

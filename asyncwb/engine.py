@@ -17,7 +17,7 @@ from asyncwb.errors import AsyncwbError, BackendUnavailable, DeadLettered, Usage
 from asyncwb.events import ConnectionChanged, EpochChanged, Event
 from asyncwb.gathering import gather_bounded
 from asyncwb.guard import GuardedBackend
-from asyncwb.heartbeat import Heartbeat
+from asyncwb.heartbeat import LEAVE_SECONDS, Heartbeat
 from asyncwb.lane import Lane
 from asyncwb.pool import FlusherPool
 from asyncwb.records import CodecName, Version
@@ -142,7 +142,7 @@ class Engine:
             )
             for queue in queues
         ]
-
+        self._stack.push_async_callback(self._leave)
         self.lane_of = _lane_of(self.lanes)
         self.writing = Writing(self.lane_of, promises, settings)
 
@@ -183,6 +183,11 @@ class Engine:
                 _log.warning("closing: %s", error)
         if limit.cancelled_caught:
             _log.warning("closing took longer than %g s and was given up", 4 * _STOP_SECONDS)
+
+    async def _leave(self) -> None:
+        """Leaves nothing of this process in Redis, if Redis answers; else it expires there."""
+        with anyio.move_on_after(LEAVE_SECONDS, shield=True):
+            await asyncio.gather(*(lane.leave() for lane in self.lanes))
 
     def wake(self) -> None:
         """Tells the flushers of this process that something may be due."""

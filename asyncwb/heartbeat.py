@@ -59,8 +59,8 @@ class Heartbeat:
         try:
             while True:
                 now = loop.time()
-                # A server that is away is no news here.
-                with contextlib.suppress(RedisError):
+                # A server that is away is no news here. To its end: one that is cancelled may arrive after the leaving.
+                with contextlib.suppress(RedisError), anyio.move_on_after(LEAVE_SECONDS, shield=True):
                     await self._inspection.beat(self._id, self._facts(before, now - at))
                 before, at = self._totals.copy(), now
                 await asyncio.sleep(BEAT_SECONDS * self._rng.uniform(0.9, 1.1))

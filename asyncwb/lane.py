@@ -1,6 +1,7 @@
 """Everything that serves one partition in one process: its queue, and the batches of its writes, reads and waits."""
 
 import asyncio
+import contextlib
 import random
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final
@@ -11,7 +12,7 @@ from asyncwb.acknowledged import Acknowledged
 from asyncwb.admission import Admission
 from asyncwb.batching import Batcher
 from asyncwb.draining import Drain
-from asyncwb.errors import OutcomeUnknown
+from asyncwb.errors import OutcomeUnknown, RedisError
 from asyncwb.events import Event
 from asyncwb.guard import GuardedBackend
 from asyncwb.reader import Found, Reader
@@ -63,11 +64,19 @@ class Lane:
         self._rng = rng
         self._on_wake = on_wake
         reader = Reader(queue, epochs, backend, settings, rng)
-        writer = Writer(queue, epochs, settings, rng=rng, on_wake=on_wake)
+        self._writer = Writer(queue, epochs, settings, rng=rng, on_wake=on_wake)
         loop = asyncio.get_running_loop()
         self.acknowledged = Acknowledged(max(2, settings.max_remembered_writes // settings.partitions), loop.time)
         admission = Admission(
-            writer, queue, epochs, backend, settings, acknowledged=self.acknowledged, totals=totals, rng=rng, emit=emit
+            self._writer,
+            queue,
+            epochs,
+            backend,
+            settings,
+            acknowledged=self.acknowledged,
+            totals=totals,
+            rng=rng,
+            emit=emit,
         )
         self.puts: Batcher[Sequence[Write], Version] = Batcher(
             admission.put,
@@ -96,6 +105,11 @@ class Lane:
     def drain(self) -> Drain:
         """A drain of all that was acknowledged before this call; it begins to wait when it is run."""
         return Drain(self.queue, self.waiter, self.acknowledged, patiently=self._patiently, on_wake=self._on_wake)
+
+    async def leave(self) -> None:
+        """Removes from Redis what only this process needed, which must send nothing any more."""
+        with contextlib.suppress(RedisError):  # then it expires there
+            await self._writer.leave()
 
     async def _patiently(self, ask: Callable[[], Awaitable[Any]]) -> Any:
         return await retrying(ask, limit_seconds=self._retry_seconds, rng=self._rng)

@@ -140,14 +140,17 @@ class Inspection:
 
     async def workers(self) -> list[Worker]:
         """Those that have been heard of within the last minute."""
-        now, _ = await self.queue.link.command("TIME")
-        found = [
-            Worker(id=_name(name), silent_seconds=max(0.0, int(now) - int.from_bytes(said[:8]) / 1000), facts=facts)
-            async for page in self.queue.fields(self.queue.keys.workers)
-            for name, said in page
+        found = [pair async for page in self.queue.fields(self.queue.keys.workers) for pair in page]
+        now, micros = await self.queue.link.command("TIME")
+        now_ms = int(now) * 1000 + int(micros) // 1000
+        workers = [
+            Worker(id=_name(name), silent_seconds=silent_ms / 1000, facts=facts)
+            for name, said in found
             if (facts := _facts(said[8:])) is not None
+            # Others forget it at their next heartbeat, but perhaps nobody else is left.
+            and (silent_ms := max(0, now_ms - int.from_bytes(said[:8]))) <= _FORGET_MS
         ]
-        return sorted(found, key=lambda worker: worker.id)
+        return sorted(workers, key=lambda worker: worker.id)
 
     async def _beat(self, worker: str, said: bytes) -> None:
         keys = (*self.queue.keys.common, self.queue.keys.workers)

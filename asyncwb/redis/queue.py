@@ -33,11 +33,13 @@ from asyncwb.redis.steps import (
 )
 from asyncwb.redis.wire import pack_version, unpack_dead, unpack_record, unpack_version
 
-WRITER_MEMORY_SECONDS: Final = 24 * 3600
-"""How long a writer's last request is remembered; far longer than any retry."""
+WRITER_MEMORY_SECONDS: Final = 2 * 3600
+"""How long the last request of a writer that has fallen silent is remembered: longer than any request is repeated (see
+`redis_retry_seconds`). One that is repeated later still is not applied, and its outcome stays unknown."""
 
-_CLAIM_LEASES: Final = 20
-"""A claim outlives this many of its leases: a late ack then still finds what was claimed."""
+_CLAIM_LEASES: Final = 2
+"""A claim is remembered for this many of its leases. Afterwards its records are dirty again or another claim's, and an
+ack that comes later still would only spare a save that the backend finds stale."""
 
 RELEASE_SECONDS: Final = 1.0
 """How long a flusher that is cancelled may try to give its records back; afterwards their leases have to expire."""
@@ -79,6 +81,15 @@ class Queue:
         """Makes the server remember a writer's requests. NX: a registration that comes late must not forget them."""
         nothing_yet = bytes(16)
         await self.link.command("SET", self.keys.writer(writer), nothing_yet, "NX", "PX", WRITER_MEMORY_SECONDS * 1000)
+
+    async def leave(self, writers: Sequence[str]) -> None:
+        """Forgets writers that will send nothing any more, and a wake-up for which there is no work.
+
+        A request of theirs that is still under way is refused when it arrives: only `register` makes a writer known,
+        and each registration is sent once, under a name of its own, before anything is put under that name.
+        """
+        keys = (*self.keys.common, *map(self.keys.writer, writers))
+        await self.link.script(scripts.LEAVE, keys, (self.keys.record_prefix,))
 
     async def put(
         self,

@@ -38,6 +38,7 @@ HASTEN: Final = _load("hasten")
 HEARTBEAT: Final = _load("heartbeat")
 HELLO: Final = _load("hello")
 INSTALL: Final = _load("install")
+LEAVE: Final = _load("leave")
 LIST: Final = _load("list")
 PENDING: Final = _load("pending")
 PUT: Final = _load("put")
@@ -63,6 +64,7 @@ ALL: Final = (
     HEARTBEAT,
     HELLO,
     INSTALL,
+    LEAVE,
     LIST,
     PENDING,
     PUT,

@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -14,6 +15,8 @@ from asyncwb.redis.queue import Queue
 from asyncwb.redis.retry import Backoff
 from asyncwb.redis.steps import Applied, Bounds, PutReply, Write
 from asyncwb.settings import Settings
+
+_MOST_NAMES: Final = 64
 
 _MOST_REFUSALS: Final = 3
 """So often a put may be refused in a row, for its epoch or its writer, before it pauses."""
@@ -59,6 +62,9 @@ class Writer:
         self._request = 0
         self._unanswered: dict[int, asyncio.Event] = {}
         self._registering = asyncio.Lock()
+        # Also names whose registration may not have arrived. A server that answers badly makes for many; those that are
+        # dropped here expire.
+        self._names: deque[str] = deque(maxlen=_MOST_NAMES)
 
     async def put(self, groups: Sequence[Sequence[Write]]) -> Sequence[Outcome]:
         """Returns for each group the version of its first write, or that it was refused.
@@ -78,6 +84,10 @@ class Writer:
         if applied.woken:
             self._on_wake()
         return _outcomes(groups, make_version(epoch, applied.seq + 1), applied)
+
+    async def leave(self) -> None:
+        """Makes the server forget this writer, which must send nothing any more. Raises RedisError."""
+        await self._queue.leave(self._names)
 
     def allot(self, count: int, epoch: int) -> Awaitable[int | None]:
         """Sequence numbers for the writes of the last request, which bypass Redis. Idempotent; see `Queue.allot`."""
@@ -152,6 +162,7 @@ class Writer:
         async with self._registering:
             if self._id == instead_of:
                 fresh = uuid4().hex
+                self._names.append(fresh)
                 await self._queue.register(fresh)
                 self._id, self._registered = fresh, True
 

@@ -91,8 +91,10 @@ def failure_steps(state: State, rules: Rules, out: Out) -> None:
         out.append(((RETURN, back.identity), _switched(state, back, old=(), left=left.without(RETURNS))))
     if left.forgets:
         for at, names in enumerate(server.memory):
-            # After a day of silence: a writer may be frozen for so long, but nothing is on its way for so long.
-            if any(message[:2] in {(PUT, at), (REGISTER, at)} for message in state.late):
+            # After hours of silence: a writer may be frozen for so long, but nothing is on its way for so long. Or
+            # because its process has closed, whatever is still on its way.
+            closed_in_order = state.writers[at].request == rules.configuration.writes[at]
+            if not closed_in_order and any(message[:2] in {(PUT, at), (REGISTER, at)} for message in state.late):
                 continue
             for name, memory in enumerate(names, 1):
                 if memory:

@@ -119,9 +119,9 @@ async def test_dead_letter_stays_readable_and_is_not_claimed(rig: Rig) -> None:
 
 async def test_attempts_of_one_version_are_counted_and_end_in_the_grave(rig: Rig) -> None:
     """In Redis, so that it doesn't matter which process makes them."""
-    retries = Retries(most=3, first_seconds=0.02, longest_seconds=0.03)
+    retries = Retries(most=3, first_seconds=0.1, longest_seconds=0.15)
     await rig.put("a", b"1")
-    for attempts, pause in ((1, 0.02), (2, 0.03)):
+    for attempts, pause in ((1, 0.1), (2, 0.15)):
         claim = await rig.claim()
         acked = await rig.queue.ack(claim.id, failed={"a": Failure("odd")}, retries=retries)
         assert acked == Acked(retried={"a": Retry(attempts, pause)})
@@ -136,7 +136,7 @@ async def test_attempts_of_one_version_are_counted_and_end_in_the_grave(rig: Rig
     await rig.queue.revive(["a"])
     claim = await rig.claim()
     acked = await rig.queue.ack(claim.id, failed={"a": Failure("odd")}, retries=retries)
-    assert acked == Acked(retried={"a": Retry(1, 0.02)}), "an operator's retry begins anew"
+    assert acked == Acked(retried={"a": Retry(1, 0.1)}), "an operator's retry begins anew"
 
 
 async def test_write_of_a_record_in_back_off_is_due_at_once(rig: Rig) -> None:

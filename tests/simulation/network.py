@@ -57,6 +57,7 @@ class Network:
         server: None while nobody answers.
         fsynced, replicated: how much of the server's log is safe from a restart, and from a promotion.
         lagging: the replica gets nothing.
+        overdue: the requests, by their names, that have arrived after their senders gave them up.
         changed: sources that run instead of scripts, by their names; so that tests can see a broken one being found.
     """
 
@@ -75,6 +76,7 @@ class Network:
         self.fsynced = self.replicated = 0
         self.lagging = False
         self.changed: dict[str, str] = {}
+        self.overdue: set[str] = set()
         self._world = world
         self._counts = counts
         self._on_step = on_step
@@ -112,6 +114,8 @@ class Network:
                 return
             if fate != "well":
                 self._counts[fate] += 1
+            if answered.done():
+                self.overdue.add(name)
             try:
                 operate(server, reply)
             except ServerError as error:

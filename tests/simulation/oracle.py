@@ -300,8 +300,12 @@ class Oracle:
                 self.fail(f"calls of one process changed their order: key {key}, {version:x} after {last[key]:x}")
             last[key] = version
 
-    def at_the_end(self, server: ModelServer) -> None:
-        """Everything is drained: the backend has the newest write of each key, and Redis has nothing left of it."""
+    def at_the_end(self, server: ModelServer, overdue: set[str] | None) -> None:
+        """Everything is drained: the backend has the newest write of each key, and Redis has nothing left of it.
+
+        Nor of the processes, if all have closed in order while Redis was there: only requests that they had given up
+        (`overdue`) may have left something. Others are None, and what they leave has to expire.
+        """
         for key, writes in self.writes.items():
             self.checked += 1
             surviving = [each.version for each in writes.values() if each.lost is None]
@@ -318,6 +322,20 @@ class Oracle:
                     self.fail(f"in the end key {key} holds {held.value}, not {writes[version].value}")
         for keys in self.partitions:
             left = [raw for raw in server.data if raw.startswith(keys.record_prefix)]
-            left += [raw for raw in (keys.dirty, keys.lease, keys.dead, keys.retry) if raw in server.data]
+            left += [raw for raw in (keys.dirty, keys.lease, keys.dead, keys.retry, keys.wake) if raw in server.data]
             if left:
                 self.fail(f"in the end Redis still has {left}")
+        for raw in list(server.data):
+            if server.exists(raw) and not _may_stay(server, raw, overdue):
+                self.fail(f"litter: in the end Redis still has {raw!r}")
+
+
+_MADE_BY = {b":claim:": "claim", b":workers": "heartbeat", b":writer:": "SET"}
+
+
+def _may_stay(server: ModelServer, raw: bytes, overdue: set[str] | None) -> bool:
+    if raw.endswith(b":meta"):
+        return True
+    if not server.expires(raw):
+        return False
+    return overdue is None or any(part in raw and name in overdue for part, name in _MADE_BY.items())

@@ -192,6 +192,9 @@ class ModelServer:
     def expire(self, key: bytes, ms: int) -> None:
         self._expires[key] = self.now() + ms
 
+    def expires(self, key: bytes) -> bool:
+        return key in self._expires
+
     def time_to_live(self, key: bytes) -> int:
         return self._expires[key] - self.now()
 

@@ -65,6 +65,14 @@ def broken(script: Script, old: str, new: str) -> Changes:
             marks=pytest.mark.long,
         ),
         pytest.param(broken(scripts.RECOVER, "== 1 then", "== 2 then"), "I1", id="recover loses its records"),
+        pytest.param(
+            broken(scripts.LEAVE, "gone + redis.call('DEL', KEYS[i])", "gone"), "litter", id="writers are not forgotten"
+        ),
+        pytest.param(
+            broken(scripts.HEARTBEAT, "redis.call('PEXPIRE', KEYS[8], ARGV[4])", ""),
+            "litter",
+            id="the last of the processes that were killed stay",
+        ),
     ],
 )
 def test_broken_protocol_is_found(changes: Changes, invariant: str) -> None:

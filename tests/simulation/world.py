@@ -124,6 +124,7 @@ class World:
         self.oracle.partitions = [PartitionKeys(NAMESPACE, n) for n in range(self.settings["partitions"])]
         self.keys = [f"k{number}" for number in range(rng.choice((1, 2, 2, 4, 8)))]
         self.healed = False
+        self._orderly = True
         self.values = iter(range(1, 10**9))
         self.services: dict[Process, asyncio.Task[None]] = {}
 
@@ -154,7 +155,8 @@ class World:
         elif last.done() and (error := last.exception()) is not None:
             self.oracle.fail(f"the last service failed: {error!r}")
         elif last.done():
-            self.oracle.at_the_end(self.server)
+            self.oracle.at_the_end(self.server, self.network.overdue if self._orderly else None)
+            self.counts["world without litter"] += self._orderly
 
     def _run_until(self, done: Callable[[], bool]) -> bool:
         return self.loop.run_until(
@@ -220,6 +222,7 @@ class World:
                 self.oracle.fail(f"a client has ended with {outcome!r}")
         acknowledged = sorted(write for client in clients for write in client.acknowledged)
         self.oracle.in_order([(key, version) for _, key, version in acknowledged])
+        self._orderly = self._orderly and self.healed
         await buffer.aclose(drain=rng.random() < 0.5)
 
     def _cancel_some(self, tasks: list[asyncio.Task[None]], rng: random.Random) -> None:
@@ -281,7 +284,7 @@ class World:
     def _kill(self) -> None:
         if alive := self._alive():
             process = self.rng.choice(alive)
-            process.dead = True
+            process.dead, self._orderly = True, False
             self._note(f"{process.name} killed", "process killed")
             if len(self.services) < 6:
                 self._start_service(flushes=True)

@@ -19,4 +19,6 @@ if ARGV[3] == '' then
 else
   redis.call('HSET', KEYS[8], ARGV[2], struct.pack('>I8', now) .. ARGV[3])
 end
+-- If nobody says anything any more, all of them go.
+redis.call('PEXPIRE', KEYS[8], ARGV[4])
 return redis.call('HLEN', KEYS[8])

@@ -146,7 +146,14 @@ class Engine:
         self.lane_of = _lane_of(self.lanes)
         self.writing = Writing(self.lane_of, promises, settings)
 
-        heartbeat = Heartbeat(Inspection(queues[0]), settings, self.totals, outage=self._outage, rng=self._rng)
+        heartbeat = Heartbeat(
+            Inspection(queues[0]),
+            settings,
+            self.totals,
+            outage=self._outage,
+            progress=self._backend.progress,
+            rng=self._rng,
+        )
 
         def start(group: TaskGroup) -> None:
             for lane in self.lanes:

@@ -7,6 +7,7 @@ from typing import Final, TypeVar
 
 from asyncwb.backend import Backend, Limits
 from asyncwb.errors import AsyncwbError, BackendError, BackendUnavailable, ConfigurationError
+from asyncwb.progress import Progress
 from asyncwb.records import Record
 from asyncwb.urls import redact
 
@@ -30,6 +31,9 @@ class GuardedBackend:
         name: how messages call it, without credentials.
         connect_timeout_seconds: for `open`, `close` and `new_epoch`.
         save_timeout_seconds: for `save` and `load`.
+
+    Attributes:
+        progress: of its saves.
     """
 
     def __init__(
@@ -39,6 +43,7 @@ class GuardedBackend:
         self.name = name
         self._connect = connect_timeout_seconds
         self._save = save_timeout_seconds
+        self.progress = Progress()
         self._opened = False
         self._opening = asyncio.Lock()
         self._slots = asyncio.Semaphore(1)
@@ -84,6 +89,10 @@ class GuardedBackend:
         Raises:
             SaveError, BackendError: in either case exceptions of the driver are their cause.
         """
+        with self.progress.saving():
+            return await self._save_now(records, share)
+
+    async def _save_now(self, records: Sequence[Record], share: float) -> int:
         await self._ready()
         async with self._slots:
             seconds = max(self._save * share, min(self._save, _LEAST_SECONDS))

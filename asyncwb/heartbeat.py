@@ -13,6 +13,7 @@ from uuid import uuid4
 import anyio
 
 from asyncwb.errors import RedisError
+from asyncwb.progress import Progress
 from asyncwb.redis.inspection import Inspection
 from asyncwb.settings import Settings
 from asyncwb.stats import Totals
@@ -24,7 +25,8 @@ LEAVE_SECONDS: Final = 1.0
 class Heartbeat:
     """Of one process and namespace.
 
-    It says `host`, `pid`, `flushers`, `started` (seconds since 1970), `outage` (whether its circuit is open), its
+    It says `host`, `pid`, `flushers`, `started` (seconds since 1970), `outage` (whether its circuit is open),
+    `stalled_seconds` (for how long it has been trying to save without saving anything; 0 while nothing is due), its
     totals, and `acknowledged_per_second` and `saved_per_second` since its last heartbeat.
 
     Args:
@@ -32,6 +34,7 @@ class Heartbeat:
         settings: `flushers`.
         totals: of the process.
         outage: whether the backend takes nothing, as this process sees it.
+        progress: of its saves.
         rng: for jitter.
     """
 
@@ -42,12 +45,14 @@ class Heartbeat:
         totals: Totals,
         *,
         outage: Callable[[], bool],
+        progress: Progress,
         rng: random.Random,
     ) -> None:
         self._inspection = inspection
         self._settings = settings
         self._totals = totals
         self._outage = outage
+        self._progress = progress
         self._rng = rng
         self._id = uuid4().hex
         self._started = time.time()
@@ -85,6 +90,7 @@ class Heartbeat:
             "flushers": self._settings.flushers,
             "started": self._started,
             "outage": self._outage(),
+            "stalled_seconds": round(self._progress.stalled_seconds, 1),
             **totals.as_dict(),
             **rates,
         }

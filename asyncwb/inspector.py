@@ -9,6 +9,7 @@ from typing import Final
 
 from asyncwb.connecting import connect
 from asyncwb.errors import ConfigurationError
+from asyncwb.gathering import gather_bounded
 from asyncwb.redis.connection import RedisLink, server_info
 from asyncwb.redis.inspection import Inspection, Listed, Place, Worker
 from asyncwb.redis.keys import LAYOUT, PartitionKeys, partition_of
@@ -72,7 +73,7 @@ class Inspector:
 
     async def status(self) -> Status:
         """Raises RedisError."""
-        stats: list[PartitionStats] = [await part.queue.stats() for part in self.parts]
+        stats: list[PartitionStats] = await gather_bounded([part.queue.stats for part in self.parts])
         ages = [each.oldest_age_seconds for each in stats if each.oldest_age_seconds is not None]
         info = await server_info(self.link)
         return Status(

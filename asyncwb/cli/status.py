@@ -8,6 +8,7 @@ import click
 from asyncwb.cli.output import bytes_text, plain, print_json, print_table, seconds_text
 from asyncwb.cli.shared import asynchronous, json_option, namespace_option, redis_option
 from asyncwb.inspector import Inspector, Status, open_inspector
+from asyncwb.redis.inspection import Worker
 
 
 @click.command()
@@ -42,6 +43,17 @@ def _count(fact: object) -> str:
     return f"{fact:,.0f}" if isinstance(fact, int | float) else "?"
 
 
+def _state(worker: Worker) -> str:
+    """How a process fares, in a few words."""
+    if worker.silent_seconds > 10:
+        return f"silent for {seconds_text(worker.silent_seconds)}"
+    if worker.facts.get("outage"):
+        return "outage: the backend takes nothing"
+    if worker.stalled_seconds:
+        return f"nothing saved for {seconds_text(worker.stalled_seconds)} though records are due"
+    return "ok"
+
+
 def _show(inspector: Inspector, found: Status) -> None:
     server = found.server
     name = "Valkey" if "valkey_version" in server else "Redis"
@@ -64,9 +76,7 @@ def _show(inspector: Inspector, found: Status) -> None:
         rows = []
         for worker in found.workers:
             facts = worker.facts
-            state = "outage" if facts.get("outage") else "ok"
-            if worker.silent_seconds > 10:
-                state = f"silent for {seconds_text(worker.silent_seconds)}"
+            state = _state(worker)
             rows.append(
                 (
                     f"  {plain(str(facts.get('host')))}:{facts.get('pid')}",

@@ -23,6 +23,7 @@ _HEADER: Final = struct.Struct(">IIQ")
 _FAILING: Final = struct.Struct(">QIQ")
 _FORGET_MS: Final = 60_000
 _FAR_MS: Final = 2**53
+_STALLED_SECONDS: Final = 3.0
 # See `asyncwb.heartbeat`; of the right types, whoever wrote it.
 _FACTS: Final = msgspec.json.Decoder(dict[str, str | bool | int | float])
 
@@ -73,6 +74,12 @@ class Worker:
     id: str
     silent_seconds: float
     facts: dict[str, Any]
+
+    @property
+    def stalled_seconds(self) -> float:
+        """For how long it has saved nothing although records are due; 0.0 for less than some seconds of that."""
+        stalled = self.facts.get("stalled_seconds")
+        return stalled if isinstance(stalled, int | float) and stalled >= _STALLED_SECONDS else 0.0
 
 
 class Inspection:

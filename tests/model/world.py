@@ -92,9 +92,11 @@ def failure_steps(state: State, rules: Rules, out: Out) -> None:
     if left.forgets:
         for at, names in enumerate(server.memory):
             # After hours of silence: a writer may be frozen for so long, but nothing is on its way for so long. Or
-            # because its process has closed, whatever is still on its way.
+            # because its process has closed, whatever puts are still on their way. (A late registration is of a name
+            # that nothing was sent under; but where one name stands for all, see `writers.fresh`, it would revive it.)
             closed_in_order = state.writers[at].request == rules.configuration.writes[at]
-            if not closed_in_order and any(message[:2] in {(PUT, at), (REGISTER, at)} for message in state.late):
+            on_their_way = {(REGISTER, at)} if closed_in_order else {(PUT, at), (REGISTER, at)}
+            if any(message[:2] in on_their_way for message in state.late):
                 continue
             for name, memory in enumerate(names, 1):
                 if memory:

@@ -1,12 +1,18 @@
 """Work that goes to its end although whoever waits for it is cancelled."""
 
 import asyncio
+import contextlib
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
-import anyio
+from anyio import CancelScope
 
 T = TypeVar("T")
+
+# anyio imports its half for asyncio at first use. Where too many files are open by then, a buffer could neither be
+# opened nor closed.
+with contextlib.suppress(ImportError):
+    import anyio._backends._asyncio  # noqa: F401
 
 
 async def completing(work: Coroutine[Any, Any, T]) -> T:
@@ -16,7 +22,7 @@ async def completing(work: Coroutine[Any, Any, T]) -> T:
     """
     task = asyncio.create_task(work)
     cancelled: asyncio.CancelledError | None = None
-    with anyio.CancelScope(shield=True):
+    with CancelScope(shield=True):
         while not task.done():
             try:
                 await asyncio.wait([task])

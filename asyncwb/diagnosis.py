@@ -113,7 +113,10 @@ async def _backend(url: str) -> tuple[Finding, int | None]:
         highest = await guarded.new_epoch(0)
         durable = str(getattr(plugin, "durability", ""))
     except AsyncwbError as error:
-        advice = "see that it runs and that the URL is right; meanwhile writes are safe in Redis"
+        advice = (
+            "see that it runs, and that address, user and password in the URL are right; until then nothing is saved: "
+            "unsaved writes wait in Redis, and are as safe there as its persistence makes them"
+        )
         return Finding("backend", "error", str(error), advice), None
     finally:
         with contextlib.suppress(AsyncwbError):

@@ -9,7 +9,7 @@ from asyncwb.backend import Backend, Limits
 from asyncwb.errors import AsyncwbError, BackendError, BackendUnavailable, ConfigurationError
 from asyncwb.progress import Progress
 from asyncwb.records import Record
-from asyncwb.urls import redact
+from asyncwb.urls import redact, without_credentials
 
 T = TypeVar("T")
 
@@ -127,6 +127,10 @@ class GuardedBackend:
             self._opened = True
 
     async def _bounded(self, call: Awaitable[T], seconds: float, what: str) -> T:
+        with without_credentials():
+            return await self._mapped(call, seconds, what)
+
+    async def _mapped(self, call: Awaitable[T], seconds: float, what: str) -> T:
         try:
             async with asyncio.timeout(seconds) as limit:
                 return await call

@@ -11,7 +11,7 @@ from typing import Any, Final
 from asyncwb.backend import Backend, BackendFactory
 from asyncwb.codecs import Codec
 from asyncwb.errors import AsyncwbError, ConfigurationError, MissingDependency, UnknownBackend
-from asyncwb.urls import redact
+from asyncwb.urls import keep_secret, redact, without_credentials
 
 GROUP: Final = "asyncwb.backends"
 
@@ -55,6 +55,7 @@ def backend_from_url(url: str, *, codec: Codec[Any]) -> Backend:
         MissingDependency: the plugin's driver isn't installed; names the pip command.
         ConfigurationError: the URL is malformed, the plugin is broken, or two distributions claim the scheme.
     """
+    keep_secret(url)
     scheme, colon, _ = url.partition(":")
     if not colon or not scheme:
         raise ConfigurationError(f"backend {redact(url)!r} is no URL; write for example sqlite:///app.db")
@@ -83,10 +84,12 @@ def made_by(factory: BackendFactory, url: str, codec: Codec[Any]) -> Backend:
     if re.search(r"[?#].*@|://[^/?#@]*:[^/?#@]*/.*@", url, re.DOTALL):
         # Perhaps a password is cut in two: plugins would take a part of it for an option, and show it.
         raise ConfigurationError(
-            f"backend URL {redact(url)!r}: write / ? # in user and password as %2F %3F %23, and @ anywhere else as %40"
+            f"backend URL {redact(url)!r} can't be read: its user or password seems to hold a /, ? or #, or an @ comes "
+            "after the host; write them as %2F, %3F, %23 and %40"
         )
     try:
-        return factory(url, codec=codec)
+        with without_credentials():
+            return factory(url, codec=codec)
     except AsyncwbError:
         raise
     except Exception as error:  # noqa: BLE001 - somebody else's code

@@ -5,6 +5,7 @@ import contextlib
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +64,7 @@ async def test_backend_that_hangs_is_seen_while_it_hangs(
 
 
 @contextlib.contextmanager
-def frozen_mongod(folder: Path) -> Iterator[tuple[str, Callable[[], None], Callable[[], None]]]:
+def frozen_mongod(folder: Path) -> Iterator[tuple[str, Callable[[], object], Callable[[], object]]]:
     server = Mongod()
     try:
         yield server.url("app"), server.freeze, server.thaw
@@ -72,12 +73,12 @@ def frozen_mongod(folder: Path) -> Iterator[tuple[str, Callable[[], None], Calla
 
 
 @contextlib.contextmanager
-def locked_sqlite(folder: Path) -> Iterator[tuple[str, Callable[[], None], Callable[[], None]]]:
+def locked_sqlite(folder: Path) -> Iterator[tuple[str, Callable[[], object], Callable[[], object]]]:
     with contextlib.closing(sqlite3.connect(folder / "a.db", isolation_level=None)) as other:
         yield (
             f"sqlite:///{folder / 'a.db'}",
-            lambda: other.execute("BEGIN IMMEDIATE") and None,
-            lambda: other.execute("ROLLBACK") and None,
+            partial(other.execute, "BEGIN IMMEDIATE"),
+            partial(other.execute, "ROLLBACK"),
         )
 
 

@@ -16,10 +16,11 @@ from redis.asyncio.sentinel import (
     SentinelManagedSSLConnection,
 )
 from redis.backoff import NoBackoff
+from redis.driver_info import DriverInfo
 from redis.maint_notifications import MaintNotificationsConfig
 
 from asyncwb.errors import ConfigurationError
-from asyncwb.urls import redact
+from asyncwb.urls import keep_secret, redact
 
 _SCHEMES: Final = {"redis": "redis", "rediss": "rediss", "unix": "unix", "valkey": "redis", "valkeys": "rediss"}
 _SENTINEL_SCHEMES: Final = {"redis+sentinel": "redis", "rediss+sentinel": "rediss"}
@@ -29,6 +30,9 @@ _SENTINEL: Final = re.compile(
 _SENTINEL_PORT: Final = 26379
 _SENTINEL_SECONDS: Final = 1.0
 """How long a sentinel may take to answer; then the next one is asked."""
+
+_DRIVER: Final = DriverInfo()
+"""Made once: redis-py would read its version from a file for each connection, and fail where too many are open."""
 
 RedisClient = redis.asyncio.Redis
 
@@ -68,6 +72,7 @@ def is_client(target: object) -> bool:
 
 def target_of_url(url: str) -> Target:
     """Args: url: `redis://`, `rediss://`, `unix://`, `valkey://` or `redis+sentinel://`. Raises: ConfigurationError."""
+    keep_secret(url)
     shown = redact(url)
     scheme, separator, rest = url.partition("://")
     scheme = scheme.lower()
@@ -154,7 +159,8 @@ def _host_and_port(text: str) -> tuple[str, int]:
 # Of a pool, not of its connections; or set by us below.
 _POOL_OPTIONS: Final = frozenset(
     {
-        "connection_pool", "decode_responses", "event_dispatcher", "health_check_interval", "himport_registry",
+        "connection_pool", "decode_responses", "driver_info", "event_dispatcher", "health_check_interval",
+        "himport_registry",
         "maint_notifications_config", "maint_notifications_pool_handler", "max_connections", "parser_class", "protocol",
         "retry", "retry_on_error", "retry_on_timeout", "socket_connect_timeout", "socket_timeout",
     }
@@ -184,6 +190,7 @@ def _own_pool(kind: Any, options: dict[str, Any], **pool_options: Any) -> Any:
         health_check_interval=0,
         # Pushed notifications would switch off the check for unread data.
         maint_notifications_config=MaintNotificationsConfig(enabled=False),
+        driver_info=_DRIVER,
         protocol=2,
         retry=Retry(NoBackoff(), 0),
         # Time limits are ours, one for each command; redis-py's would nest a second timer in each.

@@ -235,7 +235,7 @@ def own_server() -> Iterator[Mongod]:
 
 async def test_server_that_is_killed_and_comes_back_has_what_was_saved(own_server: Mongod) -> None:
     server = own_server
-    backend = from_url(server.url("killed", serverSelectionTimeoutMS="300"), codec=CODEC)
+    backend = from_url(server.url("killed", serverSelectionTimeoutMS="600"), codec=CODEC)
     try:
         await backend.open()
         await backend.save([put("42", 1)])

@@ -240,3 +240,58 @@ def test_bad_url_is_explained(url: str, complaint: str) -> None:
     with pytest.raises(ConfigurationError, match=complaint) as caught:
         from_url(url, codec=CODEC)
     assert "secret" not in str(caught.value)
+
+
+TOO_MANY_FILES = """
+import asyncio, os, resource, sys
+from asyncwb import Buffer
+from asyncwb.testing import MemoryBackend
+
+async def main(path, url):
+    resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+    buffer = Buffer(url, backend=f"sqlite:///{path}", namespace="files", connect_timeout_seconds=0.5)
+    opened = []
+    try:
+        while True:
+            opened.append(os.open(os.devnull, os.O_RDONLY))
+    except OSError:
+        for _ in range(int(sys.argv[3])):
+            os.close(opened.pop())
+    try:
+        await buffer.open()
+    except Exception as error:
+        sys.stdout.write(f"{type(error).__name__}: {error}")
+
+asyncio.run(main(*sys.argv[1:3]))
+"""
+
+
+@pytest.mark.parametrize(
+    ("left", "words"),
+    [
+        (0, "RedisUnavailable: redis://127.0.0.1:"),
+        (1, "unable to open database file; too many files are open in this process (`ulimit -n` is 64)"),
+        (2, "unable to open database file; too many files are open in this process (`ulimit -n` is 64)"),
+    ],
+)
+def test_too_many_open_files_are_told(tmp_path: Path, valkey_url: str, left: int, words: str) -> None:
+    command = [sys.executable, "-c", TOO_MANY_FILES, str(tmp_path / "a.db"), valkey_url, str(left)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=30)
+    assert words in done.stdout
+    assert "oo many" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("path", "words"),
+    [("no/folder/a.db", "no/folder doesn't exist, make it first"), ("", "it is a folder: name a file in it")],
+)
+async def test_path_that_cannot_be_opened_is_explained(tmp_path: Path, path: str, words: str) -> None:
+    backend = SQLiteBackend(tmp_path / path)
+    with pytest.raises(BackendUnavailable, match=words):
+        await backend.open()
+
+
+async def test_file_that_is_no_database_is_explained(tmp_path: Path) -> None:
+    (tmp_path / "a.db").write_text("key,value\n" * 1000)
+    with pytest.raises(BackendUnavailable, match="name another file, or restore this one"):
+        await SQLiteBackend(tmp_path / "a.db").open()

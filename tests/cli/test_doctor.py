@@ -59,10 +59,10 @@ async def test_server_without_persistence(private_server: StartServer, namespace
 async def test_no_backend(valkey_url: str, namespace: str, tmp_path: Path) -> None:
     assert (await lines("--redis", valkey_url, "--namespace", namespace))["backend"][0] == "warning"
     for backend, words in (
-        (f"sqlite:///{tmp_path}/no/such/folder.db", "meanwhile writes are safe in Redis"),
+        (f"sqlite:///{tmp_path}/no/such/folder.db", "unsaved writes wait in Redis"),
         (
             "mongodb://u:hunter2@127.0.0.1:1/app?collection=users&serverSelectionTimeoutMS=200",
-            "meanwhile writes are safe in Redis",
+            "unsaved writes wait in Redis",
         ),
         ("nosuch://x", "no backend for scheme 'nosuch'"),
     ):

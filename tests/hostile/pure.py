@@ -12,6 +12,7 @@ from urllib.parse import unquote_to_bytes
 
 import msgspec
 
+from asyncwb import urls
 from asyncwb.cli.output import plain, time_text, value_of
 from asyncwb.codecs import Codec
 from asyncwb.connecting import check_target
@@ -221,11 +222,14 @@ def redacted(data: bytes) -> None:
     """Whatever is around it, a password of a URL isn't shown."""
     text = text_of(data)
     middle = re.sub(r"[\s@]", "", text)
+    urls._known.clear()  # the password of another input may be a part of this one's, and hide it
     for shown in (
         redact(f"{text} redis://u:{CANARY}@{text}"), redact(f"mongodb://{middle}:{CANARY}{middle}@h"),
         redact(f"x?{middle}password={CANARY}&{text}"), redact(f"{text} postgresql://h/d?sslpassword={CANARY}"),
     ):  # fmt: skip
         assert CANARY not in shown
+    urls.keep_secret(f"notes://:{CANARY}@h/app")
+    assert CANARY not in redact(f"{text} {CANARY}, {text}")
 
 
 _SETTINGS: Final = sorted(Settings.__dataclass_fields__)

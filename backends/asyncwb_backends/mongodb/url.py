@@ -6,7 +6,7 @@ from typing import Any, Final
 from urllib.parse import parse_qsl, unquote, urlencode
 
 from motor.motor_asyncio import AsyncIOMotorClient
-from pymongo.errors import PyMongoError
+from pymongo.errors import InvalidURI, PyMongoError
 from pymongo.uri_parser import parse_uri
 
 from asyncwb import Codec, ConfigurationError
@@ -55,8 +55,15 @@ def _check(address: str, scheme: str) -> None:
         options = parse_uri(address, validate=True, warn=False)["options"]
     except (PyMongoError, ValueError) as error:
         # Its message may quote a password with unescaped characters.
-        raise ConfigurationError(
-            f"{scheme} URL: {type(error).__name__}; are all options MongoDB's, and user and password percent-encoded?"
-        ) from None
+        if isinstance(error, InvalidURI):
+            problem = (
+                "write host:port for each host, and user and password percent-encoded: "
+                "% as %25, : as %3A, / as %2F, ? as %3F, # as %23, @ as %40"
+            )
+        else:
+            problem = (
+                f"all options but {' and '.join(_OWN_OPTIONS)} have to be MongoDB's own, with values that it takes"
+            )
+        raise ConfigurationError(f"{scheme} URL can't be read ({type(error).__name__}): {problem}") from None
     if options.get("w") == 0:
         raise ConfigurationError(f"{scheme} URL: w=0 doesn't wait until a write is safe; leave it out")

@@ -12,6 +12,7 @@ import aiosqlite
 import anyio
 
 from asyncwb import BackendUnavailable
+from asyncwb_backends.sqlite.reasons import explain
 
 _BUSY_SECONDS: Final = 10.0
 _OPEN_SECONDS: Final = 10.0
@@ -132,5 +133,4 @@ class Database:
         return connection
 
     def _unavailable(self, error: sqlite3.Error) -> BackendUnavailable:
-        hint = "" if self.path.parent.is_dir() else f"; folder {self.path.parent} doesn't exist, make it first"
-        return BackendUnavailable(f"SQLite file {self.path}: {error}{hint}")
+        return BackendUnavailable(f"SQLite file {self.path}: {explain(self.path, error)}")

@@ -13,7 +13,8 @@ from asyncwb.cli.shared import (
     optional_backend_option,
     redis_option,
 )
-from asyncwb.diagnosis import Finding, diagnose
+from asyncwb.diagnosis import diagnose
+from asyncwb.diagnosis.finding import Finding
 from asyncwb.redis.acl import BESIDES, OPERATORS, SERVICES, rule
 from asyncwb.settings import Settings
 

@@ -4,12 +4,15 @@ import asyncio
 import logging
 import traceback
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
+import redis.asyncio
+from servers import Server
 
-from asyncwb import AsyncwbError, Buffer, Codec, ConfigurationError, Record, RecordRejected, SaveError
+from asyncwb import AsyncwbError, Buffer, Codec, ConfigurationError, Record, RecordRejected, RedisError, SaveError
+from asyncwb.redis.targets import target_of_url
 from asyncwb.registry import backend_from_url, made_by
 from asyncwb.testing import MemoryBackend
 from asyncwb.urls import hide_credentials, keep_secret, redact, without_credentials
@@ -170,3 +173,25 @@ async def test_no_log_event_or_dead_letter_tells_what_a_plugin_says(
     shown = everything(caught.value) + caplog.text + repr(events)
     assert "login with ***" in shown
     assert "et'ish" not in shown
+
+
+@pytest.mark.parametrize("as_client", [False, True])
+async def test_server_that_repeats_the_password_is_not_quoted(
+    private_server: Callable[..., Server], as_client: bool
+) -> None:
+    server = await asyncio.to_thread(private_server, "valkey", **{"rename-command": "AUTH NOBODY-KNOWS"})
+    client: Any = redis.asyncio.Redis(port=server.port, username="ada_l", password="hunter2 x")
+    url = f"redis://ada_l:hunter2%20x@127.0.0.1:{server.port}/0"
+    buffer = Buffer[Any](client if as_client else url, backend=MemoryBackend(), connect_timeout_seconds=0.1)
+    with pytest.raises(RedisError, match="unknown command") as caught:
+        await buffer.open()
+    shown = everything(caught.value)
+    assert "hunter2" not in shown
+    assert "ada_l" not in shown
+    await client.aclose()
+
+
+def test_redis_url_with_a_slash_in_its_password_is_explained() -> None:
+    with pytest.raises(ConfigurationError, match="in user and password as %2F") as caught:
+        target_of_url("redis://ada_l:hun/ter2@localhost:6379/0")
+    assert "ter2" not in str(caught.value)

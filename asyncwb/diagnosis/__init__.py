@@ -191,10 +191,10 @@ def _epoch(hello: Hello, status: Status, highest: int | None) -> Finding:
 def _work(namespace: str, status: Status) -> Iterator[Finding]:
     flushing = [each for each in status.workers if each.facts.get("flushers") and each.silent_seconds < _STUCK_SECONDS]
     if any(each.facts.get("outage") for each in flushing):
-        yield Finding("workers", "error", "a worker can't save anything", "see its log, and to the backend")
+        yield Finding("workers", "error", "a worker can't save anything", "read its log, and check the backend")
     elif stalled := max((each.stalled_seconds for each in flushing), default=0.0):
         text = f"a worker has saved nothing for {stalled:,.0f} s though records are due"
-        yield Finding("workers", "error", text, "the backend hangs, or is very slow: see to it, and to who locks it")
+        yield Finding("workers", "error", text, "the backend hangs, is locked by somebody, or is very slow: check it")
     elif flushing:
         yield Finding("workers", "ok", f"{len(flushing)} process(es) with flushers")
     elif status.dirty or status.leased:

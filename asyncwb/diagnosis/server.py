@@ -56,7 +56,7 @@ def _memory(info: dict[str, str]) -> Finding:
     text = f"{share:.0%} of {of} used ({used / 2**20:,.0f} of {top / 2**20:,.0f} MiB)"
     if share > 0.95:
         return Finding(
-            "memory", "error", text, "writes are refused soon: see to the backend and workers, or add memory"
+            "memory", "error", text, "writes will be refused soon: check the backend and the workers, or add memory"
         )
     if share > 0.8:
         return Finding("memory", "warning", text, "set max_bytes below what there is, or add memory")
@@ -66,10 +66,12 @@ def _memory(info: dict[str, str]) -> Finding:
 def _persistence(info: dict[str, str]) -> Finding:
     if info.get("aof_enabled") == "1":
         if info.get("aof_last_write_status", "ok") != "ok":
-            return Finding("persistence", "error", "the append-only file can't be written", "see to the server's disk")
+            return Finding(
+                "persistence", "error", "the append-only file can't be written", "check the server's disk, and its log"
+            )
         return Finding("persistence", "ok", "append-only file")
     if info.get("rdb_last_bgsave_status", "ok") != "ok":
-        return Finding("persistence", "error", "the last snapshot failed", "see to the server's disk, and its log")
+        return Finding("persistence", "error", "the last snapshot failed", "check the server's disk, and its log")
     return Finding(
         "persistence",
         "warning",
@@ -85,7 +87,7 @@ def _replicas(info: dict[str, str]) -> Finding:
     states = [value for name, value in info.items() if re.fullmatch(r"slave\d+", name)]
     lagging = [state for state in states if "state=online" not in state]
     if lagging:
-        return Finding("replicas", "warning", f"{len(lagging)} of {count} aren't online", "see to them: " + lagging[0])
+        return Finding("replicas", "warning", f"{len(lagging)} of {count} aren't online", "check them: " + lagging[0])
     if info.get("min_slaves_good_slaves") is None:
         return Finding(
             "replicas",

@@ -24,6 +24,7 @@ from asyncwb.redis.scripts import Script
 from asyncwb.redis.stream import Stream
 from asyncwb.redis.targets import RedisClient, Target, target_of_client, target_of_url
 from asyncwb.redis.tls import advice
+from asyncwb.urls import hide_credentials
 
 _log: Final = logging.getLogger("asyncwb")
 
@@ -181,6 +182,7 @@ class RedisLink:
                     if isinstance(reply, redis.exceptions.RedisError):
                         raise reply
         except redis.exceptions.RedisError as error:
+            hide_credentials(error)  # a server that doesn't know AUTH repeats what it was asked
             mapped = await self._mapped(stream, error, sent=sent)
             if not isinstance(mapped, RedisRefused):
                 raise mapped from error

@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass
 from typing import Any, Final
-from urllib.parse import parse_qs, unquote
+from urllib.parse import parse_qs, quote, unquote
 
 import redis.asyncio
 import redis.exceptions
@@ -86,7 +86,10 @@ def target_of_url(url: str) -> Target:
             service.make_connection()  # type: ignore[no-untyped-call] # redis-py; finds out about options, and no more
             return Target(service, shown, service.sentinel_manager)
         if scheme != "unix" and not re.fullmatch(r"[^/?#]+(/\d*)?(\?[^#]*)?", rest):
-            raise ConfigurationError(f"Redis URL {shown!r} is malformed: write {scheme}://host:port/database-number")
+            hint = "; write /, ?, # and @ in user and password as %2F, %3F, %23 and %40" if "@" in rest else ""
+            raise ConfigurationError(
+                f"Redis URL {shown!r} is malformed: write {scheme}://host:port/database-number{hint}"
+            )
         options: dict[str, Any] = dict(parse_url(f"{_SCHEMES[scheme]}://{rest}"))
         pool: ConnectionPool = _own_pool(ConnectionPool, options)
         pool.make_connection()  # type: ignore[no-untyped-call] # redis-py
@@ -102,6 +105,8 @@ def target_of_url(url: str) -> Target:
 def target_of_client(client: RedisClient) -> Target:
     """Takes over where and how a client connects; the client itself is neither used nor closed."""
     theirs = client.connection_pool
+    user, password = (str(theirs.connection_kwargs.get(name) or "") for name in ("username", "password"))
+    keep_secret(f"redis://{quote(user, safe='')}:{quote(password, safe='')}@_")
     options = {name: value for name, value in theirs.connection_kwargs.items() if name not in _POOL_OPTIONS}
     if isinstance(theirs, SentinelConnectionPool):
         pool = _service_pool(theirs.service_name, theirs.sentinel_manager, options, theirs.connection_class)

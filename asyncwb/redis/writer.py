@@ -124,7 +124,10 @@ class Writer:
                 raise _verdict(uncertain, "the server has lost or changed its history since")
             refusals += 1
             if refusals > _MOST_REFUSALS and not await backoff.pause():
-                raise RedisUnavailable(f"{self._queue.link.where} refuses each epoch that is agreed on with it")
+                where = self._queue.link.where
+                raise RedisUnavailable(
+                    f"{where} refuses the epoch it has just confirmed; does another program write to it?"
+                )
             try:
                 await self._mend(reply, writer, epoch)
             except (RedisUnavailable, OutcomeUnknown) as error:

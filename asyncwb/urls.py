@@ -45,7 +45,7 @@ def redact(text: str) -> str:
     'redis://***@db:6379/0?password=***'
     """
     text = _SECRET_OPTION.sub(r"\1***", _CREDENTIALS.sub("***@", text))
-    for pattern in _known:
+    for pattern in tuple(_known):  # another thread may add one
         text = pattern.sub("***", text)
     return text
 

@@ -11,7 +11,17 @@ import pytest
 import redis.asyncio
 from servers import Server
 
-from asyncwb import AsyncwbError, Buffer, Codec, ConfigurationError, Record, RecordRejected, RedisError, SaveError
+from asyncwb import (
+    AsyncwbError,
+    BackendUnavailable,
+    Buffer,
+    Codec,
+    ConfigurationError,
+    Record,
+    RecordRejected,
+    RedisError,
+    SaveError,
+)
 from asyncwb.redis.targets import target_of_url
 from asyncwb.registry import backend_from_url, made_by
 from asyncwb.testing import MemoryBackend
@@ -140,6 +150,9 @@ class Talkative(MemoryBackend):
             self.records["opened"] = Record("opened", 1, b"1")
             raise ConnectionError(f"login with {PASSWORD} failed")
 
+    async def load(self, keys: Sequence[str]) -> dict[str, Record]:
+        raise BackendUnavailable(f"no session for {PASSWORD}") from ConnectionError(PASSWORD)
+
     async def save(self, records: Sequence[Record]) -> int:
         raise SaveError({record.key: RecordRejected(f"{PASSWORD} may not insert") for record in records})
 
@@ -170,7 +183,9 @@ async def test_no_log_event_or_dead_letter_tells_what_a_plugin_says(
                 await asyncio.sleep(0.01)
         with pytest.raises(AsyncwbError, match=r"\*\*\* may not insert") as caught:
             await buffer.flush("a")
-    shown = everything(caught.value) + caplog.text + repr(events)
+        with pytest.raises(BackendUnavailable, match=r"no session for \*\*\*") as unread:
+            await buffer.get("b")
+    shown = everything(caught.value) + everything(unread.value) + caplog.text + repr(events)
     assert "login with ***" in shown
     assert "et'ish" not in shown
 

@@ -316,6 +316,7 @@ class World:
 
     def _replace(self, kept: int, what: str) -> None:
         lost = len(self.server.log) - kept
+        self._orderly = self._orderly and not lost  # what had been removed may be there again
         self._note(f"{what}, {lost} commands lost", what if not lost else f"{what}, with losses")
         self.oracle.restarted(self.server, kept)
         self.server = self.server.successor(kept, self._identity())

@@ -37,9 +37,10 @@ WRITER_MEMORY_SECONDS: Final = 2 * 3600
 """How long the last request of a writer that has fallen silent is remembered: longer than any request is repeated (see
 `redis_retry_seconds`). One that is repeated later still is not applied, and its outcome stays unknown."""
 
-_CLAIM_LEASES: Final = 2
-"""A claim is remembered for this many of its leases. Afterwards its records are dirty again or another claim's, and an
-ack that comes later still would only spare a save that the backend finds stale."""
+_CLAIM_MS: Final = 10_000
+"""A claim is remembered for this long after its leases have ended, or for as long as they lasted if that is longer. By
+then its records are dirty again or another claim's, and an ack that comes later would only spare a save that the
+backend finds stale."""
 
 RELEASE_SECONDS: Final = 1.0
 """How long a flusher that is cancelled may try to give its records back; afterwards their leases have to expire."""
@@ -164,7 +165,7 @@ class Queue:
                     records,
                     bytes,
                     lease_ms,
-                    lease_ms * _CLAIM_LEASES,
+                    _claim_ms(lease_ms),
                 ),
             )
         except OutcomeUnknown as error:
@@ -231,7 +232,7 @@ class Queue:
     async def extend(self, claim_id: str, *, lease_seconds: float) -> int:
         """Renews the leases that a claim still holds; returns how many."""
         lease_ms = _ms(lease_seconds)
-        held: int = await self._claim_script(scripts.EXTEND, claim_id, lease_ms, lease_ms * _CLAIM_LEASES)
+        held: int = await self._claim_script(scripts.EXTEND, claim_id, lease_ms, _claim_ms(lease_ms))
         return held
 
     async def recover(self) -> int:
@@ -355,6 +356,10 @@ def _sound(version: Version, epoch: int) -> Version:
 
 def _versions(reply: list[bytes]) -> Iterator[tuple[bytes, Version]]:
     return ((key, unpack_version(version)) for key, version in zip(reply[::2], reply[1::2], strict=True))
+
+
+def _claim_ms(lease_ms: int) -> int:
+    return lease_ms + max(lease_ms, _CLAIM_MS)
 
 
 def _ms(seconds: float) -> int:

@@ -301,7 +301,7 @@ async def test_server_at_maxmemory_is_an_error_not_a_retry(desk: Desk) -> None:
 
 async def test_refusal_does_not_speak_for_an_earlier_attempt_that_is_still_under_way(make_desk: MakeDesk) -> None:
     """Told "nothing was written", the caller would write again, and the late request would be applied besides."""
-    desk = await make_desk(redis_retry_seconds=0.7)
+    desk = await make_desk(redis_retry_seconds=1.0)
     await desk.put("a", b"0")
     late = desk.proxy.fault("hold request", scripts.PUT)
     await desk.rig.fill_memory()

@@ -3,7 +3,7 @@
 import contextlib
 import logging
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final, cast
 
 from asyncwb.acknowledged import Acknowledged
@@ -14,12 +14,14 @@ from asyncwb.errors import (
     BackendError,
     BufferFull,
     OutcomeUnknown,
+    PartialFailure,
     RedisError,
     RedisOutOfMemory,
     SaveError,
 )
 from asyncwb.events import Event, FullChanged
 from asyncwb.guard import GuardedBackend
+from asyncwb.outcomes import failure
 from asyncwb.records import Version, make_version
 from asyncwb.redis.epochs import Epochs
 from asyncwb.redis.queue import Queue
@@ -92,7 +94,8 @@ class Admission:
             for number, answer in zip(refused, await self._written_through(through), strict=True):
                 answers[number] = answer
         self._totals.acknowledged += sum(
-            len(group) for group, answer in zip(groups, answers, strict=True) if isinstance(answer, Version)
+            len(answer.versions) if isinstance(answer, PartialFailure) else len(group) * isinstance(answer, Version)
+            for group, answer in zip(groups, answers, strict=True)
         )
         return answers
 
@@ -173,9 +176,17 @@ class Admission:
         await retrying(lambda: self._queue.supersede(saved), limit_seconds=limit, rng=self._rng)
         self._acknowledged.saved(saved)
         return [
-            next((self._refused(key, failed[key]) for key in _names(group) if key in failed), numbers[0])
+            self._answer(dict(zip(_names(group), numbers, strict=True)), failed)
             for group, numbers in zip(groups, versions, strict=True)
         ]
+
+    def _answer(self, versions: dict[str, Version], reasons: Mapping[str, Exception]) -> Answer:
+        """Of a group whose keys have these versions, and are saved, but for those for which there are reasons."""
+        failed = {key: self._refused(key, reasons[key]) for key in versions if key in reasons}
+        if not failed:
+            return next(iter(versions.values()))
+        written = {key: version for key, version in versions.items() if key not in failed}
+        return failure(failed, of=len(versions), versions=written)
 
     async def _allot(self, count: int) -> Version:
         backoff = Backoff(self._settings.redis_retry_seconds, self._rng)
@@ -191,7 +202,7 @@ class Admission:
                 if not await backoff.pause():
                     raise
 
-    def _refused(self, key: str, reason: Exception) -> Exception:
+    def _refused(self, key: str, reason: Exception) -> AsyncwbError:
         if isinstance(reason, AsyncwbError):
             return reason
         return BackendError(f"key {key!r} was written through to backend {self._backend.name}, which failed: {reason}")

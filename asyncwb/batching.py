@@ -1,7 +1,6 @@
 """Many concurrent awaits, one call: what arrives while a batch is in flight is the next batch."""
 
 import asyncio
-import copy
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -9,7 +8,7 @@ from typing import Any, Final, Generic, NoReturn, TypeVar
 
 import anyio
 
-from asyncwb.errors import UsageError
+from asyncwb.errors import UsageError, twin
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -110,7 +109,7 @@ class Batcher(Generic[Item, Result]):
         flying = [(entry[0], under_way or error) for flight in self._flights for entry in flight.entries]
         for future, reason in [*flying, *((entry[0], error) for entry in self._waiting)]:
             if not future.done():
-                future.set_exception(copy.copy(reason))
+                future.set_exception(twin(reason))
         self._waiting.clear()
         self._flights.clear()
         self._idle.set()
@@ -191,10 +190,7 @@ class Batcher(Generic[Item, Result]):
         except Exception as error:  # noqa: BLE001 - it is raised where it belongs: in every caller of the batch
             for future, *_ in entries:
                 if not future.done():
-                    # A copy each: an exception that several tasks raise collects all their tracebacks.
-                    twin = copy.copy(error)
-                    twin.__cause__ = error
-                    future.set_exception(twin)
+                    future.set_exception(twin(error))
             return again
         for entry, result in zip(entries, results, strict=True):
             future = entry[0]

@@ -5,34 +5,36 @@ import functools
 import logging
 from collections.abc import Iterable, Mapping
 from types import TracebackType
-from typing import Any, Final, Generic, Literal, NoReturn, Self, TypeVar, Unpack, get_args, overload
+from typing import Any, Final, Generic, Literal, NoReturn, Self, TypeVar, Unpack, cast, get_args, overload
 
+from asyncwb.arguments import checked_flag, checked_items, checked_timeout, checked_version
 from asyncwb.backend import Backend
 from asyncwb.codecs import Codec
 from asyncwb.completing import completing
 from asyncwb.connecting import check_target
 from asyncwb.engine import Engine
 from asyncwb.errors import (
+    AsyncwbError,
     ConfigurationError,
-    DecodeError,
     FlushTimeout,
-    InvalidValue,
     UsageError,
-    ValueTooLarge,
 )
 from asyncwb.events import Event, Observer
+from asyncwb.gathering import gather_bounded
 from asyncwb.guard import GuardedBackend
 from asyncwb.lane import Lane
 from asyncwb.lifetime import Lifetime
-from asyncwb.reader import Found
+from asyncwb.outcomes import failure, failures_of
+from asyncwb.plain import excerpt
+from asyncwb.reading import read_many
 from asyncwb.records import CodecName, Version
 from asyncwb.redis.targets import RedisClient
-from asyncwb.redis.wire import DELETED_BODY, OVERHEAD_BYTES, body_prefix, payload_of, unpack_record
-from asyncwb.registry import backend_from_url
+from asyncwb.redis.wire import DELETED_BODY
+from asyncwb.registry import named_backend
 from asyncwb.settings import Durability, SettingOptions, Settings, check_choice
 from asyncwb.stats import Stats, Totals
-from asyncwb.urls import redact
-from asyncwb.userkeys import raw_key, several_keys
+from asyncwb.userkeys import raw_key, raw_keys
+from asyncwb.values import Values
 
 T = TypeVar("T")
 
@@ -106,16 +108,17 @@ class Buffer(Generic[T]):
         settings: Settings | None = None,
         **options: Unpack[SettingOptions],
     ) -> None:
-        self.settings = (settings or Settings()).replace(options)
+        if settings is not None and not isinstance(settings, Settings):
+            raise ConfigurationError(f"settings={excerpt(settings)}: pass asyncwb.Settings(...)")
+        if observer is not None and not callable(observer):
+            raise ConfigurationError(f"observer={excerpt(observer)}: pass a function that takes an event")
+        self.settings = (Settings() if settings is None else settings).replace(options)
         self._codec: Codec[T] = Codec(codec, type)
-        self._body = body_prefix(codec)
+        self._values = Values(self._codec, self.settings)
         check_target(redis)
         self._redis = redis
         self._observer = observer
-        name = redact(backend) if isinstance(backend, str) else f"{backend.__class__.__name__}()"
-        plugin = backend_from_url(backend, codec=self._codec) if isinstance(backend, str) else backend
-        if not isinstance(plugin, Backend):
-            raise ConfigurationError(f"backend={name}: pass a URL or an object with the methods of asyncwb.Backend")
+        plugin, name = named_backend(backend, codec=self._codec)
         self._backend = GuardedBackend(
             plugin,
             name=name,
@@ -124,8 +127,6 @@ class Buffer(Generic[T]):
         )
         self._life = Lifetime()
         self._engine: Engine = self._new_engine()
-        self._max_value_bytes = self.settings.max_value_bytes
-        self._value_limit = f"max_value_bytes={self._max_value_bytes}"
 
     @property
     def totals(self) -> Totals:
@@ -149,20 +150,31 @@ class Buffer(Generic[T]):
         except BaseException:
             await self._close()
             raise
-        self._limit_values()
+        self._values.limit(self._backend)
         self._life.open()
         return self
 
     async def aclose(self, *, drain: bool = True) -> None:
         """Drains within `drain_timeout_seconds` (if this process flushes), then stops in bounded time.
 
-        What couldn't be saved stays in Redis, safe, and a warning says how much it is.
+        What couldn't be saved stays in Redis, safe, and a warning says how much it is. Calls that are under way when it
+        stops raise `UsageError` if nothing was sent, `OutcomeUnknown` if the answer didn't come in time, `NotConfirmed`
+        if a write is in Redis and only the confirmation of its durability didn't come in time.
+
+        Args:
+            drain: False stops at once, but for a moment in which confirmations that are under way may come.
+
+        Raises:
+            InvalidArgument: `drain` is neither True nor False; the buffer stays open.
+            UsageError: it is just being opened, or closed already.
         """
+        drains = checked_flag("drain", drain)
         if not self._life.close():
             return
         try:
-            if drain:
+            if drains:
                 await self._engine.finish()
+            await self._engine.confirmed()
         finally:
             await self._close()
 
@@ -184,18 +196,6 @@ class Buffer(Generic[T]):
         finally:
             self._life.end()
 
-    def _limit_values(self) -> None:
-        own = self._backend.limits.max_value_bytes
-        self._max_value_bytes = self.settings.max_value_bytes
-        self._value_limit = f"max_value_bytes={self._max_value_bytes}"
-        bound = self.settings.max_bytes
-        if bound is not None and bound - OVERHEAD_BYTES < self._max_value_bytes:
-            self._max_value_bytes = bound - OVERHEAD_BYTES
-            self._value_limit = f"what max_bytes={bound} can ever take"
-        if own is not None and own < self._max_value_bytes:
-            self._max_value_bytes = own
-            self._value_limit = f"the limit of {own} of backend {self._backend.name}"
-
     # Writing and reading
 
     async def set(self, key: str, value: T, *, durability: Durability | None = None) -> Version:
@@ -214,8 +214,8 @@ class Buffer(Generic[T]):
             UnsuitableServer: the server can't give that durability; nothing was sent.
         """
         self._life.check()
-        level = self._level(durability)
-        return await self._engine.writing.put(raw_key(key), self._encoded(key, value), level)
+        raw = raw_key(key)
+        return await self._engine.writing.put(raw, self._values.body(raw, value), self._level(durability))
 
     async def delete(self, key: str, *, durability: Durability | None = None) -> Version:
         """Deletes a key, whether or not it exists: a tombstone, versioned like a value. Raises as `set`."""
@@ -226,46 +226,62 @@ class Buffer(Generic[T]):
         """The value, never older than any write acknowledged before this call; None if there is none.
 
         Raises:
+            InvalidKey: nothing was asked.
             DecodeError: what is stored isn't a value of this codec and type.
             RedisUnavailable, BackendError: it can't be told.
         """
         self._life.check()
         raw = raw_key(key)
         (found,) = await self._engine.lane_of(raw).gets.submit((raw,))
-        return self._value(key, found)
+        return self._values.value(raw, found)
 
     async def set_many(self, values: Mapping[str, T], *, durability: Durability | None = None) -> dict[str, Version]:
         """Writes several values in few calls; returns their versions.
 
-        Not atomic over keys. A key or value that is refused is found before anything is sent. Raises as `set`, after
-        the other parts have succeeded or failed.
+        Not atomic over keys. What can't be a key or a value is found before anything is sent, and then nothing is
+        written.
+
+        Raises:
+            PartialFailure: some keys were written, and it has their versions; or none, for several kinds of reasons.
+                It has each other key's error, which is one that `set` would raise.
+            Any error of `set`: it is true of all keys. `NotConfirmed` has the versions of them all.
         """
         self._life.check()
-        bodies = {raw_key(key): self._encoded(key, value) for key, value in values.items()}
-        return await self._engine.writing.put_many(bodies, self._level(durability))
+        level = self._level(durability)
+        bodies: dict[bytes, bytes] = {}
+        for key, value in checked_items(values):
+            raw = raw_key(key)
+            bodies[raw] = self._values.body(raw, value)
+        return await self._engine.writing.put_many(bodies, level)
 
     async def delete_many(self, keys: Iterable[str], *, durability: Durability | None = None) -> dict[str, Version]:
         """Deletes several keys; returns the versions of their tombstones. Raises as `set_many`."""
         self._life.check()
-        bodies = dict.fromkeys(map(raw_key, several_keys(keys)), DELETED_BODY)
-        return await self._engine.writing.put_many(bodies, self._level(durability))
+        level = self._level(durability)
+        return await self._engine.writing.put_many(dict.fromkeys(raw_keys(keys), DELETED_BODY), level)
 
     async def get_many(self, keys: Iterable[str]) -> dict[str, T]:
-        """The values of those keys that have one. Raises as `get`."""
+        """The values of those keys that have one.
+
+        Raises:
+            PartialFailure: some keys couldn't be read: it has the values of the others, and each error, which is one
+                that `get` would raise. Or none could, for several kinds of reasons.
+            Any error of `get`: it is true of all keys, and speaks of the first.
+        """
         self._life.check()
-        engine = self._engine
-        wanted: dict[Lane, list[bytes]] = {}
-        for key in dict.fromkeys(several_keys(keys)):
-            raw = raw_key(key)
-            wanted.setdefault(engine.lane_of(raw), []).append(raw)
-        futures = [lane.gets.submit(group, len(group)) for lane, group in wanted.items()]
+        several = raw_keys(keys)
         values: dict[str, T] = {}
-        for group, founds in zip(wanted.values(), await asyncio.gather(*futures), strict=True):
-            for raw, found in zip(group, founds, strict=True):
-                key = raw.decode()
-                value = self._value(key, found)
+        failed: dict[str, AsyncwbError] = {}
+        for raw, found in await read_many(self._engine.lane_of, several):
+            try:
+                value = self._values.value(raw, found)
+            except AsyncwbError as error:
+                failed[raw.decode()] = error
+            else:
                 if value is not None:
-                    values[key] = value
+                    values[raw.decode()] = value
+        if failed:
+            raise failure(failed, of=len(several), values=values)
         return values
 
     # Waiting and looking
@@ -279,6 +295,7 @@ class Buffer(Generic[T]):
             timeout: seconds; None waits for as long as it takes.
 
         Raises:
+            InvalidKey, InvalidArgument: nothing was asked.
             FlushTimeout: not in time; it stays in Redis, safe.
             DeadLettered: the backend refused it for good.
             WriteLost: neither Redis nor the backend has it.
@@ -287,18 +304,21 @@ class Buffer(Generic[T]):
             RedisError, BackendError: it can't be told.
         """
         self._life.check()
-        raw = raw_key(key)
-        lane = self._engine.lane_of(raw)
+        raw, wanted, seconds = raw_key(key), checked_version(version), checked_timeout(timeout)
+        name = raw.decode()
         try:
-            async with asyncio.timeout(timeout):
-                await lane.waiter.wait(raw, version)
+            async with asyncio.timeout(seconds):
+                await self._engine.lane_of(raw).waiter.wait(raw, wanted)
         except TimeoutError as error:
-            raise FlushTimeout(f"key {key!r} was not saved within {timeout} s; it is still in Redis, safe") from error
+            raise FlushTimeout(
+                f"key {name!r} was not saved within {seconds:g} s; it is still in Redis, safe"
+            ) from error
 
     async def drain(self, *, timeout: float | None = None) -> None:
         """Returns when every write acknowledged before this call is saved, also those of other processes.
 
         Raises:
+            InvalidArgument: `timeout` is no number of seconds; nothing was asked.
             FlushTimeout: not in time; says how much is left.
             WriteLost: a server lost writes that this process had acknowledged; `max_remembered_writes` have names.
             DeadLettered: the backend refused some while this waited; those that were dead before don't count.
@@ -308,11 +328,12 @@ class Buffer(Generic[T]):
         All but the first are raised when everything else is saved.
         """
         self._life.check()
+        seconds = checked_timeout(timeout)
         try:
-            async with asyncio.timeout(timeout):
+            async with asyncio.timeout(seconds):
                 await self._engine.drain()
         except TimeoutError as error:
-            raise FlushTimeout(f"not drained within {timeout} s: {await self._engine.left(error)}") from error
+            raise FlushTimeout(f"not drained within {seconds:g} s: {await self._engine.left(error)}") from error
 
     async def stats(self) -> Stats:
         """What is in Redis now, of all processes, and what this process has done."""
@@ -336,16 +357,37 @@ class Buffer(Generic[T]):
         return sum(await self._engine.of_each_partition(lambda queue: queue.audit()))
 
     async def revive(self, keys: Iterable[str]) -> int:
-        """Tries dead-lettered records again; returns how many there were."""
+        """Tries dead-lettered records again; returns how many there were.
+
+        Raises:
+            InvalidKey: nothing was done.
+            PartialFailure: the keys of some partitions couldn't be reached, and are in its `failed`; the others were
+                revived. To revive a key again is safe.
+            RedisError: none could be reached.
+        """
         self._life.check()
         engine = self._engine
+        several = raw_keys(keys)
         parts: dict[Lane, list[str]] = {}
-        for key in several_keys(keys):
-            parts.setdefault(engine.lane_of(raw_key(key)), []).append(key)
-        revived = 0
-        for lane, group in parts.items():
-            revived += await engine.patiently(functools.partial(lane.queue.revive, group))
+        for raw in several:
+            parts.setdefault(engine.lane_of(raw), []).append(raw.decode())
+
+        async def revive(lane: Lane, group: list[str]) -> int | AsyncwbError:
+            try:
+                return await engine.patiently(functools.partial(lane.queue.revive, group))
+            except AsyncwbError as error:
+                return error
+
+        revived, failed = 0, dict[str, AsyncwbError]()
+        outcomes = await gather_bounded([functools.partial(revive, *part) for part in parts.items()]) if parts else []
+        for group, outcome in zip(parts.values(), outcomes, strict=True):
+            if isinstance(outcome, AsyncwbError):
+                failed |= failures_of(group, outcome)
+            else:
+                revived += outcome
         engine.wake()
+        if failed:
+            raise failure(failed, of=len(several))
         return revived
 
     # Small things
@@ -353,29 +395,7 @@ class Buffer(Generic[T]):
     def _level(self, durability: Durability | None) -> Durability:
         if durability is None:
             return self.settings.durability
-        check_choice("durability", durability, get_args(Durability))
-        return durability
-
-    def _encoded(self, key: str, value: T) -> bytes:
-        try:
-            payload = self._codec.encode(value)
-        except InvalidValue as error:
-            raise InvalidValue(f"value of key {key!r}: {error}") from error
-        if len(payload) > self._max_value_bytes:
-            raise ValueTooLarge(f"value of key {key!r} has {len(payload)} bytes, over {self._value_limit}")
-        return self._body + payload
-
-    def _value(self, key: str, found: Found) -> T | None:
-        if isinstance(found, bytes):
-            payload = payload_of(found, self._body)
-            if payload is not None:
-                return self._codec.decode(payload)
-            found = unpack_record(key, found)
-        if found is None or found.deleted:
-            return None
-        if found.codec != self._codec.name:
-            raise DecodeError(f"key {key!r} was written by codec {found.codec!r}, not {self._codec.name!r}")
-        return self._codec.decode(found.payload)
+        return cast("Durability", check_choice("durability", durability, get_args(Durability)))
 
     def _emit(self, event: Event) -> None:
         if self._observer is None:

@@ -1,12 +1,14 @@
 """Codecs: values to bytes and back. JSON by default, msgpack, bytes; typed through msgspec."""
 
 from collections.abc import Callable
-from typing import Any, Final, Generic, TypeVar, cast
+from typing import Any, Final, Generic, TypeVar, cast, get_args
 
 import msgspec
 
 from asyncwb.errors import ConfigurationError, DecodeError, InvalidValue
+from asyncwb.plain import excerpt
 from asyncwb.records import CodecName
+from asyncwb.settings import check_choice
 
 T = TypeVar("T")
 
@@ -20,6 +22,9 @@ class Codec(Generic[T]):
     """
 
     def __init__(self, name: CodecName = "json", type: Any = Any) -> None:  # noqa: A002 - msgspec's word
+        name = cast("CodecName", check_choice("codec", name, get_args(CodecName)))
+        if name == "bytes" and type is not Any and type is not bytes:
+            raise ConfigurationError(f"codec='bytes' holds bytes, not type={excerpt(type)}; use 'json' or 'msgpack'")
         self.name: CodecName = name
         self.type = type
         self._encode: Callable[[Any], bytes]
@@ -31,15 +36,11 @@ class Codec(Generic[T]):
             elif name == "msgpack":
                 self._encode = msgspec.msgpack.Encoder().encode
                 self._decode = msgspec.msgpack.Decoder(type).decode
-            elif name == "bytes":
-                if type not in (Any, bytes):
-                    raise ConfigurationError(f"codec='bytes' holds bytes, not type={type!r}; use 'json' or 'msgpack'")
+            else:
                 self._encode = _encode_bytes
                 self._decode = cast("Callable[[bytes], T]", bytes)
-            else:
-                raise ConfigurationError(f"codec={name!r}: use 'json', 'msgpack' or 'bytes'")
-        except TypeError as error:
-            raise ConfigurationError(f"type={type!r} can't be used by codec {name!r}: {error}") from error
+        except Exception as error:  # an annotation that names nothing raises NameError, for instance
+            raise ConfigurationError(f"type={excerpt(type)} can't be used by codec {name!r}: {error}") from error
 
     def encode(self, value: T) -> bytes:
         """Raises `InvalidValue` if the value can't be encoded, or would not be read back as it is."""
@@ -49,7 +50,7 @@ class Codec(Generic[T]):
             encoded = self._encode(value)
             if self.name == "json" and b"null" in encoded:
                 _refuse_not_a_number(value)
-        except (TypeError, ValueError, OverflowError, RecursionError, msgspec.MsgspecError) as error:
+        except Exception as error:  # whatever the value's own code raises, that of a `tzinfo` for instance
             raise InvalidValue(f"codec {self.name!r} can't encode a {type(value).__name__}: {error}") from error
         return encoded
 

@@ -1,6 +1,7 @@
 """The lifetimes of everything behind an open buffer: connections, the backend, batches and flushers."""
 
 import asyncio
+import contextlib
 import functools
 import logging
 import random
@@ -144,7 +145,7 @@ class Engine:
         ]
         self._stack.push_async_callback(self._leave)
         self.lane_of = _lane_of(self.lanes)
-        self.writing = Writing(self.lane_of, promises, settings)
+        self.writing = Writing(self.lane_of, promises, settings, self._rng)
 
         heartbeat = Heartbeat(
             Inspection(queues[0]),
@@ -158,6 +159,7 @@ class Engine:
         def start(group: TaskGroup) -> None:
             for lane in self.lanes:
                 lane.start(group)
+            group.start_soon(self.writing.serve)
             group.start_soon(self._watch_epochs, epochs)
             group.start_soon(heartbeat.run)
             if self.pool is not None:
@@ -169,6 +171,7 @@ class Engine:
         """Waits for acknowledgements and, if this process flushes, drains; says in a warning what is left."""
         try:
             async with asyncio.timeout(self._settings.drain_timeout_seconds):
+                await self.writing.join()
                 await gather_bounded([lane.join for lane in self.lanes])
                 if self.pool is not None:
                     await self.drain()
@@ -177,13 +180,20 @@ class Engine:
         except (TimeoutError, AsyncwbError) as error:
             _log.warning("closing without having saved everything: %s", await self.left(error))
 
+    async def confirmed(self) -> None:
+        """Returns when no write waits to be confirmed, or after a moment: it is in Redis in any case."""
+        seconds = min(self._settings.drain_timeout_seconds, _STOP_SECONDS)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                for lane in self.lanes:
+                    await lane.confirms.join()
+
     async def close(self) -> None:
         """Stops everything in bounded time."""
         with anyio.move_on_after(4 * _STOP_SECONDS) as limit:
             if self._service is not None:
                 await self._service.stop(_STOP_SECONDS)
-            for lane in self.lanes:
-                lane.close(UsageError("the buffer was closed"))
+            self._refuse(UsageError("the buffer was closed"))
             try:
                 await self._stack.aclose()
             except AsyncwbError as error:
@@ -255,8 +265,14 @@ class Engine:
 
     def _ended(self, error: BaseException | None) -> None:
         reason = "the buffer was closed" if error is None else f"the buffer's background work has ended: {error!r}"
+        self._refuse(UsageError(reason))
+
+    def _refuse(self, error: UsageError) -> None:
+        """Fails every call that still waits or comes later."""
+        if self.lanes:
+            self.writing.close(error)
         for lane in self.lanes:
-            lane.close(UsageError(reason))
+            lane.close(error)
 
     async def _watch_epochs(self, epochs: Epochs) -> NoReturn:
         reported = False

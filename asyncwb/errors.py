@@ -9,9 +9,11 @@
     │   ├── NamespaceMismatch               the namespace was made with another layout, partition count or codec
     │   └── UnsuitableServer                an eviction policy, a replica, a cluster: unsafe as a write buffer
     ├── UsageError (RuntimeError)           used before open, after close, from another event loop or after a fork
-    ├── InvalidKey (ValueError)             empty, over-long or not text
-    ├── InvalidValue (ValueError)           the codec can't encode it, or it is None
-    │   └── ValueTooLarge                   over `max_value_bytes`
+    ├── InvalidArgument (ValueError)        an argument of a call can't be what it says; nothing was done
+    │   ├── InvalidKey                      empty, over-long or not text
+    │   └── InvalidValue                    the codec can't encode it, or it is None
+    │       └── ValueTooLarge               over `max_value_bytes`
+    ├── PartialFailure                      a call for several keys did some of them, and says which
     ├── DecodeError                         what is stored isn't what the codec and `type=` expect
     ├── BufferFull                          `max_dirty` reached; nothing of the refused call was written
     │   └── RedisOutOfMemory (RedisError)   the server is at `maxmemory`; it can still be drained
@@ -30,7 +32,9 @@
     └── EmbeddedServerError                 the private server couldn't be started or reached
 """
 
+import copy
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 
 class AsyncwbError(Exception):
@@ -61,16 +65,49 @@ class UsageError(AsyncwbError, RuntimeError):
     """Used before open, after close, from another event loop or in a forked process."""
 
 
-class InvalidKey(AsyncwbError, ValueError):
+class InvalidArgument(AsyncwbError, ValueError):
+    """An argument of a call can't be what it says, a version or a timeout for instance; nothing was done."""
+
+
+class InvalidKey(InvalidArgument):
     """A key has to be a str of 1 byte to 1 KiB in UTF-8."""
 
 
-class InvalidValue(AsyncwbError, ValueError):
+class InvalidValue(InvalidArgument):
     """The codec can't encode the value, or it is None (which means absence)."""
 
 
 class ValueTooLarge(InvalidValue):
     """The encoded value is longer than a limit that the message names."""
+
+
+class PartialFailure(AsyncwbError):
+    """A call for several keys failed for some of them. Every key that was asked for is done or in `failed`, never both.
+
+    Where all keys failed for the same kind of reason nothing was done, and that error is raised instead.
+
+    Args:
+        text: what happened.
+        failed: see below; likewise `versions` and `values`.
+
+    Attributes:
+        failed: key -> its own error. `NotConfirmed` means that the key was written, and has its version.
+        versions: of `set_many` and `delete_many`: key -> version of what was written, as durably as asked for.
+        values: of `get_many`: key -> value; keys that are in neither have none.
+    """
+
+    def __init__(
+        self,
+        text: str,
+        *,
+        failed: Mapping[str, AsyncwbError] | None = None,
+        versions: Mapping[str, int] | None = None,
+        values: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__(text)
+        self.failed: dict[str, AsyncwbError] = dict(failed or {})
+        self.versions: dict[str, int] = dict(versions or {})
+        self.values: dict[str, Any] = dict(values or {})
 
 
 class DecodeError(AsyncwbError):
@@ -98,7 +135,15 @@ class RedisUnavailable(RedisError):
 
 
 class NotConfirmed(RedisError):
-    """A write is in Redis and will be saved, but the durability that was asked for was not confirmed in time."""
+    """A write is in Redis and will be saved, but the durability that was asked for was not confirmed in time.
+
+    Attributes:
+        versions: key -> version of each write that this speaks of.
+    """
+
+    def __init__(self, text: str, *, versions: Mapping[str, int] | None = None) -> None:
+        super().__init__(text)
+        self.versions: dict[str, int] = dict(versions or {})
 
 
 class OutcomeUnknown(RedisError):
@@ -135,6 +180,14 @@ class SaveError(BackendError):
         some = ", ".join(f"{key!r}: {reason}" for key, reason in list(self.failed.items())[:3])
         super().__init__(f"{len(self.failed)} record(s) not saved, among them {some}")
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # An exception is copied by calling its class with `args`, which is its text.
+        return _save_error, (self.failed, self.stale)
+
+
+def _save_error(failed: Mapping[str, Exception], stale: int) -> SaveError:
+    return SaveError(failed, stale=stale)
+
 
 class FlushTimeout(AsyncwbError, TimeoutError):
     """Not everything was saved in time. What is left stays in Redis, safe."""
@@ -168,3 +221,18 @@ class WriteLost(AsyncwbError):
 
 class EmbeddedServerError(AsyncwbError):
     """The private Valkey server couldn't be started or reached."""
+
+
+def twin(error: Exception) -> Exception:
+    """A copy for one more caller: an exception that several tasks raise collects all their tracebacks.
+
+    The error itself where it can't be copied, which depends on how the class of a plugin is made.
+    """
+    try:
+        copied = copy.copy(error)
+    except Exception:  # noqa: BLE001 - whatever the code of that class raises
+        return error
+    if not isinstance(copied, type(error)):
+        return error
+    copied.__cause__ = error
+    return copied

@@ -11,6 +11,7 @@ from typing import Any, Final
 from asyncwb.backend import Backend, BackendFactory
 from asyncwb.codecs import Codec
 from asyncwb.errors import AsyncwbError, ConfigurationError, MissingDependency, UnknownBackend
+from asyncwb.plain import excerpt
 from asyncwb.urls import keep_secret, redact, without_credentials
 
 GROUP: Final = "asyncwb.backends"
@@ -77,6 +78,21 @@ def backend_from_url(url: str, *, codec: Codec[Any]) -> Backend:
             f"plugin {entry.value!r} of scheme {scheme!r} made no asyncwb.Backend but a {type(backend).__name__}"
         )
     return backend
+
+
+def named_backend(backend: object, *, codec: Codec[Any]) -> tuple[Backend, str]:
+    """What a user names as backend, a URL or a ready object, and how messages call it.
+
+    Raises:
+        ConfigurationError: it is neither, or as `backend_from_url`.
+    """
+    if isinstance(backend, str):
+        return backend_from_url(backend, codec=codec), redact(backend)
+    if isinstance(backend, type) or not isinstance(backend, Backend):
+        raise ConfigurationError(
+            f"backend={excerpt(backend)}: pass a URL or an object with the methods of asyncwb.Backend"
+        )
+    return backend, f"{type(backend).__name__}()"
 
 
 def made_by(factory: BackendFactory, url: str, codec: Codec[Any]) -> Backend:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Final, Literal, TypedDict, get_args
 
 from asyncwb.errors import ConfigurationError
+from asyncwb.plain import excerpt, plain_int, plain_number, plain_str
 
 Commit = Literal["script", "watch"]
 Durability = Literal["memory", "fsync", "replicated"]
@@ -123,9 +124,11 @@ class Settings:
     backoff_max_seconds: float = 5.0
 
     def __post_init__(self) -> None:
-        namespace: object = self.namespace
-        if not isinstance(namespace, str) or not _NAMESPACE.fullmatch(namespace):
-            raise ConfigurationError(f"namespace {self.namespace!r}: use 1 to 64 characters of A-Z a-z 0-9 _ . -")
+        namespace = plain_str(self.namespace)
+        if namespace is None or not _NAMESPACE.fullmatch(namespace):
+            raise ConfigurationError(
+                f"namespace {excerpt(self.namespace)}: use 1 to 64 characters of A-Z a-z 0-9 _ . -"
+            )
         for name, choices in (("commit", Commit), ("durability", Durability), ("on_full", OnFull)):
             check_choice(name, getattr(self, name), get_args(choices))
         for name, low, high in (
@@ -178,17 +181,23 @@ class Settings:
 
 
 def _check_whole(name: str, value: object, low: int, high: int) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
-        raise ConfigurationError(f"{name}={value!r}: use a whole number from {low} to {high}")
+    number = plain_int(value)
+    if number is None or not low <= number <= high:
+        raise ConfigurationError(f"{name}={excerpt(value)}: use a whole number from {low} to {high}")
 
 
 def _check_number(name: str, value: object, low: float, high: float) -> None:
-    if not isinstance(value, int | float) or isinstance(value, bool) or not low <= value <= high:
+    number = plain_number(value)
+    if number is None or not low <= number <= high:
         unit = " of seconds" if name.endswith("_seconds") else ""
-        raise ConfigurationError(f"{name}={value!r}: use a number{unit} from {low:g} to {high:g}")
+        raise ConfigurationError(f"{name}={excerpt(value)}: use a number{unit} from {low:g} to {high:g}")
 
 
-def check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
-    """Raises `ConfigurationError` for a value that isn't one of the choices."""
-    if value not in choices:
-        raise ConfigurationError(f"{name}={value!r}: use {', '.join(map(repr, choices[:-1]))} or {choices[-1]!r}")
+def check_choice(name: str, value: object, choices: tuple[str, ...]) -> str:
+    """The choice as a plain str. Raises `ConfigurationError` for a value that isn't one of them."""
+    text = plain_str(value)
+    if text is None or text not in choices:
+        raise ConfigurationError(
+            f"{name}={excerpt(value)}: use {', '.join(map(repr, choices[:-1]))} or {choices[-1]!r}"
+        )
+    return text

@@ -20,6 +20,7 @@ from asyncwb import (
     BufferFull,
     FullChanged,
     OutcomeUnknown,
+    PartialFailure,
     Record,
     RecordRejected,
     RedisOutOfMemory,
@@ -321,7 +322,11 @@ async def test_failed_write_through_is_told_to_its_callers_alone(valkey_url: str
         )
         assert isinstance(fine, int)
         assert isinstance(also_fine, int)
-        assert isinstance(refused, RecordRejected)
+        assert isinstance(refused, PartialFailure)
+        assert backend.inner.records["c"].version == refused.versions["c"], "its neighbour of the same call is written"
+        assert refused.versions.keys() == {"c"}
+        assert {key: type(error) for key, error in refused.failed.items()} == {"bad": RecordRejected}
+        assert buffer.totals.acknowledged == 4
         backend.fail_with = BackendUnavailable("down")
         with pytest.raises(OutcomeUnknown, match="may yet be there"):
             await buffer.set("e", 1)

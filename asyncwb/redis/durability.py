@@ -1,5 +1,6 @@
 """What a server can promise of the writes that it has acknowledged, and asking it to keep that promise."""
 
+import asyncio
 import random
 from collections.abc import Sequence
 
@@ -110,7 +111,8 @@ class Confirmer:
 
     async def confirm(self, asked: Sequence[Confirmation]) -> list[Exception | None]:
         """For each None, or `NotConfirmed`, or `OutcomeUnknown` if the server's history changed meanwhile."""
-        answers: dict[Confirmation, Exception | None] = {each: await self._confirm(*each) for each in set(asked)}
+        several = list(dict.fromkeys(asked))
+        answers = dict(zip(several, await asyncio.gather(*(self._confirm(*each) for each in several)), strict=True))
         return [answers[each] for each in asked]
 
     async def _confirm(self, level: Durability, epoch: int) -> Exception | None:

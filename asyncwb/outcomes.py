@@ -32,11 +32,21 @@ def failure(
             every = [error.versions for error in failed.values() if isinstance(error, NotConfirmed)]
             return NotConfirmed(str(first), versions={key: version for each in every for key, version in each.items()})
         return first
-    some = "; ".join(f"key {key!r}: {error}" for key, error in list(failed.items())[:_SHOWN])
-    more = f"; and {len(failed) - _SHOWN} more" if len(failed) > _SHOWN else ""
     return PartialFailure(
-        f"{len(failed)} of {of} keys failed: {some}{more}", failed=failed, versions=versions, values=values
+        f"{len(failed)} of {of} keys failed: {_reasons(failed)}", failed=failed, versions=versions, values=values
     )
+
+
+def _reasons(failed: Mapping[str, AsyncwbError]) -> str:
+    """The first few reasons, each with the first keys that failed for it."""
+    groups: dict[str, list[str]] = {}
+    for key, error in failed.items():
+        groups.setdefault(str(error), []).append(key)
+    shown = [
+        f"{', '.join(map(repr, keys[:_SHOWN]))}{f' and {len(keys) - _SHOWN} more' * (len(keys) > _SHOWN)}: {reason}"
+        for reason, keys in list(groups.items())[:_SHOWN]
+    ]
+    return "; ".join([*shown, *["…"] * (len(groups) > _SHOWN)])
 
 
 def failures_of(keys: list[str], error: BaseException) -> dict[str, AsyncwbError]:

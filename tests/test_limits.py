@@ -313,7 +313,8 @@ async def test_write_through_works_at_maxmemory(private_server: Callable[..., Se
 
 
 async def test_failed_write_through_is_told_to_its_callers_alone(valkey_url: str, namespace: str) -> None:
-    backend = FaultyBackend(MemoryBackend())
+    memory = MemoryBackend()
+    backend = FaultyBackend(memory)
     async with through(valkey_url, namespace, backend) as buffer:
         await buffer.set("a", 1)
         backend.poison = {"bad": RecordRejected("too odd")}
@@ -323,7 +324,7 @@ async def test_failed_write_through_is_told_to_its_callers_alone(valkey_url: str
         assert isinstance(fine, int)
         assert isinstance(also_fine, int)
         assert isinstance(refused, PartialFailure)
-        assert backend.inner.records["c"].version == refused.versions["c"], "its neighbour of the same call is written"
+        assert memory.records["c"].version == refused.versions["c"], "its neighbour of the same call is written"
         assert refused.versions.keys() == {"c"}
         assert {key: type(error) for key, error in refused.failed.items()} == {"bad": RecordRejected}
         assert buffer.totals.acknowledged == 4

@@ -11,7 +11,7 @@ from asyncwb.arguments import checked_flag, checked_items, checked_timeout, chec
 from asyncwb.backend import Backend
 from asyncwb.codecs import Codec
 from asyncwb.completing import completing
-from asyncwb.connecting import check_target
+from asyncwb.connecting import checked_target
 from asyncwb.engine import Engine
 from asyncwb.errors import (
     AsyncwbError,
@@ -115,8 +115,7 @@ class Buffer(Generic[T]):
         self.settings = (Settings() if settings is None else settings).replace(options)
         self._codec: Codec[T] = Codec(codec, type)
         self._values = Values(self._codec, self.settings)
-        check_target(redis)
-        self._redis = redis
+        self._redis = checked_target(redis)
         self._observer = observer
         plugin, name = named_backend(backend, codec=self._codec)
         self._backend = GuardedBackend(

@@ -1,14 +1,14 @@
 """From what a user names as Redis to a link: a URL, a client, or a private embedded server."""
 
 from contextlib import AsyncExitStack
-from typing import Protocol
+from typing import Protocol, cast
 
 from asyncwb.embedded import EmbeddedServer
 from asyncwb.errors import ConfigurationError
+from asyncwb.plain import excerpt, plain_str
 from asyncwb.redis.connection import RedisLink
 from asyncwb.redis.link import Link
 from asyncwb.redis.targets import RedisClient, is_client, target_of_url
-from asyncwb.urls import redact
 
 EMBEDDED = "embedded://"
 
@@ -21,12 +21,16 @@ class Connect(Protocol):
     ) -> Link: ...
 
 
-def check_target(redis: object) -> None:
-    """Raises `ConfigurationError` if this names no Redis at all; connects to nothing."""
-    if not (redis is None or isinstance(redis, str) or is_client(redis)):
-        raise ConfigurationError(f"redis={redact(repr(redis))}: pass a URL, a redis.asyncio.Redis, or None")
-    if isinstance(redis, str) and not redis.startswith(EMBEDDED):
-        target_of_url(redis)
+def checked_target(redis: object) -> str | RedisClient | None:
+    """What a user names as Redis, a URL as a plain str; connects to nothing. Raises ConfigurationError."""
+    url = plain_str(redis)
+    if url is not None:
+        if not url.startswith(EMBEDDED):
+            target_of_url(url)
+        return url
+    if redis is None or is_client(redis):
+        return cast("RedisClient | None", redis)
+    raise ConfigurationError(f"redis={excerpt(redis)}: pass a URL, a redis.asyncio.Redis, or None")
 
 
 async def connect(redis: str | RedisClient | None, stack: AsyncExitStack, *, timeout_seconds: float) -> RedisLink:

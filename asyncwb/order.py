@@ -59,7 +59,7 @@ class CallOrder:
             RedisError: the server can't be asked; it wasn't sent.
             UsageError: the buffer was closed before; it wasn't sent.
         """
-        if not self.held and self._given(level):
+        if self._given(level) and not self.held:
             return send()
         if self._closed is not None:
             raise twin(self._closed)

@@ -11,7 +11,7 @@ from typing import Any, Final
 from asyncwb.backend import Backend, BackendFactory
 from asyncwb.codecs import Codec
 from asyncwb.errors import AsyncwbError, ConfigurationError, MissingDependency, UnknownBackend
-from asyncwb.plain import excerpt
+from asyncwb.plain import excerpt, plain_str
 from asyncwb.urls import keep_secret, redact, without_credentials
 
 GROUP: Final = "asyncwb.backends"
@@ -86,8 +86,9 @@ def named_backend(backend: object, *, codec: Codec[Any]) -> tuple[Backend, str]:
     Raises:
         ConfigurationError: it is neither, or as `backend_from_url`.
     """
-    if isinstance(backend, str):
-        return backend_from_url(backend, codec=codec), redact(backend)
+    url = plain_str(backend)
+    if url is not None:
+        return backend_from_url(url, codec=codec), redact(url)
     if isinstance(backend, type) or not isinstance(backend, Backend):
         raise ConfigurationError(
             f"backend={excerpt(backend)}: pass a URL or an object with the methods of asyncwb.Backend"

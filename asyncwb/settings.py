@@ -126,11 +126,10 @@ class Settings:
     def __post_init__(self) -> None:
         namespace = plain_str(self.namespace)
         if namespace is None or not _NAMESPACE.fullmatch(namespace):
-            raise ConfigurationError(
-                f"namespace {excerpt(self.namespace)}: use 1 to 64 characters of A-Z a-z 0-9 _ . -"
-            )
+            raise ConfigurationError(f"namespace {excerpt(self.namespace)}: use 1 to 64 of A-Z a-z 0-9 _ . -")
+        self._set("namespace", namespace)
         for name, choices in (("commit", Commit), ("durability", Durability), ("on_full", OnFull)):
-            check_choice(name, getattr(self, name), get_args(choices))
+            self._set(name, check_choice(name, getattr(self, name), get_args(choices)))
         for name, low, high in (
             ("partitions", 1, MOST_PARTITIONS),
             ("flushers", 0, 1024),
@@ -139,7 +138,7 @@ class Settings:
             ("batch_bytes", 1, 2**30),
             ("max_value_bytes", 1, 256 * 2**20),
         ):
-            _check_whole(name, getattr(self, name), low, high)
+            self._set(name, _checked_whole(name, getattr(self, name), low, high))
         for name, low, high in (
             ("max_dirty", 1, 2**53),
             ("max_bytes", 1, 2**53),
@@ -147,9 +146,10 @@ class Settings:
             ("max_attempts", 1, 2**31),
         ):
             if getattr(self, name) is not None:
-                _check_whole(name, getattr(self, name), low, high)
+                self._set(name, _checked_whole(name, getattr(self, name), low, high))
         if self.max_age_seconds is not None:
-            _check_number("max_age_seconds", self.max_age_seconds, 0.001, 10 * 365 * 86400.0)
+            longest = 10 * 365 * 86400.0
+            self._set("max_age_seconds", _checked_number("max_age_seconds", self.max_age_seconds, 0.001, longest))
         for name, least, most in (
             ("low_watermark", 0.0, 1.0),
             ("max_delay_seconds", 0.0, LONGEST_DELAY_SECONDS),
@@ -166,7 +166,11 @@ class Settings:
             ("backoff_initial_seconds", 0.001, LONGEST_DELAY_SECONDS),
             ("backoff_max_seconds", 0.001, LONGEST_DELAY_SECONDS),
         ):
-            _check_number(name, getattr(self, name), least, most)
+            self._set(name, _checked_number(name, getattr(self, name), least, most))
+
+    def _set(self, name: str, value: object) -> None:
+        """What was passed, as plain Python: it may have been of a class of the user's."""
+        object.__setattr__(self, name, value)
 
     def replace(self, options: SettingOptions) -> "Settings":
         """A copy with some settings changed.
@@ -180,17 +184,19 @@ class Settings:
         return dataclasses.replace(self, **options)
 
 
-def _check_whole(name: str, value: object, low: int, high: int) -> None:
+def _checked_whole(name: str, value: object, low: int, high: int) -> int:
     number = plain_int(value)
     if number is None or not low <= number <= high:
         raise ConfigurationError(f"{name}={excerpt(value)}: use a whole number from {low} to {high}")
+    return number
 
 
-def _check_number(name: str, value: object, low: float, high: float) -> None:
+def _checked_number(name: str, value: object, low: float, high: float) -> float:
     number = plain_number(value)
     if number is None or not low <= number <= high:
         unit = " of seconds" if name.endswith("_seconds") else ""
         raise ConfigurationError(f"{name}={excerpt(value)}: use a number{unit} from {low:g} to {high:g}")
+    return number
 
 
 def check_choice(name: str, value: object, choices: tuple[str, ...]) -> str:

@@ -1,4 +1,4 @@
-"""The proof "hostile": four kinds of units in turn, and how much work each does."""
+"""The proof "hostile": five kinds of units in turn, and how much work each does."""
 
 import os
 import random
@@ -9,7 +9,7 @@ from typing import Final
 from proofs.report import Proof, Report
 from servers import KINDS, binary
 
-from hostile import guided, planted, roundtrip
+from hostile import calls, guided, planted, roundtrip
 from hostile.inputs import mutations
 from hostile.pure import TARGETS, made_files, violation
 
@@ -20,8 +20,9 @@ _MOST_RUNS: Final = 60_000
 _TARGETS_PER_UNIT: Final = 3
 _PLANTS: Final = 300
 _EXAMPLES: Final = 500
+_CALLS: Final = 2000
 # In this order also the shortest form of the run has one of each.
-_TURNS: Final = ("pure", "planted", "roundtrip", "guided", "pure", "pure", "planted", "pure")
+_TURNS: Final = ("pure", "planted", "roundtrip", "guided", "calls", "pure", "pure", "planted", "pure")
 _MOST_PROBLEMS: Final = 5
 
 
@@ -33,6 +34,8 @@ def run(number: int) -> Report:
         return planted.run(number, _PLANTS, kinds[number // 3 % len(kinds)])
     if turn == "roundtrip":
         return roundtrip.run(number, _EXAMPLES)
+    if turn == "calls":
+        return calls.run(number, _CALLS)
     if turn == "guided" and guided.available():
         names = sorted(TARGETS)
         return _guided(
@@ -81,4 +84,4 @@ def _again(number: int) -> str:
     return f"again: python -m tests.proofs.unit hostile {number}"
 
 
-PROOF: Final = Proof(name="hostile", run=run, quick=2, ci=4, long=56, unit_seconds=12.0)
+PROOF: Final = Proof(name="hostile", run=run, quick=2, ci=5, long=63, unit_seconds=12.0)

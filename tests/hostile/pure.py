@@ -15,7 +15,7 @@ import msgspec
 from asyncwb import urls
 from asyncwb.cli.output import plain, time_text, value_of
 from asyncwb.codecs import Codec
-from asyncwb.connecting import check_target
+from asyncwb.connecting import checked_target
 from asyncwb.errors import AsyncwbError, ConfigurationError, DecodeError, InvalidKey, InvalidValue
 from asyncwb.records import Record, make_version
 from asyncwb.redis.inspection import _due, _facts, _listed
@@ -165,8 +165,8 @@ def _key_of(folded: str) -> bytes:
 
 def redis_url(data: bytes) -> None:
     """A URL is taken or refused in words, without the password that is in it; nothing is connected to."""
-    _refused_quietly(lambda: check_target(text_of(data)))
-    _refused_quietly(lambda: check_target(_with_canary(data)))
+    _refused_quietly(lambda: checked_target(text_of(data)))
+    _refused_quietly(lambda: checked_target(_with_canary(data)))
 
 
 def _with_canary(data: bytes) -> str:

@@ -1,0 +1,88 @@
+"""Every public method with every nonsense: an error of the tree for its caller, nothing at all for its neighbours."""
+
+import random
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from proofs.report import Report
+from servers import Server
+
+from asyncwb import AsyncwbError, Buffer, Settings, buffer, userkeys
+from asyncwb.settings import SettingOptions
+from asyncwb.testing import MemoryBackend
+from hostile import calls
+from hostile.calls import every, forms, play, some
+from hostile.objects import name_of, nasty
+
+
+async def played(url: str, namespace: str, what: Iterator[calls.Call], **options: Any) -> Report:
+    report = Report()
+    async with Buffer[Any](url, backend=MemoryBackend(), namespace=namespace, **options) as buffer:
+        await play(buffer, what, report, at_once=10)
+        if not report.problems:
+            await buffer.drain(timeout=10)
+    return report
+
+
+@pytest.mark.parametrize("method", sorted({form.method for form in forms()}))
+async def test_nonsense_is_told_to_its_caller_alone(valkey_server: Server, namespace: str, method: str) -> None:
+    own = (call for call in every() if call[0].method == method)
+    report = await played(valkey_server.url, namespace, own, partitions=2)
+    assert report.problems == []
+    assert report.counts["hostile calls"] > 100
+    assert report.counts["calls of their neighbours"] > 50
+
+
+@pytest.mark.parametrize("number", range(2))
+async def test_a_few_mixtures(valkey_server: Server, namespace: str, number: int) -> None:
+    report = await played(valkey_server.url, namespace, some(random.Random(number), 100))
+    assert report.problems == []
+
+
+OPTIONS = ["redis", "backend", "type", "codec", "observer", "settings", *Settings().__slots__]
+
+
+@pytest.mark.parametrize("parameter", OPTIONS)
+def test_nonsense_in_a_constructor_is_an_error_of_the_tree(parameter: str) -> None:
+    for thing in nasty():
+        options: dict[str, Any] = {"backend": MemoryBackend(), parameter: thing}
+        try:
+            Buffer(**options)
+        except AsyncwbError:
+            continue
+        except Exception as error:
+            pytest.fail(f"{parameter}={name_of(thing)}: {error!r}")
+    assert set(SettingOptions.__annotations__) == set(Settings().__slots__)
+
+
+# What is broken on purpose is found
+
+
+@pytest.mark.parametrize(
+    ("module", "attribute", "broken", "found"),
+    [
+        (buffer, "checked_version", lambda version: version, "neighbour"),
+        (buffer, "checked_timeout", lambda timeout: timeout, "none of asyncwb's errors"),
+        (buffer, "checked_items", lambda values: values.items(), "none of asyncwb's errors"),
+        (buffer, "check_choice", lambda name, value, choices: value, "none of asyncwb's errors"),
+        (buffer, "raw_keys", lambda keys: [key.encode() for key in keys], "none of asyncwb's errors"),
+        (userkeys, "plain_str", lambda key: key if isinstance(key, str) else None, "none of asyncwb's errors"),
+    ],
+)
+async def test_check_that_is_left_out_is_found_out(
+    valkey_server: Server, namespace: str, monkeypatch: pytest.MonkeyPatch, module: Any, attribute: str,
+    broken: Callable[..., Any], found: str,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(module, attribute, broken)
+    wanted = {"checked_version": "version", "checked_timeout": "timeout", "checked_items": "values"}
+    wanted |= {"check_choice": "durability", "raw_keys": "keys", "plain_str": "key"}
+    own = (call for call in every() if call[0].parameter == wanted[attribute] and call[0].method != "drain")
+    report = await played(valkey_server.url, namespace, own)
+    assert any(found in problem for problem in report.problems), report.problems
+
+
+def test_unit_plays_on_a_server_of_its_own() -> None:
+    report = calls.run(1, 40)
+    assert report.problems == []
+    assert report.counts["hostile calls"] > 20

@@ -111,7 +111,10 @@ class Recorder:
         return self._calls
 
     def end(self, call: int, outcome: str, what: Mapping[str, Any] | str = "") -> None:
-        """After it. Keys with versions or with the ids that were read, or why it failed."""
+        """After it. Keys with versions or with the ids that were read, or why it failed.
+
+        "partly": keys with the outcome of each, and its version, the id that was read, or why it failed.
+        """
         self._write([call, time.monotonic_ns(), outcome, what])
 
     def _write(self, line: list[Any]) -> None:
@@ -149,17 +152,24 @@ def _read_worker(history: History, worker: int, text: bytes) -> None:
 
 def _operations(worker: int, beginning: list[Any], end: list[Any] | None) -> Iterator[Operation]:
     _, invoked, kind, level, what = beginning
-    outcome: Outcome = end[2] if end else "unknown"
-    completed = end[1] if end and outcome == "ok" else NEVER
-    results = end[3] if end and outcome == "ok" else {}
     told = end[1] if end else NEVER
-    reason = end[3] if end and outcome != "ok" else ""
-    if kind == "get":
-        if outcome == "ok":  # a read that failed says nothing
-            for key in what:
-                yield Operation(worker, key, "get", invoked, completed, "ok", results.get(key), told=told)
-        return
     for key in what:
+        outcome, result = _outcome_of(key, end)
+        completed = told if outcome == "ok" else NEVER
+        if kind == "get":
+            if outcome == "ok":  # a read that failed says nothing
+                yield Operation(worker, key, "get", invoked, completed, "ok", result, told=told)
+            continue
         value = what[key] if kind == "set" else None
-        version = results.get(key, 0)
+        version, reason = (result or 0, "") if outcome == "ok" else (0, result or "")
         yield Operation(worker, key, kind, invoked, completed, outcome, value, version, level, told, reason)
+
+
+def _outcome_of(key: str, end: list[Any] | None) -> tuple[Outcome, Any]:
+    """What became of one key of a call, and what was told: its version, the id that was read, or a reason."""
+    if end is None:
+        return "unknown", None
+    if end[2] == "partly":
+        outcome, result = end[3][key]
+        return outcome, result
+    return end[2], end[3].get(key) if end[2] == "ok" else end[3]

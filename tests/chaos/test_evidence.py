@@ -40,6 +40,21 @@ def test_history_is_read_back_but_for_a_torn_last_line(tmp_path: Path) -> None:
     assert history.pending[4] == 1
 
 
+def test_history_of_a_call_that_failed_in_part_is_read_back_key_by_key(tmp_path: Path) -> None:
+    recorder = Recorder(tmp_path, 4)
+    told = {"a": ["ok", 7], "b": ["unknown", "lost"], "c": ["failed", "full"]}
+    recorder.end(recorder.begin("set", {"a": 41, "b": 42, "c": 43}, "fsync"), "partly", told)
+    recorder.end(
+        recorder.begin("get", ["a", "b", "c"]), "partly", {"a": ["ok", 41], "b": ["ok", None], "c": ["failed", ""]}
+    )
+    operations = read_history(tmp_path).operations
+    assert [(each.key, each.kind, each.outcome, each.value, each.version, each.reason) for each in operations] == [
+        ("a", "set", "ok", 41, 7, ""), ("b", "set", "unknown", 42, 0, "lost"), ("c", "set", "failed", 43, 0, "full"),
+        ("a", "get", "ok", 41, 0, ""), ("b", "get", "ok", None, 0, ""),
+    ]  # fmt: skip
+    assert [each.completed == NEVER for each in operations] == [False, True, True, False, False]
+
+
 def test_kill_counts_only_in_the_middle_of_something() -> None:
     history = History(pending={1: 1, 2: 0})
     assert Evidence(history, Faults(kills=[span(1, 2, 1), span(1, 2, 2)])).kills_at_work() == 1

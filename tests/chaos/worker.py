@@ -14,10 +14,10 @@ from typing import Any, Final, Literal
 
 import msgspec
 
-from asyncwb import AsyncwbError, Buffer, NotConfirmed, OutcomeUnknown
+from asyncwb import AsyncwbError, Buffer, NotConfirmed, OutcomeUnknown, PartialFailure
 from asyncwb.events import DeadLetter, Event, FlusherCrashed
 from chaos.backends import Telling, make_backend
-from chaos.history import Recorder
+from chaos.history import Outcome, Recorder
 
 Role = Literal["writer", "flusher"]
 
@@ -149,6 +149,11 @@ class _Writer:
         call = self._recorder.begin("get", keys)
         try:
             found = await self._buffer.get_many(keys)
+        except PartialFailure as error:
+            read = {key: ["ok", error.values[key]["id"] if key in error.values else None] for key in keys}
+            self._recorder.end(
+                call, "partly", read | {key: ["failed", repr(error.failed[key])] for key in error.failed}
+            )
         except AsyncwbError as error:
             self._recorder.end(call, "failed", repr(error))
         else:
@@ -160,10 +165,12 @@ class _Writer:
         call = self._recorder.begin(kind, ids, level)
         try:
             versions = await write
-        except (OutcomeUnknown, NotConfirmed) as error:
-            self._recorder.end(call, "unknown", repr(error))
+        except PartialFailure as error:
+            told = {key: ["ok", version] for key, version in error.versions.items()}
+            told |= {key: [_outcome(each), repr(each)] for key, each in error.failed.items()}
+            self._recorder.end(call, "partly", told)
         except AsyncwbError as error:
-            self._recorder.end(call, "failed", repr(error))
+            self._recorder.end(call, _outcome(error), repr(error))
         else:
             self._recorder.end(call, "ok", versions)
 
@@ -177,6 +184,10 @@ class _Writer:
     def _value(self) -> dict[str, Any]:
         self._id += 1
         return {"id": self._id, "padding": "x" * self._rng.randrange(self._job.longest_padding + 1)}
+
+
+def _outcome(error: AsyncwbError) -> Outcome:
+    return "unknown" if isinstance(error, OutcomeUnknown | NotConfirmed) else "failed"
 
 
 async def _named(key: str, write: Awaitable[int]) -> dict[str, int]:

@@ -13,6 +13,7 @@ from asyncwb import (
     DeadLettered,
     NotConfirmed,
     OutcomeUnknown,
+    PartialFailure,
     RedisUnavailable,
 )
 from asyncwb.testing import FaultyBackend
@@ -165,10 +166,16 @@ class Driver:
             if not isinstance(value, BaseException):
                 self.history.saw(keys[0], value, "get")
             return
-        values = await self.ask("get_many", lambda: self.buffer.get_many(keys))
-        if not isinstance(values, BaseException):
+        answer = await self.ask("get_many", lambda: self.buffer.get_many(keys), *((PartialFailure,) * self._excused))
+        if isinstance(answer, PartialFailure):
+            for error in answer.failed.values():
+                if not isinstance(error, _TEMPORARY):
+                    self.history.problem(f"get_many raised {answer!r}")
+        if not isinstance(answer, BaseException) or isinstance(answer, PartialFailure):
+            values, failed = (answer.values, answer.failed) if isinstance(answer, PartialFailure) else (answer, {})
             for key in keys:
-                self.history.saw(key, values.get(key), "get_many")
+                if key not in failed:
+                    self.history.saw(key, values.get(key), "get_many")
 
     async def flush(self, key: str, *, may_be_dead: bool = False) -> None:
         before = [self.history.floor(key)]
@@ -257,18 +264,19 @@ class Driver:
 
     def _judge(self, what: str, writes: list[Write], answer: Any) -> None:
         for write in writes:
-            if not isinstance(answer, BaseException):
-                write.state, write.version = "acknowledged", answer[write.key]
-            elif isinstance(answer, NotConfirmed):
-                write.state = "acknowledged"
-            elif isinstance(answer, _NOT_APPLIED):
+            own = _own_answer(answer, write.key)
+            if isinstance(own, int):
+                write.state, write.version = "acknowledged", own
+            elif isinstance(own, NotConfirmed):
+                write.state, write.version = "acknowledged", own.versions[write.key]
+            elif isinstance(own, _NOT_APPLIED):
                 write.state = "not applied"
             else:
                 write.state = "unknown"
-        if isinstance(answer, BaseException) and not isinstance(answer, asyncio.CancelledError):
-            known = (*_NOT_APPLIED, NotConfirmed, OutcomeUnknown)
-            if not self._excused or not isinstance(answer, known):
-                self.history.problem(f"{what} raised {answer!r}")
+            if isinstance(own, BaseException) and not isinstance(own, asyncio.CancelledError):
+                known = (*_NOT_APPLIED, NotConfirmed, OutcomeUnknown)
+                if not self._excused or not isinstance(own, known):
+                    self.history.problem(f"{what} raised {own!r}")
 
     async def _is_saved(self, writes: Sequence[Write | None], what: str) -> None:
         """What flush or drain has promised of the writes that were acknowledged before it."""
@@ -316,3 +324,11 @@ class Driver:
             yield
         finally:
             self.backend.before_save.set()
+
+
+def _own_answer(answer: Any, key: str) -> int | BaseException:
+    """What the call for one or several keys says of one of them: its version, or its error."""
+    if isinstance(answer, PartialFailure):
+        return answer.versions[key] if key in answer.versions else answer.failed[key]
+    own: int | BaseException = answer if isinstance(answer, BaseException) else answer[key]
+    return own

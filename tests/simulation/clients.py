@@ -12,11 +12,14 @@ from asyncwb.errors import (
     FlushTimeout,
     NotConfirmed,
     OutcomeUnknown,
+    PartialFailure,
     RedisError,
     RedisUnavailable,
+    UsageError,
     WriteLost,
 )
 from asyncwb.redis.inspection import Inspection
+from asyncwb.settings import Durability
 
 if TYPE_CHECKING:
     from simulation.world import SimulatedBuffer, World
@@ -32,6 +35,8 @@ class Client:
         self._rng = rng
         self._calls = rng.randint(5, 40)
         self._pause = rng.choice((0.0, 0.005, 0.05))
+        # A level that the buffer wasn't opened with has to be asked of the server at its first use.
+        self._levels: tuple[Durability | None, ...] = (None, None, world.durability, "memory")
         self.acknowledged: list[tuple[int, str, int]] = []
 
     async def run(self) -> None:
@@ -41,7 +46,7 @@ class Client:
             self._get_many, self._flush, self._drain, self._drop,
         ]  # fmt: skip
         for _ in range(self._calls):
-            if self._world.healed:
+            if self._world.healed or self._buffer.closed:
                 return
             await self._rng.choice(work)()
             await asyncio.sleep(self._pause * self._rng.random())
@@ -51,53 +56,72 @@ class Client:
 
     async def _set(self) -> None:
         key, value = self._key(), next(self._world.values)
-        await self._write({key: value}, lambda: self._buffer.set(key, value))
+        await self._write({key: value}, lambda level: self._buffer.set(key, value, durability=level))
 
     async def _delete(self) -> None:
         key = self._key()
-        await self._write({key: None}, lambda: self._buffer.delete(key))
+        await self._write({key: None}, lambda level: self._buffer.delete(key, durability=level))
 
     async def _set_many(self) -> None:
         values = {key: next(self._world.values) for key in {self._key(): None, self._key(): None}}
-        await self._write(values, lambda: self._buffer.set_many(values))
+        await self._write(values, lambda level: self._buffer.set_many(values, durability=level))
 
     async def _delete_many(self) -> None:
         keys = list({self._key(): None, self._key(): None})
-        await self._write(dict.fromkeys(keys), lambda: self._buffer.delete_many(keys))
+        await self._write(dict.fromkeys(keys), lambda level: self._buffer.delete_many(keys, durability=level))
 
-    async def _write(self, values: "Mapping[str, int | None]", call: Callable[[], Any]) -> None:
+    async def _write(self, values: "Mapping[str, int | None]", call: Callable[[Durability | None], Any]) -> None:
         called = self._oracle.tick()
         try:
-            answer = await call()
-        except (NotConfirmed, OutcomeUnknown):
-            return
-        except (BufferFull, RedisUnavailable, BackendError) as error:
-            # Of several pages some may have been written; of one key nothing was.
-            if len(values) == 1:
-                for key, value in values.items():
-                    self._oracle.refused(key, value, error)
-            return
-        for key, value in values.items():
-            version = answer[key] if isinstance(answer, dict) else answer
+            answer = await call(self._rng.choice(self._levels))
+        except PartialFailure as error:
+            if values.keys() != error.versions.keys() | error.failed.keys() or error.versions.keys() & error.failed:
+                self._oracle.fail(f"of a call for {list(values)}: {error!r}, {error.versions}, {error.failed}")
+            self._acknowledged(called, values, error.versions)
+            for key, each in error.failed.items():
+                self._failed({key: values[key]}, each)
+        except (RedisError, BackendError, BufferFull, UsageError) as error:
+            self._failed(values, error)
+        else:
+            self._acknowledged(called, values, answer if isinstance(answer, dict) else dict.fromkeys(values, answer))
+
+    def _acknowledged(self, called: int, values: "Mapping[str, int | None]", versions: Mapping[str, int]) -> None:
+        for key, version in versions.items():
             self._buffer.wrote(key, version)
-            self._oracle.acknowledged(key, value, version)
+            self._oracle.acknowledged(key, values[key], version)
             self.acknowledged.append((called, key, version))
+
+    def _failed(self, values: "Mapping[str, int | None]", error: Exception) -> None:
+        if isinstance(error, NotConfirmed):
+            if error.versions.keys() != values.keys():
+                self._oracle.fail(f"of {list(values)}: {error!r} has the versions {error.versions}")
+            for key, version in error.versions.items():
+                self._oracle.not_confirmed(key, values[key], version)
+        elif isinstance(error, BufferFull | RedisUnavailable | BackendError | UsageError):
+            # Each of these says that nothing was written.
+            for key, value in values.items():
+                self._oracle.refused(key, value, error)
+        elif not isinstance(error, OutcomeUnknown):
+            self._oracle.fail(f"a write failed with {error!r}")
 
     async def _get(self) -> None:
         key, begin = self._key(), self._oracle.tick()
         try:
             value = await self._buffer.get(key)
-        except (RedisError, BackendError):
+        except (RedisError, BackendError, UsageError):
             return
         self._oracle.read(key, value, begin)
 
     async def _get_many(self) -> None:
         begin = self._oracle.tick()
+        keys = self._world.keys
         try:
-            values = await self._buffer.get_many(self._world.keys)
-        except (RedisError, BackendError):
+            values = await self._buffer.get_many(keys)
+        except PartialFailure as error:
+            values, keys = error.values, [key for key in keys if key not in error.failed]
+        except (RedisError, BackendError, UsageError):
             return
-        for key in self._world.keys:
+        for key in keys:
             self._oracle.read(key, values.get(key), begin)
 
     async def _flush(self) -> None:
@@ -112,7 +136,7 @@ class Client:
             self._oracle.told_lost(key, version)
         except DeadLettered as error:
             self._oracle.told_not_saved(key, version, held, error)
-        except (FlushTimeout, RedisError, BackendError):
+        except (FlushTimeout, RedisError, BackendError, UsageError):
             return
         else:
             self._oracle.flushed(key, version)
@@ -137,7 +161,7 @@ class Client:
             self._buffer.told_lost(error.keys)
         except DeadLettered as error:
             self._oracle.drain_told_dead(error.reasons, begin)
-        except (FlushTimeout, RedisError, BackendError):
+        except (FlushTimeout, RedisError, BackendError, UsageError):
             return
         else:
             self._oracle.drained(before, begin, own)

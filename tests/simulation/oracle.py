@@ -182,6 +182,12 @@ class Oracle:
             return
         write.acknowledged = self.tick()
 
+    def not_confirmed(self, key: str, value: Value, version: int) -> None:
+        """A set or delete is written, but perhaps not as durably as asked for: nobody may count on it yet."""
+        write = self.writes[key].get(version)
+        if (write is None or write.value != value) and self.storage.version(key) <= version:
+            self.fail(f"key {key}: NotConfirmed says version {version:x}, which it never had with value {value}")
+
     def refused(self, key: str, value: Value, error: Exception) -> None:
         """A set has failed with an error that says that nothing was written."""
         if value is not None and value in self._versions:

@@ -1,12 +1,17 @@
 """The simulation: the same seed is the same world, the code passes, and what is broken is found."""
 
 import logging
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import pytest
 from proofs.report import Report
 
+from asyncwb import AsyncwbError, writing
+from asyncwb.order import CallOrder, Sent
 from asyncwb.redis import scripts
 from asyncwb.redis.scripts import Script
+from asyncwb.settings import Durability
 from simulation.proof import note
 from simulation.world import Changes, run_seed
 
@@ -78,5 +83,38 @@ def broken(script: Script, old: str, new: str) -> Changes:
 def test_broken_protocol_is_found(changes: Changes, invariant: str) -> None:
     for seed in range(FIND_WITHIN):
         if any(problem.startswith(invariant) for problem in run_seed(seed, changes).problems):
+            return
+    pytest.fail(f"not found within {FIND_WITHIN} seeds")
+
+
+async def _asks_before_it_takes_its_place(self: CallOrder, level: Durability, send: Callable[[], Sent]) -> Sent:
+    if not self._given(level):
+        await self._ask(level)
+    return send()
+
+
+def _first_failure(failed: Mapping[str, AsyncwbError], **_: Any) -> AsyncwbError:
+    return next(iter(failed.values()))
+
+
+@pytest.mark.parametrize(
+    ("owner", "name", "instead", "problem"),
+    [
+        pytest.param(
+            CallOrder, "send", _asks_before_it_takes_its_place, "calls of one process changed their order",
+            id="a durability is asked for before the write has its place",
+        ),
+        pytest.param(
+            writing, "failure", _first_failure, "",
+            id="a call for several keys fails as its first key does",
+        ),
+    ],
+)  # fmt: skip
+def test_broken_call_is_found(
+    owner: object, name: str, instead: Callable[..., Any], problem: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(owner, name, instead)
+    for seed in range(FIND_WITHIN):
+        if any(problem in each for each in run_seed(seed).problems):
             return
     pytest.fail(f"not found within {FIND_WITHIN} seeds")

@@ -15,6 +15,7 @@ from asyncwb.errors import AsyncwbError, DeadLettered
 from asyncwb.events import Event, FlusherCrashed
 from asyncwb.redis.keys import PartitionKeys
 from asyncwb.redis.link import Link
+from asyncwb.settings import Durability
 from simulation.clients import Client
 from simulation.commands import Command
 from simulation.loop import OWNER, Process, SimulatedLoop
@@ -73,6 +74,10 @@ class SimulatedBuffer(Buffer[int]):
         self._wrote: dict[str, int] = {}
         super().__init__("redis://simulated", **options)
 
+    @property
+    def closed(self) -> bool:
+        return self._life.state in ("closing", "closed")
+
     def wrote(self, key: str, version: int) -> None:
         """A caller of this process was told that its write has this version."""
         self._wrote[key] = max(version, self._wrote.get(key, 0))
@@ -117,7 +122,7 @@ class World:
         self._clock_step_ms = rng.choice((1, 1, 20, 100))
         self.oracle.clock, self.oracle.clock_step = self.loop.time, self._clock_step_ms / 1000
         self.server = ModelServer(self._server_ms, self._identity(), HOST, on_write=self._on_write)
-        self.durability = rng.choice(("memory", "memory", "fsync", "replicated"))
+        self.durability: Durability = rng.choice(("memory", "memory", "fsync", "replicated"))
         self.server.info = {"aof_enabled": "1", "appendfsync": "everysec", "connected_slaves": "1"}
         self.network.server = self.server
         self.settings = self._settings()
@@ -204,8 +209,8 @@ class World:
         self.services[process] = self.loop.spawn(process, self._service(flushers=self.rng.randint(1, 3) * flushes))
 
     async def _service(self, flushers: int) -> None:
-        buffer = self.buffer(flushers=flushers)
         rng = random.Random(self.rng.random())
+        buffer = self.buffer(flushers=flushers, durability=rng.choice((self.durability, "memory")))
         while True:
             try:
                 await buffer.open()
@@ -217,6 +222,10 @@ class World:
         clients = [Client(self, buffer, rng) for _ in range(rng.randint(1, 4))]
         tasks = [asyncio.create_task(client.run()) for client in clients]
         self._cancel_some(tasks, rng)
+        if rng.random() < 0.3:  # it closes amid the calls of its clients
+            self._note("closed amid calls")
+            await asyncio.wait(tasks, timeout=rng.random())
+            await buffer.aclose(drain=rng.random() < 0.5)
         for outcome in await asyncio.gather(*tasks, return_exceptions=True):
             if isinstance(outcome, Exception):
                 self.oracle.fail(f"a client has ended with {outcome!r}")

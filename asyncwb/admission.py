@@ -176,11 +176,11 @@ class Admission:
         await retrying(lambda: self._queue.supersede(saved), limit_seconds=limit, rng=self._rng)
         self._acknowledged.saved(saved)
         return [
-            self._answer(dict(zip(_names(group), numbers, strict=True)), failed)
+            self._saved_but_for(dict(zip(_names(group), numbers, strict=True)), failed)
             for group, numbers in zip(groups, versions, strict=True)
         ]
 
-    def _answer(self, versions: dict[str, Version], reasons: Mapping[str, Exception]) -> Answer:
+    def _saved_but_for(self, versions: dict[str, Version], reasons: Mapping[str, Exception]) -> Answer:
         """Of a group whose keys have these versions, and are saved, but for those for which there are reasons."""
         failed = {key: self._refused(key, reasons[key]) for key in versions if key in reasons}
         if not failed:

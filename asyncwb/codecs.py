@@ -73,7 +73,7 @@ def _encode_bytes(value: object) -> bytes:
         return value
     if not isinstance(value, bytes | bytearray | memoryview):
         raise TypeError("bytes, bytearray or memoryview expected")
-    return bytes(value)
+    return bytes(memoryview(value))  # not what a subclass makes of itself
 
 
 def _refuse_not_a_number(value: object) -> None:

@@ -15,6 +15,7 @@ from asyncwb.draining import Drain
 from asyncwb.errors import OutcomeUnknown, RedisError
 from asyncwb.events import Event
 from asyncwb.guard import GuardedBackend
+from asyncwb.isolation import isolated
 from asyncwb.reader import Found, Reader
 from asyncwb.records import Version
 from asyncwb.redis.durability import Confirmation, Confirmer, Promises
@@ -87,9 +88,11 @@ class Lane:
             width=2 if settings.on_full == "raise" else 1,
         )
         confirmer = Confirmer(queue, promises, settings, rng)
-        self.confirms: Batcher[Confirmation, None] = Batcher(confirmer.confirm, max_weight=_MANY, max_size=_MANY)
+        self.confirms: Batcher[Confirmation, None] = Batcher(
+            isolated(confirmer.confirm), max_weight=_MANY, max_size=_MANY
+        )
         self.gets: Batcher[Sequence[bytes], Sequence[Found]] = Batcher(
-            reader.read, max_weight=_MOST_PER_CALL, max_size=_MANY, width=2
+            isolated(reader.read), max_weight=_MOST_PER_CALL, max_size=_MANY, width=2
         )
         self.waiter = Waiter(queue, epochs, reader.load, self.acknowledged, settings, rng=rng, on_wake=on_wake)
 

@@ -7,7 +7,7 @@ what can't be packed into one must not fail the others in it.
 import asyncio
 import inspect
 import random
-from collections.abc import Awaitable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Final
@@ -63,6 +63,7 @@ class Neighbour:
 
     def __init__(self, buffer: Buffer[Any], name: str) -> None:
         self._buffer = buffer
+        self._value: Callable[[int], Any] = str if buffer._codec.name != "bytes" else lambda number: b"%d" % number
         self._keys = [f"{name}{number}" for number in range(3)]
         self._written = 0
         self.calls = 0
@@ -72,8 +73,8 @@ class Neighbour:
         self._written += 1
         one, two, three = self._keys
         return (
-            self._buffer.set(one, self._written),
-            self._buffer.set_many({two: self._written, three: self._written}),
+            self._buffer.set(one, self._value(self._written)),
+            self._buffer.set_many({two: self._value(self._written), three: self._value(self._written)}),
             self._buffer.get("absent"),
             self._buffer.get_many(["absent", "also absent"]),
             self._buffer.flush(one, timeout=_LONGEST_SECONDS),
@@ -87,7 +88,7 @@ class Neighbour:
             if isinstance(outcome, BaseException):
                 return f"a neighbour got {outcome!r}"
         found = await self._buffer.get_many(self._keys)
-        if found != dict.fromkeys(self._keys, self._written):
+        if found != dict.fromkeys(self._keys, self._value(self._written)):
             return f"a neighbour wrote {self._written} and read {found}"
         return ""
 
@@ -173,7 +174,7 @@ def run(number: int, count: int) -> Report:
     async def main() -> None:
         async with Buffer[Any](
             server.url, backend=MemoryBackend(), namespace=f"calls.{number}", partitions=rng.choice((1, 3)),
-            codec=rng.choice(("json", "msgpack")), commit=rng.choice(("script", "watch")), flushers=2,
+            codec=rng.choice(("json", "msgpack", "bytes")), commit=rng.choice(("script", "watch")), flushers=2,
         ) as buffer:  # fmt: skip
             await play(buffer, some(rng, count), report, at_once=rng.randint(1, 12))
 

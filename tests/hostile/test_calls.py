@@ -1,7 +1,9 @@
 """Every public method with every nonsense: an error of the tree for its caller, nothing at all for its neighbours."""
 
+import asyncio
 import random
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -86,3 +88,35 @@ def test_unit_plays_on_a_server_of_its_own() -> None:
     report = calls.run(1, 40)
     assert report.problems == []
     assert report.counts["hostile calls"] > 20
+
+
+async def test_nonsense_that_slips_into_a_shared_request_fails_its_own_caller_alone(
+    valkey_url: str, namespace: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The second line of defence: as if a check were missing."""
+    async with Buffer[int](valkey_url, backend=MemoryBackend(), namespace=namespace, flushers=0) as own:
+        await own.set("a", 1)
+        lane = own._engine.lanes[0]
+        odd: Any = object()
+        futures: list[Any] = [
+            lane.gets.submit((b"a",)), lane.gets.submit((odd,)), lane.gets.submit((b"absent",)),
+            lane.confirms.submit(("memory", 1)), lane.confirms.submit(("memory", odd)), lane.confirms.submit((odd, 1)),
+        ]  # fmt: skip
+        outcomes = await asyncio.gather(*futures, return_exceptions=True)
+        assert [isinstance(outcome, Exception) for outcome in outcomes] == [False, True, False, False, False, False]
+        futures = [lane.confirms.submit(("memory", 1)), lane.confirms.submit(([], 1)), lane.gets.submit((b"a",))]  # type: ignore[arg-type]
+        outcomes = await asyncio.gather(*futures, return_exceptions=True)
+        assert [isinstance(outcome, Exception) for outcome in outcomes] == [False, True, False]
+        assert "one by one" in caplog.text
+        assert await own.get("a") == 1
+
+
+@pytest.mark.parametrize("codec", ["json", "msgpack", "bytes"])
+async def test_value_that_cannot_be_encoded_is_told_whatever_it_raises(
+    valkey_url: str, namespace: str, codec: Any
+) -> None:
+    async with Buffer[Any](valkey_url, backend=MemoryBackend(), namespace=namespace, codec=codec, flushers=0) as own:
+        for thing in nasty():
+            with suppress(AsyncwbError):
+                await own.set("a", thing)
+                await own.get("a")

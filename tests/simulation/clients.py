@@ -15,6 +15,7 @@ from asyncwb.errors import (
     PartialFailure,
     RedisError,
     RedisUnavailable,
+    UnsuitableServer,
     UsageError,
     WriteLost,
 )
@@ -80,7 +81,7 @@ class Client:
             self._acknowledged(called, values, error.versions)
             for key, each in error.failed.items():
                 self._failed({key: values[key]}, each)
-        except (RedisError, BackendError, BufferFull, UsageError) as error:
+        except (RedisError, BackendError, BufferFull, UnsuitableServer, UsageError) as error:
             self._failed(values, error)
         else:
             self._acknowledged(called, values, answer if isinstance(answer, dict) else dict.fromkeys(values, answer))
@@ -97,7 +98,7 @@ class Client:
                 self._oracle.fail(f"of {list(values)}: {error!r} has the versions {error.versions}")
             for key, version in error.versions.items():
                 self._oracle.not_confirmed(key, values[key], version)
-        elif isinstance(error, BufferFull | RedisUnavailable | BackendError | UsageError):
+        elif isinstance(error, BufferFull | RedisUnavailable | BackendError | UnsuitableServer | UsageError):
             # Each of these says that nothing was written.
             for key, value in values.items():
                 self._oracle.refused(key, value, error)

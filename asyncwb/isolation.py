@@ -1,0 +1,43 @@
+"""Shared requests that fail for what one of their callers has put into them."""
+
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final, TypeVar
+
+from asyncwb.errors import AsyncwbError
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+_log: Final = logging.getLogger("asyncwb")
+
+
+def isolated(
+    run: Callable[[Sequence[Item]], Awaitable[Sequence[Result | Exception]]],
+) -> Callable[[Sequence[Item]], Awaitable[Sequence[Result | Exception]]]:
+    """Runs the items of a batch one by one where together they fail with an error that isn't of asyncwb's tree.
+
+    What users pass is checked before it gets into a batch. If something slips through that can't be packed into a
+    request, it is a bug, and must not fail the calls of others all the same. For what may be asked again, not for
+    writes.
+    """
+
+    async def one(item: Item) -> Result | Exception:
+        try:
+            (result,) = await run((item,))
+        except Exception as error:  # noqa: BLE001 - it is raised where it belongs: in the caller of this item
+            return error
+        return result
+
+    async def run_isolated(items: Sequence[Item]) -> Sequence[Result | Exception]:
+        try:
+            return await run(items)
+        except AsyncwbError:
+            raise
+        except Exception:
+            if len(items) == 1:
+                raise
+            _log.exception("a request that several callers share has failed, they are asked for one by one")
+            return [await one(item) for item in items]
+
+    return run_isolated

@@ -181,12 +181,11 @@ class Engine:
             _log.warning("closing without having saved everything: %s", await self.left(error))
 
     async def confirmed(self) -> None:
-        """Returns when no write waits to be confirmed, or after a moment: it is in Redis in any case."""
+        """Returns when no call waits to be confirmed, or after a moment: what it wrote is in Redis in any case."""
         seconds = min(self._settings.drain_timeout_seconds, _STOP_SECONDS)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
-                for lane in self.lanes:
-                    await lane.confirms.join()
+                await self.writing.confirmed()
 
     async def close(self) -> None:
         """Stops everything in bounded time."""

@@ -40,6 +40,8 @@ class Writing:
 
         self._order = CallOrder(promises.given, ask)
         self._held = self._order.held
+        self._confirming = 0
+        self._all_confirmed = asyncio.Event()
 
     async def serve(self) -> NoReturn:
         """Until cancelled; owned by the buffer's task."""
@@ -48,6 +50,12 @@ class Writing:
     async def join(self) -> None:
         """Returns when no write waits any more to be sent in its turn."""
         await self._order.join()
+
+    async def confirmed(self) -> None:
+        """Returns when no call waits any more for a confirmation."""
+        while self._confirming:
+            self._all_confirmed.clear()
+            await self._all_confirmed.wait()
 
     def close(self, error: Exception) -> None:
         """Fails what waits to be sent."""
@@ -67,7 +75,7 @@ class Writing:
         (answer,) = await self._order.send(level, lambda: [lane.puts.submit(((raw, body),), 1, len(body))])
         version = await answer
         if level != "memory":
-            await _confirmed(lane, level, {raw.decode(): version})
+            await self._confirm(lane, level, {raw.decode(): version})
         return version
 
     async def put_many(self, writes: dict[bytes, bytes], level: Durability) -> dict[str, Version]:
@@ -82,7 +90,7 @@ class Writing:
             return [lane.puts.submit(page, weight=len(page), size=_size(page)) for lane, page in pages]
 
         submitted = await self._order.send(level, send)
-        calls = [_acknowledged(*page, level, answer) for page, answer in zip(pages, submitted, strict=True)]
+        calls = [self._acknowledged(*page, level, answer) for page, answer in zip(pages, submitted, strict=True)]
         try:
             outcomes = await asyncio.gather(*calls, return_exceptions=True)
         finally:
@@ -102,33 +110,36 @@ class Writing:
             raise failure(failed, of=len(writes), versions=versions)
         return versions
 
+    async def _acknowledged(
+        self, lane: Lane, page: list[Write], level: Durability, submitted: asyncio.Future[Version]
+    ) -> dict[str, Version]:
+        first = await submitted
+        versions = {raw.decode(): first + number for number, (raw, _) in enumerate(page)}
+        if level != "memory":
+            await self._confirm(lane, level, versions)
+        return versions
 
-async def _acknowledged(
-    lane: Lane, page: list[Write], level: Durability, submitted: asyncio.Future[Version]
-) -> dict[str, Version]:
-    first = await submitted
-    versions = {raw.decode(): first + number for number, (raw, _) in enumerate(page)}
-    if level != "memory":
-        await _confirmed(lane, level, versions)
-    return versions
+    async def _confirm(self, lane: Lane, level: Durability, versions: dict[str, Version]) -> None:
+        """Returns when writes of one epoch are as durable as that.
+
+        Raises:
+            NotConfirmed: they are written, but that wasn't confirmed.
+            OutcomeUnknown: a failover came, they may be lost.
+        """
+        key, version = next(iter(versions.items()))
+        self._confirming += 1
+        try:
+            await lane.confirms.submit((level, epoch_of(version)))
+        except (NotConfirmed, UsageError) as error:
+            reason = str(error)
+            if isinstance(error, UsageError):  # the buffer was closed meanwhile
+                reason = f"durability={level!r} was not confirmed: {error}; the write is in Redis, and will be saved"
+            raise NotConfirmed(f"key {key!r}, version {version}: {reason}", versions=versions) from error
+        finally:
+            self._confirming -= 1
+            if not self._confirming:
+                self._all_confirmed.set()
 
 
 def _size(page: list[Write]) -> int:
     return sum(len(body) for _, body in page)
-
-
-async def _confirmed(lane: Lane, level: Durability, versions: dict[str, Version]) -> None:
-    """Returns when writes of one epoch are as durable as that.
-
-    Raises:
-        NotConfirmed: they are written, but that wasn't confirmed.
-        OutcomeUnknown: a failover came, they may be lost.
-    """
-    key, version = next(iter(versions.items()))
-    try:
-        await lane.confirms.submit((level, epoch_of(version)))
-    except (NotConfirmed, UsageError) as error:
-        reason = str(error)
-        if isinstance(error, UsageError):  # the buffer was closed meanwhile
-            reason = f"durability={level!r} was not confirmed: {error}; the write is in Redis, and will be saved"
-        raise NotConfirmed(f"key {key!r}, version {version}: {reason}", versions=versions) from error

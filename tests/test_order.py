@@ -12,7 +12,7 @@ from proxy import open_proxy
 from replication import ask, is_synchronised
 from servers import Server, binary
 
-from asyncwb import Buffer, RedisUnavailable, UnsuitableServer, UsageError
+from asyncwb import Buffer, NotConfirmed, RedisUnavailable, UnsuitableServer, UsageError
 from asyncwb.errors import AsyncwbError
 from asyncwb.order import CallOrder, Sent
 from asyncwb.redis import scripts
@@ -105,6 +105,28 @@ async def test_level_that_the_server_gains_can_be_had_from_then_on(
         await asyncio.to_thread(ask, server, "CONFIG", "SET", "appendonly", "yes")
         assert sorted(await asyncio.gather(buffer.set("a", 2, durability="fsync"), buffer.set("a", 3)))
         assert await buffer.get("a") == 3
+
+
+async def test_level_that_the_server_loses_is_not_confirmed_and_keeps_its_place(
+    private_server: Callable[..., Server], namespace: str
+) -> None:
+    server = await asyncio.to_thread(private_server, "valkey", appendonly="yes", appendfsync="always")
+    async with Buffer[int](server.url, backend=MemoryBackend(), namespace=namespace, flushers=0) as buffer:
+        await buffer.set("a", 0, durability="fsync")
+        await asyncio.to_thread(ask, server, "CONFIG", "SET", "appendonly", "no")
+        lost, behind = await asyncio.gather(
+            buffer.set("a", 1, durability="fsync"), buffer.set("a", 2), return_exceptions=True
+        )
+        assert isinstance(lost, NotConfirmed)
+        assert isinstance(behind, int)
+        assert lost.versions["a"] < behind
+        assert await buffer.get("a") == 2
+        await asyncio.to_thread(ask, server, "CONFIG", "SET", "appendonly", "yes")
+        async with asyncio.timeout(5):
+            while True:
+                with suppress(NotConfirmed):  # while the file is rewritten
+                    await buffer.set("a", 3, durability="fsync")
+                    break
 
 
 async def test_lost_answer_to_the_question_for_a_level_is_asked_again(able_server: Server, namespace: str) -> None:

@@ -231,6 +231,22 @@ async def test_write_that_cannot_be_confirmed_before_the_buffer_closes_is_said_t
             assert memory.records[key].version == version
 
 
+async def test_closing_does_not_wait_for_confirmations_that_nobody_waits_for(
+    private_server: Callable[..., Server], namespace: str
+) -> None:
+    """As when an error leaves the block of a buffer: its tasks were cancelled."""
+    server = await asyncio.to_thread(private_server, "valkey", appendonly="yes", appendfsync="always")
+    async with open_proxy(server) as proxy:
+        buffer = Buffer[int](proxy.url, backend=MemoryBackend(), namespace=namespace, durability="fsync", flushers=0)
+        await buffer.open()
+        held = proxy.fault("hold request", scripts.CONFIRM, times=1000)
+        call = asyncio.create_task(buffer.set("a", 1))
+        await held.caught.wait()
+        call.cancel()
+        async with asyncio.timeout(1):
+            await buffer.aclose(drain=False)
+
+
 # Reading
 
 

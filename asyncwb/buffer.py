@@ -1,7 +1,6 @@
 """Buffer: the façade; what is behind it lives in an `Engine` for as long as it is open."""
 
 import asyncio
-import functools
 import logging
 from collections.abc import Iterable, Mapping
 from types import TracebackType
@@ -20,11 +19,9 @@ from asyncwb.errors import (
     UsageError,
 )
 from asyncwb.events import Event, Observer
-from asyncwb.gathering import gather_bounded
 from asyncwb.guard import GuardedBackend
-from asyncwb.lane import Lane
 from asyncwb.lifetime import Lifetime
-from asyncwb.outcomes import failure, failures_of
+from asyncwb.outcomes import failure
 from asyncwb.plain import excerpt
 from asyncwb.reading import read_many
 from asyncwb.records import CodecName, Version
@@ -365,29 +362,7 @@ class Buffer(Generic[T]):
             RedisError: none could be reached.
         """
         self._life.check()
-        engine = self._engine
-        several = raw_keys(keys)
-        parts: dict[Lane, list[str]] = {}
-        for raw in several:
-            parts.setdefault(engine.lane_of(raw), []).append(raw.decode())
-
-        async def revive(lane: Lane, group: list[str]) -> int | AsyncwbError:
-            try:
-                return await engine.patiently(functools.partial(lane.queue.revive, group))
-            except AsyncwbError as error:
-                return error
-
-        revived, failed = 0, dict[str, AsyncwbError]()
-        outcomes = await gather_bounded([functools.partial(revive, *part) for part in parts.items()]) if parts else []
-        for group, outcome in zip(parts.values(), outcomes, strict=True):
-            if isinstance(outcome, AsyncwbError):
-                failed |= failures_of(group, outcome)
-            else:
-                revived += outcome
-        engine.wake()
-        if failed:
-            raise failure(failed, of=len(several))
-        return revived
+        return await self._engine.revive(raw_keys(keys))
 
     # Small things
 

@@ -20,6 +20,7 @@ from asyncwb.gathering import gather_bounded
 from asyncwb.guard import GuardedBackend
 from asyncwb.heartbeat import LEAVE_SECONDS, Heartbeat
 from asyncwb.lane import Lane
+from asyncwb.outcomes import failure, failures_of
 from asyncwb.pool import FlusherPool
 from asyncwb.records import CodecName, Version
 from asyncwb.redis.connection import check_server
@@ -226,6 +227,29 @@ class Engine:
             for lane, part in zip(self.lanes, parts, strict=True):
                 lane.acknowledged.tell_lost(part.gone)
         drained.raise_for_loss()
+
+    async def revive(self, keys: Sequence[bytes]) -> int:
+        """Makes dead-lettered records dirty; returns how many. Raises as `Buffer.revive`."""
+        parts: dict[Lane, list[str]] = {}
+        for raw in keys:
+            parts.setdefault(self.lane_of(raw), []).append(raw.decode())
+
+        revived, failed = 0, dict[str, AsyncwbError]()
+
+        async def of_one(lane: Lane, group: list[str]) -> None:
+            nonlocal revived
+            try:
+                count = await self.patiently(functools.partial(lane.queue.revive, group))
+            except AsyncwbError as error:
+                failed.update(failures_of(group, error))
+            else:
+                revived += count
+
+        await gather_bounded([functools.partial(of_one, *part) for part in parts.items()])
+        self.wake()
+        if failed:
+            raise failure(failed, of=len(keys))
+        return revived
 
     async def left(self, error: Exception) -> str:
         """What is unsaved, in words, and why."""

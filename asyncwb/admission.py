@@ -1,14 +1,14 @@
 """What becomes of writes at a limit: refused, waiting in their order, or written through to the backend."""
 
+import asyncio
 import contextlib
 import logging
 import random
 from collections.abc import Callable, Mapping, Sequence
-from typing import Final, cast
+from typing import Final, NoReturn, cast
 
 from asyncwb.acknowledged import Acknowledged
 from asyncwb.backend import newest_per_key
-from asyncwb.batching import Again
 from asyncwb.errors import (
     AsyncwbError,
     BackendError,
@@ -31,10 +31,18 @@ from asyncwb.redis.wire import record_of
 from asyncwb.redis.writer import Full, Outcome, Writer
 from asyncwb.settings import Settings
 from asyncwb.stats import Totals
+from asyncwb.waitingroom import WaitingRoom, WaitingWrites
 
 _log: Final = logging.getLogger("asyncwb")
 
-Answer = Version | Again | Exception
+MOST_PER_REQUEST: Final = 1000
+"""Writes that share one script call: enough to spread its cost, few enough not to hold up the server."""
+
+_FIRST_PAUSE_SECONDS: Final = 0.005
+_LONGEST_PAUSE_SECONDS: Final = 0.05
+"""Between two looks whether there is room for what waits."""
+
+Answer = Version | WaitingWrites | Exception
 """The version of a group's first write (those of the others follow), or what became of it."""
 
 
@@ -71,41 +79,124 @@ class Admission:
         self._rng = rng
         self._emit = emit
         self._full = ""
+        self._room = WaitingRoom(settings.full_timeout_seconds)
+        self._tried: Sequence[WaitingWrites] = ()
+        self._turn = asyncio.Lock()
+
+    async def serve(self) -> NoReturn:
+        """Writes what waits as soon as there is room, until cancelled."""
+        while True:
+            await self._room.occupied.wait()
+            pause = _FIRST_PAUSE_SECONDS
+            while self._room:
+                await asyncio.sleep(pause)
+                async with self._turn:
+                    none = await self._try_waiting()
+                pause = min(2 * pause, _LONGEST_PAUSE_SECONDS) if none else _FIRST_PAUSE_SECONDS
+
+    async def join(self) -> None:
+        """Returns when no write waits for room."""
+        await self._room.empty.wait()
+
+    def close(self, error: Exception, *, under_way: Exception) -> None:
+        """Fails what waits for room; with an error of its own what has been sent and not been answered."""
+        for each in self._tried:
+            each.fail(under_way)
+        self._room.close(error)
 
     async def put(self, groups: Sequence[Sequence[Write]]) -> Sequence[Answer]:
         """Answers each group with the version of its first write or an error. Raises as `Writer.put`."""
+        if self._settings.on_full != "wait":
+            return await self._put(groups)
+        async with self._turn:  # not while others are tried: they came first
+            if not self._room:
+                return await self._put(groups)
+            return await self._put_behind(groups)
+
+    async def _put(self, groups: Sequence[Sequence[Write]]) -> Sequence[Answer]:
         outcomes = await self._outcomes(groups)
-        self._acknowledged.add(groups, outcomes)
         refused: list[int] = []
         if not isinstance(outcomes, range):  # which has versions only
             refused = [number for number, outcome in enumerate(outcomes) if isinstance(outcome, Full)]
         if not refused and not self._full:
             self._totals.acknowledged += sum(map(len, groups))
             return cast("Sequence[Version]", outcomes)
-        await self._note(next((each.limit for each in outcomes if isinstance(each, Full)), ""))
-        answers: list[Answer] = [self._error(each) if isinstance(each, Full) else each for each in outcomes]
-        if self._settings.on_full == "wait":
-            for number in refused:
-                error = answers[number]
-                assert isinstance(error, BufferFull)
-                answers[number] = Again(error)
-        elif self._settings.on_full == "write-through" and refused:
-            through = [groups[number] for number in refused]
-            for number, answer in zip(refused, await self._written_through(through), strict=True):
+        await self._note(outcomes)
+        answers = [self._answer(group, outcome) for group, outcome in zip(groups, outcomes, strict=True)]
+        if self._settings.on_full == "write-through":
+            # Not what dead letters alone keep out: it would go on like that until somebody sees to them.
+            through = [number for number in refused if not cast("Full", outcomes[number]).dead]
+            for number, answer in zip(
+                through, await self._written_through([groups[number] for number in through]), strict=True
+            ):
                 answers[number] = answer
+        self._count(groups, answers)
+        return answers
+
+    async def _put_behind(self, groups: Sequence[Sequence[Write]]) -> Sequence[Answer]:
+        """While others wait, only what needs no room is written, and none of a key that waits."""
+        following = self._room.following(groups)
+        sent = [number for number in range(len(groups)) if number not in following]
+        outcomes: list[Outcome] = [Full("turn")] * len(groups)
+        if sent:
+            for number, outcome in zip(
+                sent, await self._outcomes([groups[number] for number in sent], others_wait=True), strict=True
+            ):
+                outcomes[number] = outcome
+        answers = [self._answer(group, outcome) for group, outcome in zip(groups, outcomes, strict=True)]
+        self._count(groups, answers)
+        return answers
+
+    async def _try_waiting(self) -> bool:
+        """Sends what came first once more; whether there was no room for any of it."""
+        self._tried = tried = self._room.first(MOST_PER_REQUEST, self._settings.batch_bytes)
+        if not tried:
+            return True
+        groups = [each.group for each in tried]
+        try:
+            outcomes = await self._outcomes(groups)
+            await self._note(outcomes)
+        except Exception as error:  # noqa: BLE001 - it is raised where it belongs: in every caller
+            self._tried = ()
+            for each in tried:
+                each.fail(error)
+            return False
+        self._tried = ()  # and not after a cancellation: then `close` has to tell that they were sent
+        answers = [self._answer(group, outcome) for group, outcome in zip(groups, outcomes, strict=True)]
+        self._count(groups, answers)
+        for waiting, answer in zip(tried, answers, strict=True):
+            if isinstance(answer, WaitingWrites):
+                waiting.reason = answer.reason
+            elif isinstance(answer, Exception):
+                waiting.fail(answer)
+            elif not waiting.future.done():
+                waiting.future.set_result(answer)
+        return all(isinstance(answer, WaitingWrites) for answer in answers)
+
+    def _answer(self, group: Sequence[Write], outcome: Outcome) -> Answer:
+        if not isinstance(outcome, Full):
+            return outcome
+        error = self._error(outcome)
+        if self._settings.on_full == "wait" and not outcome.dead:
+            return WaitingWrites(self._room, group, error)
+        return error
+
+    def _count(self, groups: Sequence[Sequence[Write]], answers: Sequence[Answer]) -> None:
         self._totals.acknowledged += sum(
             len(answer.versions) if isinstance(answer, PartialFailure) else len(group) * isinstance(answer, Version)
             for group, answer in zip(groups, answers, strict=True)
         )
-        return answers
 
-    async def _outcomes(self, groups: Sequence[Sequence[Write]]) -> Sequence[Outcome]:
+    async def _outcomes(self, groups: Sequence[Sequence[Write]], *, others_wait: bool = False) -> Sequence[Outcome]:
         try:
-            return await self._writer.put(groups)
+            outcomes = await self._writer.put(groups, others_wait=others_wait)
+            self._acknowledged.add(groups, outcomes)
+            return outcomes
         except RedisOutOfMemory:
             return [Full("maxmemory")] * len(groups)
 
-    async def _note(self, limit: str) -> None:
+    async def _note(self, outcomes: Sequence[Outcome]) -> None:
+        limit = next((each.limit for each in outcomes if isinstance(each, Full)), "")
         if bool(limit) == bool(self._full):
             return
         self._full = limit
@@ -135,11 +226,15 @@ class Admission:
             "records": f"holds max_dirty={settings.max_dirty} unsaved records",
             "bytes": f"holds max_bytes={settings.max_bytes} of unsaved records",
             "age": f"has an unsaved write older than max_age_seconds={settings.max_age_seconds}",
+            "turn": "has earlier writes of this process that wait for room",
         }[full.limit]
-        return BufferFull(
-            f"nothing was written: partition {self._queue.partition} of namespace {settings.namespace!r} {what}; "
-            "let flushers catch up (`asyncwb status`), see to dead letters, or raise the limit"
-        )
+        where = f"nothing was written: partition {self._queue.partition} of namespace {settings.namespace!r} {what}"
+        if full.dead:
+            return BufferFull(
+                f"{where}, and its {full.dead} dead letter(s) alone leave no room for this write: see `asyncwb dead "
+                "list`, then `asyncwb dead retry` or `asyncwb dead drop` them, or raise the limit"
+            )
+        return BufferFull(f"{where}; let flushers catch up (`asyncwb status`), or raise the limit")
 
     async def _written_through(self, groups: Sequence[Sequence[Write]]) -> list[Answer]:
         try:

@@ -3,7 +3,6 @@
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, Final, Generic, NoReturn, TypeVar
 
 import anyio
@@ -13,24 +12,25 @@ from asyncwb.errors import UsageError, twin
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-_FIRST_PAUSE_SECONDS: Final = 0.005
-_LONGEST_PAUSE_SECONDS: Final = 0.05
 _FEWEST: Final = 32
 """A batch isn't spread for less: a call of its own costs as much as this many items."""
 
 
-@dataclass(frozen=True, slots=True)
-class Again:
-    """The result of an item that has to wait and be run again, in its order; the error if its time is over."""
+class Later(Generic[Result]):
+    """The result of an item that is answered later, by somebody else: the items behind it don't wait for that."""
 
-    error: Exception
+    __slots__ = ()
+
+    def answer_to(self, future: asyncio.Future[Result]) -> None:
+        """Takes the future of the item's caller, who may cancel it, and answers it in any case."""
+        raise NotImplementedError
 
 
-_NO_ANSWER: Final = (Exception, Again)
+_NO_ANSWER: Final = (Exception, Later)
 
 # A tuple and no dataclass: one is made for every write and read.
-_Entry = tuple[asyncio.Future[Result], Item, int, int, float]
-"""Whom to answer, with what, its weight and size, and until when it may be run again."""
+_Entry = tuple[asyncio.Future[Result], Item, int, int]
+"""Whom to answer, with what, its weight and size."""
 
 
 class _Flight:
@@ -51,28 +51,25 @@ class Batcher(Generic[Item, Result]):
 
     Args:
         run: takes the items of a batch and returns as many results; an Exception among them goes to its caller, and
-            an item whose result is `Again` is the first of the next batch, after a pause.
+            a `Later` answers its caller when it can.
         max_weight: the sum of weights of a batch (one heavier item still goes alone).
         max_size: the sum of sizes of a batch, likewise.
-        patience_seconds: how long an item may be run again; counts from its arrival.
         width: how many batches may be under way at once. `run` is begun in the order of batches; batch n + width only
             when batch n has its results. Many waiting items are spread over them, so that one side packs a batch while
-            the other works on the one before. With more than one there is no `Again`: it would be overtaken.
+            the other works on the one before.
     """
 
     def __init__(
         self,
-        run: Callable[[Sequence[Item]], Awaitable[Sequence[Result | Again | Exception]]],
+        run: Callable[[Sequence[Item]], Awaitable[Sequence[Result | Later[Result] | Exception]]],
         *,
         max_weight: int,
         max_size: int,
-        patience_seconds: float = 0.0,
         width: int = 1,
     ) -> None:
         self._run = run
         self._max_weight = max_weight
         self._max_size = max_size
-        self._patience = patience_seconds
         self._width = width
         self._waiting: deque[_Entry[Result, Item]] = deque()
         self._flights: deque[_Flight] = deque()
@@ -87,15 +84,13 @@ class Batcher(Generic[Item, Result]):
         if self._closed:
             raise UsageError("the buffer is closed")
         future: asyncio.Future[Result] = self._loop.create_future()
-        self._waiting.append(
-            (future, item, weight, size, self._loop.time() + self._patience if self._patience else 0.0)
-        )
+        self._waiting.append((future, item, weight, size))
         if self._arrivals:
             self._call()
         return future
 
     async def join(self) -> None:
-        """Returns when nothing is waiting or in flight."""
+        """Returns when nothing is waiting or in flight; what is answered later isn't waited for."""
         if self._waiting or self._flights:
             self._idle.clear()
             await self._idle.wait()
@@ -123,7 +118,6 @@ class Batcher(Generic[Item, Result]):
         raise AssertionError("serves until it is cancelled")
 
     async def _serve(self) -> NoReturn:
-        pause = _FIRST_PAUSE_SECONDS
         while True:
             while not self._waiting or len(self._flights) >= self._width:
                 if not self._waiting and not self._flights:
@@ -140,17 +134,13 @@ class Batcher(Generic[Item, Result]):
                 continue
             flight = _Flight(entries)
             self._flights.append(flight)
-            again = await self._run_batch(entries)
-            self._waiting.extendleft(reversed(again))
+            await self._run_batch(entries)
             flight.landed = True
             while self._flights and self._flights[0].landed:
                 self._flights.popleft()
             if self._arrivals and self._waiting:
                 self._call()
-            if again:
-                pause = _FIRST_PAUSE_SECONDS if len(again) < len(entries) else min(2 * pause, _LONGEST_PAUSE_SECONDS)
-                await asyncio.sleep(pause)
-            elif self._waiting:
+            if self._waiting:
                 # Callers that this batch has just answered come back in this round of the loop: one batch, not two.
                 await asyncio.sleep(0)
 
@@ -182,26 +172,30 @@ class Batcher(Generic[Item, Result]):
                 taken.append(entry)
         return taken
 
-    async def _run_batch(self, entries: list[_Entry[Result, Item]]) -> list[_Entry[Result, Item]]:
-        """Answers the callers; returns those that have to be run again."""
-        again: list[_Entry[Result, Item]] = []
+    async def _run_batch(self, entries: list[_Entry[Result, Item]]) -> None:
+        """Answers the callers, or leaves that to those who will."""
         try:
             results = await self._run([entry[1] for entry in entries])
         except Exception as error:  # noqa: BLE001 - it is raised where it belongs: in every caller of the batch
             for future, *_ in entries:
-                if not future.done():
-                    future.set_exception(twin(error))
-            return again
+                set_exception(future, error)
+            return
         for entry, result in zip(entries, results, strict=True):
             future = entry[0]
             if future.done():
                 continue
             if not isinstance(result, _NO_ANSWER):
                 future.set_result(result)
-            elif isinstance(result, Exception):
-                future.set_exception(result)
-            elif self._loop.time() < entry[4]:
-                again.append(entry)
+            elif isinstance(result, Later):
+                result.answer_to(future)
             else:
-                future.set_exception(result.error)
-        return again
+                future.set_exception(result)
+
+
+def set_exception(future: asyncio.Future[Any], error: Exception) -> None:
+    """Answers one of several callers that share an error, unless it waits no more.
+
+    With a copy: an exception that several tasks raise collects all their tracebacks.
+    """
+    if not future.done():
+        future.set_exception(twin(error))

@@ -9,7 +9,7 @@ from typing import Any, Final
 from anyio.abc import TaskGroup
 
 from asyncwb.acknowledged import Acknowledged
-from asyncwb.admission import Admission
+from asyncwb.admission import MOST_PER_REQUEST, Admission
 from asyncwb.batching import Batcher
 from asyncwb.draining import Drain
 from asyncwb.errors import OutcomeUnknown, RedisError
@@ -30,9 +30,6 @@ from asyncwb.stats import Totals
 from asyncwb.waiting import Waiter
 
 _MANY: Final = 2**30
-
-_MOST_PER_CALL: Final = 1000
-"""Writes or reads that share one script call: enough to spread its cost, few enough not to hold up the server."""
 
 
 class Lane:
@@ -64,11 +61,11 @@ class Lane:
         self._retry_seconds = settings.redis_retry_seconds
         self._rng = rng
         self._on_wake = on_wake
-        reader = Reader(queue, epochs, backend, settings, rng)
+        self._reader = Reader(queue, epochs, backend, settings, rng)
         self._writer = Writer(queue, epochs, settings, rng=rng, on_wake=on_wake)
         loop = asyncio.get_running_loop()
         self.acknowledged = Acknowledged(max(2, settings.max_remembered_writes // settings.partitions), loop.time)
-        admission = Admission(
+        self._admission = Admission(
             self._writer,
             queue,
             epochs,
@@ -80,11 +77,10 @@ class Lane:
             emit=emit,
         )
         self.puts: Batcher[Sequence[Write], Version] = Batcher(
-            admission.put,
-            max_weight=_MOST_PER_CALL,
+            self._admission.put,
+            max_weight=MOST_PER_REQUEST,
             max_size=settings.batch_bytes,
-            patience_seconds=settings.full_timeout_seconds,
-            # What waits at a limit must not be overtaken.
+            # What is refused waits, or is written through, and what comes after it must not overtake it.
             width=2 if settings.on_full == "raise" else 1,
         )
         confirmer = Confirmer(queue, promises, settings, rng)
@@ -92,18 +88,19 @@ class Lane:
             isolated(confirmer.confirm), max_weight=_MANY, max_size=_MANY
         )
         self.gets: Batcher[Sequence[bytes], Sequence[Found]] = Batcher(
-            isolated(reader.read), max_weight=_MOST_PER_CALL, max_size=_MANY, width=2
+            isolated(self._reader.read), max_weight=MOST_PER_REQUEST, max_size=_MANY, width=2
         )
-        self.waiter = Waiter(queue, epochs, reader.load, self.acknowledged, settings, rng=rng, on_wake=on_wake)
+        self.waiter = Waiter(queue, epochs, self._reader.load, self.acknowledged, settings, rng=rng, on_wake=on_wake)
 
     def start(self, group: TaskGroup) -> None:
         """Serves until the group is cancelled."""
-        for server in (self.puts, self.confirms, self.gets, self.waiter):
+        for server in (self.puts, self._admission, self.confirms, self.gets, self._reader.loader, self.waiter):
             group.start_soon(server.serve)
 
     async def join(self) -> None:
         """Returns when no write waits for its acknowledgement."""
         await self.puts.join()
+        await self._admission.join()
 
     def drain(self) -> Drain:
         """A drain of all that was acknowledged before this call; it begins to wait when it is run."""
@@ -121,14 +118,16 @@ class Lane:
         """Fails every call that still waits."""
         unknown = f"{error} before the answer to a write came: it may or may not have been applied"
         self.puts.close(error, under_way=OutcomeUnknown(unknown))
+        self._admission.close(error, under_way=OutcomeUnknown(unknown))
         self.confirms.close(error)
         self.gets.close(error)
+        self._reader.loader.close(error)
         self.waiter.close(error)
 
 
 def in_pages(writes: Sequence[Write], settings: Settings) -> list[list[Write]]:
     """Splits one caller's writes into groups that fit a script call, and the limits of an empty buffer."""
-    most = min(_MOST_PER_CALL, settings.max_dirty or _MOST_PER_CALL)
+    most = min(MOST_PER_REQUEST, settings.max_dirty or MOST_PER_REQUEST)
     max_bytes = min(settings.batch_bytes, settings.max_bytes or settings.batch_bytes)
     pages: list[list[Write]] = []
     room = 0

@@ -1,12 +1,15 @@
 """Reads: Redis first, the backend for what isn't there, and the newer of both across epochs."""
 
+import asyncio
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import chain
 from typing import cast
 
-from asyncwb.errors import AsyncwbError, DecodeError, RedisUnavailable
+from asyncwb.batching import Later, set_exception
+from asyncwb.errors import DecodeError, RedisUnavailable
 from asyncwb.guard import GuardedBackend
+from asyncwb.loading import Loaded, Loader
 from asyncwb.records import Record, epoch_of
 from asyncwb.redis.epochs import Epochs
 from asyncwb.redis.queue import Queue
@@ -18,10 +21,50 @@ Found = bytes | Record | None
 """What a key has: a record of Redis as it stands there (see `wire`), one that was unpacked, or nothing."""
 
 
+class PendingRead(Later[Sequence[Found]]):
+    """One caller's keys, of which some have to be loaded."""
+
+    __slots__ = ("_found", "_future", "_left")
+
+    def __init__(self, found: list[Found | Exception], left: int) -> None:
+        self._found = found
+        self._left = left
+        self._future: asyncio.Future[Sequence[Found]] | None = None
+
+    def answer_to(self, future: asyncio.Future[Sequence[Found]]) -> None:
+        self._future = future
+
+    @property
+    def gone(self) -> bool:
+        """Whether the caller waits no more."""
+        return self._future is None or self._future.done()
+
+    def when_gone(self, call: Callable[[], None]) -> None:
+        if self._future is not None:
+            self._future.add_done_callback(lambda _: call())
+
+    def loaded(self, number: int, result: Loaded) -> None:
+        """Takes what the backend holds of one key: it counts unless Redis has a newer record."""
+        here = self._found[number]
+        older = not isinstance(here, Record) or (isinstance(result, Record) and here.version < result.version)
+        if result is not None and (older or isinstance(result, Exception)):
+            self._found[number] = result
+        self._left -= 1
+        if self._left or self._future is None or self._future.done():
+            return
+        if (error := _first_error(self._found)) is not None:
+            set_exception(self._future, error)
+        else:
+            self._future.set_result(cast("Sequence[Found]", self._found))
+
+
 class Reader:
     """Reads of one partition, many callers at a time.
 
     What was read from the backend is never written to Redis: it could be older than a put that comes meanwhile.
+
+    Attributes:
+        loader: asks the backend, for callers whose keys Redis doesn't have.
     """
 
     def __init__(
@@ -32,9 +75,10 @@ class Reader:
         self._backend = backend
         self._settings = settings
         self._rng = rng
+        self.loader = Loader(backend.load, settings.save_timeout_seconds)
 
-    async def read(self, groups: Sequence[Sequence[bytes]]) -> list[Sequence[Found] | Exception]:
-        """For each group of keys what each has, or why it can't be told.
+    async def read(self, groups: Sequence[Sequence[bytes]]) -> list[Sequence[Found] | PendingRead | Exception]:
+        """For each group of keys what Redis has of each; later, if the backend has to be asked for some of them.
 
         Raises:
             RedisUnavailable: the server can't be reached.
@@ -45,10 +89,9 @@ class Reader:
         # Nearly all of a busy buffer's reads find records of this epoch, which nothing in the backend can outdo.
         present = pack_epoch(epoch)
         elsewhere = [at for at, item in enumerate(packed) if item is None or item[:4] != present]
-        found: list[Found | Exception] = [*packed]
-        if elsewhere:
-            await self._look_elsewhere(keys, found, elsewhere, epoch)
-        return _answers(groups, found, failed=bool(elsewhere))
+        if not elsewhere and len(groups) == len(packed):
+            return list(zip(packed))  # one key each
+        return self._answers(groups, [*packed], elsewhere, epoch)
 
     async def load(self, keys: Sequence[str]) -> dict[str, Record]:
         """What the backend holds. Raises BackendError."""
@@ -66,44 +109,49 @@ class Reader:
 
         return await retrying(ask, limit_seconds=self._settings.redis_retry_seconds, rng=self._rng)
 
-    async def _look_elsewhere(
-        self, keys: Sequence[bytes], found: list[Found | Exception], elsewhere: Sequence[int], epoch: int
-    ) -> None:
+    def _answers(
+        self,
+        groups: Sequence[Sequence[bytes]],
+        found: list[Found | Exception],
+        elsewhere: Sequence[int],
+        epoch: int,
+    ) -> list[Sequence[Found] | PendingRead | Exception]:
         """Of what isn't there, or was written in an earlier history, the backend may hold a newer record."""
-        asked: list[int] = []
-        for at in elsewhere:
-            item = found[at]
-            if isinstance(item, bytes):
-                try:
-                    record = found[at] = unpack_record(keys[at].decode(), item)
-                except DecodeError as error:
-                    found[at] = error
-                    continue
-                if epoch_of(record.version) >= epoch:
-                    continue
-            asked.append(at)
-        try:
-            loaded = await self._backend.load(list({keys[at].decode(): None for at in asked})) if asked else {}
-        except AsyncwbError as error:
-            for at in asked:
-                found[at] = error
-            return
-        for at in asked:
-            there, here = loaded.get(keys[at].decode()), found[at]
-            if there is not None and (not isinstance(here, Record) or here.version < there.version):
-                found[at] = there
+        answers: list[Sequence[Found] | PendingRead | Exception] = []
+        waiting = iter([*elsewhere, len(found)])
+        start, at = 0, next(waiting)
+        for group in groups:
+            end = start + len(group)
+            part = found[start:end]
+            missing: list[int] = []
+            while at < end:
+                if _may_be_newer(part, at - start, group[at - start], epoch):
+                    missing.append(at - start)
+                at = next(waiting)
+            if missing:
+                pending = PendingRead(part, len(missing))
+                for number in missing:
+                    self.loader.ask(group[number].decode(), pending, number)
+                answers.append(pending)
+            else:
+                answers.append(_first_error(part) or cast("Sequence[Found]", part))
+            start = end
+        self.loader.begin()
+        return answers
 
 
-def _answers(
-    groups: Sequence[Sequence[bytes]], found: Sequence[Found | Exception], *, failed: bool
-) -> list[Sequence[Found] | Exception]:
-    if not failed and len(groups) == len(found):
-        return list(zip(cast("Sequence[Found]", found)))  # one key each
-    answers: list[Sequence[Found] | Exception] = []
-    at = 0
-    for group in groups:
-        part = found[at : at + len(group)]
-        at += len(group)
-        error = next((each for each in part if isinstance(each, Exception)), None) if failed else None
-        answers.append(error or cast("Sequence[Found]", part))
-    return answers
+def _may_be_newer(part: list[Found | Exception], number: int, key: bytes, epoch: int) -> bool:
+    """Whether the backend has to be asked; unpacks what Redis has."""
+    item = part[number]
+    if not isinstance(item, bytes):
+        return True
+    try:
+        record = part[number] = unpack_record(key.decode(), item)
+    except DecodeError as error:
+        part[number] = error
+        return False
+    return epoch_of(record.version) < epoch
+
+
+def _first_error(found: Sequence[Found | Exception]) -> Exception | None:
+    return next((each for each in found if isinstance(each, Exception)), None)

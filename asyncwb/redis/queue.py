@@ -103,10 +103,12 @@ class Queue:
         delay_seconds: float,
         bounds: Bounds,
         after: int = 0,
+        others_wait: bool = False,
     ) -> PutReply:
         """Applies one request of a writer, at most once; each group of writes wholly or, at a limit, not at all.
 
-        `after` is the writer's request that has to be applied before, if its answer isn't there yet.
+        `after` is the writer's request that has to be applied before, if its answer isn't there yet. With
+        `others_wait`, earlier writes of this writer wait for room, and only groups that need none are applied.
         """
         sizes = [*map(len, groups)]
         if sizes.count(1) == len(sizes):
@@ -114,8 +116,8 @@ class Queue:
         args: list[Argument] = [
             epoch, request, int(repeated), WRITER_MEMORY_SECONDS * 1000, _ms(delay_seconds),
             bounds.records, bounds.low_records, bounds.bytes, bounds.low_bytes,
-            _ms(bounds.age_seconds), _ms(bounds.low_age_seconds), int(bounds.in_order),
-            after, len(sizes), *sizes,
+            _ms(bounds.age_seconds), _ms(bounds.low_age_seconds),
+            "others" if others_wait else "wait" if bounds.in_order else "none", after, len(sizes), *sizes,
         ]  # fmt: skip
         args.extend(chain.from_iterable(chain.from_iterable(groups)))
         reply: bytes = await self.link.script(
@@ -127,9 +129,10 @@ class Queue:
             return "WRITER"
         if reply == b"EARLY":
             return "EARLY"
-        _, seq, woken, refused, full = reply.split(b" ")
-        groups_refused = frozenset(map(int, refused.split(b","))) if refused else frozenset[int]()
-        return Applied(int(seq), woken == b"1", groups_refused, full.decode())
+        _, seq, woken, refused, full, hopeless, dead = reply.split(b" ")
+        if not refused:  # as nearly always
+            return Applied(int(seq), woken == b"1")
+        return Applied(int(seq), woken == b"1", _numbers(refused), full.decode(), _numbers(hopeless), int(dead))
 
     async def allot(self, count: int, *, epoch: int, writer: str, request: int) -> int | None:
         """So many sequence numbers for a request's writes that bypass Redis; the one before the first, None in another
@@ -341,6 +344,10 @@ class Queue:
 
     async def _command(self, *args: Argument) -> Any:
         return await self.link.command(*args)
+
+
+def _numbers(text: bytes) -> frozenset[int]:
+    return frozenset(map(int, text.split(b","))) if text else frozenset()
 
 
 def _number(text: bytes, most: int) -> int | None:

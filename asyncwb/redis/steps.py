@@ -36,18 +36,24 @@ class Applied:
         seq: the sequence number before its first write.
         woken: whether a pool has to be woken.
         refused: the groups that were refused as FULL.
-        full: the limit that refused the first of them.
+        full: the limit that refused the first of them; "turn": none, but other writes wait for room.
+        hopeless: those of the refused groups for which dead letters alone leave no room: only an operator can change
+            that.
+        dead: how many dead letters there are, if there are such groups.
     """
 
     seq: int
     woken: bool
     refused: frozenset[int] = frozenset()
     full: str = ""
+    hopeless: frozenset[int] = frozenset()
+    dead: int = 0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Bounds:
-    """Limits of a partition: most and low watermark of each, 0 for none; `in_order`: see lua/put.lua."""
+    """Limits of a partition: most and low watermark of each, 0 for none; `in_order`: a refused group
+    waits, or is written elsewhere, and what comes after it must not overtake it."""
 
     records: int = 0
     low_records: int = 0

@@ -27,10 +27,13 @@ class Full:
     """A group of writes that was refused: nothing of it was written.
 
     Attributes:
-        limit: which limit is reached: "records", "bytes", "age" or "maxmemory".
+        limit: which limit is reached: "records", "bytes", "age" or "maxmemory"; "turn": none, but earlier writes of
+            this process wait for room.
+        dead: the number of dead letters, if these alone leave no room for the group: waiting is no use then.
     """
 
     limit: str
+    dead: int = 0
 
 
 Outcome = Version | Full
@@ -66,8 +69,10 @@ class Writer:
         # dropped here expire.
         self._names: deque[str] = deque(maxlen=_MOST_NAMES)
 
-    async def put(self, groups: Sequence[Sequence[Write]]) -> Sequence[Outcome]:
+    async def put(self, groups: Sequence[Sequence[Write]], *, others_wait: bool = False) -> Sequence[Outcome]:
         """Returns for each group the version of its first write, or that it was refused.
+
+        With `others_wait`, earlier writes wait for room: only what needs none is written.
 
         Raises:
             RedisUnavailable: nothing was applied.
@@ -78,7 +83,7 @@ class Writer:
         self._request += 1
         request, self._unanswered[self._request] = self._request, asyncio.Event()
         try:
-            epoch, applied = await self._send(groups, request)
+            epoch, applied = await self._send(groups, request, others_wait=others_wait)
         finally:
             self._unanswered.pop(request).set()
         if applied.woken:
@@ -93,7 +98,7 @@ class Writer:
         """Sequence numbers for the writes of the last request, which bypass Redis. Idempotent; see `Queue.allot`."""
         return self._queue.allot(count, epoch=epoch, writer=self._id, request=self._request)
 
-    async def _send(self, groups: Sequence[Sequence[Write]], request: int) -> tuple[int, Applied]:
+    async def _send(self, groups: Sequence[Sequence[Write]], request: int, *, others_wait: bool) -> tuple[int, Applied]:
         # A request whose outcome is uncertain keeps its epoch and its writer when it is sent again: in another history,
         # or without that memory, the server can't know whether it was applied, so it must not be applied there.
         uncertain, refusals = False, 0
@@ -105,7 +110,7 @@ class Writer:
                 epoch = self._epochs.known(self._queue.partition)
                 writer, registered = self._id, self._registered
             try:
-                reply = await self._attempt(groups, request, writer, epoch, repeated=uncertain)
+                reply = await self._attempt(groups, request, writer, epoch, repeated=uncertain, others_wait=others_wait)
             except RedisError as error:
                 # Under a name that was never registered no server applies anything, however late.
                 uncertain = uncertain or (registered and isinstance(error, OutcomeUnknown))
@@ -135,7 +140,14 @@ class Writer:
                     raise _verdict(uncertain, str(error)) from error
 
     async def _attempt(
-        self, groups: Sequence[Sequence[Write]], request: int, writer: str, epoch: int, *, repeated: bool
+        self,
+        groups: Sequence[Sequence[Write]],
+        request: int,
+        writer: str,
+        epoch: int,
+        *,
+        repeated: bool,
+        others_wait: bool,
     ) -> PutReply:
         """Sends a request once. "EARLY": it overtook the one before, which has its outcome now, and did nothing."""
         before = self._unanswered.get(request - 1)
@@ -148,6 +160,7 @@ class Writer:
             delay_seconds=self._settings.max_delay_seconds,
             bounds=self._bounds,
             after=0 if before is None else request - 1,
+            others_wait=others_wait,
         )
         if reply == "EARLY" and before is not None:
             await before.wait()  # it may yet be applied, or fail: then this one may follow
@@ -176,7 +189,7 @@ def _outcomes(groups: Sequence[Sequence[Write]], first: Version, applied: Applie
     outcomes: list[Outcome] = []
     for number, group in enumerate(groups):
         if number in applied.refused:
-            outcomes.append(Full(applied.full))
+            outcomes.append(Full(applied.full, applied.dead if number in applied.hopeless else 0))
         else:
             outcomes.append(first)
             first += len(group)

@@ -59,8 +59,10 @@ async def test_point_survives_every_kind_of_fault(variant: str, name: str) -> No
 async def test_uncertain_put_under_a_new_number_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     attempt = Writer._attempt
 
-    async def under_a_new_number(self: Writer, groups: Any, request: int, *args: Any, repeated: bool) -> PutReply:
-        return await attempt(self, groups, request + repeated, *args, repeated=repeated)
+    async def under_a_new_number(
+        self: Writer, groups: Any, request: int, *args: Any, repeated: bool, others_wait: bool
+    ) -> PutReply:
+        return await attempt(self, groups, request + repeated, *args, repeated=repeated, others_wait=others_wait)
 
     monkeypatch.setattr(Writer, "_attempt", under_a_new_number)
     assert "I5" in await problems("put#3", "drop reply")

@@ -3,12 +3,14 @@
 -- ARGV  2 epoch  3 request number  4 '1' if an earlier attempt may have been applied  5 ms to remember the writer
 --       6 ms until a write is due
 --       7 most records  8 low watermark of them  9 most bytes  10 low  11 longest age (ms)  12 low (0: no such limit)
---       13 '1': keep the order: what comes after a refused group is refused too
+--       13 'none', or whether refused groups wait: 'wait': what needs room after one is refused too, and what has a key of
+--          one; 'others': as if one had been refused before all of these
 --       14 the request of this writer that has to be applied first, 0 for none: it was sent, but not yet answered
 --       15 number of groups  16… size of each group; 0 and nothing: each write is a group of its own
 --       then for each write its key and its body (op, codec, payload)
 -- Reply 'OK <seq before the first write> <1: a pool has to be woken> <refused groups, comma separated, from 0>
---       <the limit that refused first: records, bytes, age>',
+--       <the limit that refused first: records, bytes, age; turn: others wait> <those of the refused groups for which
+--       dead letters alone leave no room> <number of dead letters, 0 if that refused nothing>',
 --       'EPOCH' (another history or epoch, or the sequence is used up), 'WRITER' (this writer isn't known),
 --       'EARLY' (the request before this one isn't applied)
 -- The writer's memory: its last request (8 bytes), the one before (8), the reply of the last, a newline, that of the other
@@ -29,7 +31,7 @@ if REQUEST <= last then
   redis.call('PEXPIRE', WRITER, TTL)
   -- A request that is sent for the first time can't be known: then another program has written this memory.
   local known = REPEATED and ((REQUEST == last and reply_of_last) or (REQUEST == one_before and reply_of_other))
-  return known and string.match(known, '^OK %d+ [01] [%d,]* %l*$') or 'WRITER'
+  return known and string.match(known, '^OK %d+ [01] [%d,]* %l* [%d,]* %d+$') or 'WRITER'
 end
 if registered and tonumber(ARGV[14]) > last then return 'EARLY' end
 
@@ -76,51 +78,89 @@ local limits = {records = tonumber(ARGV[7]), bytes = tonumber(ARGV[9]), age = to
 local low = {records = tonumber(ARGV[8]), bytes = tonumber(ARGV[10]), age = tonumber(ARGV[12])}
 local held = {records = 0, bytes = whole(meta[4]) or 0, age = 0}
 local limited = limits.records > 0 or limits.bytes > 0 or limits.age > 0
+local live, dead = 0, 0
 if limited then look() end
-if limits.records > 0 then
-  held.records = redis.call('ZCARD', DIRTY) + redis.call('ZCARD', LEASE) + redis.call('HLEN', DEAD)
+if limits.records > 0 or limits.bytes > 0 then
+  live, dead = redis.call('ZCARD', DIRTY) + redis.call('ZCARD', LEASE), redis.call('HLEN', DEAD)
+  held.records = live + dead
+  -- Whatever the estimate says: else it could keep everyone out with nothing left that a save would take away.
+  if held.records == 0 then held.bytes = 0 end
 end
 if limits.age > 0 then
   local now = clock()
   held.age = now - oldest_since(now, 8, true)
 end
+local bytes_before = held.bytes
 
--- The limit that is above its low watermark, if any.
+-- What dead letters hold of a limit, and keep until an operator sees to them. Their bytes are estimated from some of them.
+local dead_bytes = nil
+local function held_by_dead(what)
+  if dead == 0 or what == 'age' then return 0 end
+  if what == 'records' then return dead end
+  if live == 0 then return bytes_before end
+  if not dead_bytes then
+    local size, some = 0, redis.call('HSCAN', DEAD, 0, 'COUNT', 128)[2]
+    for i = 1, #some, 2 do size = size + (try('STRLEN', PREFIX .. some[i]) or 0) end
+    dead_bytes = #some > 0 and size * dead / (#some / 2) or 0
+  end
+  return dead_bytes
+end
+
+-- The limit that is above its low watermark, if any. Dead letters above it don't count: no save takes them away.
 local function above_low()
   for _, what in ipairs({'records', 'bytes', 'age'}) do
-    if limits[what] > 0 and held[what] > low[what] then return what end
+    if limits[what] > 0 and held[what] > low[what] and held[what] > held_by_dead(what) then return what end
   end
 end
 
 local was_full = limited and meta[5] == '1'
 local full = was_full and above_low()
 
--- Why a group that adds so many records and bytes can't be taken.
+-- Why there is no room for a group that adds so many records and bytes.
 local function refusal(added, grown)
-  if added <= 0 and grown <= 0 then return nil end
-  if full and (added > 0 or limits.bytes > 0) then return full end
+  if full then return full end
   if added > 0 and limits.records > 0 and held.records + added > limits.records then return 'records' end
   if grown > 0 and limits.bytes > 0 and held.bytes + grown > limits.bytes then return 'bytes' end
   if added > 0 and limits.age > 0 and held.age > limits.age then return 'age' end
 end
 
-local in_order = ARGV[13] == '1'
-local accepted, refused, new, at, why = {}, {}, {}, 0, nil
+-- Whether there will be no room for it either when all that is on its way has been saved.
+local function is_hopeless(added, grown)
+  return dead > 0 and ((added > 0 and limits.records > 0 and dead + added > limits.records)
+    or (grown > 0 and limits.bytes > 0 and held_by_dead('bytes') + grown > limits.bytes))
+end
+
+-- With waiting, the keys of what waits: what comes later and has one of them must not overtake it.
+local in_order, others_wait = ARGV[13] ~= 'none', ARGV[13] == 'others'
+local accepted, refused, hopeless, new, waiting, at, why = {}, {}, {}, {}, {}, 0, nil
 if not limited then
   for i = 1, total do accepted[i] = i end
 end
 for g = 1, limited and groups or 0 do
   local added, grown, fresh, stop = 0, 0, {}, at + (sizes[g] or 1)
+  local reason = nil
   for i = at + 1, stop do
     local key, size = keys[i], #ARGV[base + 2 * i] + HEADER - 2
     if not length[key] and not new[key] and not fresh[key] then added = added + 1 end
     grown = grown + size - (fresh[key] or new[key] or length[key] or 0)
     fresh[key] = size
+    if waiting[key] then reason = why end
   end
-  local reason = (in_order and why) or refusal(added, grown)
+  local hopes = true
+  if added > 0 or (grown > 0 and limits.bytes > 0) then
+    local no_room = refusal(added, grown)
+    if no_room and is_hopeless(added, grown) then hopes = false end
+    reason = no_room or reason or (others_wait and (why or 'turn'))
+  end
   if reason then
     refused[#refused + 1] = g - 1
-    why = why or reason
+    if why == nil or why == 'turn' then why = reason end
+    if not hopes then
+      hopeless[#hopeless + 1] = g - 1
+    elseif in_order then
+      others_wait = true
+      for key in pairs(fresh) do waiting[key] = true end
+    end
   else
     held.records = held.records + added
     held.bytes = held.bytes + grown
@@ -193,13 +233,14 @@ for n = 1, #accepted do
   if not distinct then length[key] = size end  -- (4 % of the time of a put.)
 end
 redis.call('HSET', META, 'seq', string.format('%.0f', used + #accepted),
-  'bytes', string.format('%.0f', math.max(0, (whole(meta[4]) or 0) + grown)))
-if why and not was_full and above_low() then redis.call('HSET', META, 'full', 1) end
+  'bytes', string.format('%.0f', math.max(0, bytes_before + grown)))
+if why and why ~= 'turn' and not was_full and above_low() then redis.call('HSET', META, 'full', 1) end
 if was_full and not full and not why then redis.call('HDEL', META, 'full') end
 for i = 1, #records, CHUNK do
   redis.call('MSET', unpack(records, i, math.min(i + CHUNK - 1, #records)))
 end
 
-local reply = string.format('OK %.0f %d %s %s', used, woken, table.concat(refused, ','), why or '')
+local reply = string.format('OK %.0f %d %s %s %s %d', used, woken, table.concat(refused, ','), why or '',
+  table.concat(hopeless, ','), #hopeless > 0 and dead or 0)
 redis.call('SET', WRITER, pack('>I8I8', REQUEST, last) .. reply .. '\n' .. reply_of_last, 'PX', TTL)
 return reply

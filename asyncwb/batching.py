@@ -22,11 +22,9 @@ class Later(Generic[Result]):
     __slots__ = ()
 
     def answer_to(self, future: asyncio.Future[Result]) -> None:
-        """Takes the future of the item's caller, who may cancel it, and answers it in any case."""
+        """Takes the future of the item's caller, and answers it unless the caller cancels it, or has done so."""
         raise NotImplementedError
 
-
-_NO_ANSWER: Final = (Exception, Later)
 
 # A tuple and no dataclass: one is made for every write and read.
 _Entry = tuple[asyncio.Future[Result], Item, int, int]
@@ -182,14 +180,14 @@ class Batcher(Generic[Item, Result]):
             return
         for entry, result in zip(entries, results, strict=True):
             future = entry[0]
-            if future.done():
-                continue
-            if not isinstance(result, _NO_ANSWER):
-                future.set_result(result)
-            elif isinstance(result, Later):
+            if isinstance(result, Later):
                 result.answer_to(future)
-            else:
+            elif future.done():
+                continue
+            elif isinstance(result, Exception):
                 future.set_exception(result)
+            else:
+                future.set_result(result)
 
 
 def set_exception(future: asyncio.Future[Any], error: Exception) -> None:

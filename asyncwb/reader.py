@@ -37,7 +37,7 @@ class PendingRead(Later[Sequence[Found]]):
     @property
     def gone(self) -> bool:
         """Whether the caller waits no more."""
-        return self._future is None or self._future.done()
+        return self._future is not None and self._future.done()
 
     def when_gone(self, call: Callable[[], None]) -> None:
         if self._future is not None:

@@ -24,6 +24,7 @@ from asyncwb import (
     Record,
     RecordRejected,
     RedisOutOfMemory,
+    UsageError,
     ValueTooLarge,
 )
 from asyncwb.events import Event
@@ -166,8 +167,160 @@ async def test_waiting_writes_of_a_process_keep_their_order(valkey_url: str, nam
         async with Buffer[Any](valkey_url, **options) as flusher:
             versions = await asyncio.gather(*calls)
             await flusher.drain(timeout=10)
-    assert versions == sorted(versions)
+    for key in range(40):
+        assert versions[key::40] == sorted(versions[key::40]), "each key's writes stay in order"
+    assert versions[:40] == sorted(versions[:40]), "and so do those that wait for room"
     assert memory.values == {f"k{number}": 360 + number for number in range(40)}
+
+
+async def test_rewrite_of_a_buffered_key_does_not_wait_behind_writes_that_need_room(
+    valkey_url: str, namespace: str
+) -> None:
+    """Thousands wait before it, more than a request takes; it needs no room, so it returns at once."""
+    async with Buffer[Any](
+        valkey_url, backend=MemoryBackend(), namespace=namespace, flushers=0, max_dirty=2, on_full="wait"
+    ) as buffer:
+        await buffer.set_many({"a": 1, "b": 1})
+        calls = [asyncio.create_task(buffer.set(f"k{number}", number)) for number in range(3000)]
+        await asyncio.sleep(0.05)
+        async with asyncio.timeout(2):
+            for number in range(5):
+                await buffer.set("a", number)
+                await buffer.set_many({"a": number, "b": number})
+        assert not any(call.done() for call in calls)
+        assert await buffer.get_many(["a", "b", "k1"]) == {"a": 4, "b": 4}
+        for call in calls:
+            call.cancel()
+        await asyncio.wait(calls)
+
+
+async def test_write_never_overtakes_an_earlier_one_of_its_key_that_waits(valkey_url: str, namespace: str) -> None:
+    """ "x" needs no room, but a group that waits has it, and so has the group behind that."""
+    memory = MemoryBackend()
+    options: Any = {"backend": memory, "namespace": namespace, "max_dirty": 2, "low_watermark": 1.0}
+    async with Buffer[Any](valkey_url, flushers=0, on_full="wait", **options) as buffer:
+        await buffer.set_many({"x": 0, "y": 0})
+        group = asyncio.create_task(buffer.set_many({"x": 1, "new": 1}))
+        await asyncio.sleep(0.02)
+        chained = asyncio.create_task(buffer.set_many({"x": 2, "y": 2}))
+        await asyncio.sleep(0.02)
+        last = asyncio.create_task(buffer.set("y", 3))
+        await asyncio.sleep(0.1)
+        assert not any(task.done() for task in (group, chained, last))
+        assert await buffer.get_many(["x", "y"]) == {"x": 0, "y": 0}
+        async with Buffer[Any](valkey_url, **options) as flusher:
+            first, second, third = await asyncio.gather(group, chained, last)
+            await flusher.drain(timeout=5)
+    assert first["x"] < second["x"] < third
+    assert second["y"] < third
+    assert memory.values == {"x": 2, "y": 3, "new": 1}
+
+
+async def test_cancelled_waiter_holds_back_no_write_of_its_key(valkey_url: str, namespace: str) -> None:
+    async with Buffer[Any](
+        valkey_url, backend=MemoryBackend(), namespace=namespace, flushers=0, max_dirty=1, on_full="wait"
+    ) as buffer:
+        await buffer.set("a", 1)
+        call = asyncio.create_task(buffer.set_many({"a": 2, "b": 2}))
+        await asyncio.sleep(0.02)
+        behind = asyncio.create_task(buffer.set("c", 1))
+        await asyncio.sleep(0.02)
+        call.cancel()
+        await asyncio.wait([call])
+        async with asyncio.timeout(2):
+            await buffer.set("a", 3)
+        assert not behind.done()
+        behind.cancel()
+        await asyncio.wait([behind])
+
+
+async def test_closing_tells_a_waiting_write_that_nothing_was_written(valkey_url: str, namespace: str) -> None:
+    buffer = Buffer[Any](
+        valkey_url,
+        backend=MemoryBackend(),
+        namespace=namespace,
+        flushers=0,
+        max_dirty=1,
+        on_full="wait",
+        drain_timeout_seconds=0.1,
+    )
+    async with buffer:
+        await buffer.set("a", 1)
+        call = asyncio.create_task(buffer.set("b", 1))
+        await asyncio.sleep(0.05)
+    with pytest.raises((UsageError, OutcomeUnknown)):
+        await call
+
+
+# Dead letters
+
+
+@asynccontextmanager
+async def with_dead_letters(url: str, namespace: str, count: int, **options: Any) -> AsyncIterator[Buffer[Any]]:
+    """A buffer whose keys d0, d1, … are dead-lettered."""
+    backend = FaultyBackend(MemoryBackend())
+    backend.poison = {f"d{number}": RecordRejected("never") for number in range(count)}
+    async with Buffer[Any](url, backend=backend, namespace=namespace) as flusher:
+        await flusher.set_many({f"d{number}": "x" * 50 for number in range(count)})
+        await flusher.drain(timeout=10)
+        assert (await flusher.stats()).dead == count
+    async with Buffer[Any](url, backend=backend, namespace=namespace, full_timeout_seconds=20.0, **options) as buffer:
+        yield buffer
+
+
+@pytest.mark.parametrize("on_full", ["raise", "wait", "write-through"])
+@pytest.mark.parametrize("limit", [{"max_dirty": 3}, {"max_bytes": 250}], ids=["records", "bytes"])
+async def test_nothing_waits_for_dead_letters(
+    redis_url: str, namespace: str, on_full: Any, limit: dict[str, Any]
+) -> None:
+    async with with_dead_letters(redis_url, namespace, 3, on_full=on_full, **limit) as buffer:
+        async with asyncio.timeout(2):
+            with pytest.raises(BufferFull, match=r"3 dead letter\(s\).*asyncwb dead list.*retry.*drop"):
+                await buffer.set("new", "y" * 50)
+            await buffer.set("d0", "z")  # which takes its key out of the dead letters, and needs no room
+
+
+@pytest.mark.parametrize("limit", [{"max_dirty": 10}, {"max_bytes": 1000}], ids=["records", "bytes"])
+async def test_dead_letters_above_the_low_watermark_do_not_keep_a_buffer_full(
+    valkey_url: str, namespace: str, limit: dict[str, Any]
+) -> None:
+    async with (
+        with_dead_letters(valkey_url, namespace, 6, on_full="wait", low_watermark=0.1, **limit) as buffer,
+        asyncio.timeout(10),
+    ):
+        for start in range(0, 60, 20):
+            await asyncio.gather(*(buffer.set(f"k{number}", "y" * 50) for number in range(start, start + 20)))
+        await buffer.drain()
+
+
+async def test_writes_wait_for_room_that_saves_will_make_beside_dead_letters(valkey_url: str, namespace: str) -> None:
+    """Full, but not of dead letters alone: it is worth waiting."""
+    async with with_dead_letters(valkey_url, namespace, 2, on_full="wait", flushers=0, max_dirty=4) as buffer:
+        await buffer.set_many({"a": 1, "b": 1})
+        call = asyncio.create_task(buffer.set("c", 1))
+        await asyncio.sleep(0.1)
+        assert not call.done()
+        async with Buffer[Any](valkey_url, backend=MemoryBackend(), namespace=namespace):
+            await call
+
+
+async def test_waiting_writes_hear_of_dead_letters_when_these_are_all_that_is_left(
+    valkey_url: str, namespace: str
+) -> None:
+    backend = FaultyBackend(MemoryBackend())
+    backend.poison = {"a": RecordRejected("never"), "b": RecordRejected("never")}
+    async with Buffer[Any](
+        valkey_url, backend=backend, namespace=namespace, flushers=0, max_dirty=2, on_full="wait"
+    ) as buffer:
+        await buffer.set_many({"a": 1, "b": 1})
+        calls = [asyncio.create_task(buffer.set(f"k{number}", 1)) for number in range(2500)]
+        await asyncio.sleep(0.05)
+        async with Buffer[Any](valkey_url, backend=backend, namespace=namespace), asyncio.timeout(5):
+            outcomes = await asyncio.gather(*calls, return_exceptions=True)
+    assert all(isinstance(each, BufferFull) and "2 dead letter(s)" in str(each) for each in outcomes)
+
+
+# Waiting, and what ends it
 
 
 async def test_cancelled_waiter_writes_nothing(valkey_url: str, namespace: str) -> None:
@@ -240,7 +393,8 @@ async def test_writes_at_the_limit_go_to_the_backend_in_order(redis_url: str, na
     async with through(redis_url, namespace, memory) as buffer:
         versions = await asyncio.gather(*(buffer.set(f"k{number % 20}", number) for number in range(200)))
         assert (await buffer.stats()).dirty <= 2
-        assert versions == sorted(versions)
+        for key in range(20):
+            assert versions[key::20] == sorted(versions[key::20])
         values = await buffer.get_many([f"k{number}" for number in range(20)])
         assert values == {f"k{number}": 180 + number for number in range(20)}
         await buffer.delete("k7")

@@ -173,10 +173,55 @@ async def test_caller_over_the_limit_is_refused_whole(rig: Rig) -> None:
 
 
 async def test_what_follows_a_refused_group_is_refused_where_the_order_counts(rig: Rig) -> None:
-    bounds = Bounds(records=1, low_records=1, in_order=True)
-    reply = await rig.request([("a", b"1"), ("b", b"1")], [("a", b"2")], bounds=bounds)
+    bounds = Bounds(records=2, low_records=2, in_order=True)
+    await rig.put("old")
+    reply = await rig.request(
+        [("a", b"1"), ("b", b"1")],
+        [("a", b"2")],  # would fit, but comes after the first
+        [("old", b"2")],  # needs no room
+        [("old", b"3"), ("b", b"3")],
+        [("old", b"4")],  # has a key of one that waits
+        bounds=bounds,
+    )
     assert isinstance(reply, Applied)
-    assert reply.refused == {0, 1}
+    assert reply.refused == {0, 1, 3, 4}
+    assert await rig.read("old") == (make_version(1, 2), b"2")
+
+
+async def test_only_what_needs_no_room_passes_while_others_wait(rig: Rig) -> None:
+    await rig.put("old")
+    bounds = Bounds(records=9, low_records=9, bytes=10**6, low_bytes=10**6, in_order=True)
+    reply = await rig.queue.put(
+        [[(b"new", b"pj1")], [(b"old", b"pj2")], [(b"old", b"pj" + b"x" * 99)]],
+        writer="w", request=2, repeated=False, epoch=1, delay_seconds=0, bounds=bounds, others_wait=True,
+    )  # fmt: skip
+    assert isinstance(reply, Applied)
+    assert (reply.refused, reply.full) == ({0, 2}, "turn"), "what grows needs room where bytes are limited"
+    assert not await rig.link.command("HEXISTS", rig.keys.meta, "full"), "there is room"
+
+
+async def test_dead_letters_that_alone_leave_no_room_are_told_apart(rig: Rig) -> None:
+    for key in ("a", "b"):
+        await rig.put(key, b"x" * 80)
+    claim = await rig.claim()
+    await rig.queue.ack(claim.id, failed={key: Failure("bad", "dead") for key in ("a", "b")})
+    groups: list[list[tuple[str, bytes | None]]] = [[("c", b"1"), ("d", b"1")], [("e", b"1")], [("f", b"1")]]
+    reply = await rig.request(*groups, bounds=Bounds(records=3, low_records=1, in_order=True))
+    assert isinstance(reply, Applied)
+    assert (reply.refused, reply.hopeless, reply.dead) == ({0, 2}, {0}, 2), "the last may wait for the one before"
+    reply = await rig.request([("g", b"x" * 60)], bounds=Bounds(bytes=200, low_bytes=100))
+    assert isinstance(reply, Applied)
+    assert (reply.refused, reply.hopeless, reply.full) == ({0}, {0}, "bytes")
+    repeated = await rig.request([("g", b"x" * 60)], request=4, repeated=True, bounds=Bounds(bytes=200, low_bytes=100))
+    assert repeated == reply
+
+
+async def test_estimate_of_bytes_keeps_nobody_out_of_an_empty_buffer(rig: Rig) -> None:
+    await rig.link.command("HSET", rig.keys.meta, "bytes", 10**9)
+    reply = await rig.request([("a", b"1")], bounds=Bounds(bytes=1000, low_bytes=900))
+    assert isinstance(reply, Applied)
+    assert not reply.refused
+    assert (await rig.queue.stats()).bytes == await rig.link.command("STRLEN", rig.keys.record(b"a"))
 
 
 async def test_bytes_are_limited_and_what_shrinks_a_record_passes(rig: Rig) -> None:

@@ -6,7 +6,7 @@ import math
 import sys
 import time
 import zlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from pathlib import Path
@@ -29,11 +29,18 @@ from asyncwb.cli.shared import (
     redis_option,
 )
 from asyncwb.errors import AsyncwbError, DeadLettered, InvalidValue, OutcomeUnknown
-from asyncwb.stats import Totals
+from asyncwb.events import DeadLetter, Event
+from asyncwb.stats import Stats, Totals
 
 _MOST_DIRTY: Final = 100_000
 _DELAY_SECONDS: Final = 0.2
 _ROWS_AHEAD: Final = 32
+
+_FEWEST_UNSAVED: Final = 1000
+_MOST_UNSAVED: Final = 20_000
+"""Rows that may be unsaved at once, at first and in the end: what is ahead of the first refusals may be refused too."""
+_LOOK_AGAIN_SECONDS: Final = 0.005
+_FIRST_REASONS: Final = 5
 
 
 @dataclass(slots=True)
@@ -47,6 +54,71 @@ class _Counts:
     refused: int = 0
     hashes: set[bytes] = field(default_factory=set)
     malformed: MalformedLine | None = None
+
+
+class _Refusals:
+    """Rows that the backend refuses for good: how many, and the first reasons; an observer of the buffer."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self.count = 0
+        self.reasons: dict[str, str] = {}
+
+    @property
+    def too_many(self) -> bool:
+        return self.count >= self._most
+
+    def __call__(self, event: Event) -> None:
+        if isinstance(event, DeadLetter):
+            self.count += 1
+            self.note(event.key, event.reason)
+
+    def note(self, key: str, reason: str) -> None:
+        if len(self.reasons) < _FIRST_REASONS:
+            self.reasons.setdefault(reason, key)
+
+    def tell(self) -> None:
+        for reason, key in self.reasons.items():
+            click.echo(f"key {key!r} was refused: {reason}", err=True)
+
+
+class _Window:
+    """Bounds the rows that are acknowledged and not yet saved: few at first, more as long as the backend takes them.
+
+    So a backend that refuses every row is given no more than a few of them before that is known.
+
+    Args:
+        stats: of the buffer.
+    """
+
+    def __init__(self, stats: Callable[[], Awaitable[Stats]]) -> None:
+        self._stats = stats
+        self._size = _FEWEST_UNSAVED
+        self._left = 0
+        self._dead: int | None = None
+        self._looking = asyncio.Lock()
+
+    async def enter(self) -> None:
+        """Returns when one more row may be written."""
+        while self._left <= 0:
+            async with self._looking:
+                if self._left <= 0:
+                    await self._look()
+        self._left -= 1
+
+    async def _look(self) -> None:
+        stats = await self._stats()
+        unsaved = stats.dirty + stats.leased
+        if self._dead is not None and stats.dead > self._dead:
+            self._size = max(self._size // 2, _FEWEST_UNSAVED)
+        elif self._dead is not None and unsaved < self._size // 2:
+            self._size = min(2 * self._size, _MOST_UNSAVED)
+        self._dead = stats.dead
+        room = self._size - unsaved
+        if room >= self._size // 10:
+            self._left = room
+        else:
+            await asyncio.sleep(_LOOK_AGAIN_SECONDS)
 
 
 @click.command()
@@ -64,6 +136,13 @@ class _Counts:
     show_default=True,
     help="What to do at a malformed line; what stands before it is ingested in either case.",
 )
+@click.option(
+    "--max-refused",
+    type=click.IntRange(1),
+    default=1000,
+    show_default=True,
+    help="Stop once the backend has refused so many rows for good.",
+)
 @json_option
 @asynchronous
 async def ingest(
@@ -76,18 +155,21 @@ async def ingest(
     row_format: Format | None,
     writers: int,
     on_error: str,
+    max_refused: int,
     as_json: bool,
 ) -> None:
     """Stream rows of FILE (or - for stdin) into a backend, each as a JSON object under its key.
 
     Rows of one key are applied in their order: the last one wins. Values of CSV are strings. Ends when all is saved, or
-    refused for good. An interrupted run loses nothing that was acknowledged; run it again to complete it.
+    refused for good, or when --max-refused rows were refused: then what has been read by then is still saved or refused.
+    An interrupted run loses nothing that was acknowledged; run it again to complete it.
 
-    Exit status: 0 all is saved, 1 a line was malformed or the backend refused a row for good, 2 wrong usage or not
-    reached.
+    Exit status: 0 all is saved, 1 a line was malformed or the backend refused a row for good, 2 wrong usage, not
+    reached, or no room beside the dead letters of this namespace.
     """
     started = time.monotonic()
     counts = _Counts()
+    refusals = _Refusals(max_refused)
     console = Console(stderr=True)
     buffer: Buffer[dict[str, Any]] = Buffer(
         redis,
@@ -98,6 +180,7 @@ async def ingest(
         max_dirty=_MOST_DIRTY,
         on_full="wait",
         full_timeout_seconds=math.inf,
+        observer=refusals,
     )
     try:
         async with buffer:
@@ -105,11 +188,14 @@ async def ingest(
                 shown = asyncio.create_task(_show(progress, counts, buffer, file))
                 try:
                     chunks = read_rows(file, key=key, format=row_format or guess_format(file))
-                    await _Ingest(buffer, counts, writers=writers, skip=on_error == "skip").run(chunks)
+                    work = _Ingest(buffer, counts, refusals, writers=writers, skip=on_error == "skip")
+                    await work.run(chunks)
                     try:
                         await buffer.drain()
                     except DeadLettered as error:
                         counts.refused = len(error.reasons)
+                        for refused, reason in error.reasons.items():
+                            refusals.note(refused, reason)
                 finally:
                     shown.cancel()
                     await asyncio.wait([shown])
@@ -122,21 +208,31 @@ async def ingest(
         click.echo(f"Error: {counts.malformed}; stopped there (--on-error skip goes on)", err=True)
         raise SystemExit(EXIT_FAULT)
     if refused := max(counts.refused, buffer.totals.dead):
-        click.echo(f"Error: {refused:,} {REFUSED}", err=True)
+        refusals.tell()
+        stopped = f"; stopped there (--max-refused {max_refused})" if work.stopped else ""
+        click.echo(f"Error: {refused:,} {REFUSED}{stopped}", err=True)
         raise SystemExit(EXIT_FAULT)
 
 
 class _Ingest:
     """All rows of a key pass through the same writer, one after the other, so their order stands."""
 
-    def __init__(self, buffer: Buffer[dict[str, Any]], counts: _Counts, *, writers: int, skip: bool) -> None:
+    def __init__(
+        self, buffer: Buffer[dict[str, Any]], counts: _Counts, refusals: _Refusals, *, writers: int, skip: bool
+    ) -> None:
         self._buffer = buffer
         self._counts = counts
+        self._refusals = refusals
         self._skip = skip
+        self._window = _Window(buffer.stats)
+        self.stopped = False
         self._lanes: list[asyncio.Queue[Row | None]] = [asyncio.Queue(_ROWS_AHEAD) for _ in range(writers)]
 
     async def run(self, chunks: AsyncIterator[Chunk]) -> None:
-        """Returns when every row is acknowledged, up to a malformed one unless that is skipped."""
+        """Returns when every row is acknowledged, up to a malformed one unless that is skipped.
+
+        Once too many were refused, rows that aren't written by then are left out; `stopped` is True.
+        """
         try:
             async with anyio.create_task_group() as group:
                 for lane in self._lanes:
@@ -153,7 +249,8 @@ class _Ingest:
         async for chunk in chunks:
             counts.position = chunk.position
             for item in chunk.items:
-                if counts.malformed is not None:
+                self.stopped = self.stopped or self._refusals.too_many
+                if counts.malformed is not None or self.stopped:
                     return
                 counts.rows += 1
                 if isinstance(item, MalformedLine):
@@ -165,7 +262,11 @@ class _Ingest:
 
     async def _write(self, lane: "asyncio.Queue[Row | None]") -> None:
         while (row := await lane.get()) is not None:
+            await self._window.enter()
             while True:
+                if self._refusals.too_many:
+                    self.stopped = True
+                    break
                 try:
                     await self._buffer.set(row.key, row.value)
                 except InvalidValue as error:

@@ -7,13 +7,13 @@ from asyncwb.redis.keys import pattern_of
 # The commands inside scripts are checked as well. A test compares this with the sources, and one takes each away.
 SERVICES: Final = (
     "blpop", "del", "eval", "evalsha", "exec", "exists", "get", "getrange", "hdel", "hexists", "hgetall",
-    "hincrby", "hlen", "hmget", "hset", "info", "llen", "lpush", "mget", "mset", "multi", "pexpire", "set", "strlen",
-    "time", "unwatch", "watch", "zadd", "zcard", "zcount", "zmscore", "zrange", "zrangebyscore", "zrem",
+    "hincrby", "hlen", "hmget", "hscan", "hset", "info", "llen", "lpush", "mget", "mset", "multi", "pexpire", "set",
+    "strlen", "time", "unwatch", "watch", "zadd", "zcard", "zcount", "zmscore", "zrange", "zrangebyscore", "zrem",
     "zremrangebyrank", "zremrangebyscore",
 )  # fmt: skip
 """What services and workers call."""
 
-OPERATORS: Final = tuple(sorted((*SERVICES, "hget", "hscan", "scan", "type", "zscore")))
+OPERATORS: Final = tuple(sorted((*SERVICES, "hget", "scan", "type", "zscore")))
 """What operators' commands call besides; SCAN shows the names of everybody's keys."""
 
 BESIDES: Final = {

@@ -66,6 +66,47 @@ def test_rows_that_the_backend_refuses_are_told(valkey_server: Server, database:
     assert "1 record(s) were refused by the backend for good" in result.stderr
 
 
+TABLE = "CREATE TABLE users (id INTEGER PRIMARY KEY, name TEXT CHECK (name = 'good'))"
+
+
+def refusing_table(database: Path) -> str:
+    """A table that takes good rows only; the backend's URL for it."""
+    with contextlib.closing(sqlite3.connect(database)) as connection:
+        connection.execute(TABLE)
+    return f"sqlite:///{database}?table=users&key=id&columns=id,name&add_version=1"
+
+
+def test_it_stops_when_too_many_rows_are_refused_and_the_next_run_works(
+    valkey_server: Server, database: Path, tmp_path: Path
+) -> None:
+    table, total = refusing_table(database), 20_000
+    (tmp_path / "bad.csv").write_text("id,name\n" + "".join(f"{number},bad\n" for number in range(total)))
+    arguments = [str(tmp_path / "bad.csv"), "--key", "id", "--json", "--backend", table, "--max-refused", "50"]
+    result = ingest(valkey_server, database, *arguments)
+    assert result.exit_code == 1, result.output
+    report = json.loads(result.stdout)
+    assert 50 <= report["dead"] == report["acknowledged"] < 4000, "and not the whole file"
+    assert "CHECK constraint failed" in result.stderr
+    assert "refused by the backend for good" in result.stderr
+    assert "--max-refused 50" in result.stderr
+    (tmp_path / "good.jsonl").write_text('{"id": 900001, "name": "good"}\n')
+    result = ingest(valkey_server, database, str(tmp_path / "good.jsonl"), "--key", "id", "--backend", table)
+    assert result.exit_code == 0, result.output
+
+
+def test_dead_letters_that_leave_no_room_end_it_with_what_to_do(
+    valkey_server: Server, database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("asyncwb.cli.ingest._MOST_DIRTY", 20)
+    table = refusing_table(database)
+    (tmp_path / "bad.csv").write_text("id,name\n" + "".join(f"{number},bad\n" for number in range(100)))
+    for _ in range(2):  # "and so does every later ingest"
+        result = ingest(valkey_server, database, str(tmp_path / "bad.csv"), "--key", "id", "--backend", table)
+        assert result.exit_code == 2, result.output
+        assert "20 dead letter(s) alone leave no room" in result.stderr
+        assert "asyncwb dead drop" in result.stderr
+
+
 def test_csv_as_people_write_it(valkey_server: Server, database: Path, tmp_path: Path) -> None:
     text = '\ufeff"key","te,xt"\r\nä,"two\nlines"\r\n\r\n"q""uote",\r\nNA,x'
     (tmp_path / "a.csv").write_bytes(text.encode())

@@ -196,7 +196,7 @@ async def test_only_what_needs_no_room_passes_while_others_wait(rig: Rig) -> Non
         writer="w", request=2, repeated=False, epoch=1, delay_seconds=0, bounds=bounds, others_wait=True,
     )  # fmt: skip
     assert isinstance(reply, Applied)
-    assert (reply.refused, reply.full) == ({0, 2}, "turn"), "what grows needs room where bytes are limited"
+    assert (set(reply.refused), reply.full) == ({0, 2}, "turn"), "what grows needs room where bytes are limited"
     assert not await rig.link.command("HEXISTS", rig.keys.meta, "full"), "there is room"
 
 
@@ -208,10 +208,12 @@ async def test_dead_letters_that_alone_leave_no_room_are_told_apart(rig: Rig) ->
     groups: list[list[tuple[str, bytes | None]]] = [[("c", b"1"), ("d", b"1")], [("e", b"1")], [("f", b"1")]]
     reply = await rig.request(*groups, bounds=Bounds(records=3, low_records=1, in_order=True))
     assert isinstance(reply, Applied)
-    assert (reply.refused, reply.hopeless, reply.dead) == ({0, 2}, {0}, 2), "the last may wait for the one before"
+    assert (set(reply.refused), set(reply.hopeless), reply.dead) == ({0, 2}, {0}, 2), (
+        "the last may wait for the one before"
+    )
     reply = await rig.request([("g", b"x" * 60)], bounds=Bounds(bytes=200, low_bytes=100))
     assert isinstance(reply, Applied)
-    assert (reply.refused, reply.hopeless, reply.full) == ({0}, {0}, "bytes")
+    assert (set(reply.refused), set(reply.hopeless), reply.full) == ({0}, {0}, "bytes")
     repeated = await rig.request([("g", b"x" * 60)], request=4, repeated=True, bounds=Bounds(bytes=200, low_bytes=100))
     assert repeated == reply
 

@@ -39,9 +39,11 @@ class ScriptHost:
 
     def _redis_call(self, *args: bytes | float) -> Any:
         assert self._call is not None
-        reply = self._call([arg if type(arg) is bytes else _number(arg) for arg in args])
+        return self._answer(self._call([arg if type(arg) is bytes else _number(arg) for arg in args]))
+
+    def _answer(self, reply: Any) -> Any:
         if type(reply) is list:
-            return self._lua.table_from([False if item is None else item for item in reply])
+            return self._lua.table_from([self._answer(item) for item in reply])
         return False if reply is None else reply
 
     def _reply(self, value: Any) -> Any:

@@ -191,27 +191,33 @@ class Loader:
         started = self._loop.time()
         slow = self._loop.call_later(max(_SLOW_SECONDS, _SLOWER_THAN_USUAL * self._usual), self._slow, load)
         found: Mapping[str, Record] | None = None
-        # Stays if a driver raises what is no Exception, as CancelledError from a task of its own.
-        failure: Exception = BackendUnavailable("a load was ended from within the backend")
+        failure: Exception | None = None
         try:
             with anyio.CancelScope() as load.scope:
                 try:
                     found = await self._load([each.key for each in load.left()])
                 except Exception as error:  # noqa: BLE001 - it is raised where it belongs: in the callers
                     failure = error
+                except asyncio.CancelledError as error:
+                    task = asyncio.current_task()
+                    if task is not None and task.cancelling():
+                        raise
+                    # Of a task inside of the driver: nobody has cancelled this one.
+                    failure = BackendUnavailable("the load was cancelled from within the backend")
+                    failure.__cause__ = error
         finally:
             slow.cancel()
             self._under_way -= 1
             self._fresh -= load.fresh
             self._parts_under_way -= load.parent is not None
             load.fresh = False
-            given_up, load.over = load.over, True
-            if found is not None:
-                self._usual += _LEARNING * (self._loop.time() - started - self._usual)
-                self._succeeded(load, found)
-            elif not given_up and self._group is not None:
-                self._failed(load, failure)
-            self.begin()
+        load.over = True
+        if found is not None:
+            self._usual += _LEARNING * (self._loop.time() - started - self._usual)
+            self._succeeded(load, found)
+        elif failure is not None:
+            self._failed(load, failure)
+        self.begin()
 
     def _succeeded(self, load: _Load, found: Mapping[str, Record]) -> None:
         load.origin.failures = 0

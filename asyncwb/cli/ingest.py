@@ -161,8 +161,8 @@ async def ingest(
     """Stream rows of FILE (or - for stdin) into a backend, each as a JSON object under its key.
 
     Rows of one key are applied in their order: the last one wins. Values of CSV are strings. Ends when all is saved, or
-    refused for good, or when --max-refused rows were refused: then what has been read by then is still saved or refused.
-    An interrupted run loses nothing that was acknowledged; run it again to complete it.
+    refused for good. Once --max-refused rows were refused it reads no more, and ends when what was written by then is
+    saved or refused. An interrupted run loses nothing that was acknowledged; run it again to complete it.
 
     Exit status: 0 all is saved, 1 a line was malformed or the backend refused a row for good, 2 wrong usage, not
     reached, or no room beside the dead letters of this namespace.

@@ -80,8 +80,8 @@ def test_it_stops_when_too_many_rows_are_refused_and_the_next_run_works(
     valkey_server: Server, database: Path, tmp_path: Path
 ) -> None:
     table, total = refusing_table(database), 20_000
-    (tmp_path / "bad.csv").write_text("id,name\n" + "".join(f"{number},bad\n" for number in range(total)))
-    arguments = [str(tmp_path / "bad.csv"), "--key", "id", "--json", "--backend", table, "--max-refused", "50"]
+    (tmp_path / "bad.jsonl").write_text("".join(f'{{"id": {number}, "name": "bad"}}\n' for number in range(total)))
+    arguments = [str(tmp_path / "bad.jsonl"), "--key", "id", "--json", "--backend", table, "--max-refused", "50"]
     result = ingest(valkey_server, database, *arguments)
     assert result.exit_code == 1, result.output
     report = json.loads(result.stdout)
@@ -97,7 +97,7 @@ def test_it_stops_when_too_many_rows_are_refused_and_the_next_run_works(
 def test_dead_letters_that_leave_no_room_end_it_with_what_to_do(
     valkey_server: Server, database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("asyncwb.cli.ingest._MOST_DIRTY", 20)
+    monkeypatch.setattr(sys.modules["asyncwb.cli.ingest"], "_MOST_DIRTY", 20)
     table = refusing_table(database)
     (tmp_path / "bad.csv").write_text("id,name\n" + "".join(f"{number},bad\n" for number in range(100)))
     for _ in range(2):  # "and so does every later ingest"

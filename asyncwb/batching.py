@@ -26,6 +26,8 @@ class Later(Generic[Result]):
         raise NotImplementedError
 
 
+_NO_ANSWER: Final = (Exception, Later)
+
 # A tuple and no dataclass: one is made for every write and read.
 _Entry = tuple[asyncio.Future[Result], Item, int, int]
 """Whom to answer, with what, its weight and size."""
@@ -180,14 +182,13 @@ class Batcher(Generic[Item, Result]):
             return
         for entry, result in zip(entries, results, strict=True):
             future = entry[0]
-            if isinstance(result, Later):
+            if not isinstance(result, _NO_ANSWER):
+                if not future.done():
+                    future.set_result(result)
+            elif isinstance(result, Later):
                 result.answer_to(future)
-            elif future.done():
-                continue
-            elif isinstance(result, Exception):
+            elif not future.done():
                 future.set_exception(result)
-            else:
-                future.set_result(result)
 
 
 def set_exception(future: asyncio.Future[Any], error: Exception) -> None:

@@ -3,7 +3,6 @@
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import islice
 from typing import Final, NoReturn, Protocol
 
@@ -56,52 +55,56 @@ class Caller(Protocol):
         ...
 
 
-class _Wanted:
-    """A key, and everyone who asked for it before its first load began. Later callers need a load of their own."""
-
-    __slots__ = ("answered", "callers", "key", "load")
-
-    def __init__(self, key: str) -> None:
-        self.key = key
-        self.callers: list[tuple[Caller, int]] = []
-        self.answered = False
-        self.load: _Load
-
-    @property
-    def alive(self) -> bool:
-        return not self.answered and not all(caller.gone for caller, _ in self.callers)
-
-
-@dataclass(slots=True)
-class _Origin:
-    """What all parts of a load have in common: how often they failed in a row, and when they have to end."""
-
-    deadline: float
-    failures: int = 0
+_Callers = list[tuple[Caller, int]]
 
 
 class _Load:
-    """One call of the backend, or one to be made; `parts` are the loads that its keys are divided into."""
+    """One call of the backend, or one to be made.
 
-    __slots__ = ("fresh", "origin", "over", "parent", "parts", "scope", "wanted")
+    Attributes:
+        wanted: the keys that aren't answered yet, and everyone who asked for them before the first load began.
+        root: the load that this is a part of, or itself.
+        parent: the load whose keys were divided, None if it is the root.
+        parts: the loads that its keys are divided into.
+        number: of those that began before it.
+        fresh: whether it counts as one that isn't slow yet.
+        over: it has ended, or nobody needs its answer any more.
+        deadline, failures: of a root: how long its keys may be asked for again; how often that failed in a row.
+    """
 
-    def __init__(self, wanted: list[_Wanted], origin: _Origin, parent: "_Load | None" = None) -> None:
+    __slots__ = (
+        "deadline", "failures", "fresh", "number", "over", "parent", "parts", "root", "scope", "wanted",
+    )  # fmt: skip
+
+    def __init__(self, wanted: dict[str, _Callers], *, deadline: float = 0.0, parent: "_Load | None" = None) -> None:
         self.wanted = wanted
-        self.origin = origin
         self.parent = parent
+        self.root: _Load = self if parent is None else parent.root
         self.parts: list[_Load] = []
+        self.number = 0
         self.fresh = parent is None
         self.over = False
         self.scope: anyio.CancelScope | None = None
-
-    def left(self) -> list[_Wanted]:
-        return [each for each in self.wanted if not each.answered]
+        self.deadline = deadline
+        self.failures = 0
 
     def give_up(self) -> None:
         """Nobody needs its answer any more."""
         self.over = True
         if self.scope is not None:
             self.scope.cancel()
+
+    def give_up_all(self) -> None:
+        """Nor that of its parts."""
+        self.give_up()
+        for part in self.parts:
+            part.give_up_all()
+
+    def forget(self, key: str) -> None:
+        """A key is answered, here and in all parts."""
+        if self.wanted.pop(key, None) is not None:
+            for part in self.parts:
+                part.forget(key)
 
 
 class Loader:
@@ -112,7 +115,7 @@ class Loader:
     is soon alone, and the others have their answers. Slow loads don't keep new ones from beginning.
 
     Args:
-        load: asks the backend, and ends within `limit_seconds`.
+        load: asks the backend, and ends in bounded time.
         limit_seconds: how long keys of a load that began may be asked for again.
     """
 
@@ -120,45 +123,43 @@ class Loader:
         self._load = load
         self._limit = limit_seconds
         self._loop = asyncio.get_running_loop()
-        self._pending: dict[str, _Wanted] = {}
-        self._held: dict[str, _Wanted] = {}
-        self._loading: dict[str, list[_Wanted]] = {}
+        self._pending: dict[str, _Callers] = {}
+        self._held: dict[str, _Callers] = {}
+        self._roots: list[_Load] = []
         self._parts: deque[_Load] = deque()
         self._fresh = self._parts_under_way = self._under_way = 0
+        self._begun = 0
         self._usual = 0.0
         self._group: TaskGroup | None = None
 
     def ask(self, key: str, caller: Caller, number: int) -> None:
         """Queues a key; `begin` has to be called when all is queued that belongs together."""
-        loading = self._loading.get(key)
-        queue = self._held if loading is not None and len(loading) >= _LOADS_PER_KEY else self._pending
-        wanted = queue.get(key)
-        if wanted is None:
-            wanted = queue[key] = _Wanted(key)
-        wanted.callers.append((caller, number))
+        queue = self._held if key in self._held else self._pending
+        callers = queue.get(key)
+        if callers is None:
+            queue[key] = [(caller, number)]
+        else:
+            callers.append((caller, number))
 
     def begin(self) -> None:
         """Begins as many loads as there is room for."""
         while self._parts and self._parts_under_way < _MOST_PARTS and self._under_way < _MOST_LOADS:
             part = self._parts.popleft()
-            if not part.over and part.left():
+            if part.wanted and not part.over:
                 self._start(part)
         while self._pending and self._fresh < _FRESH and self._under_way < _MOST_LOADS:
-            taken = [self._pending.pop(key) for key in [*islice(self._pending, _MOST_KEYS)]]
-            wanted = [each for each in taken if each.alive]
-            if not wanted:
-                continue
-            load = _Load(wanted, _Origin(self._loop.time() + self._limit))
-            for each in wanted:
-                each.load = load
-                self._loading.setdefault(each.key, []).append(each)
-            self._start(load)
+            taken = {key: self._pending.pop(key) for key in [*islice(self._pending, _MOST_KEYS)]}
+            wanted = self._not_held(taken) if self._any_slow else taken
+            if wanted:
+                root = _Load(wanted, deadline=self._loop.time() + self._limit)
+                self._roots.append(root)
+                self._start(root)
 
     async def serve(self) -> NoReturn:
         """Loads until cancelled. May be called again if it was ended by a bug."""
-        ended = BackendUnavailable("the load crashed, see the log")
-        for wanted in [each for several in self._loading.values() for each in several]:
-            self._answer_callers(wanted, ended)
+        for root in self._roots:
+            self._answer_all(root, BackendUnavailable("the load crashed, see the log"))
+        self._roots.clear()
         try:
             async with anyio.create_task_group() as group:
                 self._group = group
@@ -170,14 +171,27 @@ class Loader:
 
     def close(self, error: Exception) -> None:
         """Answers everyone who still waits with an error."""
-        unanswered = [each for several in self._loading.values() for each in several]
-        for wanted in [*unanswered, *self._pending.values(), *self._held.values()]:
-            wanted.answered = True
-            for caller, number in wanted.callers:
-                caller.loaded(number, error)
-        for queue in (self._loading, self._pending, self._held):
-            queue.clear()
+        for wanted in (*(root.wanted for root in self._roots), self._pending, self._held):
+            for callers in wanted.values():
+                for caller, number in callers:
+                    caller.loaded(number, error)
+            wanted.clear()
+        self._roots.clear()
         self._parts.clear()
+
+    @property
+    def _any_slow(self) -> bool:
+        return len(self._roots) > self._fresh
+
+    def _not_held(self, wanted: dict[str, _Callers]) -> dict[str, _Callers]:
+        """Leaves out what nobody waits for any more, and holds back what has enough loads under way."""
+        kept: dict[str, _Callers] = {}
+        for key, callers in wanted.items():
+            if sum(key in root.wanted for root in self._roots) >= _LOADS_PER_KEY:
+                self._held[key] = callers
+            elif _awaited(callers):
+                kept[key] = callers
+        return kept
 
     def _start(self, load: _Load) -> None:
         if self._group is None:
@@ -185,6 +199,8 @@ class Loader:
         self._under_way += 1
         self._fresh += load.fresh
         self._parts_under_way += load.parent is not None
+        self._begun += 1
+        load.number = self._begun
         self._group.start_soon(self._run, load)
 
     async def _run(self, load: _Load) -> None:
@@ -195,7 +211,7 @@ class Loader:
         try:
             with anyio.CancelScope() as load.scope:
                 try:
-                    found = await self._load([each.key for each in load.left()])
+                    found = await self._load([*load.wanted])
                 except Exception as error:  # noqa: BLE001 - it is raised where it belongs: in the callers
                     failure = error
                 except asyncio.CancelledError as error:
@@ -217,14 +233,23 @@ class Loader:
             self._succeeded(load, found)
         elif failure is not None:
             self._failed(load, failure)
+        self._go_on(load.root)
+
+    def _go_on(self, root: _Load) -> None:
+        """Something has been answered, or given up: what waited for that may begin."""
+        if not root.wanted and root in self._roots:
+            self._roots.remove(root)
+        if self._held:
+            self._pending.update(self._held)
+            self._held.clear()
         self.begin()
 
     def _succeeded(self, load: _Load, found: Mapping[str, Record]) -> None:
-        load.origin.failures = 0
-        for wanted in load.wanted:
-            self._answer(wanted, found.get(wanted.key))
+        load.root.failures = 0
+        for key in [*load.wanted]:
+            self._answer(load, key, found.get(key))
         for part in load.parts:
-            _give_up_all(part)
+            part.give_up_all()
         # What it was a part of is held up by a key and not by the backend, and other parts ask for that key.
         parent = load.parent
         while parent is not None:
@@ -232,84 +257,63 @@ class Loader:
             parent = parent.parent
 
     def _failed(self, load: _Load, error: Exception) -> None:
-        load.origin.failures += 1
-        left = load.left()
-        hopeless = load.origin.failures > _MOST_FAILURES or self._loop.time() >= load.origin.deadline
-        if len(left) > 1 and not hopeless:
-            if not load.parts:
-                self._divide(load, left, _FAILED_PARTS)
-        elif not load.parts or hopeless:
-            for wanted in left:
-                self._answer(wanted, error)
-            for part in load.parts:
-                _give_up_all(part)
+        root = load.root
+        root.failures += 1
+        hopeless = root.failures > _MOST_FAILURES or self._loop.time() >= root.deadline
+        if hopeless or (len(load.wanted) == 1 and not load.parts):
+            self._answer_all(load, error)
+            load.give_up_all()
+        elif load.wanted and not load.parts:
+            self._divide(load, _FAILED_PARTS)
 
     def _slow(self, load: _Load) -> None:
         """It no longer holds up the loads behind it, and its keys are asked for again in parts."""
         self._fresh -= load.fresh
         load.fresh = False
-        left = load.left()
-        for wanted in left:
-            for caller, _ in wanted.callers:
-                caller.when_gone(lambda: self._left_alone(load))
-        for wanted in left:
-            if not wanted.alive:
-                self._settle(wanted)
-        alive = [each for each in left if each.alive]
-        if len(alive) > 1 and not load.parts:
-            self._divide(load, alive, _SLOW_PARTS)
-        else:
-            self._left_alone(load)
-            self.begin()
-
-    def _divide(self, load: _Load, wanted: list[_Wanted], number: int) -> None:
-        size = -(-len(wanted) // number)
-        for start in range(0, len(wanted), size):
-            part = _Load(wanted[start : start + size], load.origin, load)
-            load.parts.append(part)
-            self._parts.append(part)
+        for key, callers in [*load.wanted.items()]:
+            if _awaited(callers):
+                for caller, _ in callers:
+                    caller.when_gone(lambda: self._left_alone(load))
+            else:
+                load.root.forget(key)
+        if len(load.wanted) > 1 and not load.parts:
+            self._divide(load, _SLOW_PARTS)
+        self._left_alone(load)
         self.begin()
+
+    def _divide(self, load: _Load, number: int) -> None:
+        wanted = [*load.wanted.items()]
+        size = -(-len(wanted) // number)
+        load.parts = [_Load(dict(wanted[at : at + size]), parent=load) for at in range(0, len(wanted), size)]
+        self._parts.extend(load.parts)
 
     def _left_alone(self, load: _Load) -> None:
         """Gives up a load if nobody waits for any of its keys any more."""
-        if load.over or any(each.alive for each in load.wanted):
+        if load.over or any(map(_awaited, load.wanted.values())):
             return
-        load.give_up()
-        for wanted in load.wanted:
-            self._settle(wanted)
-        self.begin()
+        for key in [*load.wanted]:
+            load.root.forget(key)
+        load.give_up_all()
+        self._go_on(load.root)
 
-    def _answer(self, wanted: _Wanted, result: Loaded) -> None:
-        if wanted.answered:
-            return
-        loading = self._loading[wanted.key]
-        if len(loading) > 1 and not isinstance(result, Exception):
-            # This load began after those of earlier callers, which are still under way: it answers these, too.
-            for earlier in loading[: loading.index(wanted)]:
-                self._answer_callers(earlier, result)
-                if not earlier.load.left():
-                    _give_up_all(earlier.load)
-        self._answer_callers(wanted, result)
-
-    def _answer_callers(self, wanted: _Wanted, result: Loaded) -> None:
-        self._settle(wanted)
-        for caller, number in wanted.callers:
+    def _answer(self, load: _Load, key: str, result: Loaded) -> None:
+        callers = load.wanted[key]
+        load.root.forget(key)
+        for caller, number in callers:
             caller.loaded(number, result)
+        if self._any_slow and not isinstance(result, Exception):
+            # This load began after those of earlier callers, which are still under way: it answers these, too.
+            for root in [*self._roots]:
+                if root.number < load.number and key in root.wanted:
+                    self._answer(root, key, result)
+                    if not root.wanted:
+                        root.give_up_all()
+                        self._roots.remove(root)
 
-    def _settle(self, wanted: _Wanted) -> None:
-        """A key that is loaded no longer makes room for those who asked for it since."""
-        if wanted.answered:
-            return
-        wanted.answered = True
-        loading = self._loading[wanted.key]
-        loading.remove(wanted)
-        if not loading:
-            del self._loading[wanted.key]
-        if self._held and (held := self._held.pop(wanted.key, None)) is not None:
-            self._pending[wanted.key] = held
+    def _answer_all(self, load: _Load, error: Exception) -> None:
+        for key in [*load.wanted]:
+            self._answer(load, key, error)
 
 
-def _give_up_all(load: _Load) -> None:
-    load.give_up()
-    for part in load.parts:
-        _give_up_all(part)
+def _awaited(callers: _Callers) -> bool:
+    return not all(caller.gone for caller, _ in callers)

@@ -89,9 +89,13 @@ class Reader:
         # Nearly all of a busy buffer's reads find records of this epoch, which nothing in the backend can outdo.
         present = pack_epoch(epoch)
         elsewhere = [at for at, item in enumerate(packed) if item is None or item[:4] != present]
-        if not elsewhere and len(groups) == len(packed):
-            return list(zip(packed))  # one key each
-        return self._answers(groups, [*packed], elsewhere, epoch)
+        if len(groups) < len(packed):
+            return self._answers_of_several(groups, [*packed], elsewhere, epoch)
+        answers: list[Sequence[Found] | PendingRead | Exception] = [*zip(packed)]  # one key each
+        for at in elsewhere:
+            answers[at] = self._answer(groups[at], [packed[at]], [0], epoch)
+        self.loader.begin()
+        return answers
 
     async def load(self, keys: Sequence[str]) -> dict[str, Record]:
         """What the backend holds. Raises BackendError."""
@@ -109,35 +113,36 @@ class Reader:
 
         return await retrying(ask, limit_seconds=self._settings.redis_retry_seconds, rng=self._rng)
 
-    def _answers(
-        self,
-        groups: Sequence[Sequence[bytes]],
-        found: list[Found | Exception],
-        elsewhere: Sequence[int],
-        epoch: int,
+    def _answers_of_several(
+        self, groups: Sequence[Sequence[bytes]], found: Sequence[Found], elsewhere: Sequence[int], epoch: int
     ) -> list[Sequence[Found] | PendingRead | Exception]:
-        """Of what isn't there, or was written in an earlier history, the backend may hold a newer record."""
         answers: list[Sequence[Found] | PendingRead | Exception] = []
         waiting = iter([*elsewhere, len(found)])
         start, at = 0, next(waiting)
         for group in groups:
             end = start + len(group)
-            part = found[start:end]
             missing: list[int] = []
             while at < end:
-                if _may_be_newer(part, at - start, group[at - start], epoch):
-                    missing.append(at - start)
+                missing.append(at - start)
                 at = next(waiting)
-            if missing:
-                pending = PendingRead(part, len(missing))
-                for number in missing:
-                    self.loader.ask(group[number].decode(), pending, number)
-                answers.append(pending)
-            else:
-                answers.append(_first_error(part) or cast("Sequence[Found]", part))
+            part = [*found[start:end]]
+            answers.append(self._answer(group, part, missing, epoch) if missing else part)
             start = end
         self.loader.begin()
         return answers
+
+    def _answer(
+        self, group: Sequence[bytes], found: Sequence[Found], missing: Sequence[int], epoch: int
+    ) -> Sequence[Found] | PendingRead | Exception:
+        """Of what isn't there, or was written in an earlier history, the backend may hold a newer record."""
+        part: list[Found | Exception] = [*found]
+        asked = [number for number in missing if _may_be_newer(part, number, group[number], epoch)]
+        if not asked:
+            return _first_error(part) or cast("Sequence[Found]", part)
+        pending = PendingRead(part, len(asked))
+        for number in asked:
+            self.loader.ask(group[number].decode(), pending, number)
+        return pending
 
 
 def _may_be_newer(part: list[Found | Exception], number: int, key: bytes, epoch: int) -> bool:

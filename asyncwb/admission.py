@@ -190,10 +190,10 @@ class Admission:
     async def _outcomes(self, groups: Sequence[Sequence[Write]], *, others_wait: bool = False) -> Sequence[Outcome]:
         try:
             outcomes = await self._writer.put(groups, others_wait=others_wait)
-            self._acknowledged.add(groups, outcomes)
-            return outcomes
         except RedisOutOfMemory:
             return [Full("maxmemory")] * len(groups)
+        self._acknowledged.add(groups, outcomes)
+        return outcomes
 
     async def _note(self, outcomes: Sequence[Outcome]) -> None:
         limit = next((each.limit for each in outcomes if isinstance(each, Full)), "")

@@ -33,6 +33,8 @@ class PendingRead(Later[Sequence[Found]]):
 
     def answer_to(self, future: asyncio.Future[Sequence[Found]]) -> None:
         self._future = future
+        if not self._left:
+            self._answer(future)
 
     @property
     def gone(self) -> bool:
@@ -50,12 +52,14 @@ class PendingRead(Later[Sequence[Found]]):
         if result is not None and (older or isinstance(result, Exception)):
             self._found[number] = result
         self._left -= 1
-        if self._left or self._future is None or self._future.done():
-            return
+        if not self._left and self._future is not None:
+            self._answer(self._future)
+
+    def _answer(self, future: asyncio.Future[Sequence[Found]]) -> None:
         if (error := _first_error(self._found)) is not None:
-            set_exception(self._future, error)
-        else:
-            self._future.set_result(cast("Sequence[Found]", self._found))
+            set_exception(future, error)
+        elif not future.done():
+            future.set_result(cast("Sequence[Found]", self._found))
 
 
 class Reader:

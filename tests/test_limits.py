@@ -18,6 +18,7 @@ from asyncwb import (
     BackendUnavailable,
     Buffer,
     BufferFull,
+    DeadLettered,
     FullChanged,
     OutcomeUnknown,
     PartialFailure,
@@ -262,7 +263,8 @@ async def with_dead_letters(url: str, namespace: str, count: int, **options: Any
     backend.poison = {f"d{number}": RecordRejected("never") for number in range(count)}
     async with Buffer[Any](url, backend=backend, namespace=namespace) as flusher:
         await flusher.set_many({f"d{number}": "x" * 50 for number in range(count)})
-        await flusher.drain(timeout=10)
+        with pytest.raises(DeadLettered):
+            await flusher.drain(timeout=10)
         assert (await flusher.stats()).dead == count
     async with Buffer[Any](url, backend=backend, namespace=namespace, full_timeout_seconds=20.0, **options) as buffer:
         yield buffer

@@ -194,8 +194,8 @@ async def ingest(
                         await buffer.drain()
                     except DeadLettered as error:
                         counts.refused = len(error.reasons)
-                        for refused, reason in error.reasons.items():
-                            refusals.note(refused, reason)
+                        for name, reason in error.reasons.items():
+                            refusals.note(name, reason)
                 finally:
                     shown.cancel()
                     await asyncio.wait([shown])

@@ -11,7 +11,7 @@ from replication import ask
 from servers import KINDS, Server
 
 import asyncwb.redis
-from asyncwb import Buffer, RecordRejected, RedisError, RedisRefused, Settings
+from asyncwb import Buffer, DeadLettered, RecordRejected, RedisError, RedisRefused, Settings
 from asyncwb.errors import BufferFull
 from asyncwb.redis.acl import BESIDES, OPERATORS, SERVICES
 from asyncwb.redis.connection import RedisLink
@@ -113,7 +113,8 @@ async def of_a_full_buffer(url: str, namespace: str, memory: MemoryBackend) -> N
     refusing.poison["dead"] = RecordRejected("never")
     async with Buffer[int](url, backend=refusing, namespace=namespace, redis_retry_seconds=0.2) as buffer:
         await buffer.set("dead", 1)
-        await buffer.drain(timeout=_PATIENCE)
+        with pytest.raises(DeadLettered):
+            await buffer.drain(timeout=_PATIENCE)
     async with Buffer[int](
         url, backend=memory, namespace=namespace, flushers=0, max_bytes=40, redis_retry_seconds=0.2
     ) as buffer:

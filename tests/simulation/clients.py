@@ -26,6 +26,10 @@ if TYPE_CHECKING:
     from simulation.world import SimulatedBuffer, World
 
 
+_NO_WAIT = ("dead letter", "maxmemory", "earlier writes of this process")
+"""What the errors of writes say that dead letters kept out, that the server's memory did, or that others did."""
+
+
 class Client:
     """Attributes: acknowledged: when each write was called, its key and its version."""
 
@@ -72,7 +76,7 @@ class Client:
         await self._write(dict.fromkeys(keys), lambda level: self._buffer.delete_many(keys, durability=level))
 
     async def _write(self, values: "Mapping[str, int | None]", call: Callable[[Durability | None], Any]) -> None:
-        called = self._oracle.tick()
+        called, begin = self._oracle.tick(), self._oracle.clock()
         try:
             answer = await call(self._rng.choice(self._levels))
         except PartialFailure as error:
@@ -80,9 +84,9 @@ class Client:
                 self._oracle.fail(f"of a call for {list(values)}: {error!r}, {error.versions}, {error.failed}")
             self._acknowledged(called, values, error.versions)
             for key, each in error.failed.items():
-                self._failed({key: values[key]}, each)
+                self._failed({key: values[key]}, each, begin)
         except (RedisError, BackendError, BufferFull, UnsuitableServer, UsageError) as error:
-            self._failed(values, error)
+            self._failed(values, error, begin)
         else:
             self._acknowledged(called, values, answer if isinstance(answer, dict) else dict.fromkeys(values, answer))
 
@@ -92,7 +96,9 @@ class Client:
             self._oracle.acknowledged(key, values[key], version)
             self.acknowledged.append((called, key, version))
 
-    def _failed(self, values: "Mapping[str, int | None]", error: Exception) -> None:
+    def _failed(self, values: "Mapping[str, int | None]", error: Exception, begin: float) -> None:
+        if isinstance(error, BufferFull) and not any(text in str(error) for text in _NO_WAIT):
+            self._oracle.waited_in_vain(values, begin)
         if isinstance(error, NotConfirmed):
             if error.versions.keys() != values.keys():
                 self._oracle.fail(f"of {list(values)}: {error!r} has the versions {error.versions}")
@@ -106,12 +112,15 @@ class Client:
             self._oracle.fail(f"a write failed with {error!r}")
 
     async def _get(self) -> None:
-        key, begin = self._key(), self._oracle.tick()
+        key, begin, since = self._key(), self._oracle.tick(), self._oracle.clock()
+        held = self._world.held(key)
         try:
             value = await self._buffer.get(key)
         except (RedisError, BackendError, UsageError):
             return
         self._oracle.read(key, value, begin)
+        if held is not None and self._world.calm and self._world.held(key) == held:
+            self._oracle.answered_hit(key, self._oracle.clock() - since)
 
     async def _get_many(self) -> None:
         begin = self._oracle.tick()

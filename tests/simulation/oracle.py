@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from asyncwb.records import Record
-from asyncwb.redis.keys import PartitionKeys
+from asyncwb.redis.keys import PartitionKeys, partition_of
 from asyncwb.redis.wire import unpack_record
 from simulation.commands import Command, ZSet
 from simulation.server import ModelServer
@@ -15,6 +15,10 @@ from simulation.storage import Storage
 
 Value = int | None
 """Every value that is written is a number of its own; None is a deletion, or nothing yet."""
+
+
+_LONGEST_HIT_SECONDS = 0.3
+"""Some round trips at the slowest latency, and less than any load that hangs."""
 
 
 @dataclass(slots=True)
@@ -50,6 +54,7 @@ class Oracle:
         clock: seconds of the simulation.
         clock_step: in how coarse steps the server's clock goes, in seconds.
         clock_set: when the server's clock was last set, by `clock`.
+        most_dirty: the limit of records, if there is one.
     """
 
     storage: Storage = field(init=False)
@@ -64,6 +69,8 @@ class Oracle:
     clock: Callable[[], float] = field(init=False)
     clock_step: float = 0.0
     clock_set: float = -1.0
+    most_dirty: int | None = None
+    _full_of_dead: dict[PartitionKeys, float] = field(default_factory=dict)
     _died: dict[str, float] = field(default_factory=dict)
     _revived: dict[str, list[tuple[float, float]]] = field(default_factory=lambda: defaultdict(list))
     _dropping: dict[str, int] = field(default_factory=dict)
@@ -100,6 +107,10 @@ class Oracle:
             dead: dict[bytes, bytes] = server.data.get(keys.dead, {})
             prefix = keys.record_prefix
             all_dead.update(key.decode() for key in dead)
+            if self.most_dirty is not None and len(dead) >= self.most_dirty:
+                self._full_of_dead.setdefault(keys, self.clock())
+            else:
+                self._full_of_dead.pop(keys, None)
             for raw in server.data:
                 if raw.startswith(prefix):
                     key = raw[len(prefix) :]
@@ -192,6 +203,18 @@ class Oracle:
         """A set has failed with an error that says that nothing was written."""
         if value is not None and value in self._versions:
             self.fail(f"I5: {error!r}, but the write {value} of key {key} was applied")
+
+    def waited_in_vain(self, keys: Iterable[str], begin: float) -> None:
+        """A write that began then has waited for room until its time was over: not for dead letters alone."""
+        parts = {self.partitions[partition_of(key.encode(), len(self.partitions))] for key in keys}
+        if all(self._full_of_dead.get(part, math.inf) < begin for part in parts):
+            self.fail(f"hang: a write of {sorted(keys)} waited for what only an operator can end")
+
+    def answered_hit(self, key: str, seconds: float) -> None:
+        """A get has returned what Redis had all the time, in a world where only the backend is slow."""
+        self.checked += 1
+        if seconds > _LONGEST_HIT_SECONDS:
+            self.fail(f"hang: a get of key {key}, which is in Redis, took {seconds:.2f} s")
 
     def read(self, key: str, value: Value, begin: int) -> None:
         """I4: a get that began then has returned this."""

@@ -56,6 +56,7 @@ class StorageFaults:
         refuse: a record is refused on its own, for now.
         reject: a record is refused for good.
         slow: a call takes longer than its caller waits, and is done all the same.
+        hang: a load likewise, while Redis answers as ever.
     """
 
     def __init__(self, rng: random.Random) -> None:
@@ -64,12 +65,13 @@ class StorageFaults:
         self.fail_after = 0.2 * scale * rng.random()
         self.partial = 0.2 * scale * rng.random()
         self.refuse = 0.1 * scale * rng.random()
-        self.reject = 0.04 * scale * rng.random()
+        self.reject = rng.choice((0.04, 0.04, 0.4)) * scale * rng.random()
         self.slow = 0.1 * scale * rng.random()
+        self.hang = rng.choice((0.0, 0.0, 0.5))
         self.latency = rng.choice((0.001, 0.02, 0.1))
 
     def end(self) -> None:
-        self.fail = self.fail_after = self.partial = self.refuse = self.reject = self.slow = 0.0
+        self.fail = self.fail_after = self.partial = self.refuse = self.reject = self.slow = self.hang = 0.0
 
 
 class SimulatedBackend:
@@ -102,7 +104,8 @@ class SimulatedBackend:
     async def load(self, keys: Sequence[str]) -> dict[str, Record]:
         wanted = list(keys)
         found: dict[str, Record] = await self._call(
-            lambda: {key: self._storage.records[key] for key in wanted if key in self._storage.records}
+            lambda: {key: self._storage.records[key] for key in wanted if key in self._storage.records},
+            hang=self._faults.hang,
         )
         return found
 
@@ -128,12 +131,12 @@ class SimulatedBackend:
             raise SaveError(failed, stale=stale)
         return int(stale)
 
-    async def _call(self, work: Callable[[], Any]) -> Any:
+    async def _call(self, work: Callable[[], Any], *, hang: float = 0.0) -> Any:
         """Has the storage do something, some time later."""
         faults, chance = self._faults, self._rng.random
         done: asyncio.Future[Any] = self._loop.create_future()
         lose_before, lose_after = chance() < faults.fail, chance() < faults.fail_after
-        slow = chance() < faults.slow
+        slow = chance() < max(faults.slow, hang)
         delay = faults.latency * chance() + (self._rng.uniform(0.4, 2.0) if slow else 0.0)
 
         def arrive() -> None:

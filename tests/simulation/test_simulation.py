@@ -1,7 +1,8 @@
 """The simulation: the same seed is the same world, the code passes, and what is broken is found."""
 
+import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from proofs.report import Report
 
 from asyncwb import AsyncwbError, writing
 from asyncwb.order import CallOrder, Sent
+from asyncwb.reader import PendingRead, Reader
 from asyncwb.redis import scripts
 from asyncwb.redis.scripts import Script
 from asyncwb.settings import Durability
@@ -69,6 +71,16 @@ def broken(script: Script, old: str, new: str) -> Changes:
             id="ack counts leases of its deadline, whoever has them",
             marks=pytest.mark.long,
         ),
+        pytest.param(
+            broken(scripts.PUT, "if no_room and is_hopeless(added, grown) then", "if false then"),
+            "hang: a write",
+            id="writes wait for dead letters",
+        ),
+        pytest.param(
+            broken(scripts.PUT, "if waiting[key] then reason = why end", ""),
+            "calls of one process changed their order",
+            id="writes overtake an earlier one of their key that waits",
+        ),
         pytest.param(broken(scripts.RECOVER, "== 1 then", "== 2 then"), "I1", id="recover loses its records"),
         pytest.param(
             broken(scripts.LEAVE, "gone + redis.call('DEL', KEYS[i])", "gone"), "litter", id="writers are not forgotten"
@@ -116,5 +128,21 @@ def test_broken_call_is_found(
     monkeypatch.setattr(owner, name, instead)
     for seed in range(FIND_WITHIN):
         if any(problem in each for each in run_seed(seed).problems):
+            return
+    pytest.fail(f"not found within {FIND_WITHIN} seeds")
+
+
+def test_hits_that_wait_for_loads_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    read = Reader.read
+
+    async def until_loaded(self: Reader, groups: Sequence[Sequence[bytes]]) -> Any:
+        answers = await read(self, groups)
+        while any(isinstance(answer, PendingRead) and answer._left for answer in answers):
+            await asyncio.sleep(0.001)
+        return answers
+
+    monkeypatch.setattr(Reader, "read", until_loaded)
+    for seed in range(FIND_WITHIN):
+        if any("which is in Redis, took" in problem for problem in run_seed(seed).problems):
             return
     pytest.fail(f"not found within {FIND_WITHIN} seeds")

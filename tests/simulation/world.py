@@ -13,7 +13,7 @@ from asyncwb.buffer import Buffer
 from asyncwb.engine import Engine
 from asyncwb.errors import AsyncwbError, DeadLettered
 from asyncwb.events import Event, FlusherCrashed
-from asyncwb.redis.keys import PartitionKeys
+from asyncwb.redis.keys import PartitionKeys, partition_of
 from asyncwb.redis.link import Link
 from asyncwb.settings import Durability
 from simulation.clients import Client
@@ -126,10 +126,12 @@ class World:
         self.server.info = {"aof_enabled": "1", "appendfsync": "everysec", "connected_slaves": "1"}
         self.network.server = self.server
         self.settings = self._settings()
+        self.oracle.most_dirty = self.settings.get("max_dirty")
         self.oracle.partitions = [PartitionKeys(NAMESPACE, n) for n in range(self.settings["partitions"])]
         self.keys = [f"k{number}" for number in range(rng.choice((1, 2, 2, 4, 8)))]
         self.healed = False
         self._orderly = True
+        self.calm = False
         self.values = iter(range(1, 10**9))
         self.services: dict[Process, asyncio.Task[None]] = {}
 
@@ -280,6 +282,7 @@ class World:
             kinds.remove(self._restart)  # what a restart keeps isn't what a replica has
         chosen = rng.sample(kinds, rng.randint(0, 3))
         if not chosen:
+            self.calm = not self.network.faults.any()
             return
         pace = rng.choice((0.05, 0.3, 1.0))
         while not self.healed:
@@ -379,6 +382,12 @@ class World:
             process.frozen = False
 
     # What is watched
+
+    def held(self, key: str) -> bytes | None:
+        """What Redis has of a key now."""
+        keys = self.oracle.partitions[partition_of(key.encode(), len(self.oracle.partitions))]
+        record: bytes | None = self.server.data.get(keys.record(key.encode()))
+        return record
 
     def _on_write(self, command: Command) -> None:
         self.oracle.on_write(self.server, command)

@@ -113,13 +113,13 @@ class Client:
 
     async def _get(self) -> None:
         key, begin, since = self._key(), self._oracle.tick(), self._oracle.clock()
-        held = self._world.held(key)
+        held = self._world.holds(key)
         try:
             value = await self._buffer.get(key)
         except (RedisError, BackendError, UsageError):
             return
         self._oracle.read(key, value, begin)
-        if held is not None and self._world.calm and self._world.held(key) == held:
+        if held:
             self._oracle.answered_hit(key, self._oracle.clock() - since)
 
     async def _get_many(self) -> None:

@@ -35,9 +35,6 @@ class NetworkFaults:
     def end(self) -> None:
         self.lost_request = self.lost_answer = self.late_request = self.late_answer = 0.0
 
-    def any(self) -> bool:
-        return bool(self.lost_request or self.lost_answer or self.late_request or self.late_answer)
-
     def fate(self, rng: random.Random) -> Fate:
         at = rng.random()
         fates: tuple[tuple[Fate, float], ...] = (

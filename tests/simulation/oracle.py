@@ -211,7 +211,7 @@ class Oracle:
             self.fail(f"hang: a write of {sorted(keys)} waited for what only an operator can end")
 
     def answered_hit(self, key: str, seconds: float) -> None:
-        """A get has returned what Redis had all the time, in a world where only the backend is slow."""
+        """A get has returned what Redis had all the time, and only the backend was slow."""
         self.checked += 1
         if seconds > _LONGEST_HIT_SECONDS:
             self.fail(f"hang: a get of key {key}, which is in Redis, took {seconds:.2f} s")

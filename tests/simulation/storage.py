@@ -56,7 +56,8 @@ class StorageFaults:
         refuse: a record is refused on its own, for now.
         reject: a record is refused for good.
         slow: a call takes longer than its caller waits, and is done all the same.
-        hang: a load likewise, while Redis answers as ever.
+        hang: a load likewise.
+        hold: a key that isn't saved, so that Redis has it once it is written.
     """
 
     def __init__(self, rng: random.Random) -> None:
@@ -65,12 +66,14 @@ class StorageFaults:
         self.fail_after = 0.2 * scale * rng.random()
         self.partial = 0.2 * scale * rng.random()
         self.refuse = 0.1 * scale * rng.random()
-        self.reject = rng.choice((0.04, 0.04, 0.4)) * scale * rng.random()
+        self.reject = 0.04 * scale * rng.random()
         self.slow = 0.1 * scale * rng.random()
-        self.hang = rng.choice((0.0, 0.0, 0.5))
+        self.hang = 0.0
+        self.hold = ""
         self.latency = rng.choice((0.001, 0.02, 0.1))
 
     def end(self) -> None:
+        self.hold = ""
         self.fail = self.fail_after = self.partial = self.refuse = self.reject = self.slow = self.hang = 0.0
 
 
@@ -115,7 +118,7 @@ class SimulatedBackend:
         for record in batch:
             if chance() < faults.reject:
                 failed[record.key] = RecordRejected("rejected for good")
-            elif chance() < faults.refuse:
+            elif chance() < faults.refuse or record.key == faults.hold:
                 failed[record.key] = RuntimeError("refused for now")
         if failed:
             self._counts["record refused"] += len(failed)

@@ -76,11 +76,6 @@ def broken(script: Script, old: str, new: str) -> Changes:
             "hang: a write",
             id="writes wait for dead letters",
         ),
-        pytest.param(
-            broken(scripts.PUT, "if waiting[key] then reason = why end", ""),
-            "calls of one process changed their order",
-            id="writes overtake an earlier one of their key that waits",
-        ),
         pytest.param(broken(scripts.RECOVER, "== 1 then", "== 2 then"), "I1", id="recover loses its records"),
         pytest.param(
             broken(scripts.LEAVE, "gone + redis.call('DEL', KEYS[i])", "gone"), "litter", id="writers are not forgotten"

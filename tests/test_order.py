@@ -133,9 +133,7 @@ async def test_lost_answer_to_the_question_for_a_level_is_asked_again(able_serve
     """And is no unknown outcome: nothing has been sent."""
     async with (
         open_proxy(able_server) as proxy,
-        Buffer[int](
-            proxy.url, backend=MemoryBackend(), namespace=namespace, flushers=0, redis_timeout_seconds=0.5
-        ) as buffer,
+        Buffer[int](proxy.url, backend=MemoryBackend(), namespace=namespace, flushers=0) as buffer,
     ):
         fault = proxy.fault("drop reply", INFO)
         await asyncio.gather(buffer.set("a", 1, durability="fsync"), buffer.set("a", 2))
@@ -151,7 +149,7 @@ async def test_server_that_does_not_answer_the_question_holds_nothing_up_for_lon
         open_proxy(able_server) as proxy,
         Buffer[int](
             proxy.url, backend=MemoryBackend(), namespace=namespace, flushers=0,
-            redis_timeout_seconds=0.2, redis_retry_seconds=0.3,
+            redis_retry_seconds=0.3,
         ) as buffer,
     ):  # fmt: skip
         await buffer.set("warm", 0)

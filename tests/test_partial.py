@@ -56,7 +56,7 @@ def kinds(error: PartialFailure) -> set[type]:
 @asynccontextmanager
 async def two_partitions(server: Server, namespace: str, **options: Any) -> AsyncIterator[tuple[Buffer[Any], Proxy]]:
     """A buffer of two partitions behind a proxy, with little patience."""
-    settings = {"redis_timeout_seconds": 0.3, "redis_retry_seconds": 0.2, "flushers": 0, **options}
+    settings = {"redis_retry_seconds": 0.2, "flushers": 0, **options}
     async with (
         open_proxy(server) as proxy,
         Buffer[Any](proxy.url, backend=MemoryBackend(), namespace=namespace, partitions=2, **settings) as buffer,
@@ -315,7 +315,7 @@ async def test_revive_says_which_keys_could_not_be_reached(valkey_server: Server
                 await asyncio.sleep(0.01)
     backend.poison = {}
     async with open_proxy(valkey_server) as proxy:
-        settings: dict[str, Any] = {"redis_timeout_seconds": 0.3, "redis_retry_seconds": 0.2}
+        settings: dict[str, Any] = {"redis_retry_seconds": 0.2}
         async with Buffer[Any](
             proxy.url, backend=backend, namespace=namespace, partitions=2, flushers=0, **settings
         ) as buffer:

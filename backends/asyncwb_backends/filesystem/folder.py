@@ -10,12 +10,11 @@ Layout::
 
 A value is written as a draft, synced, and published by link(2) under a name that holds its version. The highest version
 is the value; nothing is ever replaced, so a writer that was frozen for an hour publishes what nobody will look at.
-Only then are older files removed.
+Only then are older files removed, and not while a reader may be looking for them (see `readers`).
 """
 
 import errno
 import os
-import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -27,7 +26,9 @@ from asyncwb import BackendUnavailable, ConfigurationError, Record
 from asyncwb.records import CodecName
 from asyncwb_backends.filesystem import disk
 from asyncwb_backends.filesystem.names import DELETED, KEY, Names, Parsed, Stem
+from asyncwb_backends.filesystem.readers import reading
 from asyncwb_backends.filesystem.saving import Saving, draft_name, has_key
+from asyncwb_backends.filesystem.superseded import Superseded
 
 OWN: Final = ".asyncwb"
 DRAFTS: Final = "drafts"
@@ -53,6 +54,7 @@ class Folder:
         self._codec = codec
         self._tombstone_seconds = tombstone_seconds
         self._batches = batches
+        self._superseded = Superseded()
 
     # Opening
 
@@ -124,7 +126,8 @@ class Folder:
         """
         batched = self._batches and disk.syncs_in_batches(len(records))
         with self._root() as (root, own), disk.opened(DRAFTS, own) as drafts:
-            saving = Saving(self._names, root, drafts, place=self.path, batched=batched)
+            self._superseded.remove_waiting(root)
+            saving = Saving(self._names, root, drafts, self._superseded, place=self.path, batched=batched)
             return saving.run(records), saving.failed
 
     # Loading
@@ -142,7 +145,7 @@ class Folder:
         with self._root() as (root, _):
             for bucket, wanted in buckets.items():
                 try:
-                    with disk.opened(bucket or ".", root) as folder:
+                    with disk.opened(bucket or ".", root) as folder, reading(folder):
                         found.update(self._load(wanted, folder))
                 except FileNotFoundError:
                     continue
@@ -156,7 +159,7 @@ class Folder:
                 try:
                     record = self._newest(key, stem, listing[stem.name], folder)
                 except FileNotFoundError:
-                    wanted[key] = stem  # collected since the listing, so there is a newer one
+                    wanted[key] = stem  # a tombstone that was purged, or somebody else has removed it
                 else:
                     if record is not None:
                         yield key, record
@@ -179,31 +182,38 @@ class Folder:
 
     def sweep(self, buckets: Iterable[str]) -> None:
         """Removes superseded files and old tombstones of some buckets, and drafts that somebody left behind."""
-        now = time.time()
-        with self._root() as (root, own):
+        with self._root() as (root, own), disk.opened(DRAFTS, own) as drafts:
+            now = _now(drafts)
+            self._superseded.remove_waiting(root)
             for bucket in buckets:
                 try:
                     with disk.opened(bucket or ".", root) as folder:
-                        self._sweep(folder, now)
+                        self._sweep(bucket, folder, now)
                 except OSError:
                     continue  # not there yet; or something is wrong with it, and then a save or a load will tell
-            with disk.opened(DRAFTS, own) as drafts:
-                self._remove_old_drafts(drafts)
+            self._remove_old_drafts(drafts)
 
-    def _sweep(self, folder: int, now: float) -> None:
-        for files in self._names.listing(folder, None).values():
+    def _sweep(self, bucket: str, folder: int, now: float) -> None:
+        with reading(folder):
+            listing = self._names.listing(folder, None)
+        older: list[tuple[str, list[str]]] = []
+        tombstones: list[list[str]] = []
+        for files in listing.values():
             newest = next((each for each in files if each.kind != KEY and disk.is_regular(each.name, folder)), None)
             if newest is None:
                 continue
-            # What is older goes first: without the tombstone it would be the value.
-            disk.remove([each.name for each in files if each.version < newest.version], folder)
+            older.append((newest.name, [each.name for each in files if each.version < newest.version]))
             if newest.kind == DELETED and disk.age_seconds(newest.name, folder, now) > self._tombstone_seconds:
-                disk.fsync(folder)
-                disk.remove([each.name for each in files if each.version == newest.version], folder)
+                tombstones.append([each.name for each in files if each.version == newest.version])
+        # What is older goes first: without the tombstone it would be the value.
+        if self._superseded.remove(older, bucket, folder) and tombstones:
+            disk.fsync(folder)
+            for names in tombstones:
+                disk.remove(names, folder)
 
     def _remove_old_drafts(self, drafts: int) -> None:
         # Those of a process that is only slow, too: its save fails then, and is tried again.
-        now = time.time()
+        now = _now(drafts)
         names = os.listdir(drafts)
         disk.remove([name for name in names if disk.age_seconds(name, drafts, now) > _DRAFT_SECONDS], drafts)
 
@@ -221,6 +231,16 @@ class Folder:
                     f"folder {self.path} or its {OWN} is gone: is it mounted? A buffer that opens makes them again"
                 ) from error
             yield root, own
+
+
+def _now(drafts: int) -> float:
+    """By the clock that dates files, which is one for all processes; their own may be days ahead of it."""
+    draft = draft_name()
+    disk.create(draft, drafts, b"", sync=False)
+    try:
+        return os.stat(draft, dir_fd=drafts, follow_symlinks=False).st_mtime
+    finally:
+        disk.remove([draft], drafts)
 
 
 def _epochs(own: int) -> list[int]:

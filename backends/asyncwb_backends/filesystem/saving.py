@@ -1,17 +1,19 @@
-"""One save into a folder: drafts, a sync, links that publish them, another sync, and then older files go."""
+"""One save into a folder: drafts, a sync, links that publish them, another sync, and then older files may go."""
 
 import errno
 import os
 import secrets
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Final
 
 from asyncwb import BackendUnavailable, Record, RecordRejected
 from asyncwb_backends.filesystem import disk
 from asyncwb_backends.filesystem.names import DELETED, KEY, Names, Parsed, Stem
+from asyncwb_backends.filesystem.readers import reading
+from asyncwb_backends.filesystem.superseded import Superseded
 
 _REFUSED: Final = (errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ, errno.EFBIG)
 """What says that the file system will never take a file."""
@@ -43,6 +45,7 @@ class Saving:
         names: how files are called.
         root: the open folder.
         drafts: the open folder of drafts.
+        superseded: takes the older files.
         place: how messages call the folder.
         batched: whether to sync the whole file system rather than each file.
 
@@ -50,10 +53,13 @@ class Saving:
         failed: key -> why it isn't saved.
     """
 
-    def __init__(self, names: Names, root: int, drafts: int, *, place: str, batched: bool) -> None:
+    def __init__(
+        self, names: Names, root: int, drafts: int, superseded: Superseded, *, place: str, batched: bool
+    ) -> None:
         self._names = names
         self._root = root
         self._drafts = drafts
+        self._superseded = superseded
         self._place = place
         self._batched = batched
         self._written: list[str] = []
@@ -96,7 +102,7 @@ class Saving:
         with self._blaming(record for record, _ in group):
             if bucket:
                 disk.make_folder(bucket, self._root)
-            with disk.opened(bucket or ".", self._root) as folder:
+            with disk.opened(bucket or ".", self._root) as folder, reading(folder):
                 listing = self._names.listing(folder, [stem.name for _, stem in group])
                 for record, stem in group:
                     with self._blaming([record]):
@@ -132,10 +138,10 @@ class Saving:
         return applied
 
     def _remove_older(self, bucket: str, drafts: Iterable[_Draft]) -> None:
-        older = [name for draft in drafts if draft.record.key not in self.failed for name in draft.older]
-        if older:
+        older = [(draft.files[-1][1], draft.older) for draft in drafts if draft.record.key not in self.failed]
+        if any(names for _, names in older):
             with disk.opened(bucket or ".", self._root) as folder:
-                disk.remove(older, folder)
+                self._superseded.remove(older, bucket, folder)
 
     @contextmanager
     def _blaming(self, records: Iterable[Record]) -> Iterator[None]:
@@ -165,10 +171,12 @@ def draft_name() -> str:
 
 def has_key(stem: Stem, value: Parsed, files: Iterable[Parsed], folder: int) -> bool:
     """Whether the key of a hashed stem is there beside its value; a writer that was frozen may publish one without."""
-    return any(
-        each.kind == KEY and each.version == value.version and disk.read(each.name, folder) == stem.key
-        for each in files
-    )
+    with suppress(FileNotFoundError):  # purged with its tombstone
+        return any(
+            each.kind == KEY and each.version == value.version and disk.read(each.name, folder) == stem.key
+            for each in files
+        )
+    return False
 
 
 def _is_stale(record: Record, stem: Stem, files: Sequence[Parsed], folder: int) -> bool:

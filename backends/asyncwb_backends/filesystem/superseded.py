@@ -1,0 +1,90 @@
+"""Files that a newer one has superseded: removed at once if nobody may be looking for them, and otherwise later."""
+
+import threading
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from asyncwb_backends.filesystem import disk, readers
+
+_MOST: Final = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    """Files of one key.
+
+    Attributes:
+        newer: the file that supersedes them.
+        older: their names.
+        readers: who was reading when the newer one had its name.
+    """
+
+    newer: str
+    older: Sequence[str]
+    readers: frozenset[int]
+
+
+class Superseded:
+    """The superseded files of one folder; its methods may be called in any thread."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._waiting: dict[str, list[_Waiting]] = defaultdict(list)
+        self._count = 0
+
+    def remove(self, older: Sequence[tuple[str, Sequence[str]]], bucket: str, folder: int) -> bool:
+        """Removes files now, or keeps them in mind.
+
+        Args:
+            older: pairs of a file, which has its name by now, and of those that it supersedes.
+            bucket: of the files.
+            folder: the bucket, open, and not being read by this descriptor.
+
+        Returns:
+            Whether they are gone.
+        """
+        names = [name for _, each in older for name in each]
+        if not names:
+            return True
+        present = readers.present(folder)
+        if not present:
+            disk.remove(names, folder)
+            return True
+        with self._lock:
+            # There is no end to them only while a reader is frozen; the sweep finds those that aren't kept in mind.
+            if self._count < _MOST:
+                self._waiting[bucket] += [_Waiting(newer, each, present) for newer, each in older if each]
+                self._count += len(older)
+        return False
+
+    def remove_waiting(self, root: int) -> None:
+        """Removes those whose readers have left. Raises OSError."""
+        if not self._count:
+            return
+        with self._lock:
+            waiting, self._waiting, self._count = self._waiting, defaultdict(list), 0
+        for bucket, files in waiting.items():
+            try:
+                with disk.opened(bucket or ".", root) as folder:
+                    left = _remove(files, folder)
+            except FileNotFoundError:
+                continue  # somebody has removed the bucket
+            with self._lock:
+                self._waiting[bucket] += left
+                self._count += len(left)
+
+
+def _remove(files: Sequence[_Waiting], folder: int) -> list[_Waiting]:
+    """Returns those that somebody may still be looking for."""
+    present = readers.present(folder)
+    left = []
+    for each in files:
+        if each.readers & present:
+            left.append(each)
+        elif disk.is_regular(each.newer, folder):
+            # Otherwise it is superseded itself, and whoever did that has removed all of these; or the folder is
+            # another one, put here from a backup.
+            disk.remove(each.older, folder)
+    return left

@@ -10,6 +10,7 @@ from asyncwb.codecs import Codec
 from asyncwb.errors import (
     AsyncwbError,
     BackendError,
+    BackendReplaced,
     BackendUnavailable,
     BufferFull,
     ConfigurationError,
@@ -59,6 +60,7 @@ __all__ = [
     "Backend",
     "BackendError",
     "BackendFactory",
+    "BackendReplaced",
     "BackendUnavailable",
     "Bisected",
     "Buffer",

@@ -42,7 +42,9 @@ class Backend(Protocol):
     Failures: raise `SaveError(failed={key: reason})` when some records failed and all others were saved; with a
     `RecordRejected` as its reason a record is never tried again as it is, with anything else it is. Raise
     `BackendUnavailable` when nothing was saved for a reason that may pass: every other exception is taken for that,
-    too. `new_epoch(0)` is asked then: if it fails as well, there is an outage, and no record is blamed. If it doesn't,
+    too. Raise `BackendReplaced`, which is one, when the storage is no longer the one that was opened (a file that was
+    replaced, a table that was dropped): then `close` and `open` are called before the next call. After a failure
+    `new_epoch(0)` is asked: if it fails as well, there is an outage, and no record is blamed. If it doesn't,
     the batch is saved in halves until the records that fail stand alone. No message may hold credentials.
     """
 

@@ -24,6 +24,7 @@
     │   └── OutcomeUnknown                  a write was sent and nobody can know whether it was applied
     ├── BackendError                        a failure in the backend
     │   ├── BackendUnavailable              it can't be reached, or didn't answer in time
+    │   │   └── BackendReplaced             its file, folder or table is no longer the one that was opened
     │   ├── RecordRejected                  it will never take this record as it is (permanent)
     │   └── SaveError                       some records of a batch failed, each with its own reason
     ├── FlushTimeout (TimeoutError)         not everything was saved in time; it is still safe in Redis
@@ -160,6 +161,13 @@ class BackendError(AsyncwbError):
 
 class BackendUnavailable(BackendError):
     """The backend can't be reached or didn't answer in time."""
+
+
+class BackendReplaced(BackendUnavailable):
+    """Its file, folder or table was deleted or replaced while it was open; nothing is known to be saved there.
+
+    A backend that raises it is closed and opened again before its next call, so that it prepares the new one.
+    """
 
 
 class RecordRejected(BackendError):

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Sequence
 from typing import Final, TypeVar
 
 from asyncwb.backend import Backend, Limits
-from asyncwb.errors import AsyncwbError, BackendError, BackendUnavailable, ConfigurationError
+from asyncwb.errors import AsyncwbError, BackendError, BackendReplaced, BackendUnavailable, ConfigurationError
 from asyncwb.progress import Progress
 from asyncwb.records import Record
 from asyncwb.urls import redact, without_credentials
@@ -45,6 +45,7 @@ class GuardedBackend:
         self._save = save_timeout_seconds
         self.progress = Progress()
         self._opened = False
+        self._replaced = False
         self._opening = asyncio.Lock()
         self._slots = asyncio.Semaphore(1)
 
@@ -116,6 +117,10 @@ class GuardedBackend:
         async with self._opening:
             if self._opened:
                 return  # type: ignore[unreachable] # another call has opened it meanwhile
+            if self._replaced:
+                self._replaced = False
+                with contextlib.suppress(BackendUnavailable):
+                    await self._bounded(self._backend.close(), self._connect, "close")
             try:
                 await self._bounded(self._backend.open(), self._connect, "open")
             except BaseException:
@@ -134,6 +139,9 @@ class GuardedBackend:
         try:
             async with asyncio.timeout(seconds) as limit:
                 return await call
+        except BackendReplaced:
+            self._opened, self._replaced = False, True
+            raise
         except AsyncwbError:
             raise
         except TimeoutError as error:

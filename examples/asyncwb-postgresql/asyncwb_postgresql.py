@@ -11,6 +11,7 @@ from urllib.parse import parse_qsl, urlencode
 import asyncpg
 
 from asyncwb import (
+    BackendReplaced,
     BackendUnavailable,
     Codec,
     ConfigurationError,
@@ -166,6 +167,8 @@ class PostgreSQLBackend:
     async def _mapped(self) -> AsyncIterator[None]:
         try:
             yield
+        except asyncpg.UndefinedTableError as error:
+            raise BackendReplaced(f"PostgreSQL: {error}: it was dropped, and is made again") from error
         except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
             raise BackendUnavailable(f"PostgreSQL: {type(error).__name__}: {error}") from error
 

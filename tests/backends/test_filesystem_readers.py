@@ -1,6 +1,7 @@
 """The filesystem backend: a listing is no snapshot, and yet whoever reads finds every key that has a value."""
 
 import asyncio
+import fcntl
 import os
 import subprocess
 import sys
@@ -120,7 +121,7 @@ async def test_reader_that_is_frozen_holds_up_nobody_and_neither_does_one_that_c
         await backend.save([put("42", 2)])
         assert f"42.{version(1)}.json" in names(backend), "it may be looking for it"
         with disk.opened(str(backend.path)) as later, readers.reading(later):
-            readers._lock(frozen, readers.fcntl.F_UNLCK, 0, readers._END)
+            readers._lock(frozen, fcntl.F_UNLCK, 0, readers._END)
             await backend.save([put("43", 2)])
             assert f"42.{version(1)}.json" not in names(backend), "who came later finds the newer one"
             assert f"43.{version(1)}.json" in names(backend)
@@ -195,9 +196,7 @@ async def test_keys_that_always_have_a_value_are_always_found(backend: FileBacke
     keys = [str(number) for number in range(4000)]
     for start in range(0, len(keys), 1000):
         await backend.save([put(key, 1) for key in keys[start : start + 1000]])
-    writers = [
-        subprocess.Popen([sys.executable, "-c", WRITER, str(backend.path), str(offset)]) for offset in (0, 40)
-    ]
+    writers = [subprocess.Popen([sys.executable, "-c", WRITER, str(backend.path), str(offset)]) for offset in (0, 40)]
     missing, rounds, end = 0, 0, time.monotonic() + 8
     try:
         while time.monotonic() < end:

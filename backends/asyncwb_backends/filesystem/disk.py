@@ -29,6 +29,21 @@ def opened(path: str, parent: int | None = None) -> Iterator[int]:
         os.close(descriptor)
 
 
+def identity(descriptor: int) -> tuple[int, int]:
+    """What no two files or folders share at the same time: device and inode."""
+    found = os.fstat(descriptor)
+    return found.st_dev, found.st_ino
+
+
+def has_name(descriptor: int, path: str) -> bool:
+    """Whether this path names what is open here."""
+    try:
+        found = os.stat(path)  # noqa: PTH116 - all the rest works on names, too
+    except FileNotFoundError:
+        return False
+    return (found.st_dev, found.st_ino) == identity(descriptor)
+
+
 def make_folder(name: str, parent: int) -> None:
     """Makes a folder durably, unless it exists."""
     with contextlib.suppress(FileExistsError):

@@ -22,7 +22,7 @@ from typing import Final, cast
 
 import msgspec
 
-from asyncwb import BackendUnavailable, ConfigurationError, Record
+from asyncwb import BackendReplaced, BackendUnavailable, ConfigurationError, Record
 from asyncwb.records import CodecName
 from asyncwb_backends.filesystem import disk
 from asyncwb_backends.filesystem.names import DELETED, KEY, Names, Parsed, Stem
@@ -55,6 +55,7 @@ class Folder:
         self._tombstone_seconds = tombstone_seconds
         self._batches = batches
         self._superseded = Superseded()
+        self._identity = (0, 0)
 
     # Opening
 
@@ -71,6 +72,7 @@ class Folder:
                 disk.fsync(parent)
         layout = {"layout": 1, "fanout": self._names.fanout, "suffixes": dict(self._names.suffixes)}
         with disk.opened(self.path) as root:
+            self._check_locks(root)
             disk.make_folder(OWN, root)
             with disk.opened(OWN, root) as own:
                 disk.make_folder(DRAFTS, own)
@@ -78,10 +80,19 @@ class Folder:
                     self._publish_layout(msgspec.json.encode(layout) + b"\n", drafts, own)
                     self._remove_old_drafts(drafts)
                 found = msgspec.json.decode(disk.read(LAYOUT, own) or b"null")
+            self._identity = disk.identity(root)
+            self._superseded = Superseded()
         if found != layout:
             raise ConfigurationError(
                 f"folder {self.path} was made with {found}, not {layout}: open it with that fanout and suffix"
             )
+
+    def _check_locks(self, root: int) -> None:
+        try:
+            with reading(root):
+                pass
+        except OSError as error:
+            raise ConfigurationError(f"folder {self.path}: its file system has no locks ({error.strerror})") from error
 
     def _publish_layout(self, content: bytes, drafts: int, own: int) -> None:
         draft = draft_name()
@@ -221,7 +232,10 @@ class Folder:
 
     @contextmanager
     def _root(self) -> Iterator[tuple[int, int]]:
-        """The folder, and what it holds of the backend's own: without that it is an empty mount point, say."""
+        """The folder, and what it holds of the backend's own: without that it is an empty mount point, say.
+
+        What is done in it counts only if it is the folder that was prepared, and has its name still afterwards.
+        """
         with ExitStack() as stack:
             try:
                 root = stack.enter_context(disk.opened(self.path))
@@ -230,7 +244,11 @@ class Folder:
                 raise BackendUnavailable(
                     f"folder {self.path} or its {OWN} is gone: is it mounted? A buffer that opens makes them again"
                 ) from error
+            if disk.identity(root) != self._identity:
+                raise BackendReplaced(f"folder {self.path} is another one than was opened: it is opened anew")
             yield root, own
+            if not disk.has_name(root, self.path):
+                raise BackendUnavailable(f"folder {self.path} was moved, replaced or unmounted while it was used")
 
 
 def _now(drafts: int) -> float:

@@ -36,7 +36,7 @@ def reading(folder: int) -> Iterator[None]:
             fcntl.flock(folder, fcntl.LOCK_UN)
         return
     # Each reader has a byte of its own, which says which reader it is.
-    _lock(folder, fcntl.F_RDLCK, secrets.randbelow(_END))
+    _lock(folder, fcntl.F_RDLCK, secrets.randbits(62))
     try:
         yield
     finally:

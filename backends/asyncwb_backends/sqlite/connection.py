@@ -1,8 +1,15 @@
-"""A SQLite file as two connections, one that writes and one that reads; its errors become asyncwb's here."""
+"""A SQLite file as two connections, one that writes and one that reads; its errors become asyncwb's here.
+
+A file that is deleted or replaced while it is open lives on without a name: what is written there is gone with the
+connection. So whatever was written or read counts only if afterwards the path still names the file that was opened.
+Likewise its log (`-wal`), which holds what was committed last, and what the log is shared by (`-shm`).
+"""
 
 import asyncio
 import contextlib
+import os
 import sqlite3
+import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from pathlib import Path
@@ -11,7 +18,7 @@ from typing import Any, Final
 import aiosqlite
 import anyio
 
-from asyncwb import BackendUnavailable
+from asyncwb import BackendReplaced, BackendUnavailable
 from asyncwb_backends.sqlite.reasons import explain
 
 _BUSY_SECONDS: Final = 10.0
@@ -22,6 +29,7 @@ REFUSED: Final = (sqlite3.DataError, sqlite3.IntegrityError, sqlite3.InterfaceEr
 """What SQLite raises for one record's sake; everything else says something about the file."""
 
 Prepare = Callable[[aiosqlite.Connection], Awaitable[None]]
+Identity = tuple[tuple[int, int], ...]
 
 
 class Database:
@@ -33,6 +41,9 @@ class Database:
         self._reader: aiosqlite.Connection | None = None
         self._write_lock = asyncio.Lock()
         self._unfinished = False
+        self._absolute = str(path.absolute())
+        self._files: Sequence[str] = ()
+        self._identity: Identity = ()
 
     async def open(self, prepare: Prepare) -> None:
         """Connects, and lets `prepare` make its tables. Raises `BackendUnavailable`."""
@@ -42,8 +53,14 @@ class Database:
         while True:
             try:
                 # Writers begin with IMMEDIATE: a transaction that starts by reading can't wait for its turn later.
+                self._files = _existing(self._absolute)
+                before = self._identify()
                 self._writer = await self._connect(isolation_level="IMMEDIATE")
                 await prepare(self._writer)
+                self._files = _existing(self._absolute, *_logs(self._absolute))
+                self._identity = self._identify()
+                if before != self._identity[: len(before)]:
+                    raise BackendReplaced(f"SQLite file {self.path} was replaced while it was being opened")
                 self._reader = await self._connect(isolation_level=None)
             except sqlite3.Error as error:
                 await self.close()
@@ -58,7 +75,7 @@ class Database:
                 return
 
     async def close(self) -> None:
-        """Closes both connections within seconds; an unclosed one would hang the interpreter's exit."""
+        """Closes both connections within seconds."""
         connections = [connection for connection in (self._writer, self._reader) if connection is not None]
         self._writer = self._reader = None
         with anyio.move_on_after(_CLOSE_SECONDS, shield=True):
@@ -70,7 +87,7 @@ class Database:
     async def transaction(self) -> AsyncIterator[aiosqlite.Connection]:
         """The writer, whose transaction the caller commits; what isn't committed is rolled back.
 
-        Raises BackendUnavailable, or one of `REFUSED`.
+        Raises BackendUnavailable, also if it was committed to a file that lost its name, or one of `REFUSED`.
         """
         writer = self._connected(self._writer)
         async with self._write_lock, self._mapped():
@@ -81,12 +98,15 @@ class Database:
             self._unfinished = True
             yield writer
             self._unfinished = False
+            self._check_identity()
 
     async def fetch(self, query: str, parameters: Sequence[Any] = ()) -> Iterable[Any]:
         """The rows of one query, which is one snapshot."""
         reader = self._connected(self._reader)
         async with self._mapped():
-            return await reader.execute_fetchall(query, parameters)
+            rows = await reader.execute_fetchall(query, parameters)
+        self._check_identity()
+        return rows
 
     @contextlib.asynccontextmanager
     async def _mapped(self) -> AsyncIterator[None]:
@@ -96,6 +116,49 @@ class Database:
             raise
         except sqlite3.Error as error:
             raise self._unavailable(error) from error
+
+    def _check_identity(self) -> None:
+        """Raises BackendReplaced."""
+        # In the event loop: the three names are in the kernel's cache, which takes a few microseconds.
+        try:
+            identity = self._identify()
+        except FileNotFoundError as error:
+            what = f"SQLite file {error.filename} was deleted or moved while it was open"
+        except OSError as error:
+            raise BackendUnavailable(f"SQLite file {error.filename}: {error.strerror}") from error
+        else:
+            if identity == self._identity:
+                return
+            what = f"SQLite file {self.path} or its log was replaced while it was open"
+        try:
+            what += self._set_log_aside()
+        except OSError as error:
+            raise BackendUnavailable(f"{what}, and its log can't be moved: {error}") from error
+        raise BackendReplaced(what)
+
+    def _set_log_aside(self) -> str:
+        """Moves the log away from beside a file that isn't its own: SQLite would apply it to that, or delete it.
+
+        It holds what was committed last, so it has to be kept for the file that it belongs to. Returns what to add to
+        a message.
+        """
+        if _identity_of(self._absolute) == self._identity[0]:
+            return ""
+        # While it is open here nothing else can have its inode.
+        moved = ""
+        for name, identity in zip(self._files[1:], self._identity[1:], strict=True):
+            if _identity_of(name) != identity:
+                continue
+            if name.endswith("-shm"):
+                os.unlink(name)  # noqa: PTH108 - SQLite makes it from the log
+            else:
+                aside = f"{name.removesuffix('-wal')}.former-{self._identity[0][1]}-wal"
+                os.rename(name, aside)  # noqa: PTH104
+                moved = f"; its log, with what was committed last, is kept as {aside}"
+        return moved
+
+    def _identify(self) -> Identity:
+        return tuple((found.st_dev, found.st_ino) for found in map(os.stat, self._files))
 
     def _connected(self, connection: aiosqlite.Connection | None) -> aiosqlite.Connection:
         if connection is None:
@@ -108,7 +171,7 @@ class Database:
         def connect() -> sqlite3.Connection:
             try:
                 return sqlite3.connect(
-                    self.path, timeout=_BUSY_SECONDS, isolation_level=isolation_level, cached_statements=16
+                    self._absolute, timeout=_BUSY_SECONDS, isolation_level=isolation_level, cached_statements=16
                 )
             except sqlite3.Error as error:
                 failure.append(error)
@@ -116,7 +179,7 @@ class Database:
 
         # Where connecting fails or is cancelled, aiosqlite ends its thread without waiting for it, and that reports to
         # an event loop that may be closed by then. So it always succeeds, and is always closed properly.
-        connection = aiosqlite.Connection(connect, 64)
+        connection = _daemonic(lambda: aiosqlite.Connection(connect, 64))
         opening = asyncio.ensure_future(connection)
         try:
             await asyncio.shield(opening)
@@ -134,3 +197,34 @@ class Database:
 
     def _unavailable(self, error: sqlite3.Error) -> BackendUnavailable:
         return BackendUnavailable(f"SQLite file {self.path}: {explain(self.path, error)}")
+
+
+def _identity_of(path: str) -> tuple[int, int] | None:
+    try:
+        found = os.stat(path)  # noqa: PTH116
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def _existing(*paths: str) -> Sequence[str]:
+    return [path for path in paths if os.path.exists(path)]  # noqa: PTH110 - as all of them are
+
+
+def _logs(path: str) -> Sequence[str]:
+    """SQLite keeps them beside the file that a link leads to."""
+    real = os.path.realpath(path)
+    return f"{real}-wal", f"{real}-shm"
+
+
+def _daemonic(make: Callable[[], aiosqlite.Connection]) -> aiosqlite.Connection:
+    """A connection whose thread the interpreter doesn't wait for when it ends.
+
+    A service that fails before it closes its buffer would never end otherwise. Nothing is lost that way: what isn't
+    committed isn't saved. A thread is daemonic if the one that makes it is.
+    """
+    made: list[aiosqlite.Connection] = []
+    maker = threading.Thread(target=lambda: made.append(make()), daemon=True)
+    maker.start()
+    maker.join()
+    return made[0]

@@ -7,7 +7,7 @@ from uuid import uuid4
 import asyncpg
 import pytest
 
-from asyncwb import Buffer, Codec, ConfigurationError, Record
+from asyncwb import BackendReplaced, Buffer, Codec, ConfigurationError, Record
 from asyncwb.testing.contract import BackendContract, put, tombstone, version
 from asyncwb_postgresql import PostgreSQLBackend, from_url
 
@@ -61,6 +61,28 @@ async def test_old_tombstones_are_purged(url: str) -> None:
         backend._next_purge = 0.0
         await backend.save([put("b", 1)])
         assert set(await backend.load(["a", "b"])) == {"b"}
+    finally:
+        await backend.close()
+
+
+async def test_table_that_was_dropped_is_made_again(url: str) -> None:
+    schema = url.partition("search_path=")[2].partition("&")[0]
+    backend = from_url(url, codec=Codec("json"))
+    await backend.open()
+    try:
+        for table, call in (
+            ("users", lambda: backend.save([put("a", 1)])),
+            ("users_epoch", lambda: backend.new_epoch(0)),
+        ):
+            connection = await asyncpg.connect(SERVER)
+            await connection.execute(f"DROP TABLE {schema}.{table}")
+            await connection.close()
+            with pytest.raises(BackendReplaced, match="dropped"):
+                await call()
+            # As asyncwb does it then.
+            await backend.close()
+            await backend.open()
+            assert await call() == 0
     finally:
         await backend.close()
 

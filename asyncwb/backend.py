@@ -37,7 +37,9 @@ class Backend(Protocol):
     (with its `codec`), a store of documents its `value`, which is decoded when it is first asked for. `load` has to
     give back an equal value; the very bytes of `payload` need not survive, but for the codec "bytes".
 
-    An attribute `durability`, if there is one, says in a few words what makes a save durable, for `asyncwb doctor`.
+    An attribute `durability`, if there is one, says in a few words what makes a save durable, for `asyncwb doctor`. An
+    attribute `shareable` that is true says that several buffers may have one object open at the same time, because
+    `open` and `close` do nothing; of any other object the second buffer's `open` raises `UsageError`.
 
     Failures: raise `SaveError(failed={key: reason})` when some records failed and all others were saved; with a
     `RecordRejected` as its reason a record is never tried again as it is, with anything else it is. Raise

@@ -93,6 +93,8 @@ class Engine:
     async def open(self) -> None:
         """Raises what `Buffer.open` raises; `close` has to be called also then."""
         settings = self._settings
+        self._backend.reserve()
+        self._stack.callback(self._backend.release)
         link = await self._connect(self._redis, self._stack, timeout_seconds=settings.redis_timeout_seconds)
         await self._at_open(lambda: check_server(link))
 

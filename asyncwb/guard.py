@@ -6,7 +6,14 @@ from collections.abc import Awaitable, Sequence
 from typing import Final, TypeVar
 
 from asyncwb.backend import Backend, Limits
-from asyncwb.errors import AsyncwbError, BackendError, BackendReplaced, BackendUnavailable, ConfigurationError
+from asyncwb.errors import (
+    AsyncwbError,
+    BackendError,
+    BackendReplaced,
+    BackendUnavailable,
+    ConfigurationError,
+    UsageError,
+)
 from asyncwb.progress import Progress
 from asyncwb.records import Record
 from asyncwb.urls import redact, without_credentials
@@ -15,6 +22,10 @@ T = TypeVar("T")
 
 _LEAST_SECONDS: Final = 1.0
 _LONGEST_REASON: Final = 500
+
+
+_in_use: Final[dict[int, "GuardedBackend"]] = {}
+"""id of a plugin's object -> who has it open. (An object need be neither hashable nor weakly referable.)"""
 
 
 def describe(error: BaseException) -> str:
@@ -46,6 +57,7 @@ class GuardedBackend:
         self.progress = Progress()
         self._opened = False
         self._replaced = False
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._opening = asyncio.Lock()
         self._slots = asyncio.Semaphore(1)
 
@@ -64,6 +76,32 @@ class GuardedBackend:
         self._opening = asyncio.Lock()
         self._slots = asyncio.Semaphore(1)
         await self._be_open()
+
+    def reserve(self) -> None:
+        """Takes the plugin's object for this buffer alone: closing one of two would break the other.
+
+        Raises:
+            UsageError: another open buffer has it.
+        """
+        holder = _in_use.get(id(self._backend))
+        taken = holder is not None and holder is not self and holder.is_alive
+        if taken and not getattr(self._backend, "shareable", False):
+            raise UsageError(
+                f"backend {self.name} is in use by another open buffer: "
+                "give each buffer a backend object of its own, or the URL"
+            )
+        self._loop = asyncio.get_running_loop()
+        _in_use[id(self._backend)] = self
+
+    def release(self) -> None:
+        """Lets other buffers have it."""
+        if _in_use.get(id(self._backend)) is self:
+            del _in_use[id(self._backend)]
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether somebody can close it still: not once its event loop has ended, perhaps with an error."""
+        return self._loop is not None and not self._loop.is_closed()
 
     async def close(self) -> None:
         """Raises BackendUnavailable."""

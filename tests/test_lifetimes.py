@@ -12,7 +12,7 @@ import redis.asyncio
 from proxy import open_proxy
 from servers import Server
 
-from asyncwb import Buffer, OutcomeUnknown, UsageError
+from asyncwb import Buffer, OutcomeUnknown, RedisUnavailable, UsageError
 from asyncwb.redis import scripts
 from asyncwb.testing import MemoryBackend
 from asyncwb.testing.contract import run_until_suspension
@@ -96,7 +96,7 @@ def test_use_in_a_later_event_loop_of_the_same_thread_is_an_error(valkey_url: st
 
 FORKING = """
 import asyncio, os, sys
-from asyncwb import Buffer, OutcomeUnknown, UsageError
+from asyncwb import Buffer, OutcomeUnknown, RedisUnavailable, UsageError
 from asyncwb.testing import MemoryBackend
 
 async def main():
@@ -183,3 +183,28 @@ async def test_close_cancelled_at_any_await_is_still_a_close(valkey_url: str, na
     finally:
         await backend.close()  # its thread would hang the exit of a run in which this test fails
     assert cancelled >= 2
+
+
+async def test_backend_of_an_open_buffer_is_refused_to_another(valkey_url: str, namespace: str, tmp_path: Path) -> None:
+    """Closing one of the two would break the other."""
+    backend = SQLiteBackend(tmp_path / "a.db")
+    one: Buffer[int] = Buffer(valkey_url, backend=backend, namespace=namespace)
+    two: Buffer[int] = Buffer(valkey_url, backend=backend, namespace=namespace)
+    async with one:
+        with pytest.raises(UsageError, match="a backend object of its own"):
+            await two.open()
+        await one.set("a", 1)
+        await one.flush("a", timeout=10)
+    for buffer in (two, one):
+        async with buffer:
+            assert await buffer.get("a") == 1
+
+
+async def test_backend_whose_buffer_could_not_be_opened_is_free(
+    namespace: str, valkey_url: str, tmp_path: Path
+) -> None:
+    backend = SQLiteBackend(tmp_path / "a.db")
+    with pytest.raises(RedisUnavailable):
+        await Buffer("redis://127.0.0.1:1", backend=backend, connect_timeout_seconds=0.2).open()
+    async with Buffer(valkey_url, backend=backend, namespace=namespace):
+        pass

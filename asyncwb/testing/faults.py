@@ -51,6 +51,10 @@ class FaultyBackend:
         self.save_started = asyncio.Event()
 
     @property
+    def shareable(self) -> bool:
+        return bool(getattr(self.inner, "shareable", False))
+
+    @property
     def limits(self) -> Limits:
         return self.inner.limits
 

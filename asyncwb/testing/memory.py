@@ -14,6 +14,8 @@ class MemoryBackend:
         limits: may be replaced.
     """
 
+    shareable = True
+
     def __init__(self, limits: Limits | None = None) -> None:
         self.limits = limits or Limits()
         self.records: dict[str, Record] = {}

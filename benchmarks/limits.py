@@ -90,7 +90,7 @@ async def _save_sqlite(path: str, records: Sequence[Record], *, batch: int) -> f
     await backend.open()  # makes the table
     pragmas = await _pragmas(path)
     try:
-        work = [backend.table.steps(part) for part in _parts(records, batch)]
+        work = [backend.table.steps(part, 0) for part in _parts(records, batch)]
         return await asyncio.to_thread(_execute, path, pragmas, work)
     finally:
         await backend.close()

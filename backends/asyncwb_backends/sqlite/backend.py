@@ -9,6 +9,7 @@ from typing import Final
 import aiosqlite
 
 from asyncwb import BackendError, Limits, Record, RecordRejected, SaveError, newest_per_key
+from asyncwb_backends.sqlite.clock import GAP, TIME, TableClock
 from asyncwb_backends.sqlite.connection import REFUSED, Database
 from asyncwb_backends.sqlite.keyvalue import KeyValueTable
 from asyncwb_backends.sqlite.table import PURGE_ROWS, Step, Table, quoted
@@ -43,7 +44,7 @@ class SQLiteBackend:
         self.path = Path(path)
         self._database = Database(self.path)
         self.table: Table = KeyValueTable(table) if isinstance(table, str) else table
-        self._tombstone_seconds = tombstone_seconds
+        self._clock = TableClock(tombstone_seconds)
         self._next_purge = 0.0
         epochs = quoted(self.table.epochs)
         self._create_epochs = f"CREATE TABLE IF NOT EXISTS {epochs} (name TEXT PRIMARY KEY, value INTEGER NOT NULL)"
@@ -52,6 +53,9 @@ class SQLiteBackend:
             f"INSERT INTO {epochs} (name, value) VALUES ('epoch', max(1, :at_least)) "  # noqa: S608
             "ON CONFLICT (name) DO UPDATE SET value = max(value + 1, :at_least) RETURNING value"
         )
+        self._read_times = f"SELECT name, value FROM {epochs} WHERE name = '{TIME}' OR name GLOB '{GAP}*'"  # noqa: S608
+        self._keep_time = f"INSERT OR REPLACE INTO {epochs} (name, value) VALUES (?, ?)"  # noqa: S608
+        self._forget_time = f"DELETE FROM {epochs} WHERE name = ?"  # noqa: S608
 
     async def open(self) -> None:
         """Raises `BackendUnavailable` if the file can't be opened, `ConfigurationError` if the table can't be used."""
@@ -79,7 +83,7 @@ class SQLiteBackend:
     async def save(self, records: Sequence[Record]) -> int:
         newest = newest_per_key(records)
         try:
-            steps = self.table.steps(newest)
+            steps = self.table.steps(newest, self._clock.now())
             async with self._database.transaction() as writer:
                 applied = await _apply(writer, steps)
                 await writer.commit()
@@ -124,7 +128,7 @@ class SQLiteBackend:
             failed = {}
             for record in pending:
                 try:
-                    applied += await _apply(writer, self.table.steps([record]))
+                    applied += await _apply(writer, self.table.steps([record], self._clock.now()))
                     if commit_each:
                         await writer.commit()
                 except RecordRejected as error:
@@ -138,10 +142,14 @@ class SQLiteBackend:
         return applied, failed
 
     async def _purge_sometimes(self, writer: aiosqlite.Connection) -> None:
-        now = time.time()
+        now = time.monotonic()
         if now < self._next_purge:
             return
-        cursor = await writer.execute(self.table.purge, (int(now - self._tombstone_seconds),))
+        stored = {name: value for name, value in await writer.execute_fetchall(self._read_times)}  # noqa: C416
+        look = self._clock.look(stored)
+        await writer.executemany(self._keep_time, look.rows.items())
+        await writer.executemany(self._forget_time, [(name,) for name in look.forgotten])
+        cursor = await writer.execute(self.table.purge, (look.purge_before,))
         await writer.commit()
         # A full page says that there is more: the next save takes the next page.
         self._next_purge = now + (0 if cursor.rowcount == PURGE_ROWS else _PURGE_EVERY_SECONDS)

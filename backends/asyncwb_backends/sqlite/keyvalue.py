@@ -2,14 +2,13 @@
 
 import re
 import sqlite3
-import time
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 import aiosqlite
 
 from asyncwb import ConfigurationError, Record, RecordRejected
-from asyncwb_backends.sqlite.table import PURGE_ROWS, Step
+from asyncwb_backends.sqlite.table import PURGE_ROWS, Step, dated
 
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}")
 _COLUMNS: Final = "key TEXT NOT NULL, value, codec TEXT NOT NULL, version INTEGER NOT NULL, deleted_at INTEGER"
@@ -39,7 +38,8 @@ class KeyValueTable:
         )
         self._select = f"SELECT key, value, codec, version, deleted_at FROM {table}"  # noqa: S608
         self._save = (
-            f"INSERT INTO {table} (key, value, codec, version, deleted_at) VALUES (?, ?, ?, ?, ?) "  # noqa: S608
+            f"INSERT INTO {table} (key, value, codec, version, deleted_at) VALUES (?1, ?2, ?3, ?4, "  # noqa: S608
+            f"CASE WHEN ?5 IS NOT NULL THEN {dated('?5', self.epochs)} END) "
             "ON CONFLICT (key) DO UPDATE SET value = excluded.value, codec = excluded.codec, "
             f"version = excluded.version, deleted_at = excluded.deleted_at WHERE excluded.version > {table}.version"
         )
@@ -60,8 +60,8 @@ class KeyValueTable:
                 ) from error
             raise
 
-    def steps(self, records: Sequence[Record]) -> Sequence[Step]:
-        return (Step(self._save, [_row(record) for record in records], counted=True),)
+    def steps(self, records: Sequence[Record], now: int) -> Sequence[Step]:
+        return (Step(self._save, [_row(record, now) for record in records], counted=True),)
 
     def query(self, keys: Sequence[str]) -> tuple[str, Sequence[Any]]:
         return f"{self._select} WHERE key IN ({','.join('?' * len(keys))})", keys
@@ -70,9 +70,9 @@ class KeyValueTable:
         return {row[0]: _record(row) for row in rows}
 
 
-def _row(record: Record) -> Row:
+def _row(record: Record, now: int) -> Row:
     if record.deleted:
-        return record.key, None, record.codec, record.version, int(time.time())
+        return record.key, None, record.codec, record.version, now
     try:
         value = record.payload.decode() if record.codec == "json" else record.payload
     except UnicodeDecodeError as error:

@@ -1,7 +1,6 @@
 """A table that users have already: fields of values are columns, keys are in a column of their own."""
 
 import sqlite3
-import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
@@ -11,7 +10,7 @@ import msgspec
 from asyncwb import ConfigurationError, Record, RecordRejected
 from asyncwb.records import CodecName
 from asyncwb_backends.sqlite.columns import Column, column, key_column
-from asyncwb_backends.sqlite.table import PURGE_ROWS, Step, quoted
+from asyncwb_backends.sqlite.table import PURGE_ROWS, Step, dated, quoted
 
 VERSION: Final = "asyncwb_version"
 _TOMBSTONE_COLUMNS: Final = "key TEXT PRIMARY KEY, version INTEGER NOT NULL, deleted_at INTEGER NOT NULL"
@@ -105,7 +104,7 @@ class MappedTable:
             f"AND NOT EXISTS (SELECT 1 FROM {tombstones} AS t WHERE t.key = ? AND t.version >= ?)"
         )
         self._mark = (
-            f"INSERT INTO {tombstones} (key, version, deleted_at) SELECT ?, ?, ? "  # noqa: S608
+            f"INSERT INTO {tombstones} (key, version, deleted_at) SELECT ?, ?, {dated('?', self.epochs)} "  # noqa: S608
             f"WHERE NOT EXISTS (SELECT 1 FROM {table} WHERE {key} = ? AND {version} >= ?) "
             "ON CONFLICT (key) DO UPDATE SET version = excluded.version, deleted_at = excluded.deleted_at "
             f"WHERE excluded.version > {tombstones}.version"
@@ -168,8 +167,8 @@ class MappedTable:
     def _wrong(self, what: str) -> ConfigurationError:
         return ConfigurationError(f"table {self.name!r}: {what}")
 
-    def steps(self, records: Sequence[Record]) -> Sequence[Step]:
-        puts, deletes, now = [], [], int(time.time())
+    def steps(self, records: Sequence[Record], now: int) -> Sequence[Step]:
+        puts, deletes = [], []
         for record in records:
             key, version = self._own_key(record.key), record.version
             if record.deleted:

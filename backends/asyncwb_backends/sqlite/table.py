@@ -6,6 +6,7 @@ from typing import Any, NamedTuple, Protocol
 import aiosqlite
 
 from asyncwb import Record
+from asyncwb_backends.sqlite.clock import TIME
 
 
 class Step(NamedTuple):
@@ -37,8 +38,8 @@ class Table(Protocol):
         """Makes what isn't there yet. Raises sqlite3.Error, ConfigurationError."""
         ...
 
-    def steps(self, records: Sequence[Record]) -> Sequence[Step]:
-        """What saves the records, one per key, inside a transaction.
+    def steps(self, records: Sequence[Record], now: int) -> Sequence[Step]:
+        """What saves the records, one per key, inside a transaction; tombstones are dated `now`, in Unix seconds.
 
         Raises:
             RecordRejected: one of them can't be stored.
@@ -60,3 +61,8 @@ PURGE_ROWS = 1000
 def quoted(name: str) -> str:
     """An identifier, whatever is in it."""
     return '"' + name.replace('"', '""') + '"'
+
+
+def dated(now: str, epochs: str) -> str:
+    """An expression for the date of a tombstone: `now`, an expression, but never before the table's own time."""
+    return f"max({now}, coalesce((SELECT value FROM {quoted(epochs)} WHERE name = '{TIME}'), 0))"  # noqa: S608

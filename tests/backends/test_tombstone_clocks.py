@@ -1,0 +1,163 @@
+"""Tombstones live their time, whatever the clocks of the processes say that use one storage."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from servers import FakeTime
+
+from asyncwb import Backend, Codec
+from asyncwb.registry import backend_from_url
+from asyncwb.testing.contract import put, tombstone
+from asyncwb_backends.sqlite.clock import GAP, TIME, TableClock
+
+HOUR = 3600
+DAY = 24 * HOUR
+START = 1_800_000_000
+
+
+class World:
+    """Processes on one machine, each with a wall clock of its own, and the rows that they share."""
+
+    def __init__(self) -> None:
+        self.elapsed = 0
+        self.rows: dict[str, int] = {TIME: START}
+
+    def process(self, ahead: int = 0) -> TableClock:
+        return TableClock(DAY, wall=lambda: START + self.elapsed + ahead, monotonic=lambda: 100.0 + self.elapsed)
+
+    def look(self, clock: TableClock) -> int:
+        """Before when it purges."""
+        look = clock.look(self.rows)
+        self.rows.update(look.rows)
+        for name in look.forgotten:
+            del self.rows[name]
+        return look.purge_before
+
+    def date(self, clock: TableClock) -> int:
+        """What a tombstone is dated with."""
+        return max(clock.now(), self.rows[TIME])
+
+    def run(self, seconds: int, *clocks: TableClock) -> int:
+        """Time goes by, with a look now and then; the highest time before which somebody has purged."""
+        purged = 0
+        for _ in range(0, seconds, 600):
+            self.elapsed += 600
+            purged = max([purged, *map(self.look, clocks)])
+        return purged
+
+
+def test_tombstone_lives_a_day() -> None:
+    world = World()
+    clock = world.process()
+    world.look(clock)
+    dated = world.date(clock)
+    assert world.run(DAY, clock) <= dated
+    assert world.run(HOUR, clock) > dated
+
+
+@pytest.mark.parametrize("ahead", [-400 * DAY, -DAY, -HOUR, HOUR, 2 * DAY, 400 * DAY])
+@pytest.mark.parametrize("both", [True, False], ids=["beside a right one", "alone"])
+def test_clock_that_is_wrong_takes_an_eighth_of_its_life_at_most(ahead: int, both: bool) -> None:
+    world = World()
+    right = world.process()
+    world.look(right)
+    before = world.date(right)
+    wrong = world.process(ahead)
+    running = (right, wrong) if both else (wrong,)
+    assert world.look(wrong) <= before
+    meanwhile = world.date(right)
+    of_the_wrong = world.date(wrong)
+    assert world.run(DAY - 3 * HOUR - 600, *running) <= min(before, meanwhile, of_the_wrong)
+    assert world.run(DAY, *running) > min(before, of_the_wrong), "and they go in the end"
+
+
+def test_jump_and_back_again_purges_nothing_early() -> None:
+    world = World()
+    right = world.process()
+    world.look(right)
+    dated = world.date(right)
+    for ahead in (2 * DAY, 0, 30 * DAY, -DAY):
+        assert world.run(HOUR, world.process(ahead), right) <= dated
+
+
+def test_service_that_runs_now_and_then_purges_in_the_end() -> None:
+    """A day in which nobody ran counts as an eighth, and the notes of that don't pile up."""
+    world = World()
+    clock = world.process()
+    world.look(clock)
+    dated = world.date(clock)
+    purged = 0
+    for day in range(1, 30):
+        world.elapsed = day * DAY
+        purged = world.look(world.process())
+        assert (purged > dated) == (day > 8)
+        assert len([name for name in world.rows if name.startswith(GAP)]) <= 10
+    assert purged > dated
+
+
+def test_table_from_before_it_kept_a_time_has_no_old_tombstones() -> None:
+    world = World()
+    world.rows.clear()
+    clock = world.process(2 * DAY)
+    assert world.look(clock) <= START
+    assert world.run(DAY - 4 * HOUR, clock) <= START
+    assert world.run(8 * HOUR, clock) > START
+
+
+CHILD = """
+import asyncio, sys, time
+from asyncwb import Codec
+from asyncwb.registry import backend_from_url
+from asyncwb.testing.contract import put, tombstone
+
+async def main(url, key):
+    backend = backend_from_url(url, codec=Codec("json"))
+    await backend.open()
+    await backend.save([tombstone(key, 5)])
+    backend._next_purge = backend._next_sweep = 0.0
+    await backend.save([put("live", 1)])
+    await backend.close()
+    print(time.time())
+
+asyncio.run(main(*sys.argv[1:]))
+"""
+
+
+def with_a_clock(ahead: int, folder: Path, url: str) -> float:
+    """Deletes the key `theirs` in another process, and lets it purge; what its clock says."""
+    environment = FakeTime(folder).environment
+    for name in ("FAKETIME_TIMESTAMP_FILE", "FAKETIME_NO_CACHE"):
+        del environment[name]  # it stays as it is, which is much quicker
+    environment["FAKETIME"] = f"{ahead:+d}"
+    ended = subprocess.run(
+        [sys.executable, "-c", CHILD, url, "theirs"], env={**os.environ, **environment},
+        capture_output=True, text=True, timeout=30, check=False,
+    )  # fmt: skip
+    assert ended.returncode == 0, ended.stderr
+    return float(ended.stdout)
+
+
+@pytest.mark.skipif(FakeTime.library() is None, reason="libfaketime isn't installed")
+@pytest.mark.parametrize("ahead", [2 * DAY, -2 * DAY])
+@pytest.mark.parametrize("url", ["sqlite:///{}/a.db", "file://{}/data?fanout=0"], ids=["sqlite", "file"])
+async def test_late_save_revives_nothing_although_a_process_has_a_wrong_clock(
+    tmp_path: Path, url: str, ahead: int
+) -> None:
+    url = url.format(tmp_path)
+    backend: Backend = backend_from_url(url, codec=Codec("json"))
+    await backend.open()
+    try:
+        await backend.save([tombstone("ours", 5)])
+        assert abs(with_a_clock(ahead, tmp_path, url) - time.time() - ahead) < HOUR
+        for attribute in ("_next_purge", "_next_sweep"):
+            setattr(backend, attribute, 0.0)
+        await backend.save([put("live", 2)])
+        assert await backend.save([put("ours", 3), put("theirs", 3)]) == 2
+        found = await backend.load(["ours", "theirs"])
+        assert all(record.deleted for record in found.values())
+    finally:
+        await backend.close()

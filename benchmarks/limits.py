@@ -19,7 +19,7 @@ from pymongo import UpdateOne, WriteConcern
 
 from asyncwb import Record
 from asyncwb_backends.filesystem import disk
-from asyncwb_backends.mongodb.backend import update
+from asyncwb_backends.mongodb.batch import update
 from asyncwb_backends.mongodb.documents import document
 from asyncwb_backends.sqlite import SQLiteBackend
 from asyncwb_backends.sqlite.connection import Database
@@ -129,7 +129,10 @@ def _execute(path: str, pragmas: dict[str, Any], work: Sequence[Any]) -> float:
 
 async def _save_mongodb(address: str, records: Sequence[Record], *, batch: int, callers: int) -> float:
     bulks = [
-        [UpdateOne({"_id": record.key}, [update(record, document(record))], upsert=True) for record in part]
+        [
+            UpdateOne({"_id": record.key}, [update(record, {"$literal": document(record)})], upsert=True)
+            for record in part
+        ]
         for part in _parts(records, batch)
     ]
     client: Any = AsyncIOMotorClient(address, io_loop=asyncio.get_running_loop())

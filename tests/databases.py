@@ -35,11 +35,12 @@ def mongod_binary() -> tuple[str | None, str]:
 class Mongod(ServerProcess):
     """One mongod, standalone or a replica set of one."""
 
-    def __init__(self, *, replica_set: bool = False) -> None:
+    def __init__(self, *, replica_set: bool = False, authorization: bool = False) -> None:
         path, reason = mongod_binary()
         assert path is not None, reason
         self._binary = path
         self._replica_set = replica_set
+        self._authorization = authorization
         super().__init__()
         self.start()
         if replica_set:
@@ -63,6 +64,8 @@ class Mongod(ServerProcess):
             "--nounixsocket", "--wiredTigerCacheSizeGB", "0.5", "--setParameter", "diagnosticDataCollectionEnabled=0",
             "--setParameter", "ttlMonitorSleepSecs=1",
         ]  # fmt: skip
+        if self._authorization:
+            arguments += ["--auth"]
         if self._replica_set:
             arguments += ["--replSet", "rs", "--oplogSize", "50"]
         with self.client() as client:

@@ -7,36 +7,27 @@ from typing import Any, Final
 
 import anyio
 import anyio.to_thread
-import bson
 from bson.codec_options import CodecOptions
-from bson.raw_bson import RawBSONDocument
-from pymongo import ReadPreference, ReturnDocument, UpdateOne, WriteConcern
-from pymongo.errors import BulkWriteError, DocumentTooLarge, DuplicateKeyError, OperationFailure, PyMongoError
+from pymongo import ReadPreference, ReturnDocument, WriteConcern
+from pymongo.errors import DuplicateKeyError, PyMongoError
 from pymongo.read_concern import ReadConcern
 
 from asyncwb import (
-    BackendError,
     BackendUnavailable,
     ConfigurationError,
     Limits,
     Record,
-    RecordRejected,
     SaveError,
     newest_per_key,
 )
 from asyncwb.records import CodecName
-from asyncwb_backends.mongodb.documents import OWN, UNFIT, careful, check_key, document, record_of
+from asyncwb_backends.mongodb.batch import Batch
+from asyncwb_backends.mongodb.documents import record_of
+from asyncwb_backends.mongodb.tombstones import Tombstones
 
 DAY_SECONDS: Final = 86_400
 _CLOSE_SECONDS: Final = 5.0
-_DUPLICATE_KEY: Final = 11000
-_OTHER_OPTIONS: Final = (85, 86)
-"""IndexOptionsConflict, IndexKeySpecsConflict."""
-_REJECTED: Final = {2, 14, 15, 52, 55, 121, 10334, 17280, 17420}
-"""What the server says of a document that it will never take: BadValue, TypeMismatch, Overflow, names of fields, a
-validation rule, its size. (Not 11000: who has the value of a user's unique index may give it up.)"""
 _RACES: Final = 10
-_TOMBSTONES: Final = "asyncwb_tombstones"
 
 Connect = Callable[[], tuple[Any, Any]]
 """Makes a client and a collection of it; called in the event loop."""
@@ -71,6 +62,7 @@ class MongoDBBackend:
         self._client: Any = None
         self._records: Any = None
         self._epochs: Any = None
+        self._tombstones: Tombstones
         if collection is not None:
             _options(collection)
 
@@ -89,7 +81,10 @@ class MongoDBBackend:
             self._records = collection.with_options(**options)
             self._epochs = collection.database.get_collection(f"{collection.name}_asyncwb", **options)
             async with self._mapped():
-                await self._index_tombstones(collection)
+                self._tombstones = Tombstones(self._records, seconds=int(self._tombstone_seconds))
+                await self._tombstones.look()
+            if self._tombstones.problem:
+                raise ConfigurationError(self._tombstones.problem)
         except BaseException:
             await self.close()
             raise
@@ -125,10 +120,12 @@ class MongoDBBackend:
 
     async def save(self, records: Sequence[Record]) -> int:
         collection = self._opened(self._records)
-        batch = _Batch()
-        for record in newest_per_key(records):
-            batch.add(record, document)
         async with self._mapped():
+            if any(record.deleted for record in records):
+                await self._tombstones.look_sometimes()
+            batch = Batch(self._tombstones)
+            for record in newest_per_key(records):
+                batch.add(record)
             for _ in range(_RACES):
                 if not batch.pending:
                     break
@@ -145,20 +142,6 @@ class MongoDBBackend:
         async with self._mapped():
             found = await collection.find({"_id": {"$in": sound}}).to_list(length=None) if sound else []
         return {each["_id"]: record_of(each, codec=self._codec) for each in found}
-
-    async def _index_tombstones(self, collection: Any) -> None:
-        seconds = int(self._tombstone_seconds)
-        field = f"{OWN}.deleted_at"
-        try:
-            await self._records.create_index(
-                [(field, 1)], name=_TOMBSTONES, expireAfterSeconds=seconds,
-                partialFilterExpression={field: {"$exists": True}},
-            )  # fmt: skip
-        except OperationFailure as error:
-            if error.code not in _OTHER_OPTIONS:
-                raise
-            index = {"name": _TOMBSTONES, "expireAfterSeconds": seconds}
-            await collection.database.command("collMod", collection.name, index=index)
 
     def _opened(self, collection: Any) -> Any:
         if collection is None:
@@ -188,85 +171,3 @@ def _options(collection: Any) -> dict[str, Any]:
         "read_concern": ReadConcern("majority"),
         "write_concern": concern,
     }
-
-
-class _Batch:
-    """The records of one save.
-
-    Attributes:
-        pending: key -> record and update, for those that are still to be written.
-        failed: key -> why it isn't saved.
-        applied: how many were newer than what was stored.
-    """
-
-    def __init__(self) -> None:
-        self.pending: dict[str, tuple[Record, UpdateOne]] = {}
-        self.failed: dict[str, Exception] = {}
-        self.applied = 0
-
-    def add(self, record: Record, make: Callable[[Record], dict[str, Any]]) -> None:
-        """With the document that is made of it."""
-        try:
-            check_key(record.key)
-            self.pending[record.key] = record, self._upsert(record, make)
-        except RecordRejected as error:
-            self.failed[record.key] = error
-
-    def _upsert(self, record: Record, make: Callable[[Record], dict[str, Any]]) -> UpdateOne:
-        if record.deleted:
-            return _upsert(record, None)
-        try:
-            return _upsert(record, make(record))
-        except UNFIT:
-            return _upsert(record, careful(record))
-
-    async def write(self, collection: Any) -> None:
-        """Once; what lost a race stays pending. Raises PyMongoError where nothing is known to be durable."""
-        batch = list(self.pending.values())
-        try:
-            result = await collection.bulk_write([update for _, update in batch], ordered=False)
-        except BulkWriteError as error:
-            self._judge(batch, error)
-        except DocumentTooLarge:
-            # Raised before or while it was sent; what has arrived is stale the second time.
-            self.pending = {}
-            for record, _ in batch:
-                self.add(record, careful)
-        else:
-            self.applied += result.upserted_count + result.modified_count
-            self.pending = {}
-
-    def _judge(self, batch: Sequence[tuple[Record, UpdateOne]], error: BulkWriteError) -> None:
-        details: dict[str, Any] = dict(error.details or {})
-        if details.get("writeConcernErrors"):
-            raise error  # written, but not known to be durable
-        self.applied += details["nUpserted"] + details["nModified"]
-        self.pending = {}
-        for each in details["writeErrors"]:
-            record, update = batch[each["index"]]
-            if each["code"] == _DUPLICATE_KEY and list(each.get("keyPattern", ())) == ["_id"]:
-                self.pending[record.key] = record, update  # two have inserted it at the same time
-                continue
-            text = f"MongoDB can't store it: {each['errmsg'][:300]} (code {each['code']})"
-            kind = RecordRejected if each["code"] in _REJECTED else BackendError
-            self.failed[record.key] = kind(text)
-
-
-def update(record: Record, made: dict[str, Any] | None) -> dict[str, Any]:
-    """The pipeline stage that replaces the document if its version is lower: decided by the server, atomically.
-
-    A version in the filter instead would try to insert each stale record, and fail, three times as slowly.
-    """
-    replacement: dict[str, Any] = {"$literal": made}
-    if made is None:
-        own = {"v": {"$literal": record.version}, "c": {"$literal": record.codec}, "deleted_at": "$$NOW"}
-        replacement = {"_id": {"$literal": record.key}, OWN: own}
-    newer = {"$gt": [record.version, {"$ifNull": [f"${OWN}.v", -1]}]}
-    return {"$replaceWith": {"$cond": [newer, replacement, "$$ROOT"]}}
-
-
-def _upsert(record: Record, made: dict[str, Any] | None) -> UpdateOne:
-    # Encoded here and not by the driver: some twenty containers a record, which live until their bulk is sent, have the
-    # garbage collector walk over the whole program again and again. (12 of 25 µs a record in the loop's thread.)
-    stage: Any = RawBSONDocument(bson.encode(update(record, made)))
-    return UpdateOne({"_id": record.key}, [stage], upsert=True)

@@ -9,6 +9,7 @@ import fcntl
 import json
 import os
 import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -447,3 +448,50 @@ class ReadsOnceAndForAll(OneFile):
 
 class TestReadsOnceAndForAll(OnDisk):
     made = ReadsOnceAndForAll
+
+
+class PurgesByItsOwnClock(OneFile):
+    """Tombstones are dated and purged by the clock of whoever saves."""
+
+    async def save(self, records: Sequence[Record]) -> int:
+        stale = await super().save(records)
+        with self.locked():
+            held = self.read()
+            for each in records:
+                if each.deleted:
+                    held.setdefault("deleted", {}).setdefault(each.key, time.time())
+            for key, date in list(held.get("deleted", {}).items()):
+                if date < time.time() - 86_400:
+                    del held["deleted"][key], held["records"][key]
+            self.write(held)
+        return stale
+
+
+class TestPurgesByItsOwnClock(OnDisk):
+    made = PurgesByItsOwnClock
+
+
+class ListsOnce(OneFile):
+    """A file for each version; the older ones are removed, and a listing is taken for a snapshot."""
+
+    def versions(self, key: str) -> dict[int, str]:
+        names = [name for name in os.listdir(self.path.parent) if name.startswith(f"{key.encode().hex()}.")]
+        return {int(name.split(".")[1]): name for name in names}
+
+    async def save(self, records: Sequence[Record]) -> int:
+        stale = await super().save(records)
+        for each in records:
+            known = self.versions(each.key)
+            if each.version > max(known, default=0):
+                (self.path.parent / f"{each.key.encode().hex()}.{each.version}").touch()
+                for name in known.values():
+                    (self.path.parent / name).unlink(missing_ok=True)
+        return stale
+
+    async def load(self, keys: Sequence[str]) -> dict[str, Record]:
+        listed = [key for key in keys if self.versions(key)]
+        return await super().load(listed)
+
+
+class TestListsOnce(OnDisk):
+    made = ListsOnce

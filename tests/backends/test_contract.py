@@ -33,6 +33,8 @@ CAUGHT_BY = {
     "TestWritesOnClose": "test_what_was_saved_survives_the_end_of_its_process",
     "TestForgetsItsEpoch": "test_epoch_survives_the_object",
     "TestReadsOnceAndForAll": "test_two_objects_see_each_others_saves",
+    "TestPurgesByItsOwnClock": "test_tombstone_outlives_a_process_with_a_wrong_clock",
+    "TestListsOnce": "test_process_frozen_inside_load_finds_what_was_there_or_is_newer",
 }
 SOUND = ("TestSoundInMemory", "TestSoundOnDisk")
 

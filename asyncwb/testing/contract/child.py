@@ -110,7 +110,18 @@ class Child:
 
     async def save_and_freeze_at(self, records: Sequence[Record], step: int, *, seconds: float) -> bool:
         """Saves them, and is frozen before that step, that long at most. False if the save was over before."""
-        reply = await self._ask(Request("save", records=to_wire(records), at=step, freeze=Freeze.STOP))
+        return await self._freeze_in(Request("save", records=to_wire(records), at=step), seconds)
+
+    async def load_and_freeze_at(self, record: Record, step: int, *, seconds: float) -> bool:
+        """Loads the record's key, and is frozen likewise; what it finds, `thaw` tells."""
+        return await self._freeze_in(Request("load", records=to_wire([record]), at=step), seconds)
+
+    async def set_clock(self, ahead_seconds: int) -> None:
+        """Sets what `time.time` says there."""
+        await self._ask(Request("clock", number=ahead_seconds))
+
+    async def _freeze_in(self, request: Request, seconds: float) -> bool:
+        reply = await self._ask(request)
         if not reply.frozen:
             return False
         async with asyncio.timeout(_SECONDS):
@@ -122,7 +133,7 @@ class Child:
         return True
 
     async def thaw(self) -> int:
-        """Lets the frozen save go on, to its end; how many records were stale."""
+        """Lets the frozen call go on, to its end; how many records were stale, or the version found (0 for none)."""
         self._stop_timer()
         os.kill(self._pid, signal.SIGCONT)
         return (await self._reply()).number

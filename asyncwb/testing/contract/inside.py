@@ -14,6 +14,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -29,7 +30,11 @@ _CONTRACT: Final = str(Path(__file__).parent) + os.sep
 
 
 class Steps:
-    """Counts the lines that the backend's own code executes, in all threads, and acts at one of them."""
+    """Counts the lines that the backend's own code executes, in all threads, and acts at one of them.
+
+    The middle of a listing (`os.listdir`) is a step, too, and such a listing shows as little as file systems may: what
+    was there from its beginning to its end.
+    """
 
     def __init__(self, own: Callable[[str], bool]) -> None:
         self._own = own
@@ -44,6 +49,15 @@ class Steps:
         """Before the backend starts its threads."""
         threading.settrace(self._enter)
         sys.settrace(self._enter)
+        listdir: Any = os.listdir
+
+        def in_two_parts(path: Any = ".") -> list[Any]:
+            before = listdir(path)
+            self._step()
+            after = set(listdir(path)) if self._armed else before
+            return [name for name in before if name in after]
+
+        os.listdir = in_two_parts
 
     def arm(self, at: int | None, act: Callable[[], None]) -> None:
         """Counts from 0."""
@@ -61,13 +75,17 @@ class Steps:
         return self._line if own else None
 
     def _line(self, _frame: FrameType, event: str, _arg: Any) -> Any:
-        if self._armed and event == "line":
+        if event == "line":
+            self._step()
+        return self._line
+
+    def _step(self) -> None:
+        if self._armed:
             with self._lock:
                 self.count += 1
                 reached = self.count == self._at
             if reached:
                 self._act()
-        return self._line
 
 
 def code_of(backend: Backend) -> Callable[[str], bool]:
@@ -128,11 +146,18 @@ class Servant:
     async def _obey(self, backend: Backend, request: Request, steps: Steps) -> int:
         if request.do == "new_epoch":
             return await backend.new_epoch(request.number)
+        if request.do == "clock":
+            _set_clock(request.number)
+            return 0
         records = from_wire(request.records)
         if request.do == "save" and request.at is None:
             return await backend.save(records)
         steps.arm(request.at, self._freeze if request.freeze is Freeze.STOP else die)
         try:
+            if request.do == "load":
+                (wanted,) = records
+                found = await backend.load([wanted.key])
+                return found[wanted.key].version if found else 0
             stale = await backend.save(records)
         finally:
             steps.disarm()
@@ -144,6 +169,12 @@ class Servant:
 
     def _say(self, reply: Reply) -> None:
         self._channel.sendall(msgspec.json.encode(reply) + b"\n")
+
+
+def _set_clock(ahead_seconds: int) -> None:
+    now, now_ns = time.time, time.time_ns
+    time.time = lambda: now() + ahead_seconds
+    time.time_ns = lambda: now_ns() + ahead_seconds * 10**9
 
 
 def die() -> None:

@@ -14,6 +14,7 @@ from asyncwb.testing.contract.child import Child, Nursery
 _PATIENCE_SECONDS: Final = 0.1
 _MOST_STEPS: Final = 400
 _PROGRESS_SECONDS: Final = 3.0
+_WRONG_SECONDS: Final = 10 * 86_400
 
 
 class ProcessContract(ContractBase):
@@ -123,3 +124,36 @@ class ProcessContract(ContractBase):
                 assert child.frozen, f"frozen at step {step}, it held up the others for {_PROGRESS_SECONDS:g} s"
                 await child.thaw()
                 assert same(await backend.load(["1"]), by_key(new)), f"thawed at step {step}"
+
+    @requires("persistence", "sharing")
+    async def test_process_frozen_inside_load_finds_what_was_there_or_is_newer(
+        self, backend: Backend, url: str, nursery: Nursery
+    ) -> None:
+        """Frozen at every step in turn, in the middle of a listing, too, while the key is replaced twice."""
+        assert await backend.save([self.put("1", 1)]) == 0
+        async with nursery.child(url) as child:
+            for step in range(1, _MOST_STEPS + 1):
+                held = self.put("1", step * 10)
+                assert await backend.save([held]) == 0
+                if not await child.load_and_freeze_at(held, step, seconds=_PATIENCE_SECONDS):
+                    break
+                for seq in (1, 2):
+                    assert await backend.save([self.put("1", step * 10 + seq)]) == 0
+                found = await child.thaw()
+                assert found >= held.version, f"frozen at step {step}: {'older' if found else 'no'} record was found"
+
+    @requires("persistence", "sharing")
+    async def test_tombstone_outlives_a_process_with_a_wrong_clock(
+        self, backend: Backend, url: str, nursery: Nursery
+    ) -> None:
+        """One whose clock is ahead doesn't purge it, nor do others purge what one whose clock is behind has deleted."""
+        assert await backend.save([tombstone("1", 5)]) == 0
+        for key, wrong in (("2", _WRONG_SECONDS), ("3", -_WRONG_SECONDS)):
+            async with nursery.child(url) as child:
+                await child.set_clock(wrong)
+                assert await child.save([tombstone(key, 5)]) == 0
+                assert await child.save([self.put("4", 5)]) in (0, 1)
+            async with nursery.child(url) as child:
+                await child.save([self.put("5", 5)])  # the first save of a process is likely to purge
+                await child.save([self.put("6", 5)])
+            assert await backend.save([self.put("1", 3), self.put(key, 3)]) == 2, f"with a clock of {wrong:+d} s"

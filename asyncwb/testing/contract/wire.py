@@ -27,9 +27,13 @@ class WireRecord(msgspec.Struct):
 
 
 class Request(msgspec.Struct):
-    """What a child shall do; `at` counts from 1."""
+    """What a child shall do; `at` counts from 1.
 
-    do: Literal["save", "count", "new_epoch"]
+    "save" and "count" take records, "load" the key of a single record, "clock" how many seconds its wall clock shall be
+    ahead.
+    """
+
+    do: Literal["save", "load", "count", "new_epoch", "clock"]
     records: list[WireRecord] = []
     number: int = 0
     at: int | None = None

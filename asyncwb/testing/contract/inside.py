@@ -165,7 +165,8 @@ class Servant:
 
     def _freeze(self) -> None:
         self._say(Reply(frozen=True))
-        os.kill(os.getpid(), signal.SIGSTOP)
+        # To this thread: one for the process may be taken by another, while this one goes on for a moment.
+        signal.pthread_kill(threading.get_ident(), signal.SIGSTOP)
 
     def _say(self, reply: Reply) -> None:
         self._channel.sendall(msgspec.json.encode(reply) + b"\n")

@@ -18,6 +18,7 @@ ABILITIES: Final[Mapping[str, str]] = {
     "persistence": "what was saved is there after the backend, or its process, has ended",
     "sharing": "several objects and processes use one storage",
     "progress": "a process that is frozen in the middle of a save holds up nobody",
+    "clock": "tombstones live their time although the clock of a process is days ahead or behind",
     "any_value": "it takes every value: JSON of any shape, msgpack and bytes",
     "any_key": "it takes every key: 1 byte to 1 KiB of UTF-8",
 }

@@ -144,7 +144,7 @@ class ProcessContract(ContractBase):
                 assert found >= held.version, f"frozen at step {step}: {'an older' if found else 'no'} record was found"
                 held = newer
 
-    @requires("persistence", "sharing")
+    @requires("persistence", "sharing", "clock")
     async def test_tombstone_outlives_a_process_with_a_wrong_clock(
         self, backend: Backend, url: str, nursery: Nursery
     ) -> None:

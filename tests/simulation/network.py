@@ -57,7 +57,8 @@ class Network:
         server: None while nobody answers.
         fsynced, replicated: how much of the server's log is safe from a restart, and from a promotion.
         lagging: the replica gets nothing.
-        overdue: the requests, by their names, that have arrived after their senders gave them up.
+        overdue: the requests, by their names, that have arrived after their senders gave them up, or whose answers
+            were lost so that their senders may have left what they made.
         changed: sources that run instead of scripts, by their names; so that tests can see a broken one being found.
     """
 
@@ -123,6 +124,9 @@ class Network:
             self._on_step(name)
 
         def reply(answer: Any) -> None:
+            if name == "claim" and fate != "well":
+                # Who never hears what a claim took gives it back once; if that is lost too, it has to expire.
+                self.overdue.add(name)
             if fate == "answer lost":
                 if self.rng.random() < 0.5:
                     self.later(self.delay(), settle, OutcomeUnknown("the answer was lost"))

@@ -31,7 +31,7 @@ class FileBackend:
     """Saves each value as a file of exactly its bytes, `<key>.<version>.json`, in a folder that processes may share.
 
     Ordinary keys are readable in the names; the rest is percent-encoded, and a key whose name would be too long is
-    hashed, with the key itself in a file beside. Needs a file system with hard links.
+    hashed, with the key itself in a file beside. Needs a file system with hard links and locks.
 
     Args:
         path: of the folder; it is made if only itself is missing. For one namespace alone.

@@ -52,11 +52,12 @@ class Superseded:
         if not present:
             disk.remove(names, folder)
             return True
+        waiting = [_Waiting(newer, each, present) for newer, each in older if each]
         with self._lock:
-            # There is no end to them only while a reader is frozen; the sweep finds those that aren't kept in mind.
+            # So many wait only while a reader is frozen; the sweep finds those that aren't kept in mind.
             if self._count < _MOST:
-                self._waiting[bucket] += [_Waiting(newer, each, present) for newer, each in older if each]
-                self._count += len(older)
+                self._waiting[bucket] += waiting
+                self._count += len(waiting)
         return False
 
     def remove_waiting(self, root: int) -> None:

@@ -27,7 +27,8 @@ class SQLiteBackend:
         table: the name of a table of asyncwb's own, for one namespace alone, made if it isn't there: `key`, `value`
             (JSON as text, so that SQLite's JSON operators work; anything else as a blob; NULL for a tombstone),
             `codec`, `version`, and `deleted_at` (Unix time of a tombstone, else NULL). Or a `MappedTable`.
-        tombstone_seconds: how long a deleted key is remembered, so that a save that comes late can't bring it back.
+        tombstone_seconds: how long a deleted key is remembered, so that a save that comes late can't bring it back; by
+            the table's own time (see `asyncwb_backends.sqlite.clock`), in which hours that nobody ran count in part.
 
     Raises:
         ConfigurationError: no table can have that name.

@@ -11,7 +11,9 @@ from asyncwb.errors import (
     AsyncwbError,
     BackendError,
     BackendReplaced,
+    BackendTimeout,
     BackendUnavailable,
+    BrokenContract,
     BufferFull,
     ConfigurationError,
     DeadLettered,
@@ -39,6 +41,7 @@ from asyncwb.errors import (
     WriteLost,
 )
 from asyncwb.events import (
+    BatchSizeChanged,
     Bisected,
     CircuitChanged,
     ConnectionChanged,
@@ -50,6 +53,7 @@ from asyncwb.events import (
     Observer,
     Retried,
     Saved,
+    TaskCrashed,
 )
 from asyncwb.records import Record, Version
 from asyncwb.settings import Settings
@@ -61,8 +65,11 @@ __all__ = [
     "BackendError",
     "BackendFactory",
     "BackendReplaced",
+    "BackendTimeout",
     "BackendUnavailable",
+    "BatchSizeChanged",
     "Bisected",
+    "BrokenContract",
     "Buffer",
     "BufferFull",
     "CircuitChanged",
@@ -99,6 +106,7 @@ __all__ = [
     "Saved",
     "Settings",
     "Stats",
+    "TaskCrashed",
     "Totals",
     "UnknownBackend",
     "UnsuitableServer",

@@ -7,7 +7,8 @@ from typing import Any, Final, Generic, NoReturn, TypeVar
 
 import anyio
 
-from asyncwb.errors import UsageError, twin
+from asyncwb.errors import OutcomeUnknown, UsageError, twin
+from asyncwb.foreign import is_failure
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -110,7 +111,10 @@ class Batcher(Generic[Item, Result]):
         self._idle.set()
 
     async def serve(self) -> NoReturn:
-        """Runs batches until cancelled; owned by the buffer's task."""
+        """Runs batches until cancelled; owned by the buffer's task. May be called again if it was ended by a bug."""
+        for flight in self._flights:
+            _fail(flight.entries, OutcomeUnknown("what served this call crashed, see the log: it may have been done"))
+        self._flights.clear()
         async with anyio.create_task_group() as group:
             for _ in range(self._width - 1):
                 group.start_soon(self._serve)
@@ -176,11 +180,19 @@ class Batcher(Generic[Item, Result]):
         """Answers the callers, or leaves that to those who will."""
         try:
             results = await self._run([entry[1] for entry in entries])
+            answers = list(zip(entries, results, strict=True))
         except Exception as error:  # noqa: BLE001 - it is raised where it belongs: in every caller of the batch
-            for future, *_ in entries:
-                set_exception(future, error)
+            _fail(entries, error)
             return
-        for entry, result in zip(entries, results, strict=True):
+        except BaseException as error:
+            if not is_failure(error):
+                raise
+            # A driver's own: raised as it is, it would cancel the callers.
+            unknown = OutcomeUnknown(f"the call was ended by {error!r} from within a driver: it may have been done")
+            unknown.__cause__ = error
+            _fail(entries, unknown)
+            return
+        for entry, result in answers:
             future = entry[0]
             if not isinstance(result, _NO_ANSWER):
                 if not future.done():
@@ -189,6 +201,11 @@ class Batcher(Generic[Item, Result]):
                 result.answer_to(future)
             elif not future.done():
                 future.set_exception(result)
+
+
+def _fail(entries: Sequence[_Entry[Any, Any]], error: Exception) -> None:
+    for future, *_ in entries:
+        set_exception(future, error)
 
 
 def set_exception(future: asyncio.Future[Any], error: Exception) -> None:

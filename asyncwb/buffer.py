@@ -19,6 +19,7 @@ from asyncwb.errors import (
     UsageError,
 )
 from asyncwb.events import Event, Observer
+from asyncwb.foreign import call_observer
 from asyncwb.guard import GuardedBackend
 from asyncwb.lifetime import Lifetime
 from asyncwb.outcomes import failure
@@ -143,10 +144,10 @@ class Buffer(Generic[T]):
         self._engine = self._new_engine()
         try:
             await self._engine.open()
+            self._values.limit(self._backend)
         except BaseException:
             await self._close()
             raise
-        self._values.limit(self._backend)
         self._life.open()
         return self
 
@@ -374,10 +375,10 @@ class Buffer(Generic[T]):
     def _emit(self, event: Event) -> None:
         if self._observer is None:
             return
-        try:
-            self._observer(event)
-        except Exception:  # noqa: BLE001 - somebody else's code, and metrics must not stop a flush
-            _log.exception("the observer failed on %r", event)
+        observer = self._observer
+        # Somebody else's code, and metrics must not stop a flush.
+        if error := call_observer(lambda: observer(event)):
+            _log.error("the observer failed on %r", event, exc_info=error)
 
     def __reduce__(self) -> NoReturn:
         raise UsageError("a Buffer holds connections and can't be pickled: make one in each process")

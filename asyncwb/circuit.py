@@ -14,7 +14,7 @@ from asyncwb.settings import Settings
 
 _log: Final = logging.getLogger("asyncwb")
 
-_MOST_FAILING: Final = 16
+_ARE_AN_OUTAGE: Final = 16
 """So many different records failing in a row, none being saved: it isn't the records, though the probe may pass (a
 full disk, a table that is locked or gone)."""
 
@@ -121,7 +121,7 @@ class Circuit:
     def failed_alone(self, key: str, error: Exception) -> bool:
         """A record failed though the probe passes: whether that is the record's own fault."""
         self._failing.add(key)
-        if len(self._failing) <= _MOST_FAILING and self._opened_at is None:
+        if len(self._failing) < _ARE_AN_OUTAGE and self._opened_at is None:
             return True
         self._open(f"{len(self._failing)} different records failed and none was saved, the last one: {describe(error)}")
         return False

@@ -6,6 +6,7 @@ from typing import Any, Final, Generic, TypeVar, cast, get_args
 import msgspec
 
 from asyncwb.errors import ConfigurationError, DecodeError, InvalidValue
+from asyncwb.foreign import is_exit
 from asyncwb.plain import excerpt
 from asyncwb.records import CodecName
 from asyncwb.settings import check_choice
@@ -50,7 +51,11 @@ class Codec(Generic[T]):
             encoded = self._encode(value)
             if self.name == "json" and b"null" in encoded:
                 _refuse_not_a_number(value)
-        except Exception as error:  # whatever the value's own code raises, that of a `tzinfo` for instance
+        except BaseException as error:
+            if is_exit(error):
+                raise
+            # Whatever the value's own code raises, that of a `tzinfo` for instance, also what only looks as if this task
+            # were cancelled.
             raise InvalidValue(f"codec {self.name!r} can't encode a {type(value).__name__}: {error}") from error
         return encoded
 
@@ -58,7 +63,9 @@ class Codec(Generic[T]):
         """Raises `DecodeError` if the bytes aren't a value of this codec and type."""
         try:
             return self._decode(payload)
-        except (ValueError, RecursionError, msgspec.MsgspecError) as error:
+        except BaseException as error:
+            if is_exit(error):
+                raise
             raise DecodeError(
                 f"stored bytes are no {self.name} value of type {_type_name(self.type)}: {error}"
             ) from error

@@ -7,7 +7,8 @@ import logging
 import random
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
-from typing import Final, NoReturn, TypeVar
+from functools import partial
+from typing import Any, Final, NoReturn, TypeVar
 
 import anyio
 from anyio.abc import TaskGroup
@@ -34,6 +35,7 @@ from asyncwb.redis.targets import RedisClient
 from asyncwb.service import Service
 from asyncwb.settings import Settings
 from asyncwb.stats import Totals
+from asyncwb.supervision import Supervisor
 from asyncwb.writing import Writing
 
 T = TypeVar("T")
@@ -122,6 +124,7 @@ class Engine:
             self._emit(EpochChanged(partition, epoch))
 
         epochs.on_change = epoch_changed
+        supervisor = Supervisor(settings, self.totals, self._emit, self._rng)
         if settings.flushers:
             self.pool = FlusherPool(
                 queues,
@@ -131,6 +134,7 @@ class Engine:
                 emit=self._emit,
                 on_saved=self._saved,
                 rng=self._rng,
+                supervisor=supervisor,
             )
         self.lanes = [
             Lane(
@@ -154,19 +158,19 @@ class Engine:
             Inspection(queues[0]),
             settings,
             self.totals,
-            outage=self._outage,
+            condition=self._condition,
             progress=self._backend.progress,
             rng=self._rng,
         )
 
         def start(group: TaskGroup) -> None:
             for lane in self.lanes:
-                lane.start(group)
-            group.start_soon(self.writing.serve)
-            group.start_soon(self._watch_epochs, epochs)
-            group.start_soon(heartbeat.run)
+                lane.start(group, supervisor)
+            group.start_soon(supervisor.keep, "serving writes to all partitions", self.writing.serve)
+            group.start_soon(supervisor.keep, "the watch over epochs", partial(self._watch_epochs, epochs))
+            group.start_soon(supervisor.keep, "the heartbeat", heartbeat.run)
             if self.pool is not None:
-                group.start_soon(self.pool.run)
+                group.start_soon(supervisor.keep, "the pool of flushers", self.pool.run)
 
         self._service = Service(start, self._ended)
 
@@ -285,8 +289,9 @@ class Engine:
     async def _at_open(self, ask: Callable[[], Awaitable[T]]) -> T:
         return await retrying(ask, limit_seconds=self._settings.connect_timeout_seconds, rng=self._rng)
 
-    def _outage(self) -> bool:
-        return self.pool is not None and self.pool.circuit.is_open
+    def _condition(self) -> dict[str, Any]:
+        """What the heartbeat says of the flushers."""
+        return {"outage": False, "living": 0} if self.pool is None else self.pool.condition()
 
     def _ended(self, error: BaseException | None) -> None:
         reason = "the buffer was closed" if error is None else f"the buffer's background work has ended: {error!r}"

@@ -24,7 +24,9 @@
     │   └── OutcomeUnknown                  a write was sent and nobody can know whether it was applied
     ├── BackendError                        a failure in the backend
     │   ├── BackendUnavailable              it can't be reached, or didn't answer in time
-    │   │   └── BackendReplaced             its file, folder or table is no longer the one that was opened
+    │   │   ├── BackendReplaced             its file, folder or table is no longer the one that was opened
+    │   │   └── BackendTimeout              it didn't answer in time
+    │   ├── BrokenContract                  its plugin answered what no backend may answer: a bug of the plugin
     │   ├── RecordRejected                  it will never take this record as it is (permanent)
     │   └── SaveError                       some records of a batch failed, each with its own reason
     ├── FlushTimeout (TimeoutError)         not everything was saved in time; it is still safe in Redis
@@ -167,6 +169,17 @@ class BackendReplaced(BackendUnavailable):
     """Its file, folder or table was deleted or replaced while it was open; nothing is known to be saved there.
 
     A backend that raises it is closed and opened again before its next call, so that it prepares the new one.
+    """
+
+
+class BackendTimeout(BackendUnavailable):
+    """The backend didn't answer in time."""
+
+
+class BrokenContract(BackendError):
+    """The plugin of the backend answered what the contract (`asyncwb.Backend`) excludes; the message says what.
+
+    A bug of the plugin. Nothing of its answer is believed: no record counts as saved because of it.
     """
 
 

@@ -103,8 +103,38 @@ class FlusherCrashed:
     """A bug: a flusher was ended by an exception, and is started again after a pause."""
 
     flusher: int
-    error: Exception
+    error: BaseException
     pause_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class TaskCrashed:
+    """A bug: other background work of the buffer was ended by an exception, and is started again after a pause.
+
+    Attributes:
+        task: what it is, in words.
+        error: what ended it.
+        pause_seconds: until it is started again.
+    """
+
+    task: str
+    error: BaseException
+    pause_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class BatchSizeChanged:
+    """The pool has learned how many records the backend saves well within `save_timeout_seconds`.
+
+    Attributes:
+        records: most records of a save from now on.
+        most: what it would be for a backend that is quick enough: `batch_size`, or what the backend prefers.
+        reason: what was measured.
+    """
+
+    records: int
+    most: int
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +168,8 @@ Event = (
     | CircuitChanged
     | FullChanged
     | FlusherCrashed
+    | TaskCrashed
+    | BatchSizeChanged
     | EpochChanged
     | ConnectionChanged
 )

@@ -13,6 +13,7 @@ from asyncwb.bell import Bell
 from asyncwb.circuit import Circuit
 from asyncwb.errors import RedisError
 from asyncwb.events import DeadLetter, Event, Retried, Saved
+from asyncwb.foreign import CancelledFromWithin, is_failure
 from asyncwb.records import Version
 from asyncwb.redis.queue import RELEASE_SECONDS, Queue
 from asyncwb.redis.retry import retrying
@@ -87,7 +88,7 @@ class Flusher:
         started = loop.time()
         claim = await self._patiently(
             lambda: queue.claim(
-                records=self._saves.batch_size,
+                records=self._saves.pace.records,
                 bytes=self._settings.batch_bytes,
                 lease_seconds=self._settings.lease_seconds,
             )
@@ -110,14 +111,16 @@ class Flusher:
         return True
 
     async def _save_leased(self, queue: Queue, claim: Claim) -> Outcome:
-        crash: Exception | None = None
+        crash: BaseException | None = None
         outcome = Outcome()
         async with anyio.create_task_group() as renewal:
             renewal.start_soon(self._renew, queue, claim)
             try:
                 outcome = await self._strategy.save(queue, claim)
-            except Exception as error:  # noqa: BLE001 - raised below, where the group doesn't wrap it
-                crash = error
+            except BaseException as error:
+                if not is_failure(error):
+                    raise
+                crash = error  # raised below: the group would wrap it, or drop it if it is a CancelledError
             renewal.cancel_scope.cancel()
         if crash is not None:
             raise crash
@@ -133,6 +136,10 @@ class Flusher:
             except RedisError as error:
                 # The lease may expire and another flusher save the same: safe, since saves are conditional.
                 _log.warning("leases not renewed: %s", error)
+            except asyncio.CancelledError as error:
+                if is_failure(error):  # a group drops the CancelledErrors of its tasks without a word
+                    raise CancelledFromWithin("extend was cancelled from within a driver") from error
+                raise
 
     async def _settle(self, queue: Queue, claim: Claim, outcome: Outcome, started: float) -> None:
         loop = asyncio.get_running_loop()

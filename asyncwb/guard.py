@@ -1,26 +1,28 @@
-"""A backend as the core calls it: under time limits, and with errors of asyncwb's tree only."""
+"""A backend as the core calls it: under time limits, its answers judged, and with errors of asyncwb's tree only."""
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, TypeVar
 
+from asyncwb.answers import Judge
 from asyncwb.backend import Backend, Limits
 from asyncwb.errors import (
-    AsyncwbError,
     BackendError,
     BackendReplaced,
+    BackendTimeout,
     BackendUnavailable,
     ConfigurationError,
+    SaveError,
     UsageError,
 )
+from asyncwb.foreign import call_apart, call_observer
 from asyncwb.progress import Progress
 from asyncwb.records import Record
 from asyncwb.urls import redact, without_credentials
 
 T = TypeVar("T")
 
-_LEAST_SECONDS: Final = 1.0
 _LONGEST_REASON: Final = 500
 
 
@@ -34,8 +36,15 @@ def describe(error: BaseException) -> str:
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
+def _nothing() -> None:
+    pass
+
+
 class GuardedBackend:
-    """Wraps a plugin's backend; a plugin may raise what its driver raises.
+    """Wraps a plugin's backend; a plugin may raise what its driver raises, and answer nonsense.
+
+    Whatever a call raises is a failure of that call: also a CancelledError that nobody has asked for, GeneratorExit,
+    or a group of exceptions. KeyboardInterrupt and SystemExit end the process, as anywhere else.
 
     Args:
         backend: the plugin's.
@@ -55,6 +64,7 @@ class GuardedBackend:
         self._connect = connect_timeout_seconds
         self._save = save_timeout_seconds
         self.progress = Progress()
+        self._judge = Judge(name)
         self._opened = False
         self._replaced = False
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -63,7 +73,21 @@ class GuardedBackend:
 
     @property
     def limits(self) -> Limits:
-        return self._backend.limits
+        """Raises BrokenContract if they can't be kept, BackendUnavailable if the plugin can't tell them."""
+        limits: object = None
+
+        def ask() -> None:
+            nonlocal limits
+            limits = self._backend.limits
+
+        if error := call_observer(ask):
+            raise BackendUnavailable(f"limits of backend {self.name} can't be told: {describe(error)}") from error
+        return self._judge.limits(limits)
+
+    @property
+    def save_seconds(self) -> float:
+        """The time limit of a save."""
+        return self._save
 
     async def open(self) -> None:
         """Opens it; if that fails for now, every call tries again before anything else.
@@ -71,6 +95,7 @@ class GuardedBackend:
         Raises:
             BackendUnavailable: not now.
             ConfigurationError: never with these settings.
+            BrokenContract: its limits can't be kept.
         """
         self._opened = False
         self._opening = asyncio.Lock()
@@ -104,43 +129,49 @@ class GuardedBackend:
         return self._loop is not None and not self._loop.is_closed()
 
     async def close(self) -> None:
-        """Raises BackendUnavailable."""
+        """Raises BackendError."""
         self._opened = False
-        await self._bounded(self._backend.close(), self._connect, "close")
+        await self._bounded(self._backend.close, self._connect, "close")
 
     async def new_epoch(self, at_least: int) -> int:
         """Raises BackendError."""
         await self._ready()
-        return await self._bounded(self._backend.new_epoch(at_least), self._connect, "new_epoch")
+        epoch = await self._bounded(lambda: self._backend.new_epoch(at_least), self._connect, "new_epoch")
+        return self._judge.epoch(epoch, at_least)
 
     async def load(self, keys: Sequence[str]) -> dict[str, Record]:
         """Raises BackendError."""
         await self._ready()
-        return await self._bounded(self._backend.load(keys), self._save, "load")
+        found = await self._bounded(lambda: self._backend.load(keys), self._save, "load")
+        return self._judge.loaded(found, keys)
 
-    async def save(self, records: Sequence[Record], *, share: float = 1.0) -> int:
-        """Saves when one of `limits.concurrent_saves` slots is free.
+    async def save(
+        self, records: Sequence[Record], *, seconds: float | None = None, on_begin: Callable[[], None] = _nothing
+    ) -> int:
+        """Saves when one of `limits.concurrent_saves` slots is free; returns how many records were stale.
 
         Args:
             records: at most `limits.max_batch`.
-            share: of the time limit: a part of a batch that took too long has to take less.
+            seconds: its time limit, if not the usual one.
+            on_begin: called when its turn has come; the time limit counts from then.
 
         Raises:
-            SaveError, BackendError: in either case exceptions of the driver are their cause.
+            SaveError: names at least one of the records; all others were saved.
+            BackendError: nothing is known to be saved. In either case exceptions of the driver are the cause.
         """
         with self.progress.saving():
-            return await self._save_now(records, share)
+            await self._ready()
+            async with self._slots:
+                on_begin()
+                return await self._save_now(records, self._save if seconds is None else seconds)
 
-    async def _save_now(self, records: Sequence[Record], share: float) -> int:
-        await self._ready()
-        async with self._slots:
-            seconds = max(self._save * share, min(self._save, _LEAST_SECONDS))
-            try:
-                return await self._bounded(self._backend.save(records), seconds, "save")
-            except BackendError:
-                raise
-            except AsyncwbError as error:
-                raise BackendUnavailable(f"save of backend {self.name} failed: {describe(error)}") from error
+    async def _save_now(self, records: Sequence[Record], seconds: float) -> int:
+        try:
+            stale = await self._bounded(lambda: self._backend.save(records), seconds, "save")
+        except SaveError as error:
+            self._judge.failed(error, records)
+            raise
+        return self._judge.saved(stale, records)
 
     async def _ready(self) -> None:
         try:
@@ -157,34 +188,42 @@ class GuardedBackend:
                 return  # type: ignore[unreachable] # another call has opened it meanwhile
             if self._replaced:
                 self._replaced = False
-                with contextlib.suppress(BackendUnavailable):
-                    await self._bounded(self._backend.close(), self._connect, "close")
+                with contextlib.suppress(BackendError):
+                    await self._bounded(self._backend.close, self._connect, "close")
             try:
-                await self._bounded(self._backend.open(), self._connect, "open")
+                await self._bounded(self._backend.open, self._connect, "open")
+                self._slots = asyncio.Semaphore(self.limits.concurrent_saves)
             except BaseException:
                 # It may hold half a connection; the next attempt begins from nothing.
-                with contextlib.suppress(BackendUnavailable):
-                    await self._bounded(self._backend.close(), self._connect, "close")
+                with contextlib.suppress(BackendError):
+                    await self._bounded(self._backend.close, self._connect, "close")
                 raise
-            self._slots = asyncio.Semaphore(self.limits.concurrent_saves)
             self._opened = True
 
-    async def _bounded(self, call: Awaitable[T], seconds: float, what: str) -> T:
+    async def _bounded(self, call: Callable[[], Awaitable[T]], seconds: float, what: str) -> T:
         with without_credentials():
             return await self._mapped(call, seconds, what)
 
-    async def _mapped(self, call: Awaitable[T], seconds: float, what: str) -> T:
+    async def _mapped(self, call: Callable[[], Awaitable[T]], seconds: float, what: str) -> T:
+        """Runs a call of the plugin within its time.
+
+        Raises:
+            BackendError: whatever went wrong, an error outside of this part of the tree being its cause.
+            ConfigurationError: from `open`.
+        """
         try:
             async with asyncio.timeout(seconds) as limit:
-                return await call
+                return await call_apart(call)
         except BackendReplaced:
             self._opened, self._replaced = False, True
             raise
-        except AsyncwbError:
+        except BackendError:
             raise
         except TimeoutError as error:
             if limit.expired():
-                raise BackendUnavailable(f"{what} of backend {self.name} took longer than {seconds:g} s") from error
-            raise BackendUnavailable(f"{what} of backend {self.name} timed out: {error!r}") from error
+                raise BackendTimeout(f"{what} of backend {self.name} took longer than {seconds:g} s") from error
+            raise BackendTimeout(f"{what} of backend {self.name} timed out: {error!r}") from error
         except Exception as error:
+            if what == "open" and isinstance(error, ConfigurationError):
+                raise
             raise BackendUnavailable(f"{what} of backend {self.name} failed: {describe(error)}") from error

@@ -25,15 +25,17 @@ LEAVE_SECONDS: Final = 1.0
 class Heartbeat:
     """Of one process and namespace.
 
-    It says `host`, `pid`, `flushers`, `started` (seconds since 1970), `outage` (whether its circuit is open),
-    `stalled_seconds` (for how long it has been trying to save without saving anything; 0 while nothing is due), its
-    totals, and `acknowledged_per_second` and `saved_per_second` since its last heartbeat.
+    It says `host`, `pid`, `flushers`, `started` (seconds since 1970), its condition, `stalled_seconds` (for how long it
+    has been trying to save without saving anything; 0 while nothing is due), its totals, and `acknowledged_per_second`
+    and `saved_per_second` since its last heartbeat. Its condition is `outage` (whether its circuit is open), `living`
+    (how many of its flushers run), `batch` and `largest_batch` (how many records it saves at once, and how many it
+    would if the backend were quick enough).
 
     Args:
         inspection: of the first partition, which keeps the workers.
         settings: `flushers`.
         totals: of the process.
-        outage: whether the backend takes nothing, as this process sees it.
+        condition: as above.
         progress: of its saves.
         rng: for jitter.
     """
@@ -44,14 +46,14 @@ class Heartbeat:
         settings: Settings,
         totals: Totals,
         *,
-        outage: Callable[[], bool],
+        condition: Callable[[], dict[str, Any]],
         progress: Progress,
         rng: random.Random,
     ) -> None:
         self._inspection = inspection
         self._settings = settings
         self._totals = totals
-        self._outage = outage
+        self._condition = condition
         self._progress = progress
         self._rng = rng
         self._id = uuid4().hex
@@ -89,7 +91,7 @@ class Heartbeat:
             "pid": os.getpid(),
             "flushers": self._settings.flushers,
             "started": self._started,
-            "outage": self._outage(),
+            **self._condition(),
             "stalled_seconds": round(self._progress.stalled_seconds, 1),
             **totals.as_dict(),
             **rates,

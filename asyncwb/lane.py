@@ -27,6 +27,7 @@ from asyncwb.redis.wire import OVERHEAD_BYTES
 from asyncwb.redis.writer import Writer
 from asyncwb.settings import Settings
 from asyncwb.stats import Totals
+from asyncwb.supervision import Supervisor
 from asyncwb.waiting import Waiter
 
 _MANY: Final = 2**30
@@ -92,10 +93,17 @@ class Lane:
         )
         self.waiter = Waiter(queue, epochs, self._reader.load, self.acknowledged, settings, rng=rng, on_wake=on_wake)
 
-    def start(self, group: TaskGroup) -> None:
+    def start(self, group: TaskGroup, supervisor: Supervisor) -> None:
         """Serves until the group is cancelled."""
-        for server in (self.puts, self._admission, self.confirms, self.gets, self._reader.loader, self.waiter):
-            group.start_soon(server.serve)
+        for name, serve in (
+            ("writes", self.puts.serve),
+            ("writes at a limit", self._admission.serve),
+            ("confirmations", self.confirms.serve),
+            ("reads", self.gets.serve),
+            ("loads", self._reader.loader.serve),
+            ("those who wait for saves", self.waiter.serve),
+        ):
+            group.start_soon(supervisor.keep, f"serving {name} of partition {self.queue.partition}", serve)
 
     async def join(self) -> None:
         """Returns when no write waits for its acknowledgement."""

@@ -4,14 +4,15 @@ import asyncio
 import logging
 import random
 from collections.abc import Callable, Sequence
-from typing import Final, NoReturn
+from functools import partial
+from typing import Any, Final, NoReturn
 
 import anyio
 
 from asyncwb.bell import Bell
 from asyncwb.circuit import Circuit, backoff_seconds
 from asyncwb.errors import AsyncwbError, RedisError, RedisRefused
-from asyncwb.events import Bisected, CircuitChanged, Event, FlusherCrashed
+from asyncwb.events import Bisected, CircuitChanged, Event
 from asyncwb.flusher import Flusher, OnSaved
 from asyncwb.guard import GuardedBackend
 from asyncwb.redis.queue import Queue
@@ -19,6 +20,7 @@ from asyncwb.saves import Saves
 from asyncwb.settings import Settings
 from asyncwb.stats import Totals
 from asyncwb.strategies import strategy
+from asyncwb.supervision import Supervisor
 
 _log: Final = logging.getLogger("asyncwb")
 
@@ -32,7 +34,7 @@ class FlusherPool:
     """`settings.flushers` flushers over all partitions of a namespace.
 
     A flusher that crashes is a bug: it is logged with its traceback and started again after a capped exponential pause
-    with jitter. The others go on.
+    with jitter. The others go on. The same holds for what listens for wake-ups and for what recovers leases.
 
     Args:
         queues: the partitions.
@@ -42,6 +44,7 @@ class FlusherPool:
         emit: gets events.
         on_saved: is told what the backend holds.
         rng: for jitter.
+        supervisor: starts again what crashes.
     """
 
     def __init__(
@@ -54,15 +57,18 @@ class FlusherPool:
         emit: Callable[[Event], None],
         on_saved: OnSaved,
         rng: random.Random,
+        supervisor: Supervisor,
     ) -> None:
         self.bell = Bell()
+        self._down: set[int] = set()
         self._queues = queues
         self._settings = settings
         self._totals = totals
         self._emit = emit
         self._rng = rng
+        self._supervisor = supervisor
         self.circuit = Circuit(backend, settings, rng=rng, on_change=self._circuit_changed)
-        saves = Saves(backend, settings, self.circuit, rng, on_bisect=self._bisected)
+        self._saves = saves = Saves(backend, settings, self.circuit, rng, on_bisect=self._bisected, on_pace=self._emit)
         self._flushers = [
             Flusher(
                 queues,
@@ -87,6 +93,16 @@ class FlusherPool:
         if settling := [each.settling for each in self._flushers if each.settling is not None]:
             await asyncio.wait(settling, timeout=_COUNTED_SECONDS)
 
+    def condition(self) -> dict[str, Any]:
+        """What the heartbeat says of these flushers."""
+        pace = self._saves.pace
+        return {
+            "outage": self.circuit.is_open,
+            "living": len(self._flushers) - len(self._down),
+            "batch": pace.records,
+            "largest_batch": pace.most,
+        }
+
     def _circuit_changed(self, change: CircuitChanged) -> None:
         self._totals.outages += change.open
         self._emit(change)
@@ -99,40 +115,32 @@ class FlusherPool:
         """Flushes until cancelled; what is being saved then is dirty again, or leased until its lease ends."""
         try:
             async with anyio.create_task_group() as group:
+                keep = self._supervisor.keep
                 for number, flusher in enumerate(self._flushers):
-                    group.start_soon(self._supervise, number, flusher)
-                group.start_soon(self._listen)
-                group.start_soon(self._recover)
-                self.bell.ring()
+                    group.start_soon(keep, f"flusher {number}", partial(self._flush, number, flusher), number)
+                group.start_soon(keep, "listening for wake-ups", self._listen)
+                group.start_soon(keep, "recovery of leases", self._recover)
         finally:
             self.bell.close()
 
-    async def _supervise(self, number: int, flusher: Flusher) -> NoReturn:
+    async def _flush(self, number: int, flusher: Flusher) -> NoReturn:
+        """Runs a flusher, again whenever Redis refuses what it asks; raises only for a bug."""
         loop = asyncio.get_running_loop()
-        crashes = refusals = 0
+        refusals = 0
         while True:
             started = loop.time()
+            self._down.discard(number)
+            self.bell.ring()
             try:
                 await flusher.run()
             except RedisError as error:
                 # It answers, but with an error: a command that isn't permitted, a key that another program broke.
                 refusals = 1 if loop.time() - started > 2 * self._settings.backoff_max_seconds else refusals + 1
-                pause = backoff_seconds(self._settings, refusals, self._rng)
                 level = logging.WARNING if refusals == 1 else logging.DEBUG
                 _log.log(level, "flusher %d can't flush, trying again until it can: %s", number, error)
-                await asyncio.sleep(pause)
-                self.bell.ring()
-            except Exception as error:  # noqa: BLE001 - a bug, whatever it is: logged with its traceback
-                # The other flushers go on and this one comes back.
-                if loop.time() - started > 2 * self._settings.backoff_max_seconds:
-                    crashes = 0
-                crashes += 1
-                pause = backoff_seconds(self._settings, crashes, self._rng)
-                _log.exception("flusher %d crashed, starting it again in %.2f s", number, pause)
-                self._totals.crashes += 1
-                self._emit(FlusherCrashed(number, error, pause))
-                await asyncio.sleep(pause)
-                self.bell.ring()
+            finally:
+                self._down.add(number)
+            await asyncio.sleep(backoff_seconds(self._settings, refusals, self._rng))
 
     async def _listen(self) -> NoReturn:
         """Rings for what other processes put, and once in a while in any case."""

@@ -11,6 +11,7 @@ from typing import Any, Final
 from asyncwb.backend import Backend, BackendFactory
 from asyncwb.codecs import Codec
 from asyncwb.errors import AsyncwbError, ConfigurationError, MissingDependency, UnknownBackend
+from asyncwb.foreign import is_exit
 from asyncwb.plain import excerpt, plain_str
 from asyncwb.urls import keep_secret, redact, without_credentials
 
@@ -109,7 +110,10 @@ def made_by(factory: BackendFactory, url: str, codec: Codec[Any]) -> Backend:
             return factory(url, codec=codec)
     except AsyncwbError:
         raise
-    except Exception as error:  # noqa: BLE001 - somebody else's code
+    except BaseException as error:
+        # Somebody else's code; nothing is awaited in it, so that a CancelledError can only be its own.
+        if is_exit(error):
+            raise
         problem = type(error).__name__
     # Outside of the handler: what urllib and drivers say may quote the password, and would be the context.
     raise ConfigurationError(f"backend URL {redact(url)!r} can't be understood ({problem})")
@@ -145,8 +149,11 @@ def _load(entry: EntryPoint) -> Any:
         raise MissingDependency(
             f"backend {entry.name!r} needs {error.name!r}, which isn't installed: run {_pip_command(entry, error.name)}"
         ) from error
-    except Exception as error:
-        # A plugin is somebody else's code: whatever its import raises is reported as its problem.
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        # A plugin is somebody else's code: whatever its import raises is reported as its problem, also the SystemExit
+        # of a module that wants another Python.
         raise ConfigurationError(
             f"plugin {entry.value!r} of scheme {entry.name!r} ({_distribution(entry)}) can't be loaded: {error!r}"
         ) from error

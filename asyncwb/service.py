@@ -47,7 +47,9 @@ class Service:
                 group.cancel_scope.cancel()
         except BaseException as caught:  # noqa: BLE001 - handed on to every call that waits, and logged
             error = caught
-            if not isinstance(caught, asyncio.CancelledError):
+            if isinstance(caught, asyncio.CancelledError):
+                _log.warning("background work of an open buffer was cancelled from outside: the buffer works no more")
+            else:
                 _log.exception("background work of a buffer has ended: this is a bug in asyncwb")
         finally:
             with contextlib.suppress(asyncio.CancelledError):

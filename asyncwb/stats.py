@@ -17,7 +17,7 @@ class Totals:
         dead: records that were dead-lettered.
         bisected: batches that failed and were saved in parts.
         outages: how often the backend took nothing any more.
-        crashes: flushers that were ended by a bug and started again.
+        crashes: flushers, and other background work, that were ended by a bug and started again.
     """
 
     acknowledged: int = 0

@@ -39,7 +39,9 @@ class Bench:
         )
         self.guarded = guarded
         self.circuit = Circuit(guarded, settings, rng=rng, on_change=self.events.append)
-        self.saves = Saves(guarded, settings, self.circuit, rng, on_bisect=self.events.append)
+        self.saves = Saves(
+            guarded, settings, self.circuit, rng, on_bisect=self.events.append, on_pace=self.events.append
+        )
         self.flusher = Flusher(
             [self.queue],
             settings,

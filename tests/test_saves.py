@@ -137,10 +137,10 @@ async def test_slow_record_that_was_isolated_has_all_the_time_when_it_comes_agai
     async with open_rig(valkey_server) as rig:
         bench = Bench(rig, memory, save_timeout_seconds=0.7, retry_max_seconds=0.01)
         await put_many(rig, "slow", *(f"k{number}" for number in range(3)))
-        bench.guarded._save = 0.3
+        bench.guarded._save = bench.saves.pace._limit = 0.3
         await bench.flush()
         assert await rig.where("slow") == {"dirty"}
-        bench.guarded._save = 0.7
+        bench.guarded._save = bench.saves.pace._limit = 0.7
         await put_many(rig, *(f"n{number}" for number in range(50)))
         await asyncio.sleep(0.02)
         await bench.flush()

@@ -45,12 +45,18 @@ def _count(fact: object) -> str:
 
 def _state(worker: Worker) -> str:
     """How a process fares, in a few words."""
+    facts = worker.facts
     if worker.silent_seconds > 10:
         return f"silent for {seconds_text(worker.silent_seconds)}"
-    if worker.facts.get("outage"):
+    flushers, batch, largest = facts.get("flushers", 0), facts.get("batch"), facts.get("largest_batch")
+    if flushers and not facts.get("living", flushers):
+        return "flushes no more"
+    if facts.get("outage"):
         return "outage: the backend takes nothing"
     if worker.stalled_seconds:
         return f"nothing saved for {seconds_text(worker.stalled_seconds)} though records are due"
+    if isinstance(batch, int) and isinstance(largest, int) and batch < largest:
+        return f"slow backend, batches of {batch:,}"
     return "ok"
 
 

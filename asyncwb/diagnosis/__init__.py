@@ -190,7 +190,11 @@ def _epoch(hello: Hello, status: Status, highest: int | None) -> Finding:
 
 def _work(namespace: str, status: Status) -> Iterator[Finding]:
     flushing = [each for each in status.workers if each.facts.get("flushers") and each.silent_seconds < _STUCK_SECONDS]
-    if any(each.facts.get("outage") for each in flushing):
+    dead = [each for each in flushing if not each.facts.get("living", each.facts["flushers"])]
+    if dead:
+        text = f"{len(dead)} process(es) with flushers flush no more: all of their flushers have crashed"
+        yield Finding("workers", "error", text, "see their logs; they are started again by themselves, or restart them")
+    elif any(each.facts.get("outage") for each in flushing):
         yield Finding("workers", "error", "a worker can't save anything", "read its log, and check the backend")
     elif stalled := max((each.stalled_seconds for each in flushing), default=0.0):
         text = f"a worker has saved nothing for {stalled:,.0f} s though records are due"

@@ -1,0 +1,101 @@
+"""Code of others (plugins, drivers, observers): what it may raise, and running it so that its own cancellation is told
+apart from ours."""
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable
+from typing import Final, TypeVar
+
+import anyio
+
+T = TypeVar("T")
+
+_CLEANUP_SECONDS: Final = 5.0
+"""How long a call that was cancelled may take to clean up before it is left to itself."""
+
+_EXITS: Final = (KeyboardInterrupt, SystemExit)
+
+
+class CancelledFromWithin(Exception):
+    """A call raised CancelledError although nobody had cancelled it: a task inside it was cancelled."""
+
+
+def is_exit(error: BaseException) -> bool:
+    """Whether an exception means that the process has to end. Everybody passes these on."""
+    if isinstance(error, BaseExceptionGroup):
+        return error.subgroup(_EXITS) is not None
+    return isinstance(error, _EXITS)
+
+
+def is_failure(error: BaseException) -> bool:
+    """Whether an exception that just reached the current task is a failure of what the task called.
+
+    It isn't if the process has to end, or if somebody has cancelled the current task. asyncio.timeout and the cancel
+    scopes of anyio cancel through `Task.cancel` too, so `Task.cancelling` counts them all. A CancelledError without
+    such a cancellation is a mistake of the code that was called: asyncio would end the task without a word.
+    """
+    if isinstance(error, Exception):
+        return True
+    if is_exit(error):
+        return False
+    task = asyncio.current_task()
+    return task is None or task.cancelling() == 0
+
+
+def call_observer(call: Callable[[], object]) -> BaseException | None:
+    """Calls a synchronous function of somebody else; returns what it raised.
+
+    Nothing is awaited in it, so that a CancelledError can only be its own.
+
+    Raises:
+        KeyboardInterrupt, SystemExit: as they are.
+    """
+    try:
+        call()
+    except BaseException as error:
+        if is_exit(error):
+            raise
+        return error
+    return None
+
+
+async def call_apart(call: Callable[[], Awaitable[T]]) -> T:
+    """Awaits somebody else's coroutine in a task of its own.
+
+    Only so can it be told whether a CancelledError comes from inside it. When the caller is cancelled, so is the call,
+    and the caller waits until it has cleaned up, though not for ever.
+
+    Raises:
+        Exception: as the call raised it. Whatever isn't an Exception, such as GeneratorExit or a group of
+            CancelledErrors, is a failure like any other and the cause of a `CancelledFromWithin`.
+        KeyboardInterrupt, SystemExit: as they are.
+    """
+
+    async def run() -> T:
+        return await call()
+
+    task = asyncio.create_task(run())
+    try:
+        await asyncio.wait((task,))
+    except asyncio.CancelledError:
+        task.cancel()
+        try:
+            with anyio.move_on_after(_CLEANUP_SECONDS, shield=True):
+                await asyncio.wait((task,))
+        finally:
+            task.add_done_callback(_ignore_outcome)
+        raise
+    try:
+        return task.result()
+    except Exception:
+        raise
+    except BaseException as error:
+        if is_exit(error):
+            raise
+        raise CancelledFromWithin(f"{type(error).__name__} from within, though nobody had cancelled it") from error
+
+
+def _ignore_outcome(task: asyncio.Task[object]) -> None:
+    """Nobody waits for it any more; without this, asyncio would log its exception as never retrieved."""
+    with contextlib.suppress(asyncio.CancelledError):
+        task.exception()

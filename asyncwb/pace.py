@@ -1,0 +1,88 @@
+"""The pace of a backend: how many records it saves well within its time limit, learned from the saves themselves."""
+
+import logging
+import math
+from collections.abc import Callable
+from typing import Final
+
+from asyncwb.events import BatchSizeChanged
+
+_log: Final = logging.getLogger("asyncwb")
+
+_LONG: Final = 0.5
+"""A save that takes more of its time limit than this share is too large,"""
+_AIM: Final = 0.25
+"""and this share is aimed at instead: neither a busy moment nor a second save beside it reaches the limit then."""
+_GROWTH: Final = 1.5
+"""Larger by no more than this factor at a time: the limit that was found is forgotten slowly."""
+_CUT: Final = 4
+"""After a save that didn't end in time: smaller by this factor."""
+_SLACK: Final = 4.0
+"""A part may take so many times what its records took lately."""
+_LEAST_SECONDS: Final = 1.0
+_MEMORY: Final = 0.3
+"""How much the last save counts in what a record takes."""
+
+
+class Pace:
+    """Most records of a save: fewer when saves take long, more again when they don't.
+
+    Decides only; whoever saves tells it what was measured.
+
+    Args:
+        most: records, however quick the backend is.
+        limit_seconds: the time limit of a save.
+        on_change: is told of each change.
+
+    Attributes:
+        records: most records of a save at present.
+        most: as given.
+    """
+
+    def __init__(self, most: int, limit_seconds: float, on_change: Callable[[BatchSizeChanged], None]) -> None:
+        self.records = self.most = most
+        self._limit = limit_seconds
+        self._on_change = on_change
+        self._each: float | None = None  # seconds a record, lately
+
+    def finished(self, records: int, seconds: float) -> None:
+        """A save has ended in time, whether or not some of its records were refused."""
+        each = seconds / records
+        self._each = each if self._each is None else (1 - _MEMORY) * self._each + _MEMORY * each
+        aimed = int(records * _AIM * self._limit / seconds) if seconds > 0 and math.isfinite(self._limit) else self.most
+        # Of a part of a batch it can be told how long the whole would have taken; of a single record it can't.
+        whole = max(seconds, each * self.records if records * _CUT >= self.records else 0.0)
+        if whole > _LONG * self._limit:
+            if records > 1:
+                self._set(min(self.records, max(1, aimed)), f"{records} records took {seconds:.3g} s")
+        elif records >= self.records:
+            grown = min(self.most, aimed, math.ceil(self.records * _GROWTH))
+            if grown > self.records:
+                self._set(grown, f"{records} record(s) took only {seconds:.3g} s")
+
+    def timed_out(self, records: int, seconds: float) -> None:
+        """A save was cancelled after so long. One record that hangs is no reason for smaller batches."""
+        if self._each is not None:
+            if records == 1:
+                # The batches that it held up were not too large, by what the others took.
+                aimed = _AIM * self._limit / self._each if self._each else math.inf
+                self._set(max(self.records, int(min(self.most, aimed))), "it was one record that took so long")
+            if seconds > _SLACK * self._each * records:
+                return
+        if records == 1:
+            return
+        self._set(min(self.records, max(1, records // _CUT)), f"{records} records took longer than {seconds:.3g} s")
+
+    def limit_for(self, records: int, share: float) -> float:
+        """The time limit of a part of a batch that took too long: its share, or what it needs by what was measured."""
+        needed = 0.0 if self._each is None else _SLACK * self._each * records
+        return min(self._limit, max(share * self._limit, needed, _LEAST_SECONDS))
+
+    def _set(self, records: int, reason: str) -> None:
+        if records == self.records:
+            return
+        first = self.records == self.most
+        self.records = records
+        level = logging.WARNING if first else logging.INFO if records == self.most else logging.DEBUG
+        _log.log(level, "saves have at most %d of %d records from now on: %s", records, self.most, reason)
+        self._on_change(BatchSizeChanged(records, self.most, reason))

@@ -9,7 +9,7 @@ from flushing import Bench
 from rig import Rig, open_rig
 from servers import Server
 
-from asyncwb import Bisected, Buffer, DeadLetter, RecordRejected, Retried, SaveError
+from asyncwb import BatchSizeChanged, Bisected, Buffer, DeadLetter, Limits, RecordRejected, Retried
 from asyncwb.settings import Commit
 from asyncwb.testing import FaultyBackend, MemoryBackend
 
@@ -147,6 +147,73 @@ async def test_slow_record_that_was_isolated_has_all_the_time_when_it_comes_agai
         assert await rig.where("slow") == set()
 
 
+async def test_merely_slow_backend_spends_nearly_all_its_time_on_saves_that_count(valkey_server: Server) -> None:
+    """It needs 1 ms a record, and has 0.2 s: a batch of 1000 never ends, nor does half of it in half the time."""
+
+    class Slow(MemoryBackend):
+        cancelled = 0.0
+
+        async def save(self, records: Any) -> int:
+            begun = asyncio.get_running_loop().time()
+            try:
+                await asyncio.sleep(0.001 * len(records))
+            except asyncio.CancelledError:
+                self.cancelled += asyncio.get_running_loop().time() - begun
+                raise
+            return await super().save(records)
+
+    slow = Slow()
+    async with open_rig(valkey_server) as rig:
+        bench = Bench(rig, slow, save_timeout_seconds=0.2)
+        begun = asyncio.get_running_loop().time()
+        for start in range(0, 2000, 1000):
+            await put_many(rig, *(f"k{number}" for number in range(start, start + 1000)))
+        async with asyncio.timeout(20):
+            while len(slow.records) < 2000:
+                await bench.flush()
+        seconds = asyncio.get_running_loop().time() - begun
+        assert slow.cancelled < 0.3 * seconds
+        assert not [event for event in bench.events if isinstance(event, Retried)]
+        changes = [event for event in bench.events if isinstance(event, BatchSizeChanged)]
+        assert changes
+        assert all(event.most == 1000 for event in changes)
+        assert changes[-1].records == bench.saves.pace.records < 200
+
+
+async def test_backend_that_is_quick_again_gets_large_batches_again(valkey_server: Server) -> None:
+    backend = FaultyBackend(MemoryBackend(Limits(preferred_batch=64)))
+    async with open_rig(valkey_server) as rig:
+        bench = Bench(rig, backend, save_timeout_seconds=0.1)
+        backend.delay_seconds = 0.06
+        await put_many(rig, *(f"k{number}" for number in range(64)))
+        await bench.flush()
+        assert bench.saves.pace.records < 64
+        backend.delay_seconds = 0.0
+        await put_many(rig, *(f"n{number}" for number in range(400)))
+        backend.saves.clear()
+        while await bench.flush():
+            pass
+        assert bench.saves.pace.records == 64
+        assert sizes(backend) == sorted(sizes(backend)[:-1]) + sizes(backend)[-1:], "it grows step by step"
+        last = [event for event in bench.events if isinstance(event, BatchSizeChanged)][-1]
+        assert (last.records, last.most) == (64, 64)
+
+
+async def test_one_record_that_hangs_makes_no_batch_smaller_for_long(valkey_server: Server) -> None:
+    class Hanging(MemoryBackend):
+        async def save(self, records: Any) -> int:
+            if any(record.key == "k5" for record in records):
+                await asyncio.Event().wait()
+            return await super().save(records)
+
+    async with open_rig(valkey_server) as rig:
+        bench = Bench(rig, Hanging(Limits(preferred_batch=64)), save_timeout_seconds=0.1)
+        await put_many(rig, *(f"k{number}" for number in range(64)))
+        await bench.flush()
+        assert await rig.where("k5") == {"dirty"}
+        assert bench.saves.pace.records == 64
+
+
 async def test_save_errors_that_name_every_record_blame_them_while_the_probe_passes(valkey_server: Server) -> None:
     backend = FaultyBackend(MemoryBackend())
     backend.poison = {"a": OSError("one"), "b": OSError("two")}
@@ -156,17 +223,6 @@ async def test_save_errors_that_name_every_record_blame_them_while_the_probe_pas
         await bench.flush()
         assert sizes(backend) == [2]
         assert sorted(event.key for event in bench.events if isinstance(event, Retried)) == ["a", "b"]
-
-
-async def test_names_that_were_not_in_the_batch_are_ignored(valkey_server: Server) -> None:
-    backend = FaultyBackend(MemoryBackend())
-    backend.fail_saves = 1
-    backend.fail_saves_with = SaveError({"nobody": OSError()})
-    async with open_rig(valkey_server) as rig:
-        bench = Bench(rig, backend)
-        await put_many(rig, "a")
-        await bench.flush()
-        assert await rig.where("a") == set()
 
 
 @pytest.mark.parametrize("by_name", [True, False])

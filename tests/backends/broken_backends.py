@@ -262,6 +262,51 @@ class TestRejectsWholeBatches(InMemory):
         return [Record("9", version(1), b'"poison"')]
 
 
+class AnswersNothing(MemoryBackend):
+    async def save(self, records: Sequence[Record]) -> Any:
+        await super().save(records)
+
+
+class TestAnswersNothing(InMemory):
+    made = AnswersNothing
+
+
+class AnswersWhetherAnyWasStale(MemoryBackend):
+    async def save(self, records: Sequence[Record]) -> int:
+        return bool(await super().save(records))
+
+
+class TestAnswersWhetherAnyWasStale(InMemory):
+    made = AnswersWhetherAnyWasStale
+
+
+class LoadsWhatNobodyAskedFor(MemoryBackend):
+    async def load(self, keys: Sequence[str]) -> dict[str, Record]:
+        return dict(self.records)
+
+
+class TestLoadsWhatNobodyAskedFor(InMemory):
+    made = LoadsWhatNobodyAskedFor
+
+
+class NamesItsOwnKeys(MemoryBackend):
+    """What it calls a record isn't what asyncwb calls it."""
+
+    async def save(self, records: Sequence[Record]) -> int:
+        poison = [record for record in records if b"poison" in record.payload]
+        stale = await super().save([record for record in records if record not in poison])
+        if poison:
+            raise SaveError({f"row {each.key}": RecordRejected("poison") for each in poison}, stale=stale)
+        return stale
+
+
+class TestNamesItsOwnKeys(InMemory):
+    made = NamesItsOwnKeys
+
+    def poison(self) -> Sequence[Record]:
+        return [Record("9", version(1), b'"poison"')]
+
+
 class LeavesATask(MemoryBackend):
     async def open(self) -> None:
         self._task = asyncio.create_task(asyncio.sleep(1000))

@@ -41,6 +41,33 @@ async def test_sound_set_up(private_server: StartServer, namespace: str, tmp_pat
         assert text.endswith("0 error(s), 0 warning(s)\n")
 
 
+async def test_process_whose_flushers_have_all_crashed_is_never_ok(
+    private_server: StartServer, namespace: str, tmp_path: Path
+) -> None:
+    server = await asyncio.to_thread(private_server, "valkey", appendonly="yes")
+    backend = f"sqlite:///{tmp_path / 'app.db'}"
+    where = ("--redis", server.url, "--namespace", namespace)
+    options: Any = {"namespace": namespace, "flushers": 2, "backoff_initial_seconds": 60, "backoff_max_seconds": 60}
+    async with Buffer[Any](server.url, backend=backend, **options) as buffer:
+        assert "flushes no more" not in (await run("status", *where)).stdout
+        assert buffer._engine.pool is not None
+
+        async def crash() -> None:
+            raise asyncio.CancelledError
+
+        for flusher in buffer._engine.pool._flushers:
+            flusher._round = crash  # type: ignore[method-assign,assignment]
+            buffer._engine.pool.bell.ring()
+            await asyncio.sleep(0.05)
+        async with asyncio.timeout(10):
+            while "flushes no more" not in (await run("status", *where)).stdout:
+                await asyncio.sleep(0.2)
+        level, text = (await lines("--backend", backend, *where, status=1))["workers"]
+        assert level == "error"
+        assert "1 process(es) with flushers flush no more" in text
+        await buffer.aclose(drain=False)
+
+
 async def test_server_that_evicts(private_server: StartServer, namespace: str) -> None:
     server = await asyncio.to_thread(private_server, "valkey", maxmemory_policy="allkeys-lru", appendonly="yes")
     level, text = (await lines("--redis", server.url, "--namespace", namespace, status=1))["eviction"]

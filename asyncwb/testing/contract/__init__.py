@@ -14,6 +14,7 @@ and no others are. pytest-asyncio has to run in its auto mode.
 Needs `pip install 'asyncwb[testing]'`.
 """
 
+from asyncwb.testing.contract.answers import AnswerContract
 from asyncwb.testing.contract.base import ABILITIES
 from asyncwb.testing.contract.concurrency import ConcurrencyContract
 from asyncwb.testing.contract.epochs import EpochContract
@@ -28,7 +29,13 @@ __all__ = ["ABILITIES", "KEYS", "BackendContract", "put", "run_until_suspension"
 
 
 class BackendContract(
-    ValueContract, VersionContract, ConcurrencyContract, EpochContract, LifetimeContract, ProcessContract
+    ValueContract,
+    VersionContract,
+    AnswerContract,
+    ConcurrencyContract,
+    EpochContract,
+    LifetimeContract,
+    ProcessContract,
 ):
     """What every backend promises; see `asyncwb.Backend`.
 

@@ -83,14 +83,22 @@ class Flusher:
         return found
 
     async def flush_once(self, queue: Queue) -> bool:
-        """Claims, saves and settles one batch; whether there was one."""
-        loop = asyncio.get_running_loop()
-        started = loop.time()
+        """Claims, saves and settles one batch, and one record that has to be alone; whether there was any."""
+        async with self._saves.quarantine.together():
+            claim = await self._claim(queue)
+            found = await self._flush(queue, claim)
+        if claim.suspect_waits:
+            async with self._saves.quarantine.alone():
+                found = await self._flush(queue, await self._claim(queue, alone=True)) or found
+        return found
+
+    async def _claim(self, queue: Queue, *, alone: bool = False) -> Claim:
         claim = await self._patiently(
             lambda: queue.claim(
                 records=self._saves.pace.records,
                 bytes=self._settings.batch_bytes,
                 lease_seconds=self._settings.lease_seconds,
+                alone=alone,
             )
         )
         if claim.due_in_seconds is not None:
@@ -98,10 +106,15 @@ class Flusher:
                 self._bell.ring_in(claim.due_in_seconds)
             else:
                 self._bell.ring()  # more than one batch is due: a colleague can take the next
+        return claim
+
+    async def _flush(self, queue: Queue, claim: Claim) -> bool:
+        """Saves and settles what was claimed; whether that was anything."""
+        started = asyncio.get_running_loop().time()
         if not claim.records and not claim.garbage:
             return False
         try:
-            outcome = await self._save_leased(queue, claim)
+            outcome = self._condemned(claim) or await self._save_leased(queue, claim)
             await self._settle(queue, claim, outcome, started)
         except BaseException:
             # Not needed for safety, the lease expires: it spares the records the wait for that.
@@ -109,6 +122,24 @@ class Flusher:
                 await self._release(queue, claim)
             raise
         return True
+
+    def _condemned(self, claim: Claim) -> Outcome | None:
+        """A record that was alone each time its process died isn't saved again: it is dead-lettered."""
+        if not claim.deaths or not claim.records:
+            return None
+        (record,) = claim.records
+        if not self._retries.most or claim.deaths < self._retries.most:
+            _log.warning(
+                "key %r is saved alone: %d process(es) died, or lost its lease, while saving only it",
+                record.key,
+                claim.deaths,
+            )
+            return None
+        reason = (
+            f"its process died {claim.deaths} times while it saved this record alone (or lost its lease each time): "
+            "see the logs of the workers before you retry it"
+        )
+        return Outcome(failed={record.key: Failure(reason, "dead", attempts=claim.deaths)})
 
     async def _save_leased(self, queue: Queue, claim: Claim) -> Outcome:
         crash: BaseException | None = None

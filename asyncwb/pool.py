@@ -16,6 +16,7 @@ from asyncwb.events import Bisected, CircuitChanged, Event
 from asyncwb.flusher import Flusher, OnSaved
 from asyncwb.guard import GuardedBackend
 from asyncwb.redis.queue import Queue
+from asyncwb.redis.steps import Retries
 from asyncwb.saves import Saves
 from asyncwb.settings import Settings
 from asyncwb.stats import Totals
@@ -160,10 +161,11 @@ class FlusherPool:
     async def _recover(self) -> NoReturn:
         """Expired leases, of a flusher that died or was frozen, become dirty again."""
         every = min(_LONGEST_SLEEP_SECONDS, self._settings.lease_seconds / 4)
+        pauses = Retries(0, self._settings.retry_initial_seconds, self._settings.retry_max_seconds)
         while True:
             for queue in self._queues:
                 try:
-                    recovered = await queue.recover()
+                    recovered = await queue.recover(pauses)
                 except AsyncwbError as error:
                     _log.debug("recovery of leases failed: %s", error)
                     continue

@@ -11,6 +11,7 @@ from asyncwb.errors import BackendError, BackendTimeout, RecordRejected, SaveErr
 from asyncwb.events import BatchSizeChanged, Bisected
 from asyncwb.guard import GuardedBackend, describe
 from asyncwb.pace import Pace
+from asyncwb.quarantine import Quarantine
 from asyncwb.records import Record
 from asyncwb.redis.steps import Failure
 from asyncwb.settings import Settings
@@ -59,6 +60,7 @@ class Saves:
         pace: how many records are saved at once.
         passes: how many claims may be on their way: one more than can be saved at once; more would only be small
             batches that wait.
+        quarantine: a record that may kill its process is claimed and saved while this process holds no other.
     """
 
     def __init__(
@@ -78,6 +80,7 @@ class Saves:
         self.passes = asyncio.Semaphore(backend.limits.concurrent_saves + 1)
         most = min(settings.batch_size or backend.limits.preferred_batch, backend.limits.max_batch)
         self.pace = Pace(most, backend.save_seconds, on_pace)
+        self.quarantine = Quarantine()
         # Records that have failed a whole batch; they stay alone until they are saved, or every batch would fail.
         self._suspects: set[str] = set()
 

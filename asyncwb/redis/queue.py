@@ -155,21 +155,30 @@ class Queue:
         present: bytes = reply.pop()
         return int(present), reply
 
-    async def claim(self, *, records: int, bytes: int, lease_seconds: float) -> Claim:  # noqa: A002 - its unit
-        """Leases due records. After a lost reply it raises; what it may have taken is released if possible."""
+    async def claim(
+        self,
+        *,
+        records: int,
+        bytes: int,  # noqa: A002 - its unit
+        lease_seconds: float,
+        alone: bool = False,
+    ) -> Claim:
+        """Leases due records. After a lost reply it raises; what it may have taken is released if possible.
+
+        Args:
+            records: most of them.
+            bytes: likewise; one larger record still goes alone.
+            lease_seconds: until the leases expire.
+            alone: claims one record that has to be alone, if there is one. Nothing else may be leased to this process:
+                if it dies then, that record is to blame.
+        """
         claim_id = uuid4().hex
         lease_ms = _ms(lease_seconds)
         try:
             reply = await self.link.script(
                 scripts.CLAIM,
                 (*self.keys.common, self.keys.claim(claim_id)),
-                (
-                    self.keys.record_prefix,
-                    records,
-                    bytes,
-                    lease_ms,
-                    _claim_ms(lease_ms),
-                ),
+                (self.keys.record_prefix, records, bytes, lease_ms, _claim_ms(lease_ms), int(alone)),
             )
         except OutcomeUnknown as error:
             # Not needed for safety, the lease would expire: it spares the records that wait.
@@ -181,14 +190,22 @@ class Queue:
             raise
         found: list[Record] = []
         garbage: dict[str, DecodeError] = {}
-        for key, packed in zip(reply[1::2], reply[2::2], strict=True):
+        due_ms, waits = reply[:2]
+        for key, packed in zip(reply[2::2], reply[3::2], strict=True):
             try:
                 found.append(unpack_record(key.decode(), packed))
             except UnicodeDecodeError:
                 garbage[_name(key)] = DecodeError(f"key {key!r} isn't UTF-8: another program wrote it")
             except DecodeError as error:
                 garbage[_name(key)] = error
-        return Claim(claim_id, found, garbage, reply[0] / 1000 if reply[0] >= 0 else None)
+        return Claim(
+            claim_id,
+            found,
+            garbage,
+            due_ms / 1000 if due_ms >= 0 else None,
+            suspect_waits=bool(waits) and not alone,
+            deaths=waits if alone else 0,
+        )
 
     async def ack(
         self,
@@ -218,8 +235,10 @@ class Queue:
             args += (_wire_key(key), pack_version(version))
         args.append(len(failed or ()))
         for key, failure in (failed or {}).items():
-            number = jitter() if failure.fate == "retry" else failure.due_in_seconds
-            args += (_wire_key(key), failure.fate, _ms(number), failure.reason.encode("utf-8", "replace"))
+            number = failure.attempts if failure.fate == "dead" else _ms(failure.due_in_seconds)
+            if failure.fate == "retry":
+                number = _ms(jitter())
+            args += (_wire_key(key), failure.fate, number, failure.reason.encode("utf-8", "replace"))
         reply = await self._claim_script(scripts.ACK, claim_id, *args)
         if not reply:
             return None
@@ -238,9 +257,14 @@ class Queue:
         held: int = await self._claim_script(scripts.EXTEND, claim_id, lease_ms, _claim_ms(lease_ms))
         return held
 
-    async def recover(self) -> int:
-        """Expired leases become dirty; returns how many of them, at most a page."""
-        recovered: int = await self._script(scripts.RECOVER, _PAGE)
+    async def recover(self, pauses: Retries = NO_LIMIT) -> int:
+        """Expired leases become dirty; returns how many of them, at most a page.
+
+        `pauses` are those of records that were alone when their lease expired.
+        """
+        recovered: int = await self._script(
+            scripts.RECOVER, _PAGE, _ms(pauses.first_seconds), _ms(pauses.longest_seconds)
+        )
         return recovered
 
     async def look(self, keys: Sequence[bytes], *, epoch: int, hasten: bool) -> Look | None:
@@ -317,7 +341,8 @@ class Queue:
             if not cursor:
                 break
         await self._command("HSET", self.keys.meta, "bytes", size)
-        for name, key in (("retry", self.keys.retry), ("dead", self.keys.dead)):
+        keys = self.keys
+        for name, key in (("retry", keys.retry), ("dead", keys.dead), ("expired", keys.expired)):
             async for page in self.fields(key):
                 await self._script(scripts.FORGET, name, *(field for field, _ in page))
         return strays

@@ -78,12 +78,16 @@ class Claim:
         records: what is to be saved.
         garbage: keys whose record another program overwrote, each with the reason.
         due_in_seconds: when the next record of the partition is due, None if there is none.
+        suspect_waits: whether a record is due that has to be claimed alone, since its leases keep expiring.
+        deaths: of a record that was claimed alone, how often its lease has expired although it was alone.
     """
 
     id: str
     records: list[Record]
     garbage: dict[str, DecodeError]
     due_in_seconds: float | None
+    suspect_waits: bool = False
+    deaths: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,11 +99,13 @@ class Failure:
         fate: "retry" counts as an attempt, and the record comes again after a back-off of its own; "later" doesn't
             count, as in an outage; "dead": it will never be taken.
         due_in_seconds: with "later", when it comes again.
+        attempts: with "dead", how often it was tried; 0 for as often as Redis knows.
     """
 
     reason: str
     fate: Fate = "retry"
     due_in_seconds: float = 0.0
+    attempts: int = 0
 
 
 @dataclass(frozen=True, slots=True)

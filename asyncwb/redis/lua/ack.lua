@@ -7,7 +7,7 @@
 --       then number of failures, then for each: key, what becomes of it, a number, the reason:
 --         'retry' an attempt counts; jitter of its back-off, in thousandths
 --         'later' none counts; ms until due
---         'dead'  it will never be taken; unused
+--         'dead'  it will never be taken; how often it was tried, 0: as often as is noted
 -- Reply saved and gone from Redis, saved but changed meanwhile, due again without counting,
 --       {key, attempts, ms until due, ...} of those to be retried, {key, attempts, ...} of the dead;
 --       nil if the claim is unknown
@@ -51,6 +51,7 @@ local function fail(key, version, failure, old)
     attempts, since = struct.unpack('>I4I8', old, 9)
     attempts = attempts + 1
   end
+  if failure.what == 'dead' and failure.number > 0 then attempts = failure.number end
   if failure.what == 'dead' or (most > 0 and attempts >= most) then
     dead[#dead + 1] = key
     dead[#dead + 1] = string.sub(version .. NO_VERSION, 1, 8) .. struct.pack('>I4I8I8', attempts, since, now) .. failure.reason
@@ -121,5 +122,7 @@ end
 if #unlease > 0 then write_all('ZREM', LEASE, unlease) end
 for i = 1, #delete, CHUNK do redis.call('DEL', unpack(delete, i, math.min(i + CHUNK - 1, #delete))) end
 if freed > 0 then count_bytes(-freed) end
+-- Whatever became of them, their process lives.
+if not release and (try('HLEN', EXPIRED) or 0) > 0 then write_all('HDEL', EXPIRED, keys) end
 redis.call('DEL', KEYS[8])
 return {gone, changed, released, retried, buried}

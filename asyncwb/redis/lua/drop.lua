@@ -12,6 +12,7 @@ for i = 2, #ARGV, 2 do
     redis.call('DEL', name)
     redis.call('HDEL', DEAD, key)
     redis.call('HDEL', RETRY, key)
+    try('HDEL', EXPIRED, key)
     dropped = dropped + 1
   end
 end

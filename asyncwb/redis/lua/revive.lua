@@ -13,6 +13,7 @@ for i = 2, #ARGV do
     end
     redis.call('HDEL', DEAD, key)
     redis.call('HDEL', RETRY, key)
+    try('HDEL', EXPIRED, key)
   end
 end
 if revived > 0 then wake() end

@@ -14,6 +14,7 @@ for i = 2, #ARGV, 2 do
     redis.call('ZREM', LEASE, key)
     redis.call('HDEL', DEAD, key)
     redis.call('HDEL', RETRY, key)
+    try('HDEL', EXPIRED, key)
     gone = gone + 1
   end
 end

@@ -17,7 +17,7 @@ from asyncwb.settings import Durability
 from simulation.proof import note
 from simulation.world import Changes, run_seed
 
-FIND_WITHIN = 300
+FIND_WITHIN = 600
 
 
 @pytest.fixture(autouse=True)

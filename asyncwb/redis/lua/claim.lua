@@ -25,7 +25,7 @@ end
 
 -- What is noted of a suspect: most records of its claim, and in how many claims it was alone; nil for all others.
 local function noted_of(key, entry)
-  if not entry or #entry ~= 17 or string.sub(entry, 1, 8) ~= version_of(key) then return nil end
+  if not entry or #entry ~= 20 or string.sub(entry, 1, 8) ~= version_of(key) then return nil end
   local bound, deaths = struct.unpack('>I4I4', entry, 9)
   return math.max(1, bound), deaths
 end
@@ -90,7 +90,7 @@ if #keys > 0 then write_all('ZADD', LEASE, lease) end
 if leave > 0 and first > 0 then redis.call('ZREMRANGEBYRANK', DIRTY, 0, math.min(leave, first) - 1) end
 for i = first + 1, leave do redis.call('ZREM', DIRTY, due[i]) end
 if alone and #keys > 0 then
-  redis.call('HSET', EXPIRED, keys[1], versions[1] .. struct.pack('>I4I4B', 1, waits, 1))
+  redis.call('HSET', EXPIRED, keys[1], versions[1] .. struct.pack('>I4I4I4', 1, waits, 1))
 end
 if #keys > 0 then
   redis.call('SET', KEYS[8], cmsgpack.pack({deadline, keys, versions}), 'PX', ARGV[5])

@@ -26,13 +26,13 @@ local function note(i)
   local key, deadline, entry = expired[i], deadlines[i], entries[i] or ''
   sizes[deadline] = sizes[deadline] or redis.call('ZCOUNT', LEASE, deadline, deadline)
   local version, bound, deaths = version_of(key), math.max(1, math.floor(sizes[deadline] / 4)), 0
-  if #entry == 17 and string.sub(entry, 1, 8) == version then
+  if #entry == 20 and string.sub(entry, 1, 8) == version then
     local before, alone
-    before, deaths, alone = struct.unpack('>I4I4B', entry, 9)
+    before, deaths, alone = struct.unpack('>I4I4I4', entry, 9)
     bound, deaths = math.min(bound, before), deaths + alone
   end
   notes[#notes + 1] = key
-  notes[#notes + 1] = string.sub(version .. NO_VERSION, 1, 8) .. struct.pack('>I4I4B', bound, deaths, 0)
+  notes[#notes + 1] = string.sub(version .. NO_VERSION, 1, 8) .. struct.pack('>I4I4I4', bound, deaths, 0)
   return deaths > 0 and math.min(longest, first * 2 ^ math.min(deaths - 1, 30)) or 0
 end
 

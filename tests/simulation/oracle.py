@@ -353,7 +353,8 @@ class Oracle:
                     self.fail(f"in the end key {key} holds {held.value}, not {writes[version].value}")
         for keys in self.partitions:
             left = [raw for raw in server.data if raw.startswith(keys.record_prefix)]
-            left += [raw for raw in (keys.dirty, keys.lease, keys.dead, keys.retry, keys.wake) if raw in server.data]
+            once = (keys.dirty, keys.lease, keys.dead, keys.retry, keys.expired, keys.wake)
+            left += [raw for raw in once if raw in server.data]
             if left:
                 self.fail(f"in the end Redis still has {left}")
         for raw in list(server.data):

@@ -5,7 +5,7 @@ import random
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextvars import Context
-from typing import Any
+from typing import Any, Final
 
 from asyncwb.backend import Limits
 from asyncwb.errors import BackendUnavailable, RecordRejected, SaveError
@@ -46,6 +46,13 @@ class Storage:
         return self._epoch
 
 
+_STRAY: Final[tuple[Callable[[], BaseException], ...]] = (
+    asyncio.CancelledError,
+    GeneratorExit,
+    lambda: BaseExceptionGroup("", [asyncio.CancelledError()]),
+)
+
+
 class StorageFaults:
     """How often what goes wrong between a process and the storage, from 0 to 1; and how often it did.
 
@@ -58,6 +65,10 @@ class StorageFaults:
         slow: a call takes longer than its caller waits, and is done all the same.
         hang: a load likewise.
         hold: a key that isn't saved, so that Redis has it once it is written.
+        stray: it raises CancelledError, or something else that isn't an Exception, though nobody has cancelled it.
+        nonsense: it answers what no backend may answer; a save has done nothing then, or only a part.
+        each_seconds: how long a save takes for each of its records.
+        deadly: keys whose save ends the process.
     """
 
     def __init__(self, rng: random.Random) -> None:
@@ -71,19 +82,33 @@ class StorageFaults:
         self.hang = 0.0
         self.hold = ""
         self.latency = rng.choice((0.001, 0.02, 0.1))
+        odd = rng.choice((0.0, 0.0, 0.0, 1.0))
+        self.stray = 0.1 * odd * rng.random()
+        self.nonsense = 0.1 * odd * rng.random()
+        self.each_seconds = rng.choice((0.0, 0.0, 0.0, 0.03, 0.15))
+        self.deadly: frozenset[str] = frozenset()
 
     def end(self) -> None:
         self.hold = ""
         self.fail = self.fail_after = self.partial = self.refuse = self.reject = self.slow = self.hang = 0.0
+        self.stray = self.nonsense = self.each_seconds = 0.0
+        self.deadly = frozenset()
 
 
 class SimulatedBackend:
     """`asyncwb.Backend` of one process. What it sends arrives also if the process is dead or frozen by then."""
 
     def __init__(
-        self, storage: Storage, faults: StorageFaults, rng: random.Random, world: Context, counts: Counter[str]
+        self,
+        storage: Storage,
+        faults: StorageFaults,
+        rng: random.Random,
+        world: Context,
+        counts: Counter[str],
+        die: Callable[[], None],
     ) -> None:
         self._storage = storage
+        self._die = die
         self._faults = faults
         self._rng = rng
         self._world = world
@@ -110,6 +135,9 @@ class SimulatedBackend:
             lambda: {key: self._storage.records[key] for key in wanted if key in self._storage.records},
             hang=self._faults.hang,
         )
+        if self._is_odd(self._faults.nonsense, "nonsense answered"):
+            nonsense: Any = self._rng.choice([None, [], {"nobody": Record("nobody", 1)}, dict.fromkeys(wanted, b"1")])
+            found = nonsense
         return found
 
     async def save(self, records: Sequence[Record]) -> int:
@@ -126,6 +154,15 @@ class SimulatedBackend:
         part = len(batch)
         if batch and chance() < faults.partial:
             part = self._rng.randrange(len(batch))
+        if batch and self._is_odd(faults.nonsense, "nonsense answered"):
+            nonsense: Any = await self._answer_nonsense(batch[: self._rng.randrange(len(batch))], len(records))
+            stale: int = nonsense
+            return stale
+        if any(record.key in faults.deadly for record in batch):
+            self._die()
+            await self._loop.create_future()
+        if faults.each_seconds:
+            await asyncio.sleep(faults.each_seconds * len(batch))
         stale = await self._call(lambda: sum(not self._storage.apply(record) for record in batch[:part]))
         if part < len(batch):
             self._counts["save done in part"] += 1
@@ -134,9 +171,25 @@ class SimulatedBackend:
             raise SaveError(failed, stale=stale)
         return int(stale)
 
+    async def _answer_nonsense(self, saved: list[Record], asked: int) -> Any:
+        """Saves a part, and says something that asyncwb must not take for the whole."""
+        await self._call(lambda: [self._storage.apply(record) for record in saved])
+        answer = self._rng.choice([None, True, -1, asked + 1, SaveError({"nobody": OSError()}), SaveError({})])
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    def _is_odd(self, chance: float, what: str) -> bool:
+        odd = bool(chance) and self._rng.random() < chance
+        self._counts[what] += odd
+        return odd
+
     async def _call(self, work: Callable[[], Any], *, hang: float = 0.0) -> Any:
         """Has the storage do something, some time later."""
         faults, chance = self._faults, self._rng.random
+        if self._is_odd(faults.stray, "stray CancelledError of the backend"):
+            error = self._rng.choice(_STRAY)()
+            raise error
         done: asyncio.Future[Any] = self._loop.create_future()
         lose_before, lose_after = chance() < faults.fail, chance() < faults.fail_after
         slow = chance() < max(faults.slow, hang)

@@ -15,7 +15,8 @@ from asyncwb.redis import scripts
 from asyncwb.redis.scripts import Script
 from asyncwb.settings import Durability
 from simulation.proof import note
-from simulation.world import Changes, run_seed
+from simulation.changes import Changes
+from simulation.world import run_seed
 
 FIND_WITHIN = 600
 
@@ -61,6 +62,7 @@ def broken(script: Script, old: str, new: str) -> Changes:
             id="ack without comparing versions",
         ),
         pytest.param(Changes(conditional=False), "I3", id="save without its condition"),
+        pytest.param(Changes(judged=False), "I2", id="nonsense of the backend is believed"),
         pytest.param(broken(scripts.PUT, " or meta[2] ~= EPOCH", ""), "I", id="put without its epoch"),
         pytest.param(broken(scripts.PUT, " or meta[1] ~= identity()", ""), "I", id="put without the identity"),
         pytest.param(broken(scripts.PUT, "if REQUEST <= last then", "if false then"), "I5", id="no writer memory"),

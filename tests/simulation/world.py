@@ -4,18 +4,19 @@ import asyncio
 import contextvars
 import random
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from asyncwb.buffer import Buffer
 from asyncwb.engine import Engine
 from asyncwb.errors import AsyncwbError, DeadLettered
-from asyncwb.events import Event, FlusherCrashed
+from asyncwb.events import Event, FlusherCrashed, TaskCrashed
 from asyncwb.redis.keys import PartitionKeys, partition_of
 from asyncwb.redis.link import Link
 from asyncwb.settings import Durability
+from simulation.changes import Changes, Credulous
 from simulation.clients import Client
 from simulation.commands import Command
 from simulation.loop import OWNER, Process, SimulatedLoop
@@ -33,14 +34,6 @@ STEPS = 1000
 _MOST_STEPS = 20_000
 _LATEST_SECONDS = 2.5
 """No request is under way for longer, see `Network` and `SimulatedBackend`."""
-
-
-@dataclass(frozen=True, slots=True)
-class Changes:
-    """What is broken on purpose, so that tests can see it being found: scripts by name, and the backend's condition."""
-
-    scripts: Mapping[str, str] = field(default_factory=dict)
-    conditional: bool = True
 
 
 @dataclass(slots=True)
@@ -118,6 +111,7 @@ class World:
         self.counts: Counter[str] = Counter()
         self.oracle = Oracle()
         self._narrate = narrate
+        self._judged = changes.judged
         self._digest = 0
         self.loop.trace = self._trace
         self.context = contextvars.copy_context()
@@ -138,6 +132,8 @@ class World:
         self.oracle.most_dirty = self.settings.get("max_dirty")
         self.oracle.partitions = [PartitionKeys(NAMESPACE, n) for n in range(self.settings["partitions"])]
         self.keys = [f"k{number}" for number in range(rng.choice((1, 2, 2, 4, 8)))]
+        if rng.random() < 0.15:
+            self.storage_faults.deadly = frozenset({rng.choice(self.keys)})
         self.healed = False
         self._orderly = True
         # Of its own, so that other worlds stay as they are.
@@ -219,9 +215,12 @@ class World:
     def buffer(self, **options: Any) -> SimulatedBuffer:
         """The buffer of a process."""
         rng = random.Random(self.rng.random())
-        backend = SimulatedBackend(self.storage, self.storage_faults, rng, self.context, self.counts)
+        backend = SimulatedBackend(self.storage, self.storage_faults, rng, self.context, self.counts, self._die)
         settings = {**self.settings, **options}
-        return SimulatedBuffer(self.network, rng, backend=backend, type=int, observer=self._observe, **settings)
+        buffer = SimulatedBuffer(self.network, rng, backend=backend, type=int, observer=self._observe, **settings)
+        if not self._judged:
+            buffer._backend._judge = Credulous("broken")
+        return buffer
 
     def _start_service(self, *, flushes: bool) -> None:
         process = self.loop.new_process(f"P{len(self.loop.processes)}")
@@ -316,6 +315,14 @@ class World:
             self._note(f"{process.name} killed", "process killed")
             if len(self.services) < 6:
                 self._start_service(flushes=True)
+
+    def _die(self) -> None:
+        """The process that is running now ends in the save of a record, and its supervisor starts another."""
+        process = OWNER.get()
+        process.dead = True
+        self._note(f"{process.name} killed by a record", "process killed by a record")
+        if len(self.services) < 12:
+            self.network.later(0.01, lambda: self._start_service(flushes=True))
 
     def _freeze(self) -> None:
         if awake := [process for process in self._alive() if not process.frozen]:
@@ -416,8 +423,8 @@ class World:
         self.oracle.on_apply(record, held)
 
     def _observe(self, event: Event) -> None:
-        if isinstance(event, FlusherCrashed):
-            self.oracle.fail(f"a flusher has crashed: {event.error!r}")
+        if isinstance(event, FlusherCrashed | TaskCrashed):
+            self.oracle.fail(f"background work has crashed: {event!r}")
 
     def _trace(self, process: Process) -> None:
         self._digest = hash((self._digest, self.loop.processes.index(process), round(self.loop.time() * 1e6)))

@@ -2,7 +2,9 @@
 
 import asyncio
 import contextlib
+import os
 import random
+import signal
 import sqlite3
 from collections.abc import Sequence
 from pathlib import Path
@@ -61,6 +63,15 @@ class FullSQLite(SQLiteBackend):
         return await super().save(records)
 
 
+class DeadlySQLite(SQLiteBackend):
+    """Some records end the process that saves them, as a driver in C may, while there is a file `deadly` beside it."""
+
+    async def save(self, records: Sequence[Record]) -> int:
+        if any(record.key.endswith("7") for record in records) and (self.path.parent / "deadly").exists():
+            os.kill(os.getpid(), signal.SIGKILL)
+        return await super().save(records)
+
+
 class EarlySQLite(SQLiteBackend):
     """Broken: it returns before it has saved."""
 
@@ -86,7 +97,13 @@ class UnconditionalSQLite(SQLiteBackend):
             connection.executemany("DELETE FROM asyncwb WHERE key = ?", [(each.key,) for each in records])
 
 
-_SQLITE = {"sqlite": SQLiteBackend, "full": FullSQLite, "early": EarlySQLite, "unconditional": UnconditionalSQLite}
+_SQLITE = {
+    "sqlite": SQLiteBackend,
+    "full": FullSQLite,
+    "deadly": DeadlySQLite,
+    "early": EarlySQLite,
+    "unconditional": UnconditionalSQLite,
+}
 
 
 def make_backend(url: str) -> Backend:

@@ -57,6 +57,8 @@ class Crew:
         workers: all that there have been.
         failure: why the world can't go on.
         bugs: what workers have told of that must never happen.
+        mortal: whether flushers may end by themselves.
+        fallen: those that did.
     """
 
     def __init__(self, zygote: asyncio.subprocess.Process) -> None:
@@ -68,6 +70,8 @@ class Crew:
         self.workers: list[Worker] = []
         self.failure = ""
         self.bugs: list[str] = []
+        self.mortal = False
+        self.fallen: list[Worker] = []
 
     @classmethod
     @contextlib.asynccontextmanager
@@ -152,6 +156,15 @@ class Crew:
         """Raises if a worker has ended by itself."""
         assert not self.failure, self.failure
 
+    def _ended(self, pid: int) -> None:
+        for worker in self.workers:
+            if worker.alive and worker.pid == pid:
+                if self.mortal and worker.job.role == "flusher":
+                    worker.alive = False
+                    self.fallen.append(worker)
+                else:
+                    self.failure = self.failure or f"process {pid} has ended by itself"
+
     def _send(self, *words: object) -> None:
         self._requests.write(json.dumps(words).encode() + b"\n")
 
@@ -172,8 +185,8 @@ class Crew:
             if words[0] == "bug":
                 self.bugs.append(f"worker {words[1]}: {words[2]}")
                 continue
-            if words[0] == "ended" and any(worker.alive and worker.pid == words[1] for worker in self.workers):
-                self.failure = self.failure or f"process {words[1]} has ended by itself"
+            if words[0] == "ended":
+                self._ended(words[1])
             future = self._told.futures[words[0], words[1]]
             if not future.done():
                 future.set_result(words)

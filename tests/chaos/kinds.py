@@ -4,6 +4,7 @@ from typing import Final
 
 from databases import mongod_binary
 
+from chaos.dying import Dying
 from chaos.killing import Killing
 from chaos.promoting import Promoting
 from chaos.restarting import Restarting
@@ -11,12 +12,12 @@ from chaos.starving import BackendStopped, DiskFull, MemoryFull
 from chaos.world import World
 
 KINDS: Final[dict[str, type[World]]] = {
-    kind.kind: kind for kind in (Killing, Restarting, Promoting, BackendStopped, DiskFull, MemoryFull)
+    kind.kind: kind for kind in (Killing, Restarting, Promoting, BackendStopped, DiskFull, MemoryFull, Dying)
 }
 
 ROTATION: Final = (
     "workers", "server", "replicas", "workers", "disk", "server",
-    "workers", "backend", "server", "workers", "replicas", "memory",
+    "workers", "backend", "server", "deadly", "replicas", "memory",
 )  # fmt: skip
 """The kinds of units in turn, so weighted that each fault comes as often as it should."""
 

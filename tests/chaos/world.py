@@ -170,6 +170,7 @@ class World(ABC):
         await asyncio.gather(*flushers, *(self.start_writer() for _ in range(self.writers)))
 
     async def _start(self, role: Any, **changes: Any) -> Worker:
+        ready = changes.pop("ready", True)
         own = {name: changes.pop(name) for name in ("commit", "batch_size") if name in changes}
         options = self._options(flushers=2 if role == "flusher" else 0, **own)
         job = Job(
@@ -177,7 +178,7 @@ class World(ABC):
             backend=self.backend_url, history=f"{self.folder}/history",
             keys=self.keys, options=options, **changes,
         )  # fmt: skip
-        return await self.crew.start(job)
+        return await self.crew.start(job, ready=ready)
 
     def _options(self, **more: Any) -> dict[str, Any]:
         return {

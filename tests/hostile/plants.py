@@ -52,6 +52,7 @@ class Plant:
     moment: Moment = "either"
 
 
+_ONCE: Final = ("meta", "dirty", "lease", "saved", "dead", "wake", "retry", "expired", "workers")
 _RECORD: Final = struct.pack(">IIQ", 1, 1, 1_700_000_000_000) + b"pj1"
 
 
@@ -218,6 +219,8 @@ PLANTS: Final[dict[str, Plant]] = {
     "no record": Plant(_no_record, "victim"),
     "a note in retry": Plant(_entry("retry", _RECORD[:8], _RECORD, b"\xff" * 20), "none"),
     "a dead letter": Plant(_entry("dead", _RECORD[:8], _RECORD + b"\0" * 10 + b"why"), "none"),
+    "a note in expired": Plant(_entry("expired", _RECORD[:8], _RECORD[:8] + b"\0\0\0\1" * 3, b"\xff" * 20)),
+    "another note in expired": Plant(_entry("expired", _RECORD[:8] + b"\0\0\0\1" * 3, somewhere_else=True)),
     "another note in retry": Plant(_entry("retry", _RECORD[:8], somewhere_else=True)),
     "another dead letter": Plant(_entry("dead", _RECORD, somewhere_else=True)),
     "a worker": Plant(_entry("workers", struct.pack(">Q", 1_700_000_000_000) + b'{"pid":[1]}', somewhere_else=True)),
@@ -240,7 +243,9 @@ PLANTS: Final[dict[str, Plant]] = {
     "a claim": Plant(_claim, moment="leased"),
     "a claim of another type": Plant(_type_of_claim, moment="leased"),
     **{
-        f"{name} of another type": Plant(_type_of(name), "none" if name in ("wake", "workers") else "namespace")
+        f"{name} of another type": Plant(
+            _type_of(name), "none" if name in ("wake", "expired", "workers") else "namespace"
+        )
         for name in _ONCE
     },
 }

@@ -14,8 +14,8 @@ from asyncwb.reader import PendingRead, Reader
 from asyncwb.redis import scripts
 from asyncwb.redis.scripts import Script
 from asyncwb.settings import Durability
-from simulation.proof import note
 from simulation.changes import Changes
+from simulation.proof import note
 from simulation.world import run_seed
 
 FIND_WITHIN = 600

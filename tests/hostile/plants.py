@@ -52,7 +52,6 @@ class Plant:
     moment: Moment = "either"
 
 
-_ONCE: Final = ("meta", "dirty", "lease", "saved", "dead", "wake", "retry", "expired", "workers")
 _RECORD: Final = struct.pack(">IIQ", 1, 1, 1_700_000_000_000) + b"pj1"
 
 

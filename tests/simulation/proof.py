@@ -4,7 +4,8 @@ import logging
 
 from proofs.report import Proof, Report
 
-from simulation.world import Result, run_seed
+from simulation.result import Result
+from simulation.world import run_seed
 
 SEEDS = 250
 

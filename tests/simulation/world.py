@@ -6,7 +6,6 @@ import random
 from collections import Counter
 from collections.abc import Callable, Iterable
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
 from typing import Any
 
 from asyncwb.buffer import Buffer
@@ -23,6 +22,7 @@ from simulation.loop import OWNER, Process, SimulatedLoop
 from simulation.lua import ScriptHost
 from simulation.network import Network, SimulatedLink
 from simulation.oracle import Oracle
+from simulation.result import Result
 from simulation.server import ModelServer
 from simulation.storage import SimulatedBackend, Storage, StorageFaults
 
@@ -34,28 +34,6 @@ STEPS = 1000
 _MOST_STEPS = 20_000
 _LATEST_SECONDS = 2.5
 """No request is under way for longer, see `Network` and `SimulatedBackend`."""
-
-
-@dataclass(slots=True)
-class Result:
-    """What came of a world.
-
-    Attributes:
-        steps: callbacks that have run.
-        problems: what didn't hold.
-        counts: faults that took effect, by kind.
-        digest: of the order in which everything ran; the same seed has the same.
-    """
-
-    seed: int
-    steps: int
-    oracle: Oracle
-    counts: Counter[str]
-    digest: int
-
-    @property
-    def problems(self) -> list[str]:
-        return self.oracle.problems
 
 
 class SimulatedBuffer(Buffer[int]):

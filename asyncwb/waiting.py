@@ -148,7 +148,11 @@ class Waiter:
                 _end(wait, error)
 
     async def serve(self) -> NoReturn:
-        """Asks for those who wait, until cancelled."""
+        """Asks for those who wait, until cancelled. May be called again if it was ended by a bug."""
+        self._agenda.clear()  # of those that were being asked for nobody else would know
+        for waits_of_key in self._by_key.values():
+            for wait in waits_of_key:
+                self._look_at(self._loop.time(), wait)
         async with anyio.create_task_group() as loads:
             while True:
                 waits = self._due()

@@ -17,6 +17,7 @@ from asyncwb import (
     Buffer,
     DeadLetter,
     Limits,
+    OutcomeUnknown,
     Record,
     RecordRejected,
     SaveError,
@@ -437,3 +438,37 @@ async def test_process_whose_flushers_are_all_gone_says_so(valkey_url: str, name
                 pool.bell.ring()
                 await asyncio.sleep(0.01)
         await buffer.aclose(drain=False)
+
+
+@pytest.mark.parametrize("batcher", ["puts", "gets", "waiter"])
+async def test_calls_are_served_again_after_what_serves_them_has_crashed(
+    valkey_url: str, namespace: str, batcher: str
+) -> None:
+    """Those that were under way when it crashed end, too, with their result or with an error."""
+    options: Any = {"namespace": namespace, "backoff_initial_seconds": 0.01, "flushers": 1}
+    async with Buffer[int](valkey_url, backend=MemoryBackend(), **options) as buffer:
+        (lane,) = buffer._engine.lanes
+        served: Any = getattr(lane, batcher)
+        name = "_due" if batcher == "waiter" else "_take"
+        original, crashed = getattr(served, name), 0
+
+        def crash() -> Any:
+            nonlocal crashed
+            crashed += 1
+            if crashed == 1:
+                raise ZeroDivisionError("a bug")
+            return original()
+
+        setattr(served, name, crash)
+
+        async def use() -> None:
+            version = await buffer.set("a", 1)
+            await buffer.flush("a", version=version, timeout=5)
+            assert await buffer.get("a") == 1
+
+        async with asyncio.timeout(10):
+            for outcome in await asyncio.gather(*(use() for _ in range(5)), return_exceptions=True):
+                assert outcome is None or isinstance(outcome, OutcomeUnknown)
+            await use()
+        assert crashed
+        assert buffer.totals.crashes == 1

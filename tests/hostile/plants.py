@@ -242,9 +242,7 @@ PLANTS: Final[dict[str, Plant]] = {
     "a claim": Plant(_claim, moment="leased"),
     "a claim of another type": Plant(_type_of_claim, moment="leased"),
     **{
-        f"{name} of another type": Plant(
-            _type_of(name), "none" if name in ("wake", "expired", "workers") else "namespace"
-        )
+        f"{name} of another type": Plant(_type_of(name), "none" if name in ("wake", "workers") else "namespace")
         for name in _ONCE
     },
 }

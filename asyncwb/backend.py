@@ -47,7 +47,10 @@ class Backend(Protocol):
     too. Raise `BackendReplaced`, which is one, when the storage is no longer the one that was opened (a file that was
     replaced, a table that was dropped): then `close` and `open` are called before the next call. After a failure
     `new_epoch(0)` is asked: if it fails as well, there is an outage, and no record is blamed. If it doesn't,
-    the batch is saved in halves until the records that fail stand alone. No message may hold credentials.
+    the batch is saved in parts until the records that fail stand alone. No message may hold credentials.
+
+    Answers are judged: one that this contract excludes (a bool or None for a number, a key that wasn't asked for, a
+    SaveError for a record that isn't in the batch) raises `BrokenContract`, and nothing counts as saved because of it.
     """
 
     @property

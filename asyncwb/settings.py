@@ -76,16 +76,19 @@ class Settings:
         max_remembered_writes: a process remembers the acknowledged writes of so many keys until it knows that they are
             saved, so that `drain` and `flush` can name what a server lost; of further ones it remembers the number.
         max_delay_seconds: how long a write may wait for more writes of its key before it is saved.
-        batch_size: at most this many records per save; None is what the backend prefers (most prefer 1000).
+        batch_size: at most this many records per save; None is what the backend prefers (most prefer 1000). Saves have
+            fewer while the backend is too slow for so many.
         batch_bytes: at most this many bytes of values per save and per put (one larger record still goes alone).
         max_value_bytes: the largest encoded value.
         lease_seconds: how long a claim protects its records if its flusher dies; renewed while a save runs.
-        save_timeout_seconds: a save that takes longer is cancelled and tried again, in parts.
+        save_timeout_seconds: a save that takes longer is cancelled and tried again, in parts. Batches are made so small
+            that a save takes well less.
         drain_timeout_seconds: how long leaving the buffer waits for everything to be saved.
         connect_timeout_seconds: how long opening waits for Redis and for the backend, each.
         redis_timeout_seconds: how long one command waits for its answer.
         redis_retry_seconds: how long a command is tried again after a lost connection.
-        max_attempts: a record that has failed so often is dead-lettered (None: never). An outage doesn't count.
+        max_attempts: a record that has failed so often, or has so often been alone in a save whose process died, is
+            dead-lettered (None: never). An outage doesn't count.
         retry_initial_seconds: the pause after a record's first failure; it doubles with each, with jitter.
         retry_max_seconds: the longest such pause.
         probe_seconds: in an outage of the backend, the longest pause between two looks whether it is back.

@@ -4,7 +4,7 @@ apart from ours."""
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import anyio
 
@@ -12,6 +12,9 @@ T = TypeVar("T")
 
 _CLEANUP_SECONDS: Final = 5.0
 """How long a call that was cancelled may take to clean up before it is left to itself."""
+
+_abandoned: set[asyncio.Task[Any]] = set()
+"""Calls that still clean up: the event loop itself has only weak references to its tasks."""
 
 _EXITS: Final = (KeyboardInterrupt, SystemExit)
 
@@ -83,6 +86,7 @@ async def call_apart(call: Callable[[], Awaitable[T]]) -> T:
             with anyio.move_on_after(_CLEANUP_SECONDS, shield=True):
                 await asyncio.wait((task,))
         finally:
+            _abandoned.add(task)
             task.add_done_callback(_ignore_outcome)
         raise
     try:
@@ -97,5 +101,6 @@ async def call_apart(call: Callable[[], Awaitable[T]]) -> T:
 
 def _ignore_outcome(task: asyncio.Task[object]) -> None:
     """Nobody waits for it any more; without this, asyncio would log its exception as never retrieved."""
+    _abandoned.discard(task)
     with contextlib.suppress(asyncio.CancelledError):
         task.exception()

@@ -17,7 +17,7 @@ from asyncwb.settings import Commit
 from asyncwb_backends.sqlite import SQLiteBackend
 
 PROGRAM = Path(__file__).with_name("dying_process.py")
-LEASE_SECONDS = 0.2
+LEASE_SECONDS = 0.3
 BOTH = pytest.mark.parametrize("commit", ["script", "watch"])
 
 
@@ -60,7 +60,7 @@ async def test_record_that_kills_its_process_ends_as_a_dead_letter_and_takes_nob
         values = {f"k{number:03}": number for number in range(140)}
         await writer.set_many({**values, "killer": 0})
         async with worker(valkey_url, database, namespace, LEASE_SECONDS, 3, commit) as flushing:
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(60):
                 while not (stats := await writer.stats()).dead or stats.dirty or stats.leased:
                     await asyncio.sleep(0.02)
             lives = len(flushing.lives)
@@ -86,7 +86,7 @@ async def test_twenty_kills_of_workers_bury_no_good_record(valkey_url: str, name
                 await asyncio.sleep(rng.uniform(0.0, 0.03))
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(flushing.lives[-1], signal.SIGKILL)
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(60):
                 while (stats := await writer.stats()).dirty or stats.leased:
                     await asyncio.sleep(0.02)
         assert stats.dead == 0

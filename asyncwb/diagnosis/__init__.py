@@ -192,7 +192,7 @@ def _work(namespace: str, status: Status) -> Iterator[Finding]:
     flushing = [each for each in status.workers if each.facts.get("flushers") and each.silent_seconds < _STUCK_SECONDS]
     dead = [each for each in flushing if not each.facts.get("living", each.facts["flushers"])]
     if dead:
-        text = f"{len(dead)} process(es) with flushers flush no more: all of their flushers have crashed"
+        text = f"{len(dead)} process(es) with flushers flush no more: none of their flushers runs"
         yield Finding("workers", "error", text, "see their logs; they are started again by themselves, or restart them")
     elif any(each.facts.get("outage") for each in flushing):
         yield Finding("workers", "error", "a worker can't save anything", "read its log, and check the backend")

@@ -112,8 +112,9 @@ def hide_credentials(error: BaseException) -> None:
         others = [each.__cause__, each.__context__]
         if isinstance(each, BaseExceptionGroup):
             others += each.exceptions
-        if isinstance(each, SaveError):
-            others += each.failed.values()
+        if isinstance(each, SaveError) and isinstance(each.failed, dict):  # a plugin may have put anything there
+            reasons: list[object] = list(each.failed.values())
+            others += [reason for reason in reasons if isinstance(reason, BaseException)]
         seen += [other for other in others if other is not None and other not in seen]
     # Some make their messages of something else than their arguments: then they are left out of the chain.
     for each in seen:

@@ -18,8 +18,8 @@ COUNTED = {
     asyncwb.DeadLetter: Counter("asyncwb_dead_letters", "records that were given up", ["namespace"]),
     asyncwb.FlusherCrashed: Counter("asyncwb_flusher_crashes", "flushers that a bug has ended", ["namespace"]),
     asyncwb.TaskCrashed: Counter("asyncwb_task_crashes", "other background work that a bug has ended", ["namespace"]),
+    asyncwb.BatchSizeChanged: Counter("asyncwb_batch_size_changes", "new sizes of batches", ["namespace"]),
 }
-BATCH = Gauge("asyncwb_largest_batch", "records in a save, at most, as learned from the backend", ["namespace"])
 OUTAGE = Gauge("asyncwb_backend_outage", "1 while the backend takes nothing", ["namespace"])
 CONNECTED = Gauge("asyncwb_redis_up", "1 while Redis can be reached", ["namespace"])
 FULL = Gauge("asyncwb_full", "1 while a limit keeps writes out", ["namespace", "partition"])
@@ -38,8 +38,6 @@ class Metrics:
             SECONDS.labels(self.namespace).observe(event.seconds)
         elif isinstance(event, asyncwb.CircuitChanged):
             OUTAGE.labels(self.namespace).set(event.open)
-        elif isinstance(event, asyncwb.BatchSizeChanged):
-            BATCH.labels(self.namespace).set(event.records)
         elif isinstance(event, asyncwb.ConnectionChanged):
             CONNECTED.labels(self.namespace).set(event.up)
         elif isinstance(event, asyncwb.FullChanged):

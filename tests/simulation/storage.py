@@ -181,7 +181,8 @@ class SimulatedBackend:
 
     def _is_odd(self, chance: float, what: str) -> bool:
         odd = bool(chance) and self._rng.random() < chance
-        self._counts[what] += odd
+        if odd:
+            self._counts[what] += 1
         return odd
 
     async def _call(self, work: Callable[[], Any], *, hang: float = 0.0) -> Any:

@@ -297,7 +297,7 @@ class World:
     def _die(self) -> None:
         """The process that is running now ends in the save of a record, and its supervisor starts another."""
         process = OWNER.get()
-        process.dead = True
+        process.dead, self._orderly = True, False
         self._note(f"{process.name} killed by a record", "process killed by a record")
         if len(self.services) < 12:
             self.network.later(0.01, lambda: self._start_service(flushes=True))

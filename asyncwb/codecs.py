@@ -54,8 +54,8 @@ class Codec(Generic[T]):
         except BaseException as error:
             if is_exit(error):
                 raise
-            # Whatever the value's own code raises, that of a `tzinfo` for instance, also what only looks as if this task
-            # were cancelled.
+            # Whatever the value's own code raises, that of a `tzinfo` for instance. Nothing is awaited in it, so that a
+            # CancelledError can only be its own.
             raise InvalidValue(f"codec {self.name!r} can't encode a {type(value).__name__}: {error}") from error
         return encoded
 

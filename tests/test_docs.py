@@ -29,7 +29,9 @@ ROOT = Path(__file__).parents[1]
 @pytest.mark.parametrize("document", ["README.md", "docs/failures.md", "docs/security.md"])
 def test_tests_that_a_document_names_exist(document: str) -> None:
     named = set(re.findall(r"`(test_[a-z0-9_]+)`", (ROOT / document).read_text()))
-    sources = "\n".join(path.read_text() for path in (ROOT / "tests").rglob("test_*.py"))
+    folders = {"tests": "test_*.py", "examples": "test_*.py", "asyncwb/testing/contract": "*.py"}
+    paths = (path for folder, pattern in folders.items() for path in (ROOT / folder).rglob(pattern))
+    sources = "\n".join(path.read_text() for path in paths)
     missing = {name for name in named if not re.search(rf"def {name}\(", sources)}
     assert named
     assert not missing

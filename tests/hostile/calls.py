@@ -87,7 +87,10 @@ class Neighbour:
         for outcome in outcomes:
             if isinstance(outcome, BaseException):
                 return f"a neighbour got {outcome!r}"
-        found = await self._buffer.get_many(self._keys)
+        try:
+            found = await self._buffer.get_many(self._keys)
+        except AsyncwbError as error:
+            return f"a neighbour got {error!r}"
         if found != dict.fromkeys(self._keys, self._value(self._written)):
             return f"a neighbour wrote {self._written} and read {found}"
         return ""

@@ -232,6 +232,29 @@ async def test_keys_that_fail_after_the_limit_are_not_asked_for_again() -> None:
     assert all(isinstance(each, BackendUnavailable) for each in outcomes)
 
 
+async def test_load_that_a_driver_cancels_fails_like_any_other() -> None:
+    calls = 0
+
+    async def load(keys: Sequence[str]) -> dict[str, Record]:
+        nonlocal calls
+        calls += 1
+        if calls == 1:
+            raise asyncio.CancelledError  # of a task of the driver's own
+        return {}
+
+    loader = Loader(load, 60.0)
+    task = asyncio.create_task(loader.serve())
+    await asyncio.sleep(0)
+    (future,) = Asking(loader).ask("a")
+    async with asyncio.timeout(1):
+        with pytest.raises(BackendUnavailable):
+            await future
+        assert await Asking(loader).ask("a")[0] == [None]
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task
+
+
 async def test_closing_answers_everyone() -> None:
     store = Store()
     store.hang("a")

@@ -104,6 +104,7 @@ class Drain:
         self._loop = asyncio.get_running_loop()
         self._called = self._loop.time()
         self._ours = acknowledged.unsaved()
+        self._told_dead = dict(acknowledged.told_dead)
         self._forgotten = acknowledged.forgotten.copy()
 
     async def run(self) -> Drained:
@@ -165,8 +166,10 @@ class Drain:
         async for page in self._queue.fields(self._queue.keys.dead):
             for raw, entry in page:
                 letter = unpack_dead(raw, entry)
-                if letter.died >= called and letter.version <= newest:
+                told = self._told_dead.get(raw) == letter.version
+                if letter.died >= called and letter.version <= newest and not told:
                     drained.dead.setdefault(letter.key, letter.reason)
+                    self._acknowledged.tell_dead(raw, letter.version)
 
 
 def together(parts: Iterable[Drained]) -> Drained:

@@ -265,6 +265,10 @@ class Waiter:
         self._loads += 1
         loads.start_soon(self._ask_backend, unknown, epoch)
 
+    def _end_dead(self, wait: _Wait, held: Held) -> None:
+        self._acknowledged.tell_dead(wait.key, held.version)
+        _end(wait, _dead(held))
+
     async def _ask_backend(self, unknown: Sequence[tuple[_Wait, Held | None]], epoch: int) -> None:
         keys = list(dict.fromkeys(_name(wait.key) for wait, _ in unknown))
         try:
@@ -276,7 +280,7 @@ class Waiter:
                 elif held.dead is None:
                     self._again(wait)  # it is on its way in any case
                 else:
-                    _end(wait, _dead(held))
+                    self._end_dead(wait, held)
         else:
             for wait, held in unknown:
                 self._decide(wait, held, loaded.get(_name(wait.key)), epoch)
@@ -299,7 +303,7 @@ class Waiter:
             if held.dead is None:
                 self._again(wait)
             else:
-                _end(wait, _dead(held))
+                self._end_dead(wait, held)
         elif stored is None and not wait.seen and self._acknowledged.is_old(wait.version):
             _end(wait, _unknown(wait.key, wait.version))
         else:

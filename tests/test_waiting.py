@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import re
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -280,6 +281,21 @@ async def test_drain_tells_dead_letters_of_other_processes(redis_url: str, names
         with pytest.raises(DeadLettered):
             await waiting.set("a", 2)
             await waiting.drain(timeout=5)
+
+
+async def test_drain_does_not_repeat_what_a_flush_has_told(redis_url: str, namespace: str) -> None:
+    """Also where it died in the same millisecond, or the loop was too busy to know when the drain was called."""
+    backend = FaultyBackend(MemoryBackend())
+    backend.poison["a"] = RecordRejected("odd")
+    async with make(redis_url, namespace, backend) as buffer:
+        for number in range(20):
+            await buffer.set("a", number)
+            with pytest.raises(DeadLettered):
+                await buffer.flush("a", timeout=5)
+            draining = asyncio.create_task(buffer.drain(timeout=5))
+            await asyncio.sleep(0)
+            time.sleep(0.01)
+            await draining
 
 
 async def test_closing_warns_of_dead_letters_and_losses(

@@ -50,6 +50,8 @@ class Client:
             self._set, self._set, self._set, self._set_many, self._delete, self._delete_many, self._get, self._get,
             self._get_many, self._flush, self._drain, self._drop,
         ]  # fmt: skip
+        if self._world.calm:
+            work = [self._set, *[self._get] * 5]
         for _ in range(self._calls):
             if self._world.healed or self._buffer.closed:
                 return
@@ -119,7 +121,7 @@ class Client:
         except (RedisError, BackendError, UsageError):
             return
         self._oracle.read(key, value, begin)
-        if held:
+        if held and self._world.holds(key):
             self._oracle.answered_hit(key, self._oracle.clock() - since)
 
     async def _get_many(self) -> None:

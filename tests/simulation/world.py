@@ -14,6 +14,7 @@ from asyncwb.errors import AsyncwbError, DeadLettered
 from asyncwb.events import Event, FlusherCrashed, TaskCrashed
 from asyncwb.redis.keys import PartitionKeys, partition_of
 from asyncwb.redis.link import Link
+from asyncwb.redis.wire import pack_epoch
 from asyncwb.settings import Durability
 from simulation.changes import Changes, Credulous
 from simulation.clients import Client
@@ -122,7 +123,9 @@ class World:
             self.storage_faults.end()
             self.storage_faults.hang, self.storage_faults.hold = 0.5, self.keys[0]
         elif special.random() < 0.2:
-            self.storage_faults.reject = 0.4
+            self.storage_faults.reject = 0.7
+            self.settings["on_full"], self.settings["max_dirty"] = special.choice(("wait", "wait", "raise")), 1
+            self.oracle.most_dirty = 1
         self.values = iter(range(1, 10**9))
         self.services: dict[Process, asyncio.Task[None]] = {}
 
@@ -385,9 +388,12 @@ class World:
     # What is watched
 
     def holds(self, key: str) -> bool:
-        """Whether Redis has a record of a key, and nothing but the backend makes anyone wait."""
+        """Whether Redis has a record of a key, of its present epoch, and nothing but the backend makes anyone wait."""
         keys = self.oracle.partitions[partition_of(key.encode(), len(self.oracle.partitions))]
-        return self.calm and key == self.storage_faults.hold and keys.record(key.encode()) in self.server.data
+        record: bytes | None = self.server.data.get(keys.record(key.encode()))
+        if record is None or not self.calm or key != self.storage_faults.hold:
+            return False
+        return record[:4] == pack_epoch(int(self.server.data[keys.meta][b"epoch"]))
 
     def _on_write(self, command: Command) -> None:
         self.oracle.on_write(self.server, command)

@@ -16,7 +16,7 @@ from asyncwb.redis.scripts import Script
 from asyncwb.settings import Durability
 from simulation.changes import Changes
 from simulation.proof import note
-from simulation.world import run_seed
+from simulation.world import World, run_seed
 
 FIND_WITHIN = 600
 
@@ -139,7 +139,11 @@ def test_hits_that_wait_for_loads_are_found(monkeypatch: pytest.MonkeyPatch) -> 
         return answers
 
     monkeypatch.setattr(Reader, "read", until_loaded)
-    for seed in range(FIND_WITHIN):
-        if any("which is in Redis, took" in problem for problem in run_seed(seed).problems):
+    # One world in seven is calm, and it takes a few of those: the others needn't be run.
+    for seed in range(5 * FIND_WITHIN):
+        world = World(seed)
+        if not world.calm:
+            world.loop.finish()
+        elif any("which is in Redis, took" in problem for problem in world.run().problems):
             return
-    pytest.fail(f"not found within {FIND_WITHIN} seeds")
+    pytest.fail(f"not found within the calm ones of {5 * FIND_WITHIN} seeds")

@@ -4,7 +4,7 @@ Writes are acknowledged by Redis at memory speed, and a supervised pool of flush
 slower backend. Start at `Buffer`.
 """
 
-from asyncwb.backend import Backend, BackendFactory, Limits, allot_epoch, newest_per_key
+from asyncwb.backend import Backend, BackendFactory, Limits, newest_per_key
 from asyncwb.buffer import Buffer
 from asyncwb.codecs import Codec
 from asyncwb.errors import (
@@ -28,6 +28,7 @@ from asyncwb.errors import (
     NotConfirmed,
     OutcomeUnknown,
     PartialFailure,
+    PlaceTaken,
     RecordRejected,
     RedisError,
     RedisOutOfMemory,
@@ -49,12 +50,14 @@ from asyncwb.events import (
     EpochChanged,
     Event,
     FlusherCrashed,
+    ForeignVersions,
     FullChanged,
     Observer,
     Retried,
     Saved,
     TaskCrashed,
 )
+from asyncwb.places import Bookkeeping, allot_epoch, claim_place, default_name, takes_place
 from asyncwb.records import Record, Version
 from asyncwb.settings import Settings
 from asyncwb.stats import Stats, Totals
@@ -69,6 +72,7 @@ __all__ = [
     "BackendUnavailable",
     "BatchSizeChanged",
     "Bisected",
+    "Bookkeeping",
     "BrokenContract",
     "Buffer",
     "BufferFull",
@@ -84,6 +88,7 @@ __all__ = [
     "Event",
     "FlushTimeout",
     "FlusherCrashed",
+    "ForeignVersions",
     "FullChanged",
     "InvalidArgument",
     "InvalidKey",
@@ -95,6 +100,7 @@ __all__ = [
     "Observer",
     "OutcomeUnknown",
     "PartialFailure",
+    "PlaceTaken",
     "Record",
     "RecordRejected",
     "RedisError",
@@ -115,5 +121,8 @@ __all__ = [
     "Version",
     "WriteLost",
     "allot_epoch",
+    "claim_place",
+    "default_name",
     "newest_per_key",
+    "takes_place",
 ]

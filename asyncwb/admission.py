@@ -30,6 +30,7 @@ from asyncwb.redis.steps import Write
 from asyncwb.redis.wire import record_of
 from asyncwb.redis.writer import Full, Outcome, Writer
 from asyncwb.settings import Settings
+from asyncwb.stale import StaleRecords
 from asyncwb.stats import Totals
 from asyncwb.waitingroom import WaitingRoom, WaitingWrites
 
@@ -79,6 +80,7 @@ class Admission:
         self._rng = rng
         self._emit = emit
         self._full = ""
+        self._stale = StaleRecords(backend, epochs, totals=totals, emit=emit)
         self._room = WaitingRoom(settings.full_timeout_seconds)
         self._tried: Sequence[WaitingWrites] = ()
         self._turn = asyncio.Lock()
@@ -263,9 +265,14 @@ class Admission:
         most = self._backend.limits.max_batch
         for start in range(0, len(records), most):
             try:
-                await self._backend.save(records[start : start + most])
+                stale = await self._backend.save(records[start : start + most])
             except SaveError as error:
                 failed.update(error.failed)
+                stale = error.stale
+            if stale:
+                taken = [record for record in records[start : start + most] if record.key not in failed]
+                for key, failure in (await self._stale.unsaved(self._queue, taken)).items():
+                    failed[key] = BackendError(f"key {key!r} wasn't written: {failure.reason}; write it again")
         saved = [(record.key.encode(), record.version) for record in records if record.key not in failed]
         limit = self._settings.redis_retry_seconds
         await retrying(lambda: self._queue.supersede(saved), limit_seconds=limit, rng=self._rng)

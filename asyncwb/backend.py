@@ -30,8 +30,9 @@ class Limits:
 class Backend(Protocol):
     """A place where writes come to rest: five methods and its limits.
 
-    All are called from one event loop, and `save` and `load` may run concurrently; other processes use the same storage
-    at the same time. Every call may be cancelled at any await, and is bounded in time by the caller.
+    A backend object serves one namespace. All are called from one event loop, and `save` and `load` may run
+    concurrently; other processes use the same storage at the same time. Every call may be cancelled at any await, and
+    is bounded in time by the caller.
 
     A `Record` has a key, a version, and either a value or the mark of a tombstone. A store of bytes keeps its `payload`
     (with its `codec`), a store of documents its `value`, which is decoded when it is first asked for. `load` has to
@@ -40,6 +41,12 @@ class Backend(Protocol):
     An attribute `durability`, if there is one, says in a few words what makes a save durable, for `asyncwb doctor`. An
     attribute `shareable` that is true says that several buffers may have one object open at the same time, because
     `open` and `close` do nothing; of any other object the second buffer's `open` raises `UsageError`.
+
+    A method `async def highest_version(self) -> int | None`, if there is one, returns the highest version that is
+    stored, tombstones included, or None; it is asked after `open`, and before an epoch is allotted. If the place never
+    allotted its epoch (it was restored without asyncwb's bookkeeping, or the column held something else before),
+    asyncwb begins a higher one before anything is saved. Leave it out, or return None, where it can't be found within a
+    few seconds: then such versions are found when a save is stale.
 
     Failures: raise `SaveError(failed={key: reason})` when some records failed and all others were saved; with a
     `RecordRejected` as its reason a record is never tried again as it is, with anything else it is. Raise
@@ -58,11 +65,21 @@ class Backend(Protocol):
         """What this backend can take; constant once open."""
         ...
 
-    async def open(self) -> None:
+    async def open(self, *, namespace: str, former: str | None = None) -> None:
         """Connects and prepares the storage. Called once before everything else; may be called again after `close`.
+
+        The *place* that is opened (a table, a collection, a folder) belongs to the first namespace that opens it: that
+        is noted in the place, durably, and another namespace is refused, also if both open it at the same time. Where
+        the user has named no place, the namespace gives it its name (see `default_name`).
+
+        Args:
+            namespace: of the buffer: 1 to 64 of `A-Z a-z 0-9 _ . -`.
+            former: if given, the namespace that hands the place over: where the place is its, it becomes that of
+                `namespace`, and an epoch is allotted in the same step.
 
         Raises:
             BackendUnavailable: not now, perhaps later.
+            PlaceTaken: the place belongs to another namespace, and not to `former`.
             ConfigurationError: not with these settings.
         """
         ...
@@ -76,7 +93,12 @@ class Backend(Protocol):
 
         Args:
             at_least: the number returned is this or higher. 0 allots nothing and reads the highest epoch allotted so
-                far (0 before the first); it also serves as the health probe, so it should be cheap.
+                far (0 before the first); it also serves as the health probe and is asked once a second, so it should
+                be cheap.
+
+        Raises:
+            PlaceTaken: the place was handed over to another namespace since `open`.
+            BackendUnavailable: it can't be told.
         """
         ...
 
@@ -126,34 +148,6 @@ def newest_per_key(records: Iterable[Record]) -> list[Record]:
         if newest[record.key].version < record.version:
             newest[record.key] = record
     return list(newest.values())
-
-
-class Versioned(Protocol):
-    """What `allot_epoch` needs: `save` and `load` as in `Backend`."""
-
-    async def save(self, records: Sequence[Record]) -> int: ...
-    async def load(self, keys: Sequence[str]) -> dict[str, Record]: ...
-
-
-async def allot_epoch(store: Versioned, at_least: int, *, key: str) -> int:
-    """`Backend.new_epoch` for a storage that has no counter of its own: a conditional save is all it takes.
-
-    The epoch is the version of a record that asyncwb's users can't reach. Of several processes that save the same
-    version only one isn't stale, and that one has the number.
-
-    Args:
-        store: `save` has to count exactly what was stale.
-        at_least: as in `Backend.new_epoch`.
-        key: of the record; keep it where no user's key can be, such as a table of its own.
-    """
-    while True:
-        held = (await store.load([key])).get(key)
-        current = held.version if held else 0
-        if not at_least:
-            return current
-        epoch = max(current + 1, at_least)
-        if await store.save([Record(key, epoch, b"", codec="bytes")]) == 0:
-            return epoch
 
 
 class BackendFactory(Protocol):

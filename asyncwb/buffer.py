@@ -119,6 +119,7 @@ class Buffer(Generic[T]):
         self._backend = GuardedBackend(
             plugin,
             name=name,
+            namespace=self.settings.namespace,
             connect_timeout_seconds=self.settings.connect_timeout_seconds,
             save_timeout_seconds=self.settings.save_timeout_seconds,
         )

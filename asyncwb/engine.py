@@ -106,6 +106,9 @@ class Engine:
         link.on_change = connection_changed
         # Closed also after an open that failed or was cancelled: a plugin may hold half a connection.
         self._stack.push_async_callback(self._backend.close)
+        queues = [Queue(link, settings.namespace, number) for number in range(settings.partitions)]
+        epochs = Epochs(queues, self._backend.new_epoch, codec=self._codec)
+        self._backend.on_foreign = epochs.disown
         check_epochs = Epochs.check
         try:
             await self._backend.open()
@@ -113,8 +116,6 @@ class Engine:
             # While Redis goes on in its epoch nobody needs the backend yet: a service has to start in an outage, too.
             _log.warning("starting without the backend: %s", error)
             check_epochs = Epochs.join
-        queues = [Queue(link, settings.namespace, number) for number in range(settings.partitions)]
-        epochs = Epochs(queues, self._backend.new_epoch, codec=self._codec)
         await self._at_open(lambda: check_epochs(epochs))
         promises = Promises(link, settings)
         await self._at_open(lambda: promises.require(settings.durability))
@@ -129,6 +130,7 @@ class Engine:
             self.pool = FlusherPool(
                 queues,
                 self._backend,
+                epochs,
                 settings,
                 totals=self.totals,
                 emit=self._emit,

@@ -7,6 +7,7 @@
     │   ├── UnknownBackend                  no installed plugin has this URL scheme
     │   ├── MissingDependency               an extra isn't installed; the message names the pip command
     │   ├── NamespaceMismatch               the namespace was made with another layout, partition count or codec
+    │   ├── PlaceTaken                      the table, collection or folder belongs to another namespace
     │   └── UnsuitableServer                an eviction policy, a replica, a cluster: unsafe as a write buffer
     ├── UsageError (RuntimeError)           used before open, after close, from another event loop or after a fork
     ├── InvalidArgument (ValueError)        an argument of a call can't be what it says; nothing was done
@@ -58,6 +59,26 @@ class MissingDependency(ConfigurationError):
 
 class NamespaceMismatch(ConfigurationError):
     """The namespace exists with another layout, partition count or codec."""
+
+
+class PlaceTaken(ConfigurationError):
+    """The place of a backend (a table, a collection, a folder) belongs to another namespace.
+
+    Two namespaces in one place would take each other's writes for stale, and lose them.
+
+    Args:
+        owner: the namespace that it belongs to.
+        namespace: the one that would have used it.
+        place: how the message calls it, such as "table 'users'".
+    """
+
+    def __init__(self, *, owner: str, namespace: str, place: str) -> None:
+        self.owner = owner
+        self.namespace = namespace
+        super().__init__(
+            f"{place} belongs to namespace {owner!r}, so namespace {namespace!r} can't use it: name another one in the "
+            f"backend's URL, or hand it over with `asyncwb hand-over --backend URL --from {owner} --to {namespace}`"
+        )
 
 
 class UnsuitableServer(ConfigurationError):

@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from asyncwb.records import Version
+
 
 @dataclass(frozen=True, slots=True)
 class Saved:
@@ -19,6 +21,24 @@ class Saved:
     stale: int
     changed: int
     seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class ForeignVersions:
+    """The backend holds versions that no history of the namespace has made, above those of records that are to be
+    saved: somebody has restored or copied data into its place, or another Redis saves there.
+
+    Attributes:
+        partition: of the records.
+        records: how many there were; they are saved again under newer versions.
+        key: of one of them.
+        version: the highest that the backend holds.
+    """
+
+    partition: int
+    records: int
+    key: str
+    version: Version
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +182,7 @@ class ConnectionChanged:
 
 Event = (
     Saved
+    | ForeignVersions
     | Retried
     | Bisected
     | DeadLetter

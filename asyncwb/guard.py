@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, TypeVar
 
@@ -13,16 +14,20 @@ from asyncwb.errors import (
     BackendTimeout,
     BackendUnavailable,
     ConfigurationError,
+    PlaceTaken,
+    RedisError,
     SaveError,
     UsageError,
 )
 from asyncwb.foreign import call_apart, call_observer
+from asyncwb.places import epoch_above, foreign_epochs
 from asyncwb.progress import Progress
 from asyncwb.records import Record
 from asyncwb.urls import redact, without_credentials
 
 T = TypeVar("T")
 
+_log: Final = logging.getLogger("asyncwb")
 _LONGEST_REASON: Final = 500
 
 
@@ -49,18 +54,29 @@ class GuardedBackend:
     Args:
         backend: the plugin's.
         name: how messages call it, without credentials.
+        namespace: that it is opened for. Nothing is saved, loaded or allotted before the place has confirmed it.
         connect_timeout_seconds: for `open`, `close` and `new_epoch`.
         save_timeout_seconds: for `save` and `load`.
 
     Attributes:
         progress: of its saves.
+        on_foreign: is told which epochs (first, last) came with the data of the place, before any above them is
+            allotted.
     """
 
     def __init__(
-        self, backend: Backend, *, name: str, connect_timeout_seconds: float, save_timeout_seconds: float
+        self,
+        backend: Backend,
+        *,
+        name: str,
+        namespace: str,
+        connect_timeout_seconds: float,
+        save_timeout_seconds: float,
     ) -> None:
         self._backend = backend
         self.name = name
+        self._namespace = namespace
+        self._told = ""  # why it can't be opened, as the log has it
         self._connect = connect_timeout_seconds
         self._save = save_timeout_seconds
         self.progress = Progress()
@@ -70,6 +86,7 @@ class GuardedBackend:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._opening = asyncio.Lock()
         self._slots = asyncio.Semaphore(1)
+        self.on_foreign: Callable[[int, int], Awaitable[None]] | None = None
 
     @property
     def limits(self) -> Limits:
@@ -128,6 +145,15 @@ class GuardedBackend:
         """Whether somebody can close it still: not once its event loop has ended, perhaps with an error."""
         return self._loop is not None and not self._loop.is_closed()
 
+    async def hand_over(self, former: str) -> None:
+        """Opens it as the namespace that `former` hands the place over to.
+
+        Raises:
+            PlaceTaken: it isn't `former`'s.
+            BackendUnavailable, ConfigurationError: as `open`.
+        """
+        await self._bounded(lambda: self._backend.open(namespace=self._namespace, former=former), self._connect, "open")
+
     async def close(self) -> None:
         """Raises BackendError."""
         self._opened = False
@@ -136,7 +162,18 @@ class GuardedBackend:
     async def new_epoch(self, at_least: int) -> int:
         """Raises BackendError."""
         await self._ready()
-        epoch = await self._bounded(lambda: self._backend.new_epoch(at_least), self._connect, "new_epoch")
+        try:
+            if at_least:
+                at_least = max(at_least, await self._above())
+            epoch = await self._bounded(lambda: self._backend.new_epoch(at_least), self._connect, "new_epoch")
+        except PlaceTaken as error:
+            # Handed over since it was opened. What is still under way ends with it; nothing else begins.
+            self._opened, self._replaced = False, True
+            self._tell(error)
+            raise BackendUnavailable(f"backend {self.name} can't be used any more: {error}") from error
+        except ConfigurationError as error:
+            self._tell(error)
+            raise BackendUnavailable(f"backend {self.name} can allot no epoch: {error}") from error
         return self._judge.epoch(epoch, at_least)
 
     async def load(self, keys: Sequence[str]) -> dict[str, Record]:
@@ -178,7 +215,13 @@ class GuardedBackend:
             await self._be_open()
         except ConfigurationError as error:
             # It was started without the backend, and the backend is no use now that it is there.
+            self._tell(error)
             raise BackendUnavailable(f"backend {self.name} can't be opened: {error}") from error
+
+    def _tell(self, error: ConfigurationError) -> None:
+        if self._told != str(error):
+            self._told = str(error)
+            _log.error("nothing is saved, all writes stay in Redis: backend %s can't be used: %s", self.name, error)
 
     async def _be_open(self) -> None:
         if self._opened:
@@ -191,7 +234,9 @@ class GuardedBackend:
                 with contextlib.suppress(BackendError):
                     await self._bounded(self._backend.close, self._connect, "close")
             try:
-                await self._bounded(self._backend.open, self._connect, "open")
+                await self._bounded(lambda: self._backend.open(namespace=self._namespace), self._connect, "open")
+                if above := await self._above():
+                    await self._bounded(lambda: self._backend.new_epoch(above), self._connect, "new_epoch")
                 self._slots = asyncio.Semaphore(self.limits.concurrent_saves)
             except BaseException:
                 # It may hold half a connection; the next attempt begins from nothing.
@@ -199,6 +244,37 @@ class GuardedBackend:
                     await self._bounded(self._backend.close, self._connect, "close")
                 raise
             self._opened = True
+            self._told = ""
+
+    async def _above(self) -> int:
+        """The lowest epoch above what is stored, where the place holds epochs that it never allotted; else 0.
+
+        These are noted before an epoch above them is allotted: from then on they would look like those of an earlier
+        history, and what is buffered would be taken for older.
+        """
+        highest = getattr(self._backend, "highest_version", None)
+        if highest is None:
+            return 0
+        # First the data, then the epoch: what is saved in between has one that was allotted before.
+        above = epoch_above(
+            await self._bounded(highest, self._connect, "highest_version"), place=f"backend {self.name}"
+        )
+        foreign = foreign_epochs(
+            above, await self._bounded(lambda: self._backend.new_epoch(0), self._connect, "new_epoch")
+        )
+        if foreign is None or self.on_foreign is None:
+            return 0
+        _log.warning(
+            "backend %s holds versions of epochs that it never allotted, up to %d: were its data restored or copied? "
+            "A new epoch begins above them",
+            self.name,
+            foreign[1],
+        )
+        try:
+            await self.on_foreign(*foreign)
+        except RedisError as error:
+            raise BackendUnavailable(f"backend {self.name} is used when Redis is back: {error}") from error
+        return above
 
     async def _bounded(self, call: Callable[[], Awaitable[T]], seconds: float, what: str) -> T:
         with without_credentials():
@@ -209,7 +285,7 @@ class GuardedBackend:
 
         Raises:
             BackendError: whatever went wrong, an error outside of this part of the tree being its cause.
-            ConfigurationError: from `open`.
+            ConfigurationError: from `open` and `new_epoch`.
         """
         try:
             async with asyncio.timeout(seconds) as limit:
@@ -224,6 +300,6 @@ class GuardedBackend:
                 raise BackendTimeout(f"{what} of backend {self.name} took longer than {seconds:g} s") from error
             raise BackendTimeout(f"{what} of backend {self.name} timed out: {error!r}") from error
         except Exception as error:
-            if what == "open" and isinstance(error, ConfigurationError):
+            if what in ("open", "new_epoch") and isinstance(error, ConfigurationError):
                 raise
             raise BackendUnavailable(f"{what} of backend {self.name} failed: {describe(error)}") from error

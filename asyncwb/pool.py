@@ -15,10 +15,12 @@ from asyncwb.errors import AsyncwbError, RedisError, RedisRefused
 from asyncwb.events import Bisected, CircuitChanged, Event
 from asyncwb.flusher import Flusher, OnSaved
 from asyncwb.guard import GuardedBackend
+from asyncwb.redis.epochs import Epochs
 from asyncwb.redis.queue import Queue
 from asyncwb.redis.steps import Retries
 from asyncwb.saves import Saves
 from asyncwb.settings import Settings
+from asyncwb.stale import StaleRecords
 from asyncwb.stats import Totals
 from asyncwb.strategies import strategy
 from asyncwb.supervision import Supervisor
@@ -40,6 +42,7 @@ class FlusherPool:
     Args:
         queues: the partitions.
         backend: where records are saved; its `limits` bound the batches and the saves at once. Has to be open.
+        epochs: of the namespace.
         settings: all of them.
         totals: is counted up.
         emit: gets events.
@@ -52,6 +55,7 @@ class FlusherPool:
         self,
         queues: Sequence[Queue],
         backend: GuardedBackend,
+        epochs: Epochs,
         settings: Settings,
         *,
         totals: Totals,
@@ -70,12 +74,13 @@ class FlusherPool:
         self._supervisor = supervisor
         self.circuit = Circuit(backend, settings, rng=rng, on_change=self._circuit_changed)
         self._saves = saves = Saves(backend, settings, self.circuit, rng, on_bisect=self._bisected, on_pace=self._emit)
+        stale = StaleRecords(backend, epochs, totals=totals, emit=emit)
         self._flushers = [
             Flusher(
                 queues,
                 settings,
                 saves,
-                strategy(settings.commit, saves),
+                strategy(settings.commit, saves, stale),
                 self.circuit,
                 bell=self.bell,
                 totals=totals,

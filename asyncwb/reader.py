@@ -10,7 +10,7 @@ from asyncwb.batching import Later, set_exception
 from asyncwb.errors import DecodeError, RedisUnavailable
 from asyncwb.guard import GuardedBackend
 from asyncwb.loading import Loaded, Loader
-from asyncwb.records import Record, epoch_of
+from asyncwb.records import Record, epoch_of, is_foreign, make_version
 from asyncwb.redis.epochs import Epochs
 from asyncwb.redis.queue import Queue
 from asyncwb.redis.retry import retrying
@@ -79,7 +79,7 @@ class Reader:
         self._backend = backend
         self._settings = settings
         self._rng = rng
-        self.loader = Loader(backend.load, settings.save_timeout_seconds)
+        self.loader = Loader(self._load_known, settings.save_timeout_seconds)
 
     async def read(self, groups: Sequence[Sequence[bytes]]) -> list[Sequence[Found] | PendingRead | Exception]:
         """For each group of keys what Redis has of each; later, if the backend has to be asked for some of them.
@@ -104,6 +104,27 @@ class Reader:
     async def load(self, keys: Sequence[str]) -> dict[str, Record]:
         """What the backend holds. Raises BackendError."""
         return await self._backend.load(keys)
+
+    async def _load_known(self, keys: Sequence[str]) -> dict[str, Record]:
+        """What the backend holds, with the version 0 where no history of the namespace has made it: see `asyncwb.stale`.
+
+        That is the value of a key that Redis doesn't have, and it is never newer than what Redis has.
+        """
+        loaded = await self._backend.load(keys)
+        partition = self._queue.partition
+        known = self._epochs.known(partition)
+        if self._epochs.foreign(partition) == () and all(epoch_of(each.version) <= known for each in loaded.values()):
+            return loaded
+        allotted = await self._backend.new_epoch(0)
+        limit = self._settings.redis_retry_seconds
+        hello = await retrying(self._queue.hello, limit_seconds=limit, rng=self._rng)
+        present = make_version(hello.epoch, hello.seq)
+        return {
+            key: _unversioned(each)
+            if is_foreign(each.version, present=present, allotted=allotted, foreign=hello.foreign)
+            else each
+            for key, each in loaded.items()
+        }
 
     async def _packed(self, keys: Sequence[bytes]) -> tuple[int, list[bytes | None]]:
         async def ask() -> tuple[int, list[bytes | None]]:
@@ -160,6 +181,10 @@ def _may_be_newer(part: list[Found | Exception], number: int, key: bytes, epoch:
         part[number] = error
         return False
     return epoch_of(record.version) < epoch
+
+
+def _unversioned(record: Record) -> Record:
+    return Record(record.key, 0, record.payload, codec=record.codec, deleted=record.deleted)
 
 
 def _first_error(found: Sequence[Found | Exception]) -> Exception | None:

@@ -1,6 +1,6 @@
 """What travels from Redis to a backend: a key, a version and the bytes of a value or a tombstone."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final, Literal
 
 import msgspec
@@ -23,6 +23,25 @@ def make_version(epoch: int, seq: int) -> Version:
 def epoch_of(version: Version) -> int:
     """The epoch that a version belongs to."""
     return version >> SEQ_BITS
+
+
+def is_foreign(stored: Version, *, present: Version, allotted: int, foreign: Sequence[tuple[int, int]] = ()) -> bool:
+    """Whether no history of a namespace can have made a version that its backend holds.
+
+    Such a version came with data that were restored or copied, or stood in the column before: it says nothing about
+    which write is newer.
+
+    Args:
+        stored: the version that the backend holds.
+        present: epoch and seq of the server now, read after `stored`.
+        allotted: the highest epoch that the backend has allotted, read after `stored`.
+        foreign: ranges of epochs that are known to be nobody's.
+    """
+    epoch = epoch_of(stored)
+    if any(lowest <= epoch <= highest for lowest, highest in foreign):
+        return True
+    # What is above the server's own epoch, but was allotted, is another server's: a successor's, as a rule.
+    return stored > present and not epoch_of(present) < epoch <= allotted
 
 
 _UNDECODED: Final = object()

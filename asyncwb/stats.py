@@ -13,6 +13,8 @@ class Totals:
         saved: records that flushers brought to the backend.
         stale: of them, those that were older than what the backend held.
         changed: of them, those that were written again during their save; with commit="watch", WatchErrors.
+        foreign: records that weren't saved at first, because the backend held a version that no history of the
+            namespace has made; they are saved again under a newer one.
         retried: attempts that failed and are made again.
         dead: records that were dead-lettered.
         bisected: batches that failed and were saved in parts.
@@ -24,6 +26,7 @@ class Totals:
     saved: int = 0
     stale: int = 0
     changed: int = 0
+    foreign: int = 0
     retried: int = 0
     dead: int = 0
     bisected: int = 0

@@ -10,6 +10,7 @@ from asyncwb.redis.steps import Claim, Failure
 from asyncwb.redis.watching import Watch
 from asyncwb.saves import Saves
 from asyncwb.settings import Commit
+from asyncwb.stale import StaleRecords
 
 
 @dataclass(slots=True)
@@ -40,11 +41,15 @@ class Strategy(Protocol):
 class ScriptStrategy:
     """One save for the batch, and ack.lua alone decides each record: a hot key costs its neighbours nothing."""
 
-    def __init__(self, saves: Saves) -> None:
+    def __init__(self, saves: Saves, stale: StaleRecords) -> None:
         self._saves = saves
+        self._stale = stale
 
-    async def save(self, queue: Queue, claim: Claim) -> Outcome:  # noqa: ARG002 - WatchStrategy needs the queue
+    async def save(self, queue: Queue, claim: Claim) -> Outcome:
         done = await self._saves.save(claim.records)
+        if done.stale:
+            taken = [record for record in claim.records if record.key not in done.failed]
+            done.failed.update(await self._stale.unsaved(queue, taken))
         return Outcome(stale=done.stale, failed=done.failed)
 
 
@@ -56,21 +61,22 @@ class WatchStrategy:
     that was saved with the record's. WATCHing a batch at once would let one hot key fail all its neighbours.
     """
 
-    def __init__(self, saves: Saves) -> None:
+    def __init__(self, saves: Saves, stale: StaleRecords) -> None:
         self._saves = saves
+        self._stale = stale
 
     async def save(self, queue: Queue, claim: Claim) -> Outcome:
         outcome = Outcome()
         for claimed in claim.records:
             try:
                 async with Watch(queue, claimed.key) as watch:
-                    await self._save_watched(watch, claimed, outcome)
+                    await self._save_watched(queue, watch, claimed, outcome)
             except RedisError as error:
                 if claimed.key not in outcome.saved:
                     outcome.failed[claimed.key] = Failure(str(error), "later")
         return outcome
 
-    async def _save_watched(self, watch: Watch, claimed: Record, outcome: Outcome) -> None:
+    async def _save_watched(self, queue: Queue, watch: Watch, claimed: Record, outcome: Outcome) -> None:
         try:
             record = await watch.read()
         except DecodeError as error:
@@ -82,6 +88,8 @@ class WatchStrategy:
             outcome.failed[claimed.key] = Failure("it was gone before it could be read", "later")
             return
         done = await self._saves.save([record])
+        if done.stale:
+            done.failed.update(await self._stale.unsaved(queue, [record]))
         if done.failed:
             outcome.failed.update(done.failed)
             return
@@ -91,6 +99,6 @@ class WatchStrategy:
             outcome.conflicts += 1
 
 
-def strategy(commit: Commit, saves: Saves) -> Strategy:
+def strategy(commit: Commit, saves: Saves, stale: StaleRecords) -> Strategy:
     """The strategy that a setting names."""
-    return WatchStrategy(saves) if commit == "watch" else ScriptStrategy(saves)
+    return WatchStrategy(saves, stale) if commit == "watch" else ScriptStrategy(saves, stale)

@@ -273,6 +273,7 @@ class Waiter:
         keys = list(dict.fromkeys(_name(wait.key) for wait, _ in unknown))
         try:
             loaded = await self._load(keys)
+            foreign = await self._foreign(unknown, loaded)
         except AsyncwbError as error:
             for wait, held in unknown:
                 if held is None or held.version < (wait.version or 0):
@@ -283,18 +284,40 @@ class Waiter:
                     self._end_dead(wait, held)
         else:
             for wait, held in unknown:
-                self._decide(wait, held, loaded.get(_name(wait.key)), epoch)
+                self._decide(wait, held, loaded.get(_name(wait.key)), epoch, foreign)
         finally:
             self._loads -= 1
             self._bell.ring()
 
-    def _decide(self, wait: _Wait, held: Held | None, stored: Record | None, epoch: int) -> None:
+    async def _foreign(
+        self, unknown: Sequence[tuple[_Wait, Held | None]], loaded: Mapping[str, Record]
+    ) -> tuple[tuple[int, int], ...]:
+        """Epochs whose versions confirm nothing, see `asyncwb.stale`; asked for only where a later one is stored."""
+        for wait, _ in unknown:
+            stored = loaded.get(_name(wait.key))
+            if stored is not None and epoch_of(stored.version) > epoch_of(wait.version or 0):
+                limit = self._settings.redis_retry_seconds
+                return (await retrying(self._queue.hello, limit_seconds=limit, rng=self._rng)).foreign
+        return ()
+
+    def _decide(
+        self,
+        wait: _Wait,
+        held: Held | None,
+        stored: Record | None,
+        epoch: int,
+        foreign: Sequence[tuple[int, int]],
+    ) -> None:
         """By what Redis had, and by what the backend held after that."""
         assert wait.version is not None, "it was set when Redis was asked"
+        if stored is not None and any(first <= epoch_of(stored.version) <= last for first, last in foreign):
+            stored = None
         if stored is not None and stored.version >= wait.version:
             if epoch_of(stored.version) <= epoch:
                 self._acknowledged.saved([(wait.key, wait.version)])
                 _end(wait)
+            elif held is not None and held.version >= wait.version and held.dead is not None:
+                _end(wait, _dead(held))
             else:
                 self._again(wait)  # of a history that began meanwhile, or that isn't this place's: look anew
         elif epoch_of(wait.version) > epoch:

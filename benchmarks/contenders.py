@@ -112,8 +112,8 @@ class _Observed:
     def limits(self) -> Limits:
         return self._inner.limits
 
-    async def open(self) -> None:
-        await self._inner.open()
+    async def open(self, *, namespace: str, former: str | None = None) -> None:
+        await self._inner.open(namespace=namespace, former=former)
 
     async def close(self) -> None:
         await self._inner.close()

@@ -73,7 +73,7 @@ def sqlite(folder: Path) -> Iterator[Target]:
     """The key-value table."""
     path = folder / "flights.db"
     query = "SELECT key, value FROM asyncwb"
-    yield f"sqlite:///{path}", lambda: {key: json.loads(value) for key, value in _rows(path, query)}
+    yield f"sqlite:///{path}?table=asyncwb", lambda: {key: json.loads(value) for key, value in _rows(path, query)}
 
 
 @contextmanager

@@ -74,7 +74,7 @@ async def _through_partitions(bench: Bench, partitions: int) -> Sample:
 
         def buffer(flushers: int) -> "Buffer[bytes]":
             return Buffer(
-                bench.redis.url, backend=f"sqlite:///{path}", namespace=namespace, codec="bytes",
+                bench.redis.url, backend=f"sqlite:///{path}?table=asyncwb", namespace=namespace, codec="bytes",
                 partitions=partitions, flushers=flushers,
             )  # fmt: skip
 
@@ -96,7 +96,7 @@ async def _by_workers(bench: Bench, sink: str, processes: int) -> Sample:
     await _empty(bench)
     with bench.folder() as folder:
         path = folder / "workers.db"
-        backend = "null" if sink == "null" else f"sqlite:///{path}"
+        backend = "null" if sink == "null" else f"sqlite:///{path}?table=asyncwb"
         filling: Buffer[bytes] = Buffer(
             bench.redis.url, backend=NullSink() if sink == "null" else backend, namespace="workers", codec="bytes",
             flushers=0,

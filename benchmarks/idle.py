@@ -41,7 +41,7 @@ async def _idle_buffer(bench: Bench) -> Sample:
     """A process that holds an open buffer, and nothing else, some seconds after it was opened."""
     seconds: float = bench.pick(20.0, 1.0)
     with bench.folder() as folder:
-        async with worker(bench.redis.url, "idle", f"sqlite:///{folder / 'idle.db'}") as process:
+        async with worker(bench.redis.url, "idle", f"sqlite:///{folder / 'idle.db'}?table=asyncwb") as process:
             await process.tell("open")
             await asyncio.sleep(bench.pick(2.0, 0.5))
             mine, servers = await _busy(seconds, process.pid, bench.redis.pid)
@@ -62,7 +62,9 @@ async def _lone_set(bench: Bench) -> Sample:
     arrived: list[float] = []
     with bench.folder() as folder:
         path = folder / "lone.db"
-        buffer: Buffer[bytes] = Buffer(bench.redis.url, backend=f"sqlite:///{path}", namespace="lone", codec="bytes")
+        buffer: Buffer[bytes] = Buffer(
+            bench.redis.url, backend=f"sqlite:///{path}?table=asyncwb", namespace="lone", codec="bytes"
+        )
         async with buffer:
             for number in range(bench.pick(100, 10)):
                 await asyncio.sleep(_PAUSE_SECONDS)

@@ -87,7 +87,7 @@ def file_limits(batches: Iterable[int], *, usual: int) -> list[Limit]:
 
 async def _save_sqlite(path: str, records: Sequence[Record], *, batch: int) -> float:
     backend = SQLiteBackend(path)
-    await backend.open()  # makes the table
+    await backend.open(namespace="one")  # makes the table
     pragmas = await _pragmas(path)
     try:
         work = [backend.table.steps(part, 0) for part in _parts(records, batch)]

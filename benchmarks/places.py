@@ -93,7 +93,7 @@ def _sqlite(bench: Bench) -> Iterator[Fresh]:
             with closing(sqlite3.connect(path)) as connection:
                 return int(connection.execute("SELECT count(*) FROM asyncwb").fetchone()[0])
 
-        yield Fresh(url=f"sqlite:///{path}", at=str(path), count=count)
+        yield Fresh(url=f"sqlite:///{path}?table=asyncwb", at=str(path), count=count)
 
 
 @contextmanager

@@ -48,7 +48,7 @@ class _Scene:
         return self.bench.redis.url if socket == "TCP" else self.bench.redis.unix_url
 
     def buffer(self, namespace: str, socket: Socket = "TCP", *, flushers: int = 0) -> "Buffer[bytes]":
-        backend = f"sqlite:///{self.folder}/{namespace}.db"
+        backend = f"sqlite:///{self.folder}/{namespace}.db?table=asyncwb"
         return Buffer(self.url(socket), backend=backend, namespace=namespace, codec="bytes", flushers=flushers)
 
     def key(self, number: int) -> str:

@@ -114,7 +114,11 @@ async def buffered(bench: Bench, stream: Stream, **options: Any) -> AsyncIterato
     with bench.folder() as folder:
         path = folder / "stream.db"
         buffer: Buffer[Any] = Buffer(
-            bench.redis.url, backend=f"sqlite:///{path}", namespace="stream", codec=stream.codec, **options
+            bench.redis.url,
+            backend=f"sqlite:///{path}?table=asyncwb",
+            namespace="stream",
+            codec=stream.codec,
+            **options,
         )
         async with buffer:
             writes = Writes(buffer, stream)

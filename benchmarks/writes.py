@@ -73,7 +73,7 @@ async def _acknowledged(
     all_keys, all_values = keys(), values(place.bytes)
     settings = Settings(flushers=0).replace(options)
     with bench.folder() as folder:
-        backend = f"sqlite:///{folder}/users.db"
+        backend = f"sqlite:///{folder}/users.db?table=asyncwb"
         async with Buffer(url, backend=backend, codec="bytes", settings=settings) as users:
             count, took = await timed_calls(
                 writers, seconds, lambda n: users.set(all_keys[n % KEYS], all_values[n % VALUES])
@@ -91,7 +91,7 @@ async def _saving(
     await empty(url)
     all_keys, all_values = keys(), values(place.bytes)
     with bench.folder() as folder:
-        backend = f"sqlite:///{folder}/users.db"
+        backend = f"sqlite:///{folder}/users.db?table=asyncwb"
         async with Buffer(url, backend=backend, codec="bytes", **options) as users:
             started = time.perf_counter()
             count, took = await timed_calls(

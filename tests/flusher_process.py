@@ -34,7 +34,7 @@ class Gated(SQLiteBackend):
 
 
 async def main(url: str, database: str, namespace: str, gate: str, lease: str, commit: Any) -> None:
-    backend = Gated(Path(database))
+    backend = Gated(Path(database), table="asyncwb")
     backend.gate = gate
     async with Buffer(url, backend=backend, namespace=namespace, lease_seconds=float(lease), commit=commit):
         print("ready", flush=True)

@@ -11,11 +11,15 @@ from asyncwb.circuit import Circuit
 from asyncwb.events import Event
 from asyncwb.flusher import Flusher
 from asyncwb.guard import GuardedBackend
+from asyncwb.redis.epochs import Epochs
 from asyncwb.redis.queue import Queue
 from asyncwb.saves import Saves
 from asyncwb.settings import Settings
+from asyncwb.stale import StaleRecords
 from asyncwb.stats import Totals
 from asyncwb.strategies import strategy
+
+NAMESPACE = "flushing"
 
 
 class Bench:
@@ -34,6 +38,7 @@ class Bench:
         guarded = GuardedBackend(
             backend,
             name="memory",
+            namespace=NAMESPACE,
             connect_timeout_seconds=settings.connect_timeout_seconds,
             save_timeout_seconds=settings.save_timeout_seconds,
         )
@@ -42,11 +47,16 @@ class Bench:
         self.saves = Saves(
             guarded, settings, self.circuit, rng, on_bisect=self.events.append, on_pace=self.events.append
         )
+        self.epochs = Epochs([self.queue], guarded.new_epoch, codec="json")
         self.flusher = Flusher(
             [self.queue],
             settings,
             self.saves,
-            strategy(settings.commit, self.saves),
+            strategy(
+                settings.commit,
+                self.saves,
+                StaleRecords(guarded, self.epochs, totals=self.totals, emit=self.events.append),
+            ),
             self.circuit,
             bell=Bell(),
             totals=self.totals,

@@ -31,7 +31,9 @@ from asyncwb.testing import FaultyBackend, MemoryBackend
 
 
 def guard(backend: Any) -> GuardedBackend:
-    return GuardedBackend(backend, name="broken://it", connect_timeout_seconds=5.0, save_timeout_seconds=5.0)
+    return GuardedBackend(
+        backend, name="broken://it", namespace="broken", connect_timeout_seconds=5.0, save_timeout_seconds=5.0
+    )
 
 
 class Answering(MemoryBackend):
@@ -213,8 +215,9 @@ class Straying(MemoryBackend):
         self.error = error
         self.fails = dict.fromkeys(("open", "close", "new_epoch", "save", "load"), 0)
 
-    async def open(self) -> None:
+    async def open(self, *, namespace: str, former: str | None = None) -> None:
         await self._fail("open")
+        await super().open(namespace=namespace, former=former)
 
     async def close(self) -> None:
         await self._fail("close")
@@ -328,7 +331,9 @@ async def test_backend_that_cannot_be_cancelled_holds_nobody_for_ever(monkeypatc
                     pass
 
     monkeypatch.setattr("asyncwb.foreign._CLEANUP_SECONDS", 0.05)
-    backend = GuardedBackend(Stubborn(), name="it", connect_timeout_seconds=1.0, save_timeout_seconds=0.05)
+    backend = GuardedBackend(
+        Stubborn(), name="it", namespace="broken", connect_timeout_seconds=1.0, save_timeout_seconds=0.05
+    )
     begun = asyncio.get_running_loop().time()
     with pytest.raises(BackendUnavailable, match="took longer than"):
         await backend.load(["a"])

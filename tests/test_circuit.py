@@ -223,7 +223,7 @@ async def test_backend_that_turns_out_to_be_unusable_is_an_outage_not_a_crash(va
     class Late(Probed):
         refuses = False
 
-        async def open(self) -> None:
+        async def open(self, *, namespace: str, former: str | None = None) -> None:
             if self.refuses:
                 raise ConfigurationError("no such column")
             self._check(self.down)

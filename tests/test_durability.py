@@ -111,7 +111,7 @@ def assert_nothing_lost(acknowledged: dict[str, int], database: Path) -> None:
 async def test_killed_service_loses_nothing(
     private_server: StartServer, namespace: str, tmp_path: Path, where: str, level: str
 ) -> None:
-    backend = f"sqlite:///{tmp_path / 'app.db'}"
+    backend = f"sqlite:///{tmp_path / 'app.db'}?table=asyncwb"
     async with server_for(where, level, private_server, tmp_path) as url:
         async with service(url, backend, namespace, level, "20") as process:
             await process.has_begun()
@@ -137,14 +137,19 @@ async def test_killed_flusher_loses_nothing(
             assert process.stdout is not None
             assert await asyncio.to_thread(process.stdout.readline) == "ready\n"
             async with Buffer[int](
-                url, backend=f"sqlite:///{database}", type=int, namespace=namespace, flushers=0, durability=level
+                url,
+                backend=f"sqlite:///{database}?table=asyncwb",
+                type=int,
+                namespace=namespace,
+                flushers=0,
+                durability=level,
             ) as buffer:
                 await buffer.set("a", 1)
                 assert (await asyncio.to_thread(process.stdout.readline)).startswith("gate ")
                 await buffer.set("a", 2)
                 await buffer.set("b", 3)
                 process.kill()
-        await drain(url, f"sqlite:///{database}", namespace)
+        await drain(url, f"sqlite:///{database}?table=asyncwb", namespace)
         assert saved(database) == {"a": 2, "b": 3}
 
 
@@ -158,7 +163,7 @@ async def test_killed_server_loses_nothing_that_was_fsynced(
     """Valkey fsyncs every second, and WAITAOF waits for it; Redis before 7.2 has to fsync always."""
     policy = "everysec" if kind == "valkey" else "always"
     server = await asyncio.to_thread(private_server, kind, appendonly="yes", appendfsync=policy)
-    backend = f"sqlite:///{tmp_path / 'app.db'}"
+    backend = f"sqlite:///{tmp_path / 'app.db'}?table=asyncwb"
     async with service(server.url, backend, namespace, "fsync", "20") as process:
         await process.has_begun()
         await asyncio.sleep(0.2)
@@ -170,7 +175,7 @@ async def test_killed_server_loses_nothing_that_was_fsynced(
 
 @pytest.mark.parametrize("level", ["memory", "fsync"])
 async def test_killed_embedded_server_loses_nothing(namespace: str, tmp_path: Path, level: Durability) -> None:
-    url, backend = f"embedded://{tmp_path / 'wb'}", f"sqlite:///{tmp_path / 'app.db'}"
+    url, backend = f"embedded://{tmp_path / 'wb'}", f"sqlite:///{tmp_path / 'app.db'}?table=asyncwb"
     async with service(url, backend, namespace, level, "20") as process:
         await process.has_begun()
         await asyncio.sleep(0.2)
@@ -208,7 +213,7 @@ async def test_killed_server_without_persistence_loses_what_was_in_memory_and_sa
 async def test_replicated_writes_survive_a_lost_disk(
     private_server: StartServer, namespace: str, tmp_path: Path
 ) -> None:
-    backend = f"sqlite:///{tmp_path / 'app.db'}"
+    backend = f"sqlite:///{tmp_path / 'app.db'}?table=asyncwb"
     async with open_pair(private_server) as pair:
         async with service(pair.primary.url, backend, namespace, "replicated", "20") as process:
             await process.has_begun()

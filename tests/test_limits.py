@@ -82,7 +82,7 @@ def saved_keys(database: Path) -> set[str]:
 
 
 async def test_bound_is_exact_over_processes_and_writers_wait(valkey_url: str, namespace: str, tmp_path: Path) -> None:
-    backend = f"sqlite:///{tmp_path / 'app.db'}"
+    backend = f"sqlite:///{tmp_path / 'app.db'}?table=asyncwb"
     arguments = (valkey_url, backend, namespace, "11000", "max_dirty=10000")
     async with queue_of(valkey_url, namespace) as queue, writers(*arguments, count=4) as processes:
         async with asyncio.timeout(60):
@@ -110,7 +110,7 @@ async def test_writers_wait_at_maxmemory_and_the_server_is_drained(
     private_server: Callable[..., Server], namespace: str, tmp_path: Path
 ) -> None:
     server = private_server("valkey", maxmemory="8mb")
-    backend = f"sqlite:///{tmp_path / 'app.db'}"
+    backend = f"sqlite:///{tmp_path / 'app.db'}?table=asyncwb"
     arguments = (server.url, backend, namespace, "5000", "size=2000")
     async with queue_of(server.url, namespace) as queue, writers(*arguments, count=4) as processes:
         full = 0

@@ -83,7 +83,11 @@ async def test_flusher_killed_during_a_save_loses_nothing(
     """`before`: between claim and save; `after`: between save and commit."""
     database = tmp_path / "a.db"
     async with Buffer(
-        redis_server.url, backend=SQLiteBackend(database), namespace="kill", flushers=0, lease_seconds=LEASE_SECONDS
+        redis_server.url,
+        backend=SQLiteBackend(database, table="asyncwb"),
+        namespace="kill",
+        flushers=0,
+        lease_seconds=LEASE_SECONDS,
     ) as writer:
         victim = await spawn(program, redis_server.url, str(database), "kill", gate, str(LEASE_SECONDS), commit)
         assert await line(victim) == "ready"
@@ -97,7 +101,7 @@ async def test_flusher_killed_during_a_save_loses_nothing(
         assert ("a" in rows(database)) == (gate == "after")
         async with Buffer(
             redis_server.url,
-            backend=SQLiteBackend(database),
+            backend=SQLiteBackend(database, table="asyncwb"),
             namespace="kill",
             lease_seconds=LEASE_SECONDS,
             commit=commit,
@@ -113,7 +117,11 @@ async def test_flusher_frozen_past_its_lease_cannot_undo_what_came_since(
 ) -> None:
     database = tmp_path / "a.db"
     async with Buffer(
-        redis_server.url, backend=SQLiteBackend(database), namespace="freeze", flushers=0, lease_seconds=LEASE_SECONDS
+        redis_server.url,
+        backend=SQLiteBackend(database, table="asyncwb"),
+        namespace="freeze",
+        flushers=0,
+        lease_seconds=LEASE_SECONDS,
     ) as writer:
         frozen = await spawn(program, redis_server.url, str(database), "freeze", "before", str(LEASE_SECONDS), commit)
         assert await line(frozen) == "ready"
@@ -126,7 +134,7 @@ async def test_flusher_frozen_past_its_lease_cannot_undo_what_came_since(
         new = await writer.set("a", "new")
         async with Buffer(
             redis_server.url,
-            backend=SQLiteBackend(database),
+            backend=SQLiteBackend(database, table="asyncwb"),
             namespace="freeze",
             lease_seconds=LEASE_SECONDS,
             commit=commit,
@@ -146,7 +154,9 @@ async def test_processes_share_a_namespace(
     redis_server: Server, tmp_path: Path, spawn: Spawn, program: str, commit: Any
 ) -> None:
     database = tmp_path / "a.db"
-    async with Buffer(redis_server.url, backend=SQLiteBackend(database), namespace="share", flushers=0) as writer:
+    async with Buffer(
+        redis_server.url, backend=SQLiteBackend(database, table="asyncwb"), namespace="share", flushers=0
+    ) as writer:
         workers = [
             await spawn(program, redis_server.url, str(database), "share", "none", "5", commit) for _ in range(2)
         ]

@@ -142,7 +142,7 @@ async def test_redis_that_hangs_is_told_in_time(private_server: Any) -> None:
 
 async def test_unreachable_backend_is_told_in_time(valkey_url: str, namespace: str) -> None:
     class Hanging(MemoryBackend):
-        async def open(self) -> None:
+        async def open(self, *, namespace: str, former: str | None = None) -> None:
             await asyncio.Event().wait()
 
     started = time.monotonic()
@@ -151,7 +151,7 @@ async def test_unreachable_backend_is_told_in_time(valkey_url: str, namespace: s
     assert time.monotonic() - started < 3
 
     class Failing(MemoryBackend):
-        async def open(self) -> None:
+        async def open(self, *, namespace: str, former: str | None = None) -> None:
             raise OSError(f"postgres://u:{SECRET}@h refused")
 
     with pytest.raises(BackendUnavailable) as caught:

@@ -145,7 +145,7 @@ def test_plugin_that_quotes_its_url_is_shown_without(monkeypatch: pytest.MonkeyP
 class Talkative(MemoryBackend):
     """A plugin whose every message tells its password."""
 
-    async def open(self) -> None:
+    async def open(self, *, namespace: str, former: str | None = None) -> None:
         if not self.records:
             self.records["opened"] = Record("opened", 1, b"1")
             raise ConnectionError(f"login with {PASSWORD} failed")

@@ -6,6 +6,7 @@ from asyncwb.cli.backends import backends
 from asyncwb.cli.dead import dead
 from asyncwb.cli.demo import demo
 from asyncwb.cli.doctor import doctor
+from asyncwb.cli.handover import hand_over
 from asyncwb.cli.ingest import ingest
 from asyncwb.cli.records import keys, show
 from asyncwb.cli.repair import audit, flush
@@ -22,6 +23,6 @@ def main() -> None:
 
 
 for command in (
-    demo, ingest, worker, status, keys, show, dead, flush, audit, doctor, backends,
+    demo, ingest, worker, status, keys, show, dead, flush, audit, hand_over, doctor, backends,
 ):  # fmt: skip
     main.add_command(command)

@@ -97,7 +97,7 @@ async def show(*, key: str, redis: str | None, namespace: str, backend: str | No
     raw_key(key)
     async with open_inspector(redis, namespace) as inspector:
         found = await inspector.part_of(key).describe(key)
-        held = await _held(backend, inspector.hello.codec, key) if backend else None
+        held = await _held(backend, namespace, inspector.hello.codec, key) if backend else None
     if as_json:
         print_json({"key": key, "redis": _as_dict(found), "backend": None if held is None else _record_dict(held)})
     else:
@@ -108,9 +108,11 @@ async def show(*, key: str, redis: str | None, namespace: str, backend: str | No
         raise SystemExit(EXIT_FAULT)
 
 
-async def _held(url: str, codec: Any, key: str) -> Record | None:
+async def _held(url: str, namespace: str, codec: Any, key: str) -> Record | None:
     plugin = backend_from_url(url, codec=Codec(codec))
-    backend = GuardedBackend(plugin, name=redact(url), connect_timeout_seconds=5, save_timeout_seconds=30)
+    backend = GuardedBackend(
+        plugin, name=redact(url), namespace=namespace, connect_timeout_seconds=5, save_timeout_seconds=30
+    )
     try:
         await backend.open()
         return (await backend.load([key])).get(key)

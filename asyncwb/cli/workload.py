@@ -53,7 +53,7 @@ class Ledger:
         """Compares with what SQLite holds, read by the standard library alone."""
         connection = sqlite3.connect(path)
         try:
-            rows = connection.execute("SELECT key, version, value, deleted_at FROM asyncwb").fetchall()
+            rows = connection.execute("SELECT key, version, value, deleted_at FROM demo").fetchall()
         finally:
             connection.close()
         held = {

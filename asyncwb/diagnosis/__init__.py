@@ -11,7 +11,7 @@ from asyncwb.codecs import Codec
 from asyncwb.connecting import connect
 from asyncwb.diagnosis.finding import Finding
 from asyncwb.diagnosis.server import look_at_clock, look_at_server
-from asyncwb.errors import AsyncwbError, ConfigurationError, MissingDependency, RedisError, RedisRefused
+from asyncwb.errors import AsyncwbError, ConfigurationError, MissingDependency, PlaceTaken, RedisError, RedisRefused
 from asyncwb.guard import GuardedBackend
 from asyncwb.inspector import Inspector, Status, check_partitions
 from asyncwb.redis.connection import RedisLink, server_info
@@ -40,8 +40,9 @@ async def diagnose(redis: str | None, backend: str | None, namespace: str) -> As
     if backend is None:
         yield Finding("backend", "warning", "not looked at", "pass --backend URL, or set ASYNCWB_BACKEND")
     else:
-        finding, highest = await _backend(backend)
-        yield finding
+        findings, highest = await _backend(backend, namespace)
+        for finding in findings:
+            yield finding
     async with AsyncExitStack() as stack:
         try:
             link = await connect(redis, stack, timeout_seconds=5.0)
@@ -78,33 +79,38 @@ def _plugins(backend: str | None) -> Iterator[Finding]:
     yield Finding("plugins", "ok", f"usable: {', '.join(usable) or 'none'}")
 
 
-async def _backend(url: str) -> tuple[Finding, int | None]:
+async def _backend(url: str, namespace: str) -> tuple[list[Finding], int | None]:
     shown = redact(url)
     try:
         plugin = backend_from_url(url, codec=Codec())
     except MissingDependency as error:
-        return Finding("backend", "error", f"{shown} can't be used", str(error)), None
+        return [Finding("backend", "error", f"{shown} can't be used", str(error))], None
     except ConfigurationError as error:
-        return Finding("backend", "error", f"{shown} is wrong", str(error)), None
-    guarded = GuardedBackend(plugin, name=shown, connect_timeout_seconds=5.0, save_timeout_seconds=5.0)
+        return [Finding("backend", "error", f"{shown} is wrong", str(error))], None
+    guarded = GuardedBackend(
+        plugin, name=shown, namespace=namespace, connect_timeout_seconds=5.0, save_timeout_seconds=5.0
+    )
     try:
         await guarded.open()
         highest = await guarded.new_epoch(0)
         durable = str(getattr(plugin, "durability", ""))
+    except PlaceTaken as error:
+        advice = f"nothing of {namespace!r} is saved there; give each namespace a place of its own"
+        return [Finding("place", "error", str(error), advice)], None
     except AsyncwbError as error:
         advice = (
             "see that it runs, and that address, user and password in the URL are right; until then nothing is saved: "
             "unsaved writes wait in Redis, and are as safe there as its persistence makes them"
         )
-        return Finding("backend", "error", str(error), advice), None
+        return [Finding("backend", "error", str(error), advice)], None
     finally:
         with contextlib.suppress(AsyncwbError):
             await guarded.close()
+    place = Finding("place", "ok", f"{shown} belongs to namespace {namespace!r}")
     if not durable:
-        return Finding(
-            "backend", "warning", f"{shown} is reachable", "it doesn't say how durable its saves are"
-        ), highest
-    return Finding("backend", "ok", f"{shown} is reachable; durable by {durable}"), highest
+        text = "it doesn't say how durable its saves are"
+        return [Finding("backend", "warning", f"{shown} is reachable", text), place], highest
+    return [Finding("backend", "ok", f"{shown} is reachable; durable by {durable}"), place], highest
 
 
 def _advice_unreachable(error: AsyncwbError) -> str:
@@ -152,6 +158,14 @@ async def _look(link: RedisLink, namespace: str, highest: int | None) -> AsyncIt
     status = await inspector.status()
     yield Finding("namespace", "ok", f"{namespace!r}: {status.dirty:,} dirty, {status.leased:,} leased, {hello.codec}")
     yield _epoch(hello, status, highest)
+    if hello.foreign:
+        ranges = ", ".join(f"{first} to {last}" for first, last in hello.foreign)
+        yield Finding(
+            "place",
+            "warning",
+            f"its data hold, or held, versions of epochs {ranges}, which no history of this namespace has made",
+            "were data restored or copied into it? Writes are saved above them; drain before you restore",
+        )
     for finding in _work(namespace, status):
         yield finding
     stuck = 0
@@ -183,7 +197,7 @@ def _epoch(hello: Hello, status: Status, highest: int | None) -> Finding:
             "epoch",
             "warning",
             f"the server is in epoch {min(status.epochs)}, the backend in {highest}",
-            "a former primary? Point everybody to the present one. Or does another namespace save into the same place?",
+            "a former primary? Point everybody to the present one. Or does another Redis save into the same place?",
         )
     return Finding("epoch", "ok", ", ".join(map(str, sorted(set(status.epochs)))))
 

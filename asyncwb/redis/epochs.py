@@ -2,11 +2,11 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Final
 
 from asyncwb.errors import NamespaceMismatch, RedisUnavailable
-from asyncwb.records import MAX_SEQ
+from asyncwb.records import MAX_SEQ, Record, Version, epoch_of
 from asyncwb.redis.keys import LAYOUT
 from asyncwb.redis.queue import Queue
 from asyncwb.redis.steps import Hello
@@ -35,12 +35,19 @@ class Epochs:
         self._known = [0] * len(queues)
         self._lock = asyncio.Lock()
         self._behind = 0
+        self._spare = 0  # see `begin_above`
+        self._foreign: list[tuple[int, tuple[tuple[int, int], ...]]] = [(0, ())] * len(queues)
         self._asked = ""  # the identity of the server that the handshake speaks to
         self.on_change: Callable[[int, int], None] | None = None
 
     def known(self, partition: int) -> int:
         """The epoch of a partition, 0 before the first handshake."""
         return self._known[partition]
+
+    def foreign(self, partition: int) -> tuple[tuple[int, int], ...] | None:
+        """Ranges of epochs that are known to be nobody's, see `Hello`; None if meta has to be asked for them."""
+        epoch, ranges = self._foreign[partition]
+        return ranges if epoch == self._known[partition] else None
 
     def learn(self, partition: int, epoch: int) -> None:
         """Takes note of an epoch that a script answered with: it compared identities, so it is the present one."""
@@ -73,13 +80,51 @@ class Epochs:
                 self._behind += 1
                 if self._behind == 5:
                     _log.warning(
-                        "the backend's epoch has moved on %d times in a row: does another namespace or another Redis "
-                        "save into the same place? Each needs a table, collection or folder of its own",
+                        "the backend's epoch has moved on %d times in a row: does another Redis save into the same "
+                        "place? Each needs a table, collection or folder of its own",
                         self._behind,
                     )
             else:
                 self._behind = 0
             await self._handshake(at_least=highest)
+
+    async def disown(self, first: int, last: int) -> None:
+        """Notes epochs that came with the data of a place, which nobody has allotted. Raises RedisError."""
+        # A server that came from another place may have been in some of them.
+        first = max(first, 1 + max([(await queue.hello()).epoch for queue in self._queues]))
+        if first <= last:
+            for queue in self._queues:
+                await queue.disown(first, last)
+
+    async def begin_above(self, foreign: Version, *, allotted: int, records: Iterable[Record]) -> int:
+        """Begins an epoch in all partitions that is above a stored version which is of no history of this namespace.
+
+        Args:
+            foreign: that version.
+            allotted: the highest epoch that the backend had allotted, or that the server was in, when it was found.
+            records: what it stands in the way of.
+
+        Returns:
+            An epoch for new versions of these records: above theirs and above `foreign`, but below the one that begins,
+            so that no write that comes now can be taken for older than they are.
+
+        Raises:
+            BackendError: the backend can't allot one.
+            RedisError: the server can't be asked, or is a replica now.
+        """
+        async with self._lock:
+            lowest = 1 + max(epoch_of(foreign), *(epoch_of(each.version) for each in records))
+            # A server that came from another place may be above all that this one has allotted.
+            known = max(allotted, *self._known)
+            if self._spare >= lowest and all(epoch > self._spare for epoch in self._known):
+                return self._spare
+            if epoch_of(foreign) > known:
+                # Before the epoch begins: from then on, these versions look like those of an earlier history.
+                for queue in self._queues:
+                    await queue.disown(known + 1, epoch_of(foreign))
+            self._spare = await self._new_epoch(max(lowest, known + 1))
+            await self._handshake(at_least=self._spare + 1)
+            return self._spare
 
     async def _handshake(self, *, at_least: int) -> None:
         # A number that was allotted is installed or outbid, never dropped: were it lost, meta would be behind the
@@ -106,6 +151,7 @@ class Epochs:
             lowest = max(at_least, self._known[queue.partition])
             if _is_sound(hello) and hello.epoch >= lowest:
                 self.learn(queue.partition, hello.epoch)
+                self._foreign[queue.partition] = (hello.epoch, hello.foreign)
                 return mine
             if hello.epoch < lowest and not mine and not reset:
                 # Perhaps a former primary that still runs, over a connection from before: its successor is the one to
@@ -119,6 +165,7 @@ class Epochs:
             if await queue.install_epoch(hello, mine, partitions=len(self._queues), codec=self._codec):
                 _log.info("partition %d begins epoch %d", queue.partition, mine)
                 self.learn(queue.partition, mine)
+                self._foreign[queue.partition] = (mine, hello.foreign)
                 return mine
 
     def _check(self, queue: Queue, hello: Hello) -> None:

@@ -69,14 +69,32 @@ class Queue:
         epoch, seq = _number(reply[5], MAX_EPOCH), _number(reply[6], MAX_SEQ)
         if epoch is None or seq is None:
             meta_identity = ""
+        # What names the present epoch was written by another program.
+        foreign = tuple(each for each in _ranges(reply[7]) if not each[0] <= (epoch or 0) <= each[1])
         return Hello(
-            identity, layout, partitions, codec, meta_identity, epoch or 0, seq or 0, as_read=(reply[4], reply[5])
-        )
+            identity, layout, partitions, codec, meta_identity, epoch or 0, seq or 0,
+            as_read=(reply[4], reply[5]), foreign=foreign,
+        )  # fmt: skip
 
     async def install_epoch(self, seen: Hello, epoch: int, *, partitions: int, codec: str) -> bool:
         """Begins an epoch unless the server or its meta changed since `hello`; False then."""
         reply = await self._script(scripts.INSTALL, seen.identity, *seen.as_read, epoch, LAYOUT, partitions, codec)
         return bool(reply)
+
+    async def disown(self, lowest: int, highest: int) -> None:
+        """Notes that versions of these epochs, which the backend holds, are of no history of this namespace."""
+        await self._script(scripts.DISOWN, lowest, highest)
+
+    async def restamp(self, records: Sequence[Record], *, epoch: int) -> int | None:
+        """Gives records a version of an epoch that was allotted for this alone, where they still have theirs.
+
+        Returns how many got one; None if this server isn't in a later epoch than that.
+        """
+        args: list[Argument] = [epoch]
+        for record in records:
+            args += (_wire_key(record.key), pack_version(record.version))
+        reply = await self._script(scripts.RESTAMP, *args)
+        return None if reply == b"EPOCH" else int(reply)
 
     async def register(self, writer: str) -> None:
         """Makes the server remember a writer's requests. NX: a registration that comes late must not forget them."""
@@ -373,6 +391,16 @@ class Queue:
 
 def _numbers(text: bytes) -> frozenset[int]:
     return frozenset(map(int, text.split(b","))) if text else frozenset()
+
+
+def _ranges(text: bytes) -> tuple[tuple[int, int], ...]:
+    """The ranges of `disown`; what another program has put there is none."""
+    ranges = []
+    for each in text.split(b","):
+        first, _, last = each.partition(b"-")
+        if (lowest := _number(first, MAX_EPOCH)) is not None and (highest := _number(last, MAX_EPOCH)) is not None:
+            ranges.append((lowest, highest))
+    return tuple(ranges)
 
 
 def _number(text: bytes, most: int) -> int | None:

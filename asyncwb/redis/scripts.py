@@ -29,6 +29,7 @@ AUDIT: Final = _load("audit")
 CLAIM: Final = _load("claim")
 CONFIRM: Final = _load("confirm")
 DESCRIBE: Final = _load("describe")
+DISOWN: Final = _load("disown")
 DROP: Final = _load("drop")
 EXTEND: Final = _load("extend")
 FLUSH: Final = _load("flush")
@@ -43,6 +44,7 @@ LIST: Final = _load("list")
 PENDING: Final = _load("pending")
 PUT: Final = _load("put")
 RECOVER: Final = _load("recover")
+RESTAMP: Final = _load("restamp")
 REVIVE: Final = _load("revive")
 STATS: Final = _load("stats")
 SUPERSEDE: Final = _load("supersede")
@@ -55,6 +57,7 @@ ALL: Final = (
     CLAIM,
     CONFIRM,
     DESCRIBE,
+    DISOWN,
     DROP,
     EXTEND,
     FLUSH,
@@ -69,6 +72,7 @@ ALL: Final = (
     PENDING,
     PUT,
     RECOVER,
+    RESTAMP,
     REVIVE,
     STATS,
     SUPERSEDE,

@@ -14,8 +14,9 @@ Write = tuple[bytes, bytes]
 class Hello:
     """What a server and the meta of a partition say: the identity is empty on a replica, the rest if it is new.
 
-    What another program has put into meta reads as a meta that needs a new epoch; `as_read` has its identity and epoch
-    as they stand.
+    `foreign` has the epochs, first and last of each range, whose versions in the backend are of no history of this
+    namespace: see `asyncwb.stale`. What another program has put into meta reads as a meta that needs a new epoch;
+    `as_read` has its identity and epoch as they stand.
     """
 
     identity: str
@@ -26,6 +27,12 @@ class Hello:
     epoch: int
     seq: int
     as_read: tuple[bytes, bytes] = (b"", b"")
+    foreign: tuple[tuple[int, int], ...] = ()
+
+    @property
+    def is_sound(self) -> bool:
+        """Whether this server is the one whose history meta speaks of."""
+        return bool(self.identity) and self.identity == self.meta_identity
 
 
 @dataclass(frozen=True, slots=True)

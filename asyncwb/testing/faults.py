@@ -58,8 +58,8 @@ class FaultyBackend:
     def limits(self) -> Limits:
         return self.inner.limits
 
-    async def open(self) -> None:
-        await self.inner.open()
+    async def open(self, *, namespace: str, former: str | None = None) -> None:
+        await self.inner.open(namespace=namespace, former=former)
 
     async def close(self) -> None:
         await self.inner.close()
@@ -67,6 +67,12 @@ class FaultyBackend:
     async def new_epoch(self, at_least: int) -> int:
         await self._begin()
         return await self.inner.new_epoch(at_least)
+
+    async def highest_version(self) -> int | None:
+        """None if the inner backend can't tell."""
+        await self._begin()
+        highest = getattr(self.inner, "highest_version", None)
+        return None if highest is None else await highest()
 
     async def save(self, records: Sequence[Record]) -> int:
         if self._keep_saves:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from asyncwb.backend import Limits
+from asyncwb.places import takes_place
 from asyncwb.records import Record
 
 
@@ -12,6 +13,7 @@ class MemoryBackend:
     Attributes:
         records: key -> the newest record, tombstones included.
         limits: may be replaced.
+        owner: the namespace that it belongs to, None before the first `open`.
     """
 
     shareable = True
@@ -19,6 +21,8 @@ class MemoryBackend:
     def __init__(self, limits: Limits | None = None) -> None:
         self.limits = limits or Limits()
         self.records: dict[str, Record] = {}
+        self.owner: str | None = None
+        self._namespace: str | None = None
         self._epoch = 0
 
     @property
@@ -26,13 +30,19 @@ class MemoryBackend:
         """The decoded values of the keys that aren't deleted."""
         return {key: record.value for key, record in self.records.items() if not record.deleted}
 
-    async def open(self) -> None:
-        pass
+    async def open(self, *, namespace: str, former: str | None = None) -> None:
+        if takes_place(self.owner, namespace, former=former, place="this memory"):
+            self.owner = namespace
+            if former is not None:
+                self._epoch += 1
+        self._namespace = namespace
 
     async def close(self) -> None:
         pass
 
     async def new_epoch(self, at_least: int) -> int:
+        if self._namespace is not None:
+            takes_place(self.owner, self._namespace, former=None, place="this memory")
         if at_least:
             self._epoch = max(self._epoch + 1, at_least)
         return self._epoch
@@ -49,3 +59,6 @@ class MemoryBackend:
 
     async def load(self, keys: Sequence[str]) -> dict[str, Record]:
         return {key: self.records[key] for key in keys if key in self.records}
+
+    async def highest_version(self) -> int | None:
+        return max((each.version for each in self.records.values()), default=None)

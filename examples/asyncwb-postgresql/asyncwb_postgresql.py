@@ -19,7 +19,9 @@ from asyncwb import (
     Record,
     RecordRejected,
     SaveError,
+    default_name,
     newest_per_key,
+    takes_place,
 )
 
 CLOSE_SECONDS = 5.0
@@ -30,29 +32,34 @@ REFUSED = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError, asyncpg
 
 class PostgreSQLBackend:
     """Saves records into one table: `key`, `version`, `codec`, `value` (JSON) or `data` (any other codec), and
-    `deleted_at`, which marks a tombstone. Epochs are in a table beside it.
+    `deleted_at`, which marks a tombstone. Owner and epochs are in a table beside it.
 
     Keys are text. PostgreSQL's text has no NUL, so in a key NUL is written \\0, and a backslash is doubled.
 
     Args:
         dsn: as asyncpg takes it.
-        table: for one namespace alone; made if it isn't there.
+        table: made if it isn't there, by default with the name of the namespace that opens it (see `default_name`). It
+            belongs to the first namespace that opens it.
         tombstone_seconds: how long a deleted key is remembered, so that a save that comes late can't bring it back.
     """
 
     limits = Limits(max_batch=10_000, max_value_bytes=2**27, concurrent_saves=4)
     durability = "synchronous_commit"
 
-    def __init__(self, dsn: str, *, table: str = "asyncwb", tombstone_seconds: float = 86_400) -> None:
-        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,50}", table):
+    def __init__(self, dsn: str, *, table: str | None = None, tombstone_seconds: float = 86_400) -> None:
+        if table is not None and not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,50}", table):
             raise ConfigurationError(f"table {table!r}: use a letter or _, then letters, digits and _, 51 at most")
         self._dsn = dsn
-        self._table = table
+        self._named = table
+        self._table = table or ""
+        self._namespace = ""
         self._tombstone_seconds = tombstone_seconds
         self._next_purge = 0.0
         self._pool: Any = None
 
-    async def open(self) -> None:
+    async def open(self, *, namespace: str, former: str | None = None) -> None:
+        self._table = self._named or default_name(namespace)
+        self._namespace = namespace
         try:
             async with self._mapped():
                 self._pool = await asyncpg.create_pool(
@@ -65,12 +72,13 @@ class PostgreSQLBackend:
                     # Never a standby, whose rows may be older than a finished save.
                     target_session_attrs="read-write",
                 )
-                await self._create()
+                await self._create(former)
         except BaseException:
             await self.close()
             raise
 
-    async def _create(self) -> None:
+    async def _create(self, former: str | None) -> None:
+        """Makes the tables, and notes the owner."""
         async with self._pool.acquire() as connection, connection.transaction():
             # Two processes that create a table at the same time collide in spite of IF NOT EXISTS.
             await connection.execute("SELECT pg_advisory_xact_lock(hashtext('asyncwb'), hashtext($1))", self._table)
@@ -78,13 +86,24 @@ class PostgreSQLBackend:
                 await connection.execute(f"""
                     CREATE TABLE IF NOT EXISTS "{self._table}" (key text PRIMARY KEY, version bigint NOT NULL,
                         codec text NOT NULL, value json, data bytea, deleted_at timestamptz);
+                    CREATE INDEX IF NOT EXISTS "{self._table}_version" ON "{self._table}" (version);
                     CREATE INDEX IF NOT EXISTS "{self._table}_deleted" ON "{self._table}" (deleted_at)
                         WHERE deleted_at IS NOT NULL;
                     CREATE TABLE IF NOT EXISTS "{self._table}_epoch" (name text PRIMARY KEY, epoch bigint NOT NULL);
+                    ALTER TABLE "{self._table}_epoch" ADD COLUMN IF NOT EXISTS namespace text;
+                    INSERT INTO "{self._table}_epoch" (name, epoch) VALUES ('epoch', 0) ON CONFLICT DO NOTHING;
                     SELECT key, version, codec, value, data, deleted_at FROM "{self._table}" LIMIT 0
                     """)
             except asyncpg.UndefinedColumnError as error:
                 raise ConfigurationError(f"table {self._table!r} isn't ours: {error}; name another") from error
+            # The lock above is held until the end, so nobody comes between.
+            row = await connection.fetchrow(f'SELECT namespace, epoch FROM "{self._table}_epoch"')
+            if self._takes(row, former):
+                await connection.execute(
+                    f'UPDATE "{self._table}_epoch" SET namespace = $1, epoch = epoch + $2',
+                    self._namespace,
+                    int(former is not None),
+                )
 
     async def close(self) -> None:
         pool, self._pool = self._pool, None
@@ -97,14 +116,29 @@ class PostgreSQLBackend:
 
     async def new_epoch(self, at_least: int) -> int:
         async with self._mapped():
+            row = await self._opened().fetchrow(f'SELECT namespace, epoch FROM "{self._table}_epoch"')
+            self._takes(row, None)
             if not at_least:
-                return int(await self._opened().fetchval(f'SELECT epoch FROM "{self._table}_epoch"') or 0)
+                return int(row["epoch"]) if row else 0
             epoch = await self._opened().fetchval(
-                f"""INSERT INTO "{self._table}_epoch" AS held (name, epoch) VALUES ('epoch', greatest(1, $1::bigint))
-                    ON CONFLICT (name) DO UPDATE SET epoch = greatest(held.epoch + 1, $1::bigint) RETURNING epoch""",
+                f"""INSERT INTO "{self._table}_epoch" AS held (name, epoch, namespace)
+                    VALUES ('epoch', greatest(1, $1::bigint), $2)
+                    ON CONFLICT (name) DO UPDATE SET epoch = greatest(held.epoch + 1, $1::bigint)
+                        WHERE held.namespace = $2 RETURNING epoch""",
                 at_least,
+                self._namespace,
             )
+            if epoch is None:
+                raise BackendUnavailable(f"table {self._table!r} has just been handed over")
             return int(epoch)
+
+    def _takes(self, row: Any, former: str | None) -> bool:
+        owner = row["namespace"] if row else None
+        return takes_place(owner, self._namespace, former=former, place=f"table {self._table!r}")
+
+    async def highest_version(self) -> Any:
+        async with self._mapped():
+            return await self._opened().fetchval(f'SELECT max(version) FROM "{self._table}"')
 
     async def save(self, records: Sequence[Record]) -> int:
         # In the order of keys: two batches that lock the same rows in different orders would wait for each other.
@@ -193,7 +227,7 @@ def from_url(url: str, *, codec: Codec[Any]) -> PostgreSQLBackend:  # noqa: ARG0
     """`postgresql://user@host/database?table=users&tombstone_seconds=N`, and PostgreSQL's own options."""
     start, _, query = url.partition("?")
     options = dict(parse_qsl(query, keep_blank_values=True))
-    table, seconds = options.pop("table", "asyncwb"), options.pop("tombstone_seconds", "86400")
+    table, seconds = options.pop("table", None), options.pop("tombstone_seconds", "86400")
     if not seconds.isdecimal():
         raise ConfigurationError("PostgreSQL URL: tombstone_seconds has to be a whole number of seconds")
     return PostgreSQLBackend(f"{start}?{urlencode(options)}", table=table, tombstone_seconds=float(seconds))

@@ -17,7 +17,15 @@ from typing import Any, ClassVar
 
 import pytest
 
-from asyncwb import Backend, BackendUnavailable, Limits, Record, RecordRejected, SaveError
+from asyncwb import (
+    Backend,
+    BackendUnavailable,
+    Limits,
+    Record,
+    RecordRejected,
+    SaveError,
+    takes_place,
+)
 from asyncwb.testing import MemoryBackend
 from asyncwb.testing.contract import BackendContract, lifetimes, processes, version
 
@@ -248,6 +256,42 @@ class TestRepeatsEpochs(InMemory):
     made = RepeatsEpochs
 
 
+class TakesAnyNamespace(MemoryBackend):
+    async def open(self, *, namespace: str, former: str | None = None) -> None:
+        self.owner = None
+        await super().open(namespace=namespace, former=former)
+
+
+class TestTakesAnyNamespace(InMemory):
+    made = TakesAnyNamespace
+
+
+class HandsOverToAnybody(MemoryBackend):
+    async def open(self, *, namespace: str, former: str | None = None) -> None:
+        await super().open(namespace=namespace, former=former and self.owner)
+
+
+class TestHandsOverToAnybody(InMemory):
+    made = HandsOverToAnybody
+
+
+class OverlooksItsTombstones(MemoryBackend):
+    async def highest_version(self) -> int | None:
+        return max((each.version for each in self.records.values() if not each.deleted), default=None)
+
+
+class TestOverlooksItsTombstones(InMemory):
+    made = OverlooksItsTombstones
+
+
+class HasNoLook(MemoryBackend):
+    highest_version = None  # type: ignore[assignment]
+
+
+class TestHasNoLook(InMemory):
+    made = HasNoLook
+
+
 class RejectsWholeBatches(MemoryBackend):
     async def save(self, records: Sequence[Record]) -> int:
         if any(b"poison" in record.payload for record in records):
@@ -308,7 +352,8 @@ class TestNamesItsOwnKeys(InMemory):
 
 
 class LeavesATask(MemoryBackend):
-    async def open(self) -> None:
+    async def open(self, *, namespace: str, former: str | None = None) -> None:
+        await super().open(namespace=namespace, former=former)
         self._task = asyncio.create_task(asyncio.sleep(1000))
 
 
@@ -317,7 +362,8 @@ class TestLeavesATask(InMemory):
 
 
 class LeavesAThread(MemoryBackend):
-    async def open(self) -> None:
+    async def open(self, *, namespace: str, former: str | None = None) -> None:
+        await super().open(namespace=namespace, former=former)
         threading.Thread(target=threading.Event().wait, daemon=True).start()
 
 
@@ -326,7 +372,8 @@ class TestLeavesAThread(InMemory):
 
 
 class LeavesAFile(MemoryBackend):
-    async def open(self) -> None:
+    async def open(self, *, namespace: str, former: str | None = None) -> None:
+        await super().open(namespace=namespace, former=former)
         os.open("/dev/null", os.O_RDONLY)
 
 
@@ -343,8 +390,15 @@ class OneFile:
         self.path = Path(folder) / "all.json"
         self.lock = Path(folder) / "lock"
 
-    async def open(self) -> None:
+    async def open(self, *, namespace: str, former: str | None = None) -> None:
         self.lock.touch()
+        self.namespace = namespace
+        with self.locked():
+            held = self.read()
+            if takes_place(held["owner"], namespace, former=former, place=str(self.path)):
+                held["owner"] = namespace
+                held["epoch"] += former is not None
+            self.write(held)
 
     async def close(self) -> None:
         pass
@@ -352,6 +406,7 @@ class OneFile:
     async def new_epoch(self, at_least: int) -> int:
         with self.locked():
             held = self.read()
+            takes_place(held["owner"], self.namespace, former=None, place=str(self.path))
             if at_least:
                 held["epoch"] = max(held["epoch"] + 1, at_least)
                 self.write(held)
@@ -379,6 +434,9 @@ class OneFile:
             if key in held
         }
 
+    async def highest_version(self) -> int | None:
+        return max((each[0] for each in self.read()["records"].values()), default=None)
+
     @contextmanager
     def locked(self) -> Iterator[None]:
         with self.lock.open("r+") as file:
@@ -389,7 +447,7 @@ class OneFile:
         try:
             return json.loads(self.path.read_text())
         except FileNotFoundError:
-            return {"epoch": 0, "records": {}}
+            return {"epoch": 0, "owner": None, "records": {}}
 
     def write(self, held: Any) -> None:
         draft = self.path.with_name(f"draft-{os.getpid()}-{id(held)}")
@@ -460,6 +518,48 @@ class WritesOnClose(OneFile):
 
 class TestWritesOnClose(OnDisk):
     made = WritesOnClose
+
+
+class TellsNobodyOfItsNewOwner(OneFile):
+    async def new_epoch(self, at_least: int) -> int:
+        with self.locked():
+            self.namespace = self.read()["owner"]
+        return await super().new_epoch(at_least)
+
+
+class TestTellsNobodyOfItsNewOwner(OnDisk):
+    made = TellsNobodyOfItsNewOwner
+
+
+class RemembersItsOwnerInMemory(OneFile):
+    owner: str | None = None
+
+    def read(self) -> Any:
+        return {**super().read(), "owner": self.owner}
+
+    def write(self, held: Any) -> None:
+        self.owner = held["owner"]
+        super().write(held)
+
+
+class TestRemembersItsOwnerInMemory(OnDisk):
+    made = RemembersItsOwnerInMemory
+
+
+class TakesTwoAtOnce(OneFile):
+    """Looks, lets others look, too, and notes its own."""
+
+    async def open(self, *, namespace: str, former: str | None = None) -> None:
+        self.lock.touch()
+        takes_place(self.read()["owner"], namespace, former=former, place="one file")
+        await asyncio.sleep(0.01)
+        with self.locked():
+            self.write({**self.read(), "owner": namespace})
+        await super().open(namespace=namespace, former=former)
+
+
+class TestTakesTwoAtOnce(OnDisk):
+    made = TakesTwoAtOnce
 
 
 class ForgetsItsEpoch(OneFile):

@@ -43,7 +43,7 @@ class TestFlatFileBackend(BackendContract):
 @pytest.fixture
 async def backend(tmp_path: Path) -> AsyncIterator[FileBackend]:
     backend = FileBackend(tmp_path / "data", fanout=0)
-    await backend.open()
+    await backend.open(namespace="one")
     yield backend
     await backend.close()
 
@@ -95,7 +95,7 @@ async def test_name_is_recognised_and_safe(backend: FileBackend, key: str, name:
 
 async def test_buckets_hold_the_files(tmp_path: Path) -> None:
     backend = FileBackend(tmp_path / "data", fanout=2)
-    await backend.open()
+    await backend.open(namespace="one")
     try:
         await backend.save([put(str(number), 1) for number in range(1000)])
         found = files(backend)
@@ -173,7 +173,7 @@ async def test_planted_link_to_a_folder_is_not_followed(tmp_path: Path) -> None:
     backend = FileBackend(tmp_path / "data", fanout=1)
     outside = tmp_path / "outside"
     outside.mkdir()
-    await backend.open()
+    await backend.open(namespace="one")
     try:
         buckets = {backend._names.stem(str(number)).bucket for number in range(200)}
         trapped = min(buckets)
@@ -224,7 +224,7 @@ async def test_own_folder_replaced_by_a_link_is_not_followed(tmp_path: Path) -> 
     outside.mkdir()
     (data / ".asyncwb").symlink_to(outside)
     with pytest.raises(BackendUnavailable):
-        await FileBackend(data).open()
+        await FileBackend(data).open(namespace="one")
     assert list(outside.iterdir()) == []
 
 
@@ -253,7 +253,7 @@ async def test_what_a_frozen_writer_published_late_is_collected(backend: FileBac
 
 async def test_old_tombstones_are_purged_and_nothing_comes_back(tmp_path: Path) -> None:
     backend = FileBackend(tmp_path / "data", fanout=0, tombstone_seconds=100)
-    await backend.open()
+    await backend.open(namespace="one")
     try:
         await backend.save([tombstone("old", 5), tombstone("new", 5)])
         then = time.time() - 101
@@ -268,7 +268,7 @@ async def test_old_tombstones_are_purged_and_nothing_comes_back(tmp_path: Path) 
 
 async def test_sweep_comes_to_every_bucket(tmp_path: Path) -> None:
     backend = FileBackend(tmp_path / "data", fanout=1, tombstone_seconds=0.0)
-    await backend.open()
+    await backend.open(namespace="one")
     try:
         await backend.save([tombstone(str(number), 1) for number in range(100)])
         for seq in range(17):
@@ -286,7 +286,7 @@ async def test_drafts_of_a_killed_process_are_removed(backend: FileBackend) -> N
         draft.write_bytes(b"half a val")
     os.utime(old, (time.time() - 4000, time.time() - 4000))
     await backend.close()
-    await backend.open()
+    await backend.open(namespace="one")
     assert [path.name for path in drafts.iterdir()] == ["2-new"], "somebody may be writing that"
     await backend.save([put(str(number), 1) for number in range(20)])
     assert [path.name for path in drafts.iterdir()] == ["2-new"]
@@ -334,7 +334,7 @@ async def test_content_is_synced_before_its_name_and_the_name_before_older_files
         monkeypatch.setattr(disk, name, call)
 
     backend = FileBackend(tmp_path / "data", fanout=0, sync=sync)
-    await backend.open()
+    await backend.open(namespace="one")
     try:
         await backend.save([put(str(number), 1) for number in range(10)])
         for name in ("create", "fsync", "sync_all_of", "publish", "remove"):
@@ -380,14 +380,14 @@ async def test_folder_that_is_no_longer_mounted_is_not_an_empty_one(backend: Fil
 
 async def test_missing_parent_is_named(tmp_path: Path) -> None:
     with pytest.raises(BackendUnavailable, match="doesn't exist, make it first"):
-        await FileBackend(tmp_path / "none" / "data").open()
+        await FileBackend(tmp_path / "none" / "data").open(namespace="one")
 
 
 async def test_folder_of_other_names_is_refused(tmp_path: Path) -> None:
-    await FileBackend(tmp_path / "data", fanout=2).open()
+    await FileBackend(tmp_path / "data", fanout=2).open(namespace="one")
     for other in (FileBackend(tmp_path / "data", fanout=3), FileBackend(tmp_path / "data", suffix=".txt")):
         with pytest.raises(ConfigurationError, match="was made with"):
-            await other.open()
+            await other.open(namespace="one")
 
 
 async def test_use_before_open_is_an_error(tmp_path: Path) -> None:
@@ -414,7 +414,7 @@ def test_url_names_the_folder(url: str, path: str) -> None:
 
 async def test_suffix_is_for_the_codec_of_the_buffer(tmp_path: Path) -> None:
     backend = from_url(f"file://{tmp_path}/data?suffix=.png&fanout=0", codec=Codec("bytes"))
-    await backend.open()
+    await backend.open(namespace="one")
     try:
         await backend.save([Record("logo", V1, b"\x89PNG", codec="bytes")])
         assert files(backend) == {f"logo.{V1}.png": b"\x89PNG"}

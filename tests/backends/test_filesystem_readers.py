@@ -28,7 +28,7 @@ def kind_of_lock(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 @pytest.fixture
 async def backend(tmp_path: Path) -> AsyncIterator[FileBackend]:
     backend = FileBackend(tmp_path / "data", fanout=0)
-    await backend.open()
+    await backend.open(namespace="asyncwb")
     yield backend
     await backend.close()
 
@@ -37,7 +37,7 @@ async def backend(tmp_path: Path) -> AsyncIterator[FileBackend]:
 async def other(backend: FileBackend) -> AsyncIterator[FileBackend]:
     """Another process's, as it were: all that the two share is the folder."""
     other = FileBackend(backend.path, fanout=0)
-    await other.open()
+    await other.open(namespace="asyncwb")
     yield other
     await other.close()
 

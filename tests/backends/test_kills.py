@@ -167,7 +167,7 @@ async def test_flusher_killed_in_the_middle_of_saves(
             valkey_server.url, backend=backend_url, namespace="kills", flushers=0, lease_seconds=LEASE_SECONDS
         )
         async with buffer:
-            await reader.open()
+            await reader.open(namespace="kills")
             writer = Writer(buffer, ledger)
             writing = asyncio.create_task(writer.run())
             try:

@@ -44,10 +44,10 @@ class OfPyMongo(MongoDBBackend):
         self._url = url.replace("collection=users&", "").replace("?collection=users", "")
         super().__init__(None)
 
-    async def open(self) -> None:
+    async def open(self, *, namespace: str, former: str | None = None) -> None:
         self._theirs: AsyncMongoClient[Any] = AsyncMongoClient(self._url)
         super().__init__(self._theirs.get_default_database()["users"])
-        await super().open()
+        await super().open(namespace=namespace, former=former)
 
     async def close(self) -> None:
         await super().close()
@@ -81,7 +81,7 @@ class TestPyMongoReplicaSet(PyMongo):
 @pytest.fixture
 async def backend(mongodb_url: str) -> AsyncIterator[MongoDBBackend]:
     backend = from_url(mongodb_url, codec=CODEC)
-    await backend.open()
+    await backend.open(namespace="one")
     yield backend
     await backend.close()
 
@@ -176,7 +176,7 @@ async def test_many_inserting_the_same_keys_at_once_lose_no_race(backend: MongoD
 
 async def test_tombstones_are_removed_by_the_server(mongodb_url: str, users: Any) -> None:
     backend = from_url(f"{mongodb_url}&tombstone_seconds=1", codec=CODEC)
-    await backend.open()
+    await backend.open(namespace="one")
     try:
         await backend.save([put("live", 1), tombstone("dead", 1)])
         assert users.count_documents({}) == 2
@@ -191,7 +191,7 @@ async def test_tombstones_are_removed_by_the_server(mongodb_url: str, users: Any
 async def test_time_of_tombstones_can_be_changed(mongodb_url: str, users: Any) -> None:
     for seconds in (86_400, 600):
         backend = from_url(f"{mongodb_url}&tombstone_seconds={seconds}", codec=CODEC)
-        await backend.open()
+        await backend.open(namespace="one")
         await backend.close()
         assert users.index_information()["asyncwb_tombstones"]["expireAfterSeconds"] == seconds
 
@@ -204,7 +204,7 @@ async def test_writes_are_majority_and_journaled_and_reads_from_the_primary(back
 
 async def test_weaker_concern_is_taken_only_if_it_is_acknowledged(mongodb_url: str) -> None:
     backend = from_url(f"{mongodb_url}&w=1", codec=CODEC)
-    await backend.open()
+    await backend.open(namespace="one")
     try:
         assert backend._records.write_concern.document == {"w": 1}
     finally:
@@ -219,7 +219,7 @@ async def test_client_that_was_passed_in_stays_open(mongodb_url: str) -> None:
     async with AsyncMongoClient[Any](mongodb_url.partition("?")[0]) as client:
         backend = MongoDBBackend(client.get_default_database()["users"])
         for seq in range(1, 4):
-            await backend.open()
+            await backend.open(namespace="one")
             await backend.save([put("42", seq)])
             await backend.close()
         assert (await client.get_default_database()["users"].find_one({"_id": "42"}))["n"] == 1  # type: ignore[index]
@@ -237,7 +237,7 @@ async def test_server_that_is_killed_and_comes_back_has_what_was_saved(own_serve
     server = own_server
     backend = from_url(server.url("killed", serverSelectionTimeoutMS="600"), codec=CODEC)
     try:
-        await backend.open()
+        await backend.open(namespace="one")
         await backend.save([put("42", 1)])
         server.kill()
         with pytest.raises(BackendUnavailable, match="MongoDB"):
@@ -256,7 +256,7 @@ async def test_close_is_quick_although_the_server_hangs(own_server: Mongod, monk
     monkeypatch.setattr("asyncwb_backends.mongodb.backend._CLOSE_SECONDS", 0.5)
     backend = from_url(server.url("frozen"), codec=CODEC)
     try:
-        await backend.open()
+        await backend.open(namespace="one")
         await backend.save([put("42", 1)])
         server.freeze()
         async with asyncio.timeout(3):
@@ -268,7 +268,7 @@ async def test_close_is_quick_although_the_server_hangs(own_server: Mongod, monk
 async def test_unreachable_server_is_reported(mongodb_url: str) -> None:
     backend = from_url("mongodb://ada:hunter2@127.0.0.1:1/app?serverSelectionTimeoutMS=200", codec=CODEC)
     with pytest.raises(BackendUnavailable) as caught:
-        await backend.open()
+        await backend.open(namespace="one")
     assert "hunter2" not in str(caught.value)
 
 

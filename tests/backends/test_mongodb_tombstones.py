@@ -31,7 +31,7 @@ def users(mongodb_url: str) -> Iterator[Any]:
 @contextlib.asynccontextmanager
 async def opened(url: str) -> AsyncIterator[MongoDBBackend]:
     backend = from_url(url, codec=CODEC)
-    await backend.open()
+    await backend.open(namespace="asyncwb")
     try:
         yield backend
     finally:
@@ -205,7 +205,7 @@ async def test_user_who_may_not_bypass_a_rule_is_told_at_open_what_to_do(
                 assert users.find_one({"_id": "c"})
         if not permitted:
             with pytest.raises(ConfigurationError, match="dbAdmin") as refused:
-                await from_url(with_users.url_of(role, database), codec=CODEC).open()
+                await from_url(with_users.url_of(role, database), codec=CODEC).open(namespace="asyncwb")
             assert "secret" not in str(refused.value)
 
 

@@ -20,7 +20,7 @@ from asyncwb_backends.sqlite import backend as sqlite_backend
 
 def guarded(backend: Backend) -> GuardedBackend:
     """As the core has it, which opens it anew."""
-    return GuardedBackend(backend, name="test", connect_timeout_seconds=5, save_timeout_seconds=5)
+    return GuardedBackend(backend, name="test", namespace="asyncwb", connect_timeout_seconds=5, save_timeout_seconds=5)
 
 
 @pytest.fixture
@@ -245,7 +245,7 @@ async def test_backend_that_was_replaced_is_closed_and_opened_before_its_next_ca
     calls: list[str] = []
 
     class Replaced(SQLiteBackend):
-        async def open(self) -> None:
+        async def open(self, *, namespace: str, former: str | None = None) -> None:
             calls.append("open")
 
         async def close(self) -> None:

@@ -26,7 +26,7 @@ class TestSQLiteBackend(BackendContract):
 
     @pytest.fixture
     def url(self, tmp_path: Path) -> str:
-        return f"sqlite:///{tmp_path}/a.db"
+        return f"sqlite:///{tmp_path}/a.db?table=asyncwb"
 
     def poison(self) -> list[Record]:
         return [Record("poison", version(1), b"\xff is not UTF-8"), Record("\ud800", version(1), b"1")]
@@ -35,7 +35,7 @@ class TestSQLiteBackend(BackendContract):
 @pytest.fixture
 async def backend(tmp_path: Path) -> AsyncIterator[SQLiteBackend]:
     backend = SQLiteBackend(tmp_path / "a.db")
-    await backend.open()
+    await backend.open(namespace="asyncwb")
     yield backend
     await backend.close()
 
@@ -63,7 +63,7 @@ async def test_file_is_durable_on_commit(backend: SQLiteBackend) -> None:
 
 async def test_old_tombstones_are_purged(tmp_path: Path) -> None:
     backend = SQLiteBackend(tmp_path / "a.db", tombstone_seconds=0.0)
-    await backend.open()
+    await backend.open(namespace="asyncwb")
     try:
         await backend.save([tombstone(f"k{number}", 1) for number in range(2500)])
         backend._next_purge = 0.0
@@ -85,7 +85,7 @@ async def test_tombstones_within_their_time_are_kept(backend: SQLiteBackend) -> 
 async def test_tables_in_one_file_are_apart(tmp_path: Path) -> None:
     one, two = SQLiteBackend(tmp_path / "a.db", table="one"), SQLiteBackend(tmp_path / "a.db", table="two")
     for backend in (one, two):
-        await backend.open()
+        await backend.open(namespace="asyncwb")
     try:
         await one.save([put("a", 9)])
         assert await two.load(["a"]) == {}
@@ -180,7 +180,7 @@ async def test_reading_does_not_wait_for_a_writer(backend: SQLiteBackend) -> Non
 async def test_missing_folder_is_named(tmp_path: Path) -> None:
     backend = SQLiteBackend(tmp_path / "none" / "a.db")
     with pytest.raises(BackendUnavailable, match="doesn't exist, make it first"):
-        await backend.open()
+        await backend.open(namespace="asyncwb")
     await backend.close()
 
 
@@ -188,7 +188,7 @@ async def test_file_that_is_no_database_is_reported(tmp_path: Path) -> None:
     (tmp_path / "a.db").write_bytes(b"this is not SQLite" * 100)
     backend = SQLiteBackend(tmp_path / "a.db")
     with pytest.raises(BackendUnavailable, match="not a database"):
-        await backend.open()
+        await backend.open(namespace="asyncwb")
 
 
 async def test_table_of_somebody_else_is_refused(tmp_path: Path) -> None:
@@ -196,7 +196,7 @@ async def test_table_of_somebody_else_is_refused(tmp_path: Path) -> None:
     connection.execute("CREATE TABLE asyncwb (id INTEGER PRIMARY KEY)")
     connection.close()
     with pytest.raises(ConfigurationError, match="other columns"):
-        await SQLiteBackend(tmp_path / "a.db").open()
+        await SQLiteBackend(tmp_path / "a.db").open(namespace="asyncwb")
 
 
 async def test_use_before_open_is_an_error(tmp_path: Path) -> None:
@@ -288,10 +288,10 @@ def test_too_many_open_files_are_told(tmp_path: Path, valkey_url: str, left: int
 async def test_path_that_cannot_be_opened_is_explained(tmp_path: Path, path: str, words: str) -> None:
     backend = SQLiteBackend(tmp_path / path)
     with pytest.raises(BackendUnavailable, match=words):
-        await backend.open()
+        await backend.open(namespace="asyncwb")
 
 
 async def test_file_that_is_no_database_is_explained(tmp_path: Path) -> None:
     (tmp_path / "a.db").write_text("key,value\n" * 1000)
     with pytest.raises(BackendUnavailable, match="name another file, or restore this one"):
-        await SQLiteBackend(tmp_path / "a.db").open()
+        await SQLiteBackend(tmp_path / "a.db").open(namespace="asyncwb")

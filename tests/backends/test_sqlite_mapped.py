@@ -102,7 +102,7 @@ def opened(users: Path) -> Opening:
         seconds = options.pop("tombstone_seconds", 3600)
         backend = SQLiteBackend(users, table=MappedTable("users", **(usual | options)), tombstone_seconds=seconds)
         try:
-            await backend.open()
+            await backend.open(namespace="one")
             yield backend
         finally:
             await backend.close()
@@ -251,7 +251,7 @@ async def test_value_comes_back_as_it_was_or_is_refused(
     path = tmp_path / "a.db"
     execute(path, f"CREATE TABLE t (id INTEGER PRIMARY KEY, x {declared})")
     backend = SQLiteBackend(path, table=MappedTable("t", key="id", columns=["x"], add_version=True))
-    await backend.open()
+    await backend.open(namespace="one")
     try:
         values = [*good, None, *bad]
         records = [record(str(number), 1, msgspec.json.encode({"x": value})) for number, value in enumerate(values)]
@@ -276,7 +276,7 @@ async def test_msgpack_values_keep_their_bytes(tmp_path: Path) -> None:
             key, version(1), msgspec.msgpack.encode({"x": b"\0\xff", "j": 1, "r": 0.5} | fields), codec="msgpack"
         )
 
-    await backend.open()
+    await backend.open(namespace="one")
     try:
         bad = [packed("bytes in JSON", j=[b"x"]), packed("NaN", r=float("nan")), packed("whole keys", j={1: 2})]
         assert set(await refusals(backend, [packed("a"), *bad])) == {each.key for each in bad}
@@ -298,7 +298,7 @@ async def test_names_may_hold_anything(tmp_path: Path) -> None:
     execute(path, 'CREATE TABLE "my ""table?%s" ("the ?key" TEXT PRIMARY KEY, "select" TEXT, "100%d" TEXT)')
     table = MappedTable('my "table?%s', key="the ?key", columns=["select", "100%d"], version='v"?', add_version=True)
     backend = SQLiteBackend(path, table=table)
-    await backend.open()
+    await backend.open(namespace="one")
     try:
         saved = [record("1", 1, b'{"select":"x","100%d":null}'), tombstone("2", 1)]
         assert await backend.save(saved) == 0
@@ -311,7 +311,7 @@ async def test_tables_own_way_with_conflicts_does_not_lose_rows(tmp_path: Path) 
     path = tmp_path / "a.db"
     execute(path, "CREATE TABLE t (id TEXT PRIMARY KEY ON CONFLICT IGNORE, x INTEGER UNIQUE ON CONFLICT REPLACE)")
     backend = SQLiteBackend(path, table=MappedTable("t", key="id", columns=["x"], add_version=True))
-    await backend.open()
+    await backend.open(namespace="one")
     try:
         assert await backend.save([record("a", 1, b'{"x":1}'), record("b", 1, b'{"x":2}')]) == 0
         with pytest.raises(SaveError) as caught:
@@ -388,7 +388,7 @@ async def test_table_that_cannot_be_used_is_explained(
         execute(tmp_path / "a.db", create)
     backend = SQLiteBackend(tmp_path / "a.db", table=MappedTable("users", key="id", columns=["name"], **options))
     with pytest.raises(ConfigurationError, match=complaint):
-        await backend.open()
+        await backend.open(namespace="one")
     await backend.close()
 
 
@@ -400,7 +400,7 @@ async def test_view_is_refused(tmp_path: Path) -> None:
     )
     backend = SQLiteBackend(tmp_path / "a.db", table=MappedTable("users", key="id", columns=["name"], version="v"))
     with pytest.raises(ConfigurationError, match="view"):
-        await backend.open()
+        await backend.open(namespace="one")
     await backend.close()
 
 

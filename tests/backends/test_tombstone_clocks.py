@@ -149,7 +149,7 @@ async def test_late_save_revives_nothing_although_a_process_has_a_wrong_clock(
 ) -> None:
     url = url.format(tmp_path)
     backend: Backend = backend_from_url(url, codec=Codec("json"))
-    await backend.open()
+    await backend.open(namespace="asyncwb")
     try:
         await backend.save([tombstone("ours", 5)])
         assert abs(with_a_clock(ahead, tmp_path, url) - time.time() - ahead) < HOUR

@@ -29,7 +29,7 @@ def test_every_block_is_run_or_a_command() -> None:
     assert commands == [
         "pip install -e '.[test]'",
         "asyncwb backends",
-        'pytest -k "stale or tombstone or epoch or codec"',
+        'pytest -k "stale or tombstone or epoch or codec or namespace or highest"',
         "pytest",
     ]
 
@@ -45,7 +45,9 @@ def test_tutorial_leads_from_failing_tests_to_a_backend_that_passes(environment:
     environment.install("--no-deps", "-e", str(tmp_path))
     assert "notes" in environment.run("asyncwb", "backends").stdout
 
-    first = environment.run("pytest", "-k", "stale or tombstone or epoch or codec", cwd=tmp_path, timeout=120)
+    first = environment.run(
+        "pytest", "-k", "stale or tombstone or epoch or codec or namespace or highest", cwd=tmp_path, timeout=120
+    )
     (promised,) = (code for language, code in BLOCKS if language == "text")
     for line in promised.splitlines():
         assert line in first.stdout, first.stdout[-3000:]
@@ -69,7 +71,7 @@ from refuse_large_notes import SmallNotes
 
 async def test_large_notes_fail_alone(tmp_path):
     backend = SmallNotes(str(tmp_path / "notes.db"))
-    await backend.open()
+    await backend.open(namespace="notes")
     with pytest.raises(SaveError, match="longer than 1 kB"):
         await backend.save([put("a", 1), put("b", 1, b'"' + b"x" * 2000 + b'"')])
     assert set(await backend.load(["a", "b"])) == {"a"}

@@ -25,6 +25,7 @@ class Telling:
         self._pause_seconds = pause_seconds
         self._rng = rng
         self.open, self.close, self.load, self.new_epoch = inner.open, inner.close, inner.load, inner.new_epoch
+        self.highest_version = getattr(inner, "highest_version", None)
 
     @property
     def limits(self) -> Limits:
@@ -94,7 +95,7 @@ class UnconditionalSQLite(SQLiteBackend):
 
     def _forget(self, records: Sequence[Record]) -> None:
         with contextlib.closing(sqlite3.connect(self.path, timeout=10)) as connection, connection:
-            connection.executemany("DELETE FROM asyncwb WHERE key = ?", [(each.key,) for each in records])
+            connection.executemany("DELETE FROM chaos WHERE key = ?", [(each.key,) for each in records])
 
 
 _SQLITE = {

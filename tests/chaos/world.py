@@ -105,7 +105,7 @@ class World(ABC):
                 await self.prepare(stack)
                 self.reader = make_backend(self.backend_url)
                 stack.push_async_callback(self.reader.close)
-                await self.reader.open()
+                await self.reader.open(namespace="chaos")
                 await self._populate()
                 watching = asyncio.create_task(self._watch())
                 try:

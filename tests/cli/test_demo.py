@@ -66,8 +66,8 @@ def test_loss_is_an_exit_status(monkeypatch: pytest.MonkeyPatch, wrong: dict[str
 )
 def test_verdict_compares_versions_values_and_deletes(tmp_path: Path, rows: list[Any], verdict: Verdict) -> None:
     connection = sqlite3.connect(tmp_path / "a.db")
-    connection.execute("CREATE TABLE asyncwb (key, version, value, deleted_at)")
-    connection.executemany("INSERT INTO asyncwb VALUES (?, ?, ?, ?)", rows)
+    connection.execute("CREATE TABLE demo (key, version, value, deleted_at)")
+    connection.executemany("INSERT INTO demo VALUES (?, ?, ?, ?)", rows)
     connection.commit()
     connection.close()
     ledger = Ledger()

@@ -35,7 +35,7 @@ def saved(database: Path) -> dict[str, Any]:
 
 
 def ingest(server: Server, database: Path, *args: str, **options: Any) -> Result:
-    base = ["ingest", "--redis", server.url, "--backend", f"sqlite:///{database}"]
+    base = ["ingest", "--redis", server.url, "--backend", f"sqlite:///{database}?table=asyncwb"]
     return CliRunner().invoke(main, [*base, *args], **options)
 
 
@@ -122,7 +122,7 @@ def test_csv_as_people_write_it(valkey_server: Server, database: Path, tmp_path:
 def test_json_lines_from_stdin(valkey_server: Server, database: Path) -> None:
     lines = b'{"id": 1, "x": [1, null]}\n\n{"id": "b"}\n{"id": 1, "x": 2}\n'
     command = [sys.executable, "-m", "asyncwb", "ingest", "-", "--key", "id", "--format", "jsonl", "--json"]
-    options = ["--redis", valkey_server.url, "--backend", f"sqlite:///{database}"]
+    options = ["--redis", valkey_server.url, "--backend", f"sqlite:///{database}?table=asyncwb"]
     done = subprocess.run([*command, *options], input=lines, capture_output=True, check=True)
     assert json.loads(done.stdout)["rows"] == 3
     assert done.stderr == b""
@@ -189,7 +189,7 @@ def test_options_come_from_the_environment(valkey_server: Server, database: Path
     (tmp_path / "a.csv").write_text("k\na\n")
     environment = {
         "ASYNCWB_REDIS": valkey_server.url,
-        "ASYNCWB_BACKEND": f"sqlite:///{database}",
+        "ASYNCWB_BACKEND": f"sqlite:///{database}?table=asyncwb",
         "ASYNCWB_NAMESPACE": "from-the-environment",
     }
     result = CliRunner().invoke(main, ["ingest", str(tmp_path / "a.csv"), "--key", "k"], env=environment)
@@ -227,7 +227,7 @@ def test_interrupted_run_loses_nothing_and_a_rerun_completes_it(
         file.writelines(f"k{number % 5000},{number}\n" for number in range(total))
     command = [
         sys.executable, "-m", "asyncwb", "ingest", str(tmp_path / "a.csv"), "--key", "k", "--json",
-        "--redis", valkey_server.url, "--backend", f"sqlite:///{database}",
+        "--redis", valkey_server.url, "--backend", f"sqlite:///{database}?table=asyncwb",
     ]  # fmt: skip
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
@@ -265,7 +265,7 @@ def test_pipe_that_never_ends_can_be_interrupted(valkey_server: Server, database
     reading, writing = os.pipe()
     command = [
         sys.executable, "-m", "asyncwb", "ingest", "-", "--key", "k",
-        "--redis", valkey_server.url, "--backend", f"sqlite:///{database}",
+        "--redis", valkey_server.url, "--backend", f"sqlite:///{database}?table=asyncwb",
     ]  # fmt: skip
     process = subprocess.Popen(command, stdin=reading, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     try:

@@ -31,7 +31,7 @@ async def start_worker(valkey_server: Server, tmp_path: Path) -> AsyncIterator[S
     async def start(*args: str) -> Worker:
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "asyncwb", "worker", "--redis", valkey_server.url,
-            "--backend", f"sqlite:///{tmp_path}/a.db", "--namespace", "work", *args,
+            "--backend", f"sqlite:///{tmp_path}/a.db?table=asyncwb", "--namespace", "work", *args,
             stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
         )  # fmt: skip
         started.append(process)
@@ -56,7 +56,7 @@ async def until_said(worker: Worker, words: str) -> str:
 
 
 def writer(server: Server, path: Path, **options: Any) -> Buffer[Any]:
-    backend = SQLiteBackend(path / "a.db")
+    backend = SQLiteBackend(path / "a.db", table="asyncwb")
     return Buffer(server.url, backend=backend, namespace="work", flushers=0, **options)
 
 

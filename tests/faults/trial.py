@@ -105,14 +105,16 @@ class Bench:
             await verification_ends(driver)
 
         await heir.run(ends)
-        await self._judge(history, keyspace, backend, proxy.log)
+        await self._judge(history, keyspace, backend, namespace, proxy.log)
         trial = Trial(history, fault, points, proxy.log)
         if fault is not None and fault.first_at is not None and driver.recovered_at is not None:
             trial.recovery_seconds = driver.recovered_at - fault.first_at
         return trial
 
-    async def _judge(self, history: History, keyspace: Keyspace, backend: FaultyBackend, log: Sequence[Line]) -> None:
-        await backend.inner.open()
+    async def _judge(
+        self, history: History, keyspace: Keyspace, backend: FaultyBackend, namespace: str, log: Sequence[Line]
+    ) -> None:
+        await backend.inner.open(namespace=namespace)
         try:
             held = await backend.inner.load(history.keys)
         finally:

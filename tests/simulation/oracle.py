@@ -97,6 +97,33 @@ class Oracle:
             for raw in command[1:]:
                 if (key := self._record_key(raw)) is not None:
                     self._removed(key)
+        elif name == b"SET" and (key := self._record_key(command[1])) is not None:
+            self._restamped(unpack_record(key, command[2]))
+
+    def planted(self, record: Record, version: int) -> None:
+        """A row of another history was put over what the backend held; Redis has the write of `version`."""
+        now = self.tick()
+        for write in self.writes[record.key].values():
+            if write.version < version and write.lost is None:
+                write.lost = now  # by whoever has planted it
+
+    def _restamped(self, record: Record) -> None:
+        """A record got a newer version, and is the same write for all that."""
+        value: Value = None if record.deleted else record.value
+        writes = self.writes[record.key]
+        same = [each for each in writes.values() if each.value == value and each.version < record.version]
+        if not same or record.version in writes:
+            self.fail(f"key {record.key} got version {record.version:x} for {value}, which was never written")
+            return
+        before = max(same, key=lambda each: each.version)
+        newest = max((each.version for each in writes.values() if each.lost is None), default=0)
+        if before.version < newest:
+            self.fail(f"I3: an old write of key {record.key} became newer than {newest:x}")
+        writes[record.version] = Write(
+            record.version, value, before.at, before.position, before.acknowledged, before.lost
+        )
+        if value is not None:
+            self._versions[value] = record.version
 
     def on_step(self, server: ModelServer, name: str) -> None:
         """I1: after every script and transaction a record is in exactly one set."""
@@ -234,6 +261,12 @@ class Oracle:
             write = self.writes[key].get(read.version)
             if read.end < begin and (write is None or write.lost is None):
                 bound = max(bound, read.version)
+        planted = self.storage.planted.get(key)
+        if planted is not None and value == planted.value:
+            if bound:
+                self.lost += 1
+                self.fail(f"I4: key {key} was read as what was planted, though {bound:x} was acknowledged")
+            return
         versions = [each.version for each in self.writes[key].values() if each.value == value]
         if value is None:
             versions.append(0)
@@ -255,9 +288,14 @@ class Oracle:
     def flushed(self, key: str, version: int) -> None:
         """flush() has returned: the backend holds at least this version."""
         self.checked += 1
-        if self.storage.version(key) < version:
+        if self.storage.version(key) < version and not self._planted_over(key, version):
             self.lost += 1
             self.fail(f"flush of key {key} at {version:x} returned, saved is {self.storage.version(key):x}")
+
+    def _planted_over(self, key: str, version: int) -> bool:
+        """Whether a write was saved, or superseded, before something was planted over its key."""
+        write = self.writes[key].get(version)
+        return key in self.storage.planted and write is not None and write.lost is not None
 
     def told_lost(self, key: str, version: int) -> None:
         """flush() has raised WriteLost."""
@@ -312,7 +350,7 @@ class Oracle:
         for key, version in own.items():
             self.checked += 1
             held = self.storage.version(key)
-            if held < version and not self._was_dead(key, begin):
+            if held < version and not self._was_dead(key, begin) and not self._planted_over(key, version):
                 self.lost += 1
                 self.fail(f"drain returned, key {key} is saved at {held:x}, and its own write {version:x} is lost")
 
@@ -341,11 +379,11 @@ class Oracle:
             self.checked += 1
             surviving = [each.version for each in writes.values() if each.lost is None]
             newest, held = max(surviving, default=0), self.storage.records.get(key)
-            version = held.version if held else 0
+            version = self.storage.version(key)
             if version < newest:
                 self.lost += 1
                 self.fail(f"in the end key {key} is saved at {version:x}, but written up to {newest:x}")
-            elif held is not None:
+            elif held is not None and held is not self.storage.planted.get(key):
                 if version not in writes:
                     self.fail(f"in the end key {key} is saved at {version:x}, which was never written")
                 elif (None if held.deleted else held.value) != writes[version].value:

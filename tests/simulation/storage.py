@@ -8,7 +8,8 @@ from contextvars import Context
 from typing import Any, Final
 
 from asyncwb.backend import Limits
-from asyncwb.errors import BackendUnavailable, RecordRejected, SaveError
+from asyncwb.errors import BackendUnavailable, PlaceTaken, RecordRejected, SaveError
+from asyncwb.places import takes_place
 from asyncwb.records import Record
 
 
@@ -23,13 +24,25 @@ class Storage:
     def __init__(self, on_apply: Callable[[Record, Record | None], None], *, conditional: bool = True) -> None:
         self.records: dict[str, Record] = {}
         self.down = False
+        self.planted: dict[str, Record] = {}
+        self.owner: str | None = None
         self._epoch = 0
         self._on_apply = on_apply
         self._conditional = conditional
 
+    def opened(self, namespace: str, former: str | None) -> None:
+        """Notes the first namespace. Raises PlaceTaken."""
+        if takes_place(self.owner, namespace, former=former, place="the storage"):
+            self.owner = namespace
+
     def version(self, key: str) -> int:
         """What it holds of a key; 0 for nothing."""
-        return self.records[key].version if key in self.records else 0
+        held = self.records.get(key)
+        return 0 if held is None or held is self.planted.get(key) else held.version
+
+    def plant(self, record: Record) -> None:
+        """Somebody copies a row of another history into it."""
+        self.records[record.key] = self.planted[record.key] = record
 
     def apply(self, record: Record) -> bool:
         """Stores a record if it is newer; whether it was."""
@@ -44,6 +57,10 @@ class Storage:
         if at_least:
             self._epoch = max(self._epoch + 1, at_least)
         return self._epoch
+
+    def highest(self) -> int | None:
+        """The highest version that it holds."""
+        return max((each.version for each in self.records.values()), default=None)
 
 
 _STRAY: Final[tuple[Callable[[], BaseException], ...]] = (
@@ -120,14 +137,18 @@ class SimulatedBackend:
             concurrent_saves=rng.choice((1, 3)),
         )
 
-    async def open(self) -> None:
-        await self._call(lambda: None)
+    async def open(self, *, namespace: str, former: str | None = None) -> None:
+        await self._call(lambda: self._storage.opened(namespace, former))
 
     async def close(self) -> None:
         await asyncio.sleep(0)
 
     async def new_epoch(self, at_least: int) -> int:
         return int(await self._call(lambda: self._storage.new_epoch(at_least)))
+
+    async def highest_version(self) -> int | None:
+        found: int | None = await self._call(self._storage.highest)
+        return found
 
     async def load(self, keys: Sequence[str]) -> dict[str, Record]:
         wanted = list(keys)
@@ -203,7 +224,10 @@ class SimulatedBackend:
                 error: Exception | None = ConnectionError("the backend is away")
             else:
                 self._counts["slow call to the backend"] += slow
-                answer, error = work(), None
+                try:
+                    answer, error = work(), None
+                except PlaceTaken as taken:
+                    answer, error = None, taken
                 if lose_after:
                     self._counts["answer of the backend lost"] += 1
                     error = ConnectionError("the answer was lost")

@@ -8,14 +8,17 @@ from typing import Any
 import pytest
 from proofs.report import Report
 
-from asyncwb import AsyncwbError, writing
+from asyncwb import AsyncwbError, PlaceTaken, writing
 from asyncwb.order import CallOrder, Sent
 from asyncwb.reader import PendingRead, Reader
 from asyncwb.redis import scripts
 from asyncwb.redis.scripts import Script
+from asyncwb.redis.steps import Failure
 from asyncwb.settings import Durability
+from asyncwb.stale import StaleRecords
 from simulation.changes import Changes
 from simulation.proof import note
+from simulation.storage import Storage
 from simulation.world import World, run_seed
 
 FIND_WITHIN = 600
@@ -77,6 +80,16 @@ def broken(script: Script, old: str, new: str) -> Changes:
             broken(scripts.PUT, "if no_room and is_hopeless(added, grown) then", "if false then"),
             "hang: a write",
             id="writes wait for dead letters",
+        ),
+        pytest.param(
+            broken(scripts.RESTAMP, "string.sub(record, 1, 8) == version and newer(newest, version)", "true"),
+            "key",
+            id="restamp of whatever version is there",
+        ),
+        pytest.param(
+            broken(scripts.DISOWN, "allow_at_maxmemory()\nlocal noted", "do return 1 end\nlocal noted"),
+            "I",
+            id="foreign epochs aren't noted",
         ),
         pytest.param(broken(scripts.RECOVER, "== 1 then", "== 2 then"), "I1", id="recover loses its records"),
         pytest.param(
@@ -147,3 +160,21 @@ def test_hits_that_wait_for_loads_are_found(monkeypatch: pytest.MonkeyPatch) -> 
         elif any("which is in Redis, took" in problem for problem in world.run().problems):
             return
     pytest.fail(f"not found within the calm ones of {5 * FIND_WITHIN} seeds")
+
+
+def test_stale_records_that_nobody_looks_at_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def nothing(*_: object) -> dict[str, Failure]:
+        return {}
+
+    monkeypatch.setattr(StaleRecords, "unsaved", nothing)
+    for seed in range(FIND_WITHIN):
+        if any(problem.startswith("I2") for problem in run_seed(seed).problems):
+            return
+    pytest.fail(f"not found within {FIND_WITHIN} seeds")
+
+
+def test_second_namespace_is_refused_by_the_storage() -> None:
+    storage = Storage(lambda *_: None)
+    storage.opened("one", None)
+    with pytest.raises(PlaceTaken):
+        storage.opened("two", None)

@@ -12,9 +12,10 @@ from asyncwb.buffer import Buffer
 from asyncwb.engine import Engine
 from asyncwb.errors import AsyncwbError, DeadLettered
 from asyncwb.events import Event, FlusherCrashed, TaskCrashed
+from asyncwb.records import Record, epoch_of, make_version
 from asyncwb.redis.keys import PartitionKeys, partition_of
 from asyncwb.redis.link import Link
-from asyncwb.redis.wire import pack_epoch
+from asyncwb.redis.wire import pack_epoch, unpack_record
 from asyncwb.settings import Durability
 from simulation.changes import Changes, Credulous
 from simulation.clients import Client
@@ -272,7 +273,16 @@ class World:
     async def _faults(self) -> None:
         """One fault after the other, as long as the world isn't healed."""
         rng = self.rng
-        kinds = [self._kill, self._freeze, self._restart, self._away, self._outage, self._memory, self._clock]
+        kinds = [
+            self._kill,
+            self._freeze,
+            self._restart,
+            self._away,
+            self._outage,
+            self._memory,
+            self._clock,
+            self._plant,
+        ]
         if self.durability != "fsync":
             kinds.append(self._promote)
         if self.durability == "replicated":
@@ -359,6 +369,24 @@ class World:
 
     def _backend_up(self) -> None:
         self.storage.down = False
+
+    def _plant(self) -> None:
+        """Somebody copies rows of another history into the storage, over keys that have unsaved writes."""
+        for keys in self.oracle.partitions:
+            for raw, packed in list(self.server.data.items()):
+                if not raw.startswith(keys.record_prefix):
+                    continue
+                record = unpack_record(raw[len(keys.record_prefix) :].decode(), packed)
+                if self.storage.version(record.key) >= record.version or record.key in self.storage.planted:
+                    continue
+                # Not the very next ones: who has just looked would be given one of them.
+                epoch = self.storage.new_epoch(0) + self.rng.choice((10, 30, 1000))
+                version = make_version(max(epoch, epoch_of(record.version) + 1), self.rng.randint(1, 9))
+                planted = Record(record.key, version, b"%d" % -next(self.values))
+                self.storage.plant(planted)
+                self.oracle.planted(planted, record.version)
+                self._note(f"{record.key} planted at {version:x}", "foreign version planted")
+                return
 
     def _memory(self) -> None:
         if not self.server.full:

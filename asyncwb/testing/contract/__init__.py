@@ -7,9 +7,10 @@
         def url(self, tmp_path):
             return f"mystore:///{tmp_path}/data"
 
-The URL names a storage that is empty at first. Where a backend isn't made from a URL by an entry point, override
-`make_backend`. What a backend can't do by its nature it declares in `cannot`; those tests are skipped with the reason,
-and no others are. pytest-asyncio has to run in its auto mode.
+The URL names a storage that is empty at first, and in it a place (a table, say), where a backend can have several.
+Where a backend isn't made from a URL by an entry point, override `make_backend`. What a backend can't do by its nature
+it declares in `cannot`; those tests are skipped with the reason, and no others are. pytest-asyncio has to run in its
+auto mode.
 
 Needs `pip install 'asyncwb[testing]'`.
 """
@@ -19,13 +20,14 @@ from asyncwb.testing.contract.base import ABILITIES
 from asyncwb.testing.contract.concurrency import ConcurrencyContract
 from asyncwb.testing.contract.epochs import EpochContract
 from asyncwb.testing.contract.lifetimes import LifetimeContract
+from asyncwb.testing.contract.places import PlaceContract
 from asyncwb.testing.contract.processes import ProcessContract
-from asyncwb.testing.contract.records import KEYS, put, tombstone, version
+from asyncwb.testing.contract.records import KEYS, NAMESPACE, put, tombstone, version
 from asyncwb.testing.contract.stepping import run_until_suspension
 from asyncwb.testing.contract.values import ValueContract
 from asyncwb.testing.contract.versions import VersionContract
 
-__all__ = ["ABILITIES", "KEYS", "BackendContract", "put", "run_until_suspension", "tombstone", "version"]
+__all__ = ["ABILITIES", "KEYS", "NAMESPACE", "BackendContract", "put", "run_until_suspension", "tombstone", "version"]
 
 
 class BackendContract(
@@ -34,6 +36,7 @@ class BackendContract(
     AnswerContract,
     ConcurrencyContract,
     EpochContract,
+    PlaceContract,
     LifetimeContract,
     ProcessContract,
 ):

@@ -10,13 +10,14 @@ from asyncwb.backend import Backend
 from asyncwb.codecs import Codec
 from asyncwb.records import Record
 from asyncwb.registry import backend_from_url
-from asyncwb.testing.contract.records import KEYS, tombstone, version
+from asyncwb.testing.contract.records import KEYS, NAMESPACE, tombstone, version
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 ABILITIES: Final[Mapping[str, str]] = {
     "persistence": "what was saved is there after the backend, or its process, has ended",
     "sharing": "several objects and processes use one storage",
+    "highest": "it finds the highest version that is stored, within a few seconds",
     "progress": "a process that is frozen in the middle of a save holds up nobody",
     "clock": "tombstones live their time although the clock of a process is days ahead or behind",
     "any_value": "it takes every value: JSON of any shape, msgpack and bytes",
@@ -47,7 +48,7 @@ class ContractBase:
 
     @pytest.fixture
     def url(self) -> str:
-        """Override: names a storage that is empty."""
+        """Override: names a storage that is empty, and the place in it: another namespace has to be led there, too."""
         raise NotImplementedError("give the contract a fixture `url` that names an empty storage")
 
     def make_backend(self, url: str) -> Backend:
@@ -84,7 +85,7 @@ class ContractBase:
         """Open and empty."""
         backend = self.make_backend(url)
         try:
-            await backend.open()
+            await backend.open(namespace=NAMESPACE)
             yield backend
         finally:
             await backend.close()
@@ -108,4 +109,4 @@ def by_key(*records: Record) -> dict[str, Record]:
     return {record.key: record for record in records}
 
 
-__all__ = ["ABILITIES", "ContractBase", "by_key", "requires", "same", "tombstone", "version"]
+__all__ = ["ABILITIES", "NAMESPACE", "ContractBase", "by_key", "requires", "same", "tombstone", "version"]

@@ -7,7 +7,7 @@ from typing import Any, Final
 import pytest
 
 from asyncwb.backend import Backend
-from asyncwb.testing.contract.base import ContractBase, by_key, requires, same
+from asyncwb.testing.contract.base import NAMESPACE, ContractBase, by_key, requires, same
 from asyncwb.testing.contract.stepping import run_until_suspension
 
 _MOST_SUSPENSIONS: Final = 1000
@@ -47,7 +47,7 @@ class ConcurrencyContract(ContractBase):
     async def test_two_objects_see_each_others_saves(self, backend: Backend, url: str) -> None:
         other = self.make_backend(url)
         try:
-            await other.open()
+            await other.open(namespace=NAMESPACE)
             for seq in range(1, 5):
                 await backend.save([self.put("9", seq)])
                 assert same(await other.load(["9"]), by_key(self.put("9", seq))), "it remembers what it once read"

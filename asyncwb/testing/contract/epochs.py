@@ -3,7 +3,7 @@
 import asyncio
 
 from asyncwb.backend import Backend
-from asyncwb.testing.contract.base import ContractBase, requires
+from asyncwb.testing.contract.base import NAMESPACE, ContractBase, requires
 
 
 class EpochContract(ContractBase):
@@ -38,7 +38,7 @@ class EpochContract(ContractBase):
         await backend.close()
         other = self.make_backend(url)
         try:
-            await other.open()
+            await other.open(namespace=NAMESPACE)
             assert await other.new_epoch(0) == epoch
             assert await other.new_epoch(1) > epoch
         finally:

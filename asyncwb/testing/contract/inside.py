@@ -24,6 +24,7 @@ from typing import Any, Final
 import msgspec
 
 from asyncwb.backend import Backend
+from asyncwb.testing.contract.records import NAMESPACE
 from asyncwb.testing.contract.wire import Freeze, Reply, Request, from_wire
 
 _CONTRACT: Final = str(Path(__file__).parent) + os.sep
@@ -132,7 +133,7 @@ class Servant:
         backend: Backend = self._contract().make_backend(url)
         steps = Steps(code_of(backend))
         steps.install()
-        await backend.open()
+        await backend.open(namespace=NAMESPACE)
         self._say(Reply(os.getpid()))
         while line := await loop.run_in_executor(None, lines.readline):
             request = msgspec.json.decode(line, type=Request)

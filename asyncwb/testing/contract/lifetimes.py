@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from asyncwb.backend import Backend
-from asyncwb.testing.contract.base import ContractBase, by_key, requires, same, tombstone
+from asyncwb.testing.contract.base import NAMESPACE, ContractBase, by_key, requires, same, tombstone
 
 T = TypeVar("T")
 
@@ -34,7 +34,7 @@ class LifetimeContract(ContractBase):
         await backend.close()
         other = self.make_backend(url)
         try:
-            await other.open()
+            await other.open(namespace=NAMESPACE)
             assert same(await other.load(["1", "2", "3"]), by_key(*records))
             assert await other.save([self.put("1", 1), self.put("2", 1), self.put("3", 6)]) == 2
         finally:
@@ -45,7 +45,7 @@ class LifetimeContract(ContractBase):
         await backend.save([self.put("1", 1)])
         for _ in range(3):
             await backend.close()
-            await backend.open()
+            await backend.open(namespace=NAMESPACE)
         assert same(await backend.load(["1"]), by_key(self.put("1", 1)))
         assert await backend.save([self.put("1", 2)]) == 0
         assert await backend.new_epoch(0) == epoch
@@ -65,7 +65,7 @@ class LifetimeContract(ContractBase):
         async with asyncio.timeout(_SETTLE_SECONDS):
             await backend.close()
             await asyncio.gather(*saves, return_exceptions=True)
-            await backend.open()
+            await backend.open(namespace=NAMESPACE)
             assert await backend.save([self.put("1", 9)]) == 0
 
     async def test_nothing_is_left_behind(self, url: str) -> None:
@@ -85,7 +85,7 @@ class LifetimeContract(ContractBase):
     async def _life(self, url: str) -> None:
         backend = self.make_backend(url)
         try:
-            await backend.open()
+            await backend.open(namespace=NAMESPACE)
             await backend.save([self.put("1", 1)])
             await backend.load(["1"])
             await backend.new_epoch(0)

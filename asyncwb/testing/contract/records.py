@@ -4,6 +4,9 @@ from typing import Final
 
 from asyncwb.records import Record, Version, make_version
 
+NAMESPACE: Final = "contract"
+"""That the backends of the contract's tests are opened for."""
+
 KEYS: Final = (
     "a", "42", "with space", " lead", "trail ", "ключ", "日本語", "🙂", "e\u0301", "\u00e9", "\u017f", "s", "ß", "ss",
     "a/b", "a", "/", "/etc/passwd", "../up", "..", ".", ".hidden", "a\\b", "C:\\x", "quote'\"", "`tick`", "%s", "%2e",

@@ -34,7 +34,7 @@ class FileBackend:
     hashed, with the key itself in a file beside. Needs a file system with hard links and locks.
 
     Args:
-        path: of the folder; it is made if only itself is missing. For one namespace alone.
+        path: of the folder; it is made if only itself is missing. It belongs to the first namespace that opens it.
         suffix: of the values' names, by default that of the codec: .json, .msgpack or .bin.
         fanout: hexadecimal digits of the sub-folders' names, 0 to 3: 0 is no sub-folders, for up to some thousand keys;
             2, the default, is 256 of them, for up to a million; 3 is 4096.
@@ -67,16 +67,18 @@ class FileBackend:
             str(path), self._names, codec=codec, tombstone_seconds=tombstone_seconds, batches=sync == "batch"
         )
         self._limiter: anyio.CapacityLimiter | None = None
+        self._namespace = ""
         self._running: set[asyncio.Task[object]] = set()
         buckets = self._names.buckets()
         self._buckets = itertools.cycle(buckets)
         self._sweep_buckets = math.ceil(len(buckets) / _SWEEPS_A_ROUND)
         self._next_sweep = 0.0
 
-    async def open(self) -> None:
+    async def open(self, *, namespace: str, former: str | None = None) -> None:
         """Raises BackendUnavailable, ConfigurationError."""
         self._limiter = anyio.CapacityLimiter(_THREADS)
-        await self._in_thread(self._folder.prepare)
+        self._namespace = namespace
+        await self._in_thread(functools.partial(self._folder.prepare, namespace, former))
 
     async def close(self) -> None:
         """Waits for what cancelled calls have left running in their threads, up to 5 s."""
@@ -86,7 +88,11 @@ class FileBackend:
                 await asyncio.wait(self._running, timeout=_CLOSE_SECONDS)
 
     async def new_epoch(self, at_least: int) -> int:
-        return await self._in_thread(functools.partial(self._folder.new_epoch, at_least))
+        return await self._in_thread(functools.partial(self._folder.new_epoch, at_least, self._namespace))
+
+    async def highest_version(self) -> int | None:
+        """The highest version that is stored."""
+        return await self._in_thread(self._folder.highest)
 
     async def save(self, records: Sequence[Record]) -> int:
         await self._sweep_sometimes()

@@ -6,6 +6,7 @@ Layout::
     3f/43.4294967301.deleted    a tombstone
     .asyncwb/layout             how names are made; compared when the folder is opened
     .asyncwb/epoch.7            the highest epoch allotted
+    .asyncwb/owner.1            the namespace that the folder belongs to; owner.2 after it was handed over, and so on
     .asyncwb/drafts/            what is being written
 
 A value is written as a draft, synced, and published by link(2) under a name that holds its version. The highest version
@@ -15,6 +16,7 @@ Only then are older files removed, and not while a reader may be looking for the
 
 import errno
 import os
+import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -22,8 +24,8 @@ from typing import Final, cast
 
 import msgspec
 
-from asyncwb import BackendReplaced, BackendUnavailable, ConfigurationError, Record
-from asyncwb.records import CodecName
+from asyncwb import BackendReplaced, BackendUnavailable, ConfigurationError, Record, takes_place
+from asyncwb.records import SEQ_BITS, CodecName
 from asyncwb_backends.filesystem import disk
 from asyncwb_backends.filesystem.names import DELETED, KEY, Names, Parsed, Stem
 from asyncwb_backends.filesystem.readers import reading
@@ -34,7 +36,11 @@ OWN: Final = ".asyncwb"
 DRAFTS: Final = "drafts"
 LAYOUT: Final = "layout"
 EPOCH: Final = "epoch."
+OWNER: Final = "owner."
 _DRAFT_SECONDS: Final = 3600.0
+_LOOK_SECONDS: Final = 2.0
+"""How long the highest version is looked for; in a folder that takes longer (some million files), versions that are too
+high are found when a save is stale."""
 
 
 class Folder:
@@ -59,11 +65,11 @@ class Folder:
 
     # Opening
 
-    def prepare(self) -> None:
-        """Makes the folder (not its parents) and checks its layout.
+    def prepare(self, namespace: str, former: str | None) -> None:
+        """Makes the folder (not its parents), checks its layout, and notes its owner.
 
         Raises:
-            ConfigurationError: it was made with other names.
+            ConfigurationError: it was made with other names, or belongs to another namespace.
             OSError: as it comes.
         """
         with suppress(FileExistsError):
@@ -86,6 +92,47 @@ class Folder:
             raise ConfigurationError(
                 f"folder {self.path} was made with {found}, not {layout}: open it with that fanout and suffix"
             )
+        self._claim(namespace, former)
+
+    def _claim(self, namespace: str, former: str | None) -> None:
+        """Each owner is a file that is linked under the next number, so of several only one gets it."""
+        with self._root() as (_, own), disk.opened(DRAFTS, own) as drafts:
+            while True:
+                number, owner = _owner(own)
+                if not takes_place(owner, namespace, former=former, place=f"folder {self.path}"):
+                    return
+                if former is not None:
+                    # Before the owner changes: if it ends in between, an epoch was begun for nothing.
+                    self.new_epoch(1, owner or namespace)
+                draft = draft_name()
+                disk.create(draft, drafts, namespace.encode(), sync=True)
+                try:
+                    taken = disk.publish(draft, drafts, f"{OWNER}{number + 1}", own)
+                finally:
+                    disk.remove([draft], drafts)
+                disk.fsync(own)
+                if taken:
+                    return
+
+    def highest(self) -> int | None:
+        """The highest version of all files; what is of epoch 0 isn't the backend's."""
+        highest, deadline = 0, time.monotonic() + _LOOK_SECONDS
+        with self._root() as (root, _):
+            for bucket in self._names.buckets():
+                try:
+                    with disk.opened(bucket or ".", root) as folder:
+                        highest = self._highest(folder, highest)
+                except OSError:
+                    continue  # not there yet; or something is wrong with it, and then a save or a load will tell
+                if time.monotonic() > deadline:
+                    break
+        return highest if highest >> SEQ_BITS else None
+
+    def _highest(self, folder: int, highest: int) -> int:
+        for parsed in map(self._names.parse, os.listdir(folder)):
+            if parsed is not None and parsed.version > highest and disk.is_regular(parsed.name, folder):
+                highest = parsed.version
+        return highest
 
     def _check_locks(self, root: int) -> None:
         try:
@@ -109,9 +156,14 @@ class Folder:
 
     # Epochs
 
-    def new_epoch(self, at_least: int) -> int:
-        """Numbers are files that are created exclusively; the highest counts, lower ones are removed."""
+    def new_epoch(self, at_least: int, namespace: str) -> int:
+        """Numbers are files that are created exclusively; the highest counts, lower ones are removed.
+
+        Raises:
+            PlaceTaken: the folder belongs to another namespace.
+        """
         with self._root() as (_, own):
+            takes_place(_owner(own)[1], namespace, former=None, place=f"folder {self.path}")
             while True:
                 current = max(_epochs(own), default=0)
                 if not at_least:
@@ -264,3 +316,11 @@ def _now(drafts: int) -> float:
 def _epochs(own: int) -> list[int]:
     names = (name.removeprefix(EPOCH) for name in os.listdir(own) if name.startswith(EPOCH))
     return [int(number) for number in names if number.isdecimal()]
+
+
+def _owner(own: int) -> tuple[int, str | None]:
+    """The number of the present owner and its name; 0 and None if there is none."""
+    numbers = (name.removeprefix(OWNER) for name in os.listdir(own) if name.startswith(OWNER))
+    number = max((int(each) for each in numbers if each.isdecimal()), default=0)
+    content = disk.read(f"{OWNER}{number}", own) if number else None
+    return number, None if content is None else content.decode("utf-8", "replace")

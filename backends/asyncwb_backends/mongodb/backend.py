@@ -1,5 +1,6 @@
 """The MongoDB backend: bulk writes that are conditional on versions, over a collection of Motor or of PyMongo."""
 
+import contextlib
 import inspect
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -9,7 +10,7 @@ import anyio
 import anyio.to_thread
 from bson.codec_options import CodecOptions
 from pymongo import ReadPreference, ReturnDocument, WriteConcern
-from pymongo.errors import DuplicateKeyError, PyMongoError
+from pymongo.errors import DuplicateKeyError, OperationFailure, PyMongoError
 from pymongo.read_concern import ReadConcern
 
 from asyncwb import (
@@ -19,18 +20,26 @@ from asyncwb import (
     Record,
     SaveError,
     newest_per_key,
+    takes_place,
 )
 from asyncwb.records import CodecName
 from asyncwb_backends.mongodb.batch import Batch
-from asyncwb_backends.mongodb.documents import record_of
+from asyncwb_backends.mongodb.documents import OWN, record_of
 from asyncwb_backends.mongodb.tombstones import Tombstones
 
 DAY_SECONDS: Final = 86_400
 _CLOSE_SECONDS: Final = 5.0
 _RACES: Final = 10
+_EPOCH: Final = "epoch"
 
-Connect = Callable[[], tuple[Any, Any]]
-"""Makes a client and a collection of it; called in the event loop."""
+_LOOK_MS: Final = 2000
+"""How long the highest version is looked for, without an index: that would cost every save. A million documents take
+less than a second; in a collection that takes longer, versions that are too high are found when a save is stale."""
+_TOO_LONG: Final = 50
+"""MaxTimeMSExpired."""
+
+Connect = Callable[[str], tuple[Any, Any]]
+"""Makes a client, and a collection of it for a namespace; called in the event loop."""
 
 
 class MongoDBBackend:
@@ -41,8 +50,8 @@ class MongoDBBackend:
     collection says otherwise; unacknowledged ones are refused.
 
     Args:
-        collection: of a `pymongo.AsyncMongoClient`, or of a Motor client; for one namespace alone. It is never closed
-            by the backend.
+        collection: of a `pymongo.AsyncMongoClient`, or of a Motor client, which the backend never closes. It belongs to
+            the first namespace that opens it.
         tombstone_seconds: how long a deleted key is remembered, so that a save that comes late can't bring it back; a
             TTL index removes it then.
         codec: how a document that was there before asyncwb is encoded.
@@ -56,13 +65,14 @@ class MongoDBBackend:
     durability = "majority and journal"
 
     def __init__(self, collection: Any, *, tombstone_seconds: float = DAY_SECONDS, codec: CodecName = "json") -> None:
-        self._connect: Connect = lambda: (None, collection)
+        self._connect: Connect = lambda _: (None, collection)
         self._tombstone_seconds = tombstone_seconds
         self._codec: CodecName = codec
         self._client: Any = None
         self._records: Any = None
         self._epochs: Any = None
         self._tombstones: Tombstones
+        self._namespace = ""
         if collection is not None:
             _options(collection)
 
@@ -73,9 +83,10 @@ class MongoDBBackend:
         backend._connect = connect
         return backend
 
-    async def open(self) -> None:
-        """Raises `BackendUnavailable` if the server can't be reached or doesn't let us in."""
-        self._client, collection = self._connect()
+    async def open(self, *, namespace: str, former: str | None = None) -> None:
+        """Raises `BackendUnavailable` if the server can't be reached or doesn't let us in, `ConfigurationError`."""
+        self._client, collection = self._connect(namespace)
+        self._namespace = namespace
         try:
             options = _options(collection)
             self._records = collection.with_options(**options)
@@ -83,6 +94,7 @@ class MongoDBBackend:
             async with self._mapped():
                 self._tombstones = Tombstones(self._records, seconds=int(self._tombstone_seconds))
                 await self._tombstones.look()
+                await self._claim(former)
             if self._tombstones.problem:
                 raise ConfigurationError(self._tombstones.problem)
         except BaseException:
@@ -104,19 +116,59 @@ class MongoDBBackend:
 
     async def new_epoch(self, at_least: int) -> int:
         epochs = self._opened(self._epochs)
+        if not at_least:
+            async with self._mapped():
+                found = await epochs.find_one({"_id": _EPOCH}) or {}
+            self._takes(found, None)
+            return int(found.get("epoch", 0))
         one_more = {"$max": [{"$add": [{"$ifNull": ["$epoch", 0]}, 1]}, at_least]}
         async with self._mapped():
-            while at_least:
+            while True:
+                self._takes(await epochs.find_one({"_id": _EPOCH}) or {}, None)
                 try:
                     found = await epochs.find_one_and_update(
-                        {"_id": "epoch"}, [{"$set": {"epoch": one_more}}], upsert=True,
+                        {"_id": _EPOCH, "namespace": self._namespace}, [{"$set": {"epoch": one_more}}],
                         return_document=ReturnDocument.AFTER,
                     )  # fmt: skip
-                    return int(found["epoch"])
                 except DuplicateKeyError:
-                    continue  # two have made it at the same time
-            found = await epochs.find_one({"_id": "epoch"})
-            return int(found["epoch"]) if found else 0
+                    continue
+                if found:
+                    return int(found["epoch"])
+                await self._claim(None)  # it was removed since `open`, or has just been handed over
+
+    async def _claim(self, former: str | None) -> None:
+        """Notes the owner in the document of the epoch; one of several gets it. Raises PlaceTaken, PyMongoError."""
+        epochs = self._opened(self._epochs)
+        while True:
+            found = await epochs.find_one({"_id": _EPOCH}) or {}
+            if not self._takes(found, former):
+                return
+            # As it was read, so that nobody else can have been quicker; and the epoch in the same step.
+            as_read = {"_id": _EPOCH, "namespace": found.get("namespace", {"$exists": False})}
+            change: dict[str, Any] = {"$set": {"namespace": self._namespace}}
+            if former is not None:
+                change["$inc"] = {"epoch": 1}
+            with contextlib.suppress(DuplicateKeyError):
+                await epochs.update_one(as_read, change, upsert="namespace" not in found)
+
+    def _takes(self, found: dict[str, Any], former: str | None) -> bool:
+        collection = self._opened(self._records)
+        place = f"collection {collection.name!r} of MongoDB database {collection.database.name!r}"
+        return takes_place(found.get("namespace"), self._namespace, former=former, place=place)
+
+    async def highest_version(self) -> object:
+        """The highest version that is stored; None if it takes too long to find it."""
+        collection = self._opened(self._records)
+        async with self._mapped():
+            try:
+                cursor = collection.find({}, {f"{OWN}.v": 1}).sort(f"{OWN}.v", -1).limit(1).max_time_ms(_LOOK_MS)
+                found = await cursor.to_list(length=1)
+            except OperationFailure as error:
+                if error.code != _TOO_LONG:
+                    raise
+                return None
+        own = found[0].get(OWN) if found else None
+        return own.get("v") if isinstance(own, dict) else None
 
     async def save(self, records: Sequence[Record]) -> int:
         collection = self._opened(self._records)

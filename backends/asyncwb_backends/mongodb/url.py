@@ -9,7 +9,7 @@ from motor.motor_asyncio import AsyncIOMotorClient
 from pymongo.errors import InvalidURI, PyMongoError
 from pymongo.uri_parser import parse_uri
 
-from asyncwb import Codec, ConfigurationError
+from asyncwb import Codec, ConfigurationError, default_name
 from asyncwb_backends.mongodb.backend import DAY_SECONDS, MongoDBBackend
 
 _OWN_OPTIONS: Final = ("collection", "tombstone_seconds")
@@ -19,6 +19,7 @@ _SELECTION_MS: Final = "4000"
 
 def from_url(url: str, *, codec: Codec[Any]) -> MongoDBBackend:
     """`mongodb://user:password@host/database?collection=users&tombstone_seconds=N`, and MongoDB's own options.
+    Without `collection` it is called like the namespace, see `default_name`.
 
     Raises:
         ConfigurationError: the URL or an option can't work.
@@ -31,8 +32,8 @@ def from_url(url: str, *, codec: Codec[Any]) -> MongoDBBackend:
     options = parse_qsl(query, keep_blank_values=True)
     own = {name: value for name, value in options if name in _OWN_OPTIONS}
     theirs = {name: value for name, value in options if name not in _OWN_OPTIONS}
-    collection, seconds = own.get("collection", "asyncwb"), own.get("tombstone_seconds", str(DAY_SECONDS))
-    if not collection or collection.startswith(("system.", ".")) or "$" in collection or "\0" in collection:
+    collection, seconds = own.get("collection"), own.get("tombstone_seconds", str(DAY_SECONDS))
+    if collection is not None and not _is_name(collection):
         raise ConfigurationError(f"{scheme} URL: no collection can be called {collection!r}")
     if not re.fullmatch(r"\d{1,9}", seconds):
         raise ConfigurationError(f"{scheme} URL: tombstone_seconds has to be a whole number of seconds")
@@ -41,11 +42,15 @@ def from_url(url: str, *, codec: Codec[Any]) -> MongoDBBackend:
     address = f"{start}?{urlencode(theirs)}"
     _check(address, scheme)
 
-    def connect() -> tuple[Any, Any]:
+    def connect(namespace: str) -> tuple[Any, Any]:
         client: Any = AsyncIOMotorClient(address, io_loop=asyncio.get_running_loop())
-        return client, client[unquote(database)][collection]
+        return client, client[unquote(database)][collection or default_name(namespace)]
 
     return MongoDBBackend.connecting(connect, tombstone_seconds=float(seconds), codec=codec.name)
+
+
+def _is_name(collection: str) -> bool:
+    return bool(collection) and not collection.startswith(("system.", ".")) and not {"$", "\0"} & set(collection)
 
 
 def _check(address: str, scheme: str) -> None:

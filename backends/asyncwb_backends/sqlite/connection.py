@@ -108,6 +108,22 @@ class Database:
         self._check_identity()
         return rows
 
+    async def fetch_within(self, query: str, *, seconds: float) -> Sequence[Any] | None:
+        """The rows of one query; None if it takes longer, and it is stopped then."""
+        reader = self._connected(self._reader)
+        asked = asyncio.ensure_future(reader.execute_fetchall(query))
+        try:
+            done, _ = await asyncio.wait([asked], timeout=seconds)
+        finally:
+            if not asked.done():
+                await reader.interrupt()
+        if not done:
+            with contextlib.suppress(sqlite3.OperationalError):
+                await asked
+            return None
+        async with self._mapped():
+            return list(await asked)
+
     @contextlib.asynccontextmanager
     async def _mapped(self) -> AsyncIterator[None]:
         try:

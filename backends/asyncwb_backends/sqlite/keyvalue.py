@@ -37,6 +37,7 @@ class KeyValueTable:
             f'CREATE INDEX IF NOT EXISTS "{name}_deleted" ON {table} (deleted_at) WHERE deleted_at IS NOT NULL',
         )
         self._select = f"SELECT key, value, codec, version, deleted_at FROM {table}"  # noqa: S608
+        self.highest = f"SELECT max(version), min(version) FROM {table}"  # noqa: S608
         self._save = (
             f"INSERT INTO {table} (key, value, codec, version, deleted_at) VALUES (?1, ?2, ?3, ?4, "  # noqa: S608
             f"CASE WHEN ?5 IS NOT NULL THEN {dated('?5', self.epochs)} END) "

@@ -78,6 +78,11 @@ class MappedTable:
             f"CREATE TABLE IF NOT EXISTS {self._tombstones} ({_TOMBSTONE_COLUMNS})",
             f"CREATE INDEX IF NOT EXISTS {index} ON {self._tombstones} (deleted_at)",
         )
+        own = f"{quoted(name)}.{quoted(version)}"
+        self.highest = (
+            f"SELECT max(v), min(v) FROM (SELECT {own} AS v FROM {quoted(name)} "  # noqa: S608
+            f"UNION ALL SELECT t.version FROM {self._tombstones} AS t)"
+        )
         self.purge = (
             f"DELETE FROM {self._tombstones} WHERE rowid IN "  # noqa: S608
             f"(SELECT rowid FROM {self._tombstones} WHERE deleted_at < ? LIMIT {PURGE_ROWS})"

@@ -26,12 +26,14 @@ class Table(Protocol):
 
     Attributes:
         name: of the table.
-        epochs: name of the table of epochs.
+        epochs: name of the table of its epochs and its owner.
+        highest: a query for the highest and the lowest version that are stored, in one row.
         purge: deletes at most `PURGE_ROWS` tombstones from before a Unix time, its parameter.
     """
 
     name: str
     epochs: str
+    highest: str
     purge: str
 
     async def prepare(self, writer: aiosqlite.Connection) -> None:

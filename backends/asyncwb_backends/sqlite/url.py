@@ -14,7 +14,8 @@ _OF_A_MAPPED_TABLE: Final = ("key", "columns", "version", "add_version")
 
 
 def from_url(url: str, *, codec: Codec[Any]) -> SQLiteBackend:
-    """`sqlite:///relative.db` or `sqlite:////absolute.db`, with `?table=NAME` and `?tombstone_seconds=N`.
+    """`sqlite:///relative.db` or `sqlite:////absolute.db`, with `?table=NAME` (else it is called like the
+    namespace) and `?tombstone_seconds=N`.
 
     With `?table=users&key=id&columns=name,visits` the table is a `MappedTable`, whose version column may be named by
     `&version=NAME` and added by `&add_version=1`.
@@ -35,7 +36,7 @@ def from_url(url: str, *, codec: Codec[Any]) -> SQLiteBackend:
     if not re.fullmatch(r"\d{1,12}(\.\d+)?", seconds):
         raise ConfigurationError("SQLite URL: tombstone_seconds has to be a number of seconds")
     mapped = any(option in options for option in _OF_A_MAPPED_TABLE)
-    table: str | Table = _mapped(options, codec) if mapped else options.get("table", "asyncwb")
+    table: str | Table | None = _mapped(options, codec) if mapped else options.get("table")
     return SQLiteBackend(path, table=table, tombstone_seconds=float(seconds))
 
 

@@ -56,7 +56,7 @@ async def test_json_can_be_queried(url: str) -> None:
 async def test_old_tombstones_are_purged(url: str) -> None:
     backend = from_url(f"{url}&tombstone_seconds=0", codec=Codec("json"))
     try:
-        await backend.open()
+        await backend.open(namespace="one")
         await backend.save([tombstone("a", 1)])
         backend._next_purge = 0.0
         await backend.save([put("b", 1)])
@@ -68,7 +68,7 @@ async def test_old_tombstones_are_purged(url: str) -> None:
 async def test_table_that_was_dropped_is_made_again(url: str) -> None:
     schema = url.partition("search_path=")[2].partition("&")[0]
     backend = from_url(url, codec=Codec("json"))
-    await backend.open()
+    await backend.open(namespace="asyncwb")
     try:
         for table in ("users", "users_epoch"):
             connection = await asyncpg.connect(SERVER)
@@ -78,7 +78,7 @@ async def test_table_that_was_dropped_is_made_again(url: str) -> None:
                 await (backend.save([put("a", 1)]) if table == "users" else backend.new_epoch(0))
             # As asyncwb does it then.
             await backend.close()
-            await backend.open()
+            await backend.open(namespace="asyncwb")
             assert await backend.save([put(table, 1)]) == 0
             assert await backend.new_epoch(0) == 0
     finally:
@@ -93,7 +93,7 @@ async def test_tables_of_others_are_refused(url: str) -> None:
     finally:
         await connection.close()
     with pytest.raises(ConfigurationError, match="isn't ours"):
-        await from_url(url, codec=Codec("json")).open()
+        await from_url(url, codec=Codec("json")).open(namespace="one")
 
 
 @pytest.mark.parametrize("options", ["table=a;b", "table=", "tombstone_seconds=soon"])

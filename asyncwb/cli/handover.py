@@ -1,0 +1,101 @@
+"""`asyncwb hand-over`: gives the place of one namespace to another."""
+
+import asyncio
+import contextlib
+from typing import Final
+
+import click
+
+from asyncwb.cli.output import print_json
+from asyncwb.cli.shared import EXIT_FAULT, asynchronous, backend_option, json_option, redis_option
+from asyncwb.codecs import WIRE_CODECS, Codec
+from asyncwb.connecting import connect
+from asyncwb.errors import BackendUnavailable
+from asyncwb.guard import GuardedBackend
+from asyncwb.inspector import Inspector, check_partitions
+from asyncwb.records import CodecName
+from asyncwb.redis.queue import Queue
+from asyncwb.registry import backend_from_url
+from asyncwb.settings import Settings
+from asyncwb.urls import redact
+
+_CHECK_SECONDS: Final = 1.0
+"""How often a process asks whether the place is still its own."""
+
+
+@click.command("hand-over")
+@backend_option
+@click.option("--from", "former", metavar="NS", required=True, help="The namespace that has the place now.")
+@click.option("--to", "namespace", metavar="NS", required=True, help="The namespace that gets it.")
+@click.option(
+    "--wait",
+    type=click.FloatRange(min=0.0),
+    default=_CHECK_SECONDS + Settings().save_timeout_seconds,
+    show_default=True,
+    help="Seconds for what a process of the former namespace may have under way, unseen: one check of its epoch and "
+    "`save_timeout_seconds`.",
+)
+@redis_option
+@json_option
+@asynchronous
+async def hand_over(
+    *, backend: str, former: str, namespace: str, wait: float, redis: str | None, as_json: bool
+) -> None:
+    """Give the table, collection or folder of one namespace to another, with all that is in it.
+
+    Stop all processes of the former namespace and drain it first. Start those of the new one when this command has
+    ended.
+
+    Exit status: 0 handed over, 1 the former namespace still has processes or unsaved records, 2 wrong usage, not
+    reached, or the place is of a third namespace.
+    """
+    if former == namespace:
+        raise click.UsageError("--from and --to are the same namespace")
+    Settings(namespace=namespace)
+    in_use, codec = await _in_use(redis, Settings(namespace=former).namespace)
+    if in_use:
+        if as_json:
+            print_json({"handed_over": False, "in_use": in_use})
+        else:
+            click.echo(f"nothing was changed: namespace {former!r} still has {', '.join(in_use)}", err=True)
+        raise SystemExit(EXIT_FAULT)
+    guarded = GuardedBackend(
+        backend_from_url(backend, codec=Codec(codec)),
+        name=redact(backend),
+        namespace=namespace,
+        connect_timeout_seconds=Settings().connect_timeout_seconds,
+        save_timeout_seconds=Settings().save_timeout_seconds,
+    )
+    try:
+        await guarded.hand_over(former)
+    finally:
+        with contextlib.suppress(BackendUnavailable):
+            await guarded.close()
+    if not as_json:
+        click.echo(
+            f"{redact(backend)} belongs to namespace {namespace!r} now; waiting {wait:g} s for what is under way"
+        )
+    await asyncio.sleep(wait)
+    if as_json:
+        print_json({"handed_over": True, "in_use": []})
+    else:
+        click.echo(f"namespace {namespace!r} can use it")
+
+
+async def _in_use(redis: str | None, namespace: str) -> tuple[list[str], CodecName]:
+    """What speaks against taking a place away from a namespace, and its codec."""
+    async with contextlib.AsyncExitStack() as stack:
+        link = await connect(redis, stack, timeout_seconds=5.0)
+        hello = await Queue(link, namespace, 0).hello()
+        if not hello.layout:
+            return [], "json"
+        check_partitions(hello, namespace)
+        status = await Inspector(link, namespace, hello).status()
+    found = {
+        "process(es), heard of within the last minute": len(status.workers),
+        "dirty record(s)": status.dirty,
+        "leased record(s)": status.leased,
+        "dead letter(s)": status.dead,
+    }
+    codec = hello.codec if hello.codec in WIRE_CODECS else "json"
+    return [f"{count:,} {what}" for what, count in found.items() if count], codec

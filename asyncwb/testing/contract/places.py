@@ -1,0 +1,107 @@
+"""The contract: whose place it is, and the highest version that is stored in it."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, Final
+
+import pytest
+
+from asyncwb.backend import Backend
+from asyncwb.errors import PlaceTaken
+from asyncwb.testing.contract.base import NAMESPACE, ContractBase, by_key, requires, same, tombstone
+
+OTHER: Final = "contract.Other-1"
+"""Another namespace, with all kinds of characters."""
+
+
+class PlaceContract(ContractBase):
+    """A place belongs to the first namespace that opens it, and tells what it holds."""
+
+    async def test_another_namespace_is_refused_after_the_first(self, backend: Backend) -> None:
+        await backend.save([self.put("1", 1)])
+        await backend.close()
+        with pytest.raises(PlaceTaken, match=NAMESPACE) as caught:
+            await backend.open(namespace=OTHER)
+        assert OTHER in str(caught.value), "the message names both"
+        await backend.close()
+        await backend.open(namespace=NAMESPACE)
+        assert same(await backend.load(["1"]), by_key(self.put("1", 1)))
+
+    @requires("persistence")
+    async def test_another_namespace_is_refused_by_another_object(self, backend: Backend, url: str) -> None:
+        await backend.close()
+        other = self.make_backend(url)
+        try:
+            with pytest.raises(PlaceTaken):
+                await other.open(namespace=OTHER)
+        finally:
+            await other.close()
+
+    @requires("sharing")
+    async def test_of_two_namespaces_that_open_a_new_place_one_wins(self, url: str) -> None:
+        backends = [self.make_backend(url) for _ in range(6)]
+        names = [NAMESPACE, OTHER] * 3
+        try:
+            opened = await asyncio.gather(
+                *(each.open(namespace=name) for each, name in zip(backends, names, strict=True)),
+                return_exceptions=True,
+            )
+        finally:
+            for each in backends:
+                await each.close()
+        winners = {name for name, error in zip(names, opened, strict=True) if error is None}
+        losers = [error for error in opened if error is not None]
+        assert len(winners) == 1, f"{winners} have both opened it"
+        assert len(losers) == 3
+        assert all(isinstance(error, PlaceTaken) for error in losers), losers
+
+    async def test_place_is_handed_over_with_a_new_epoch(self, backend: Backend) -> None:
+        epoch = await backend.new_epoch(3)
+        await backend.save([self.put("1", 1)])
+        await backend.close()
+        with pytest.raises(PlaceTaken):
+            await backend.open(namespace=OTHER, former="nobody")
+        await backend.close()
+        for _ in range(2):  # the second time it is the owner already, and nothing changes
+            await backend.open(namespace=OTHER, former=NAMESPACE)
+            assert await backend.new_epoch(0) == epoch + 1
+            await backend.close()
+        await backend.open(namespace=OTHER)
+        assert set(await backend.load(["1"])) == {"1"}
+        await backend.close()
+        with pytest.raises(PlaceTaken):
+            await backend.open(namespace=NAMESPACE)
+
+    @requires("sharing")
+    async def test_who_has_it_open_is_told_when_it_is_handed_over(self, backend: Backend, url: str) -> None:
+        async with self._another(url, OTHER, former=NAMESPACE) as other:
+            for at_least in (0, 1, 100):
+                with pytest.raises(PlaceTaken):
+                    await backend.new_epoch(at_least)
+            assert await other.new_epoch(0) == 1, "who is refused allots nothing"
+
+    @requires("highest")
+    async def test_highest_version_that_is_stored_is_found(self, backend: Backend) -> None:
+        """Where a place was restored without its bookkeeping, epochs begin above what this says."""
+        assert callable(getattr(backend, "highest_version", None)), (
+            "without it the ability 'highest' has to be declared"
+        )
+        looking: Any = backend
+        assert await looking.highest_version() is None
+        await backend.save([self.put("1", 7, epoch=40), self.put("3", 9, epoch=2)])
+        assert await looking.highest_version() == self.put("1", 7, epoch=40).version
+        await backend.save([tombstone("2", 8, epoch=41)])
+        assert await looking.highest_version() == tombstone("2", 8, epoch=41).version
+        await backend.close()
+        await backend.open(namespace=NAMESPACE)
+        assert await looking.highest_version() == tombstone("2", 8, epoch=41).version
+
+    @asynccontextmanager
+    async def _another(self, url: str, namespace: str, *, former: str | None = None) -> AsyncIterator[Backend]:
+        other = self.make_backend(url)
+        try:
+            await other.open(namespace=namespace, former=former)
+            yield other
+        finally:
+            await other.close()

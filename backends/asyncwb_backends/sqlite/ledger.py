@@ -1,0 +1,72 @@
+"""Owner and epochs of a table, in a small table beside it."""
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import aiosqlite
+
+from asyncwb import takes_place
+from asyncwb_backends.sqlite.clock import GAP, TIME
+from asyncwb_backends.sqlite.table import Table, quoted
+
+_OWNER: Final = "namespace"
+_EPOCH: Final = "epoch"
+
+
+class Ledger:
+    """Rows `epoch` (a number), `namespace` (a blob, which no affinity of the column makes a number of), and the times
+    of the table's clock.
+
+    Args:
+        table: whose it is.
+        place: how messages call the table.
+    """
+
+    def __init__(self, table: Table, *, place: str) -> None:
+        self._place = place
+        name = quoted(table.epochs)
+        self._create = f"CREATE TABLE IF NOT EXISTS {name} (name TEXT PRIMARY KEY, value INTEGER NOT NULL)"
+        self.query = f"SELECT name, value FROM {name} WHERE name IN ('{_EPOCH}', '{_OWNER}')"  # noqa: S608
+        self._note = (
+            f"INSERT INTO {name} (name, value) VALUES ('{_OWNER}', ?) "  # noqa: S608
+            "ON CONFLICT (name) DO UPDATE SET value = excluded.value"
+        )
+        self.read_times = f"SELECT name, value FROM {name} WHERE name = '{TIME}' OR name GLOB '{GAP}*'"  # noqa: S608
+        self.keep_time = f"INSERT OR REPLACE INTO {name} (name, value) VALUES (?, ?)"  # noqa: S608
+        self.forget_time = f"DELETE FROM {name} WHERE name = ?"  # noqa: S608
+        self._next = (
+            f"INSERT INTO {name} (name, value) VALUES ('{_EPOCH}', max(1, :at_least)) "  # noqa: S608
+            "ON CONFLICT (name) DO UPDATE SET value = max(value + 1, :at_least) RETURNING value"
+        )
+
+    async def open(self, writer: aiosqlite.Connection, namespace: str, former: str | None) -> None:
+        """Notes the owner, and commits. Raises PlaceTaken."""
+        await writer.execute(self._create)
+        if self._takes(await self._rows(writer), namespace, former):
+            if not writer.in_transaction:
+                await writer.execute("BEGIN IMMEDIATE")
+            if self._takes(await self._rows(writer), namespace, former):  # nobody else has been quicker
+                await writer.execute(self._note, (namespace.encode(),))
+                if former is not None:
+                    await writer.execute_fetchall(self._next, {"at_least": 1})
+        await writer.commit()
+
+    def epoch(self, rows: Sequence[Any], namespace: str) -> int:
+        """The highest that was allotted, from the rows of `query`. Raises PlaceTaken."""
+        self._takes(rows, namespace, None)
+        return int(dict(rows).get(_EPOCH, 0))
+
+    async def next_epoch(self, writer: aiosqlite.Connection, namespace: str, at_least: int) -> int:
+        """Allots one; the caller commits. Raises PlaceTaken."""
+        await writer.execute("BEGIN IMMEDIATE")
+        self._takes(await self._rows(writer), namespace, None)
+        (row,) = await writer.execute_fetchall(self._next, {"at_least": at_least})
+        return int(row[0])
+
+    def _takes(self, rows: Sequence[Any], namespace: str, former: str | None) -> bool:
+        noted = dict(rows).get(_OWNER)
+        owner = noted.decode("utf-8", "replace") if isinstance(noted, bytes) else noted and str(noted)
+        return takes_place(owner, namespace, former=former, place=self._place)
+
+    async def _rows(self, writer: aiosqlite.Connection) -> list[Any]:
+        return list(await writer.execute_fetchall(self.query))

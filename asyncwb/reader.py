@@ -106,7 +106,7 @@ class Reader:
         return await self._backend.load(keys)
 
     async def _load_known(self, keys: Sequence[str]) -> dict[str, Record]:
-        """What the backend holds, with the version 0 where no history of the namespace has made it: see `asyncwb.stale`.
+        """What the backend holds, with version 0 where no history of the namespace has made it: see `asyncwb.stale`.
 
         That is the value of a key that Redis doesn't have, and it is never newer than what Redis has.
         """

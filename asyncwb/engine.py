@@ -23,14 +23,14 @@ from asyncwb.heartbeat import LEAVE_SECONDS, Heartbeat
 from asyncwb.lane import Lane
 from asyncwb.outcomes import failure, failures_of
 from asyncwb.pool import FlusherPool
-from asyncwb.records import CodecName, Version
-from asyncwb.redis.connection import check_server
+from asyncwb.records import CodecName
 from asyncwb.redis.durability import Promises
 from asyncwb.redis.epochs import Epochs
 from asyncwb.redis.inspection import Inspection
 from asyncwb.redis.keys import partition_of
 from asyncwb.redis.queue import Queue
 from asyncwb.redis.retry import retrying
+from asyncwb.redis.suitability import check_server
 from asyncwb.redis.targets import RedisClient
 from asyncwb.service import Service
 from asyncwb.settings import Settings

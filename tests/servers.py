@@ -89,6 +89,10 @@ class ServerProcess:
         assert self._process is not None, "not running"
         return self._process.pid
 
+    @property
+    def folder(self) -> Path:
+        return self._folder
+
     def stop(self) -> None:
         """Ends it for good and removes its folder."""
         try:

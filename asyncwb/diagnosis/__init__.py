@@ -14,11 +14,12 @@ from asyncwb.diagnosis.server import look_at_clock, look_at_server
 from asyncwb.errors import AsyncwbError, ConfigurationError, MissingDependency, PlaceTaken, RedisError, RedisRefused
 from asyncwb.guard import GuardedBackend
 from asyncwb.inspector import Inspector, Status, check_partitions
-from asyncwb.redis.connection import RedisLink, server_info
+from asyncwb.redis.connection import RedisLink
 from asyncwb.redis.inspection import Inspection
 from asyncwb.redis.keys import LAYOUT
 from asyncwb.redis.queue import Queue
 from asyncwb.redis.steps import Hello
+from asyncwb.redis.suitability import server_info
 from asyncwb.registry import backend_from_url, plugins
 from asyncwb.urls import redact
 

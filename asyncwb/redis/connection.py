@@ -3,9 +3,8 @@
 import asyncio
 import contextlib
 import logging
-import re
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any, Final
 
 import hiredis
@@ -13,23 +12,21 @@ import redis.exceptions
 
 from asyncwb.errors import (
     OutcomeUnknown,
-    RedisError,
-    RedisOutOfMemory,
     RedisRefused,
     RedisUnavailable,
-    UnsuitableServer,
 )
-from asyncwb.redis.link import Argument, Link
+from asyncwb.redis.link import Argument
 from asyncwb.redis.scripts import Script
-from asyncwb.redis.stream import Stream
+from asyncwb.redis.server_errors import ERRORS, Meaning, ServerError, UnknownScript, judge
+from asyncwb.redis.stream import ErrorReply, Stream
 from asyncwb.redis.targets import RedisClient, Target, target_of_client, target_of_url
 from asyncwb.redis.tls import advice
 from asyncwb.urls import hide_credentials
 
 _log: Final = logging.getLogger("asyncwb")
 
-# As the servers say it, of commands and of what a script calls.
-_FORBIDDEN: Final = re.compile(r"NOPERM|ACL failure in script|[Nn]o permissions to|user executing the script can't")
+_QUIET_SECONDS: Final = 60.0
+"""How long what a server waits for isn't logged again."""
 
 
 class RedisLink:
@@ -56,6 +53,7 @@ class RedisLink:
         self._closed = False
         self._lost_at: float | None = None
         self._met = False
+        self._quiet_until: dict[ServerError, float] = {}
         self.where = target.where
         self.on_change: Callable[[str | None, float], None] | None = None
 
@@ -149,7 +147,7 @@ class RedisLink:
             return await self._exchange(
                 stream, (("EVALSHA", script.sha, len(keys), *keys, *args), *then), block_seconds
             )
-        except _UnknownScript:
+        except UnknownScript:
             # Scripts vanish at a restart or a failover; EVAL runs it and has it cached again.
             return await self._exchange(
                 stream, (("EVAL", script.source, len(keys), *keys, *args), *then), block_seconds
@@ -179,10 +177,9 @@ class RedisLink:
                 sent = True
                 replies = await stream.ask(request, len(commands))
                 for reply in replies:
-                    if isinstance(reply, redis.exceptions.RedisError):
+                    if isinstance(reply, ErrorReply):
                         raise reply
-        except redis.exceptions.RedisError as error:
-            hide_credentials(error)  # a server that doesn't know AUTH repeats what it was asked
+        except (ErrorReply, redis.exceptions.RedisError) as error:
             mapped = await self._mapped(stream, error, sent=sent)
             if not isinstance(mapped, RedisRefused):
                 raise mapped from error
@@ -202,41 +199,25 @@ class RedisLink:
         return replies
 
     async def _mapped(self, stream: Stream, error: Exception, *, sent: bool) -> Exception:
-        text = str(error)
-        if isinstance(error, redis.exceptions.NoScriptError):
-            return _UnknownScript(text)
-        if isinstance(error, redis.exceptions.OutOfMemoryError) or "OOM command not allowed" in text:
-            return RedisOutOfMemory(f"{self.where} is at maxmemory and takes no new writes; it has to be drained first")
-        if isinstance(error, redis.exceptions.AuthenticationError | redis.exceptions.NoPermissionError) or (
-            _FORBIDDEN.search(text)
-        ):
-            return self._refused(error, text)
-        if isinstance(error, redis.exceptions.BusyLoadingError | redis.exceptions.ReadOnlyError) or text.startswith(
-            ("LOADING", "MASTERDOWN", "READONLY")
-        ):
-            # Not executed. A former primary answers so as well: connect anew, maybe somewhere else.
-            await stream.cut()
-            await self.reset()
-            self._note_loss(text)
-            return RedisUnavailable(f"{self.where} takes no commands now: {text}")
-        if isinstance(error, redis.exceptions.ConnectionError | redis.exceptions.TimeoutError):
+        text = _reply_of(error)
+        if text is None:
             await stream.cut()
             return self._lost(sent, error)
-        if not isinstance(error, redis.exceptions.ResponseError):
+        row, says = judge(text)
+        if row.meaning is Meaning.ELSEWHERE:
             await stream.cut()
-        if "WRONGTYPE" in text:
-            text += "; another program has overwritten a key of asyncwb: `asyncwb doctor` names it and what to do"
-        return RedisError(f"{self.where} answered: {text}")
+            await self.reset()
+            self._note_loss(f"it {row.says}")
+        elif row.meaning is Meaning.WAIT:
+            # The connection stays: a server that is busy has enough to do without new ones.
+            self._note_wait(row)
+        return ERRORS[row.meaning](f"{self.where} {says}")
 
-    def _refused(self, error: Exception, text: str) -> RedisRefused:
-        if isinstance(error, redis.exceptions.AuthenticationError):
-            return RedisRefused(f"{self.where} refused the credentials: {text}")
-        # Not the whole text: it may name the user.
-        command = re.search(r"the '(\S+)' command", text)
-        return RedisRefused(
-            f"{self.where} doesn't permit {command[1] if command else 'a command, or a key,'} to this user: "
-            "`asyncwb doctor --acl` prints the rule that it needs"
-        )
+    def _note_wait(self, row: ServerError) -> None:
+        now = time.monotonic()
+        if now >= self._quiet_until.get(row, 0.0):
+            self._quiet_until[row] = now + _QUIET_SECONDS
+            _log.warning("%s %s; trying again", self.where, row.says)
 
     def _lost(self, sent: bool, error: Exception) -> Exception:
         reason = str(error) or f"no answer within {self._timeout_seconds:g} s"
@@ -274,37 +255,13 @@ class _Session:
         return await self._link._exchange(self._stream, commands, continues=continues)  # noqa: SLF001 - its other half
 
 
-class _UnknownScript(RedisError):
-    """NOSCRIPT: certainly not executed."""
-
-
-async def check_server(link: Link) -> None:
-    """Refuses servers that are unsafe as a write buffer.
-
-    Raises:
-        UnsuitableServer: it evicts keys, is a replica, or is a cluster node.
-        RedisError: it can't be asked.
-    """
-    info = await server_info(link)
-    policy = info.get("maxmemory_policy", "noeviction")
-    if policy != "noeviction":
-        raise UnsuitableServer(
-            f"{link.where} has maxmemory-policy {policy}: it could evict writes that were acknowledged; "
-            "set maxmemory-policy noeviction"
-        )
-    if info.get("role", "master") != "master":
-        raise UnsuitableServer(f"{link.where} is a replica: connect to its primary")
-    if info.get("cluster_enabled", "0") == "1":
-        raise UnsuitableServer(f"{link.where} is a cluster node: clusters aren't supported yet")
-
-
-async def server_info(link: Link) -> dict[str, str]:
-    """What INFO says. Raises RedisError."""
-    return dict(_fields(await link.command("INFO")))
-
-
-def _fields(info: bytes) -> Iterator[tuple[str, str]]:
-    for line in info.decode("utf-8", "replace").splitlines():
-        name, colon, value = line.partition(":")
-        if colon:
-            yield name, value.strip()
+def _reply_of(error: Exception) -> str | None:
+    """What the server said, with its code; None if it said nothing: the connection failed."""
+    if isinstance(error, ErrorReply):
+        return str(error)
+    code = getattr(error, "status_code", None)  # redis-py takes it off the text while it connects
+    if code is not None:
+        return f"{code} {error}"
+    if isinstance(error, redis.exceptions.AuthenticationError):
+        return f"WRONGPASS {error}"
+    return str(error) if isinstance(error, redis.exceptions.ResponseError) else None

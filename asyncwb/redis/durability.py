@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 from asyncwb.errors import NotConfirmed, OutcomeUnknown, RedisError, RedisRefused, RedisUnavailable, UnsuitableServer
 from asyncwb.redis import scripts
-from asyncwb.redis.connection import server_info
 from asyncwb.redis.link import Argument, Link
 from asyncwb.redis.queue import Queue
 from asyncwb.redis.retry import retrying
+from asyncwb.redis.suitability import server_info
 from asyncwb.settings import Durability, Settings
 
 Confirmation = tuple[Durability, int]

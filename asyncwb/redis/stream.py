@@ -6,10 +6,15 @@ from typing import Any, Final
 
 import hiredis
 import redis.exceptions
-from redis._parsers.base import BaseParser
 from redis.asyncio.connection import AbstractConnection
 
 _NOTHING: Final = object()
+
+_GREETING_SECONDS: Final = 0.2
+
+
+class ErrorReply(Exception):
+    """An error that the server answers with, in its words: see `asyncwb.redis.server_errors`."""
 
 
 class Stream:
@@ -32,13 +37,34 @@ class Stream:
         return self._channel is not None and self._channel.usable
 
     async def connect(self) -> None:
-        """Raises what redis-py raises."""
+        """Raises what redis-py raises, or `ErrorReply` if the server said why before it closed the connection."""
         await self.cut()
-        await self._connection.connect()  # type: ignore[no-untyped-call] # redis-py
+        try:
+            await self._connection.connect()  # type: ignore[no-untyped-call] # redis-py
+        except redis.exceptions.ConnectionError as error:
+            if said := await self._greeting():
+                raise ErrorReply(said) from error
+            raise
         writer = self._connection._writer  # noqa: SLF001 - redis-py has no other way
         if writer is None:
             raise redis.exceptions.ConnectionError("the connection was cut while it was made")
         self._channel = _Channel(writer.transport)
+
+    async def _greeting(self) -> str:
+        """The error with which a server meets whoever connects, having no room for another client, say; "" if none.
+
+        It closes the connection behind that. Whoever sends something meanwhile sees only that it is closed.
+        """
+        try:
+            async with asyncio.timeout(_GREETING_SECONDS):
+                await self._connection._connect()  # type: ignore[no-untyped-call] # noqa: SLF001 - redis-py has no other way
+                reader = self._connection._reader  # noqa: SLF001
+                line = b"" if reader is None else await reader.readline()
+        except (OSError, ValueError, redis.exceptions.RedisError, TimeoutError):
+            return ""
+        finally:
+            await self.cut()
+        return line[1:].decode("utf-8", "replace").strip() if line.startswith(b"-") else ""
 
     def ask(self, request: Sequence[bytes], replies: int) -> Awaitable[list[Any]]:
         """Sends packed commands; awaited, their replies, errors among them.
@@ -70,7 +96,7 @@ class _Channel(asyncio.Protocol):
     def __init__(self, transport: asyncio.WriteTransport) -> None:
         self._transport = transport
         self._reader = hiredis.Reader(
-            protocolError=redis.exceptions.InvalidResponse, replyError=_reply_error, notEnoughData=_NOTHING
+            protocolError=redis.exceptions.InvalidResponse, replyError=ErrorReply, notEnoughData=_NOTHING
         )
         self._replies: list[Any] = []
         self._awaited = 0
@@ -124,8 +150,3 @@ class _Channel(asyncio.Protocol):
         self._end = self._end or error
         if self._answer is not None and not self._answer.done():
             self._answer.set_exception(error)
-
-
-def _reply_error(text: str) -> Exception:
-    error: Exception = BaseParser.parse_error(text)  # type: ignore[no-untyped-call] # redis-py
-    return error

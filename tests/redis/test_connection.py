@@ -10,7 +10,8 @@ from proxy import open_proxy
 from servers import Server
 
 from asyncwb.errors import ConfigurationError, OutcomeUnknown, RedisError, RedisUnavailable, UnsuitableServer
-from asyncwb.redis.connection import RedisLink, check_server
+from asyncwb.redis.connection import RedisLink
+from asyncwb.redis.suitability import check_server
 from asyncwb.redis.targets import is_client
 
 SECRET = "hunter2"

@@ -8,9 +8,10 @@ from contextlib import asynccontextmanager
 from contextvars import Context
 from typing import Any, Literal
 
-from asyncwb.errors import OutcomeUnknown, RedisError, RedisOutOfMemory, RedisUnavailable
+from asyncwb.errors import OutcomeUnknown, RedisError, RedisUnavailable
 from asyncwb.redis.link import Argument
 from asyncwb.redis.scripts import Script
+from asyncwb.redis.server_errors import ERRORS, judge
 from simulation.commands import Command, ServerError
 from simulation.loop import SimulatedLoop
 from simulation.server import Client, ModelServer
@@ -312,7 +313,5 @@ def encoded(args: Sequence[Argument]) -> list[bytes]:
 
 def mapped(error: ServerError) -> RedisError:
     """As asyncwb.redis.connection maps what a server answers."""
-    text = str(error)
-    if text.startswith("OOM"):
-        return RedisOutOfMemory(text)
-    return RedisUnavailable(text) if text.startswith("READONLY") else RedisError(text)
+    row, says = judge(str(error))
+    return ERRORS[row.meaning](f"the simulated server {says}")

@@ -31,6 +31,8 @@ class ModelServer:
     Attributes:
         primary: a replica answers writes with READONLY.
         full: at maxmemory.
+        busy: what every command is answered with, "" for none: somebody's script takes long.
+        refuses_writes: what a step is answered with at its first write, "" for none: no replicas, or a full disk.
         log: every write with its time, as a replica or an append-only file would get it.
         boundaries: lengths of the log between steps: a script or a transaction is replicated and logged whole.
     """
@@ -48,6 +50,8 @@ class ModelServer:
         self.on_write = on_write
         self.primary = True
         self.full = False
+        self.busy = ""
+        self.refuses_writes = ""
         self.info: dict[str, str] = {}
         self.log: list[tuple[int, Command]] = []
         self.boundaries = [0]
@@ -63,13 +67,14 @@ class ModelServer:
     def script(self, source: str, keys: Sequence[bytes], args: Sequence[bytes]) -> Any:
         """Runs a script."""
         wrote = False
+        self._accept()
 
         def call(command: list[bytes]) -> Any:
             nonlocal wrote
             name = command[0].upper()
             if name in WRITES and self.primary:
-                if self.full and not wrote and name in DENIED_AT_MAXMEMORY:
-                    raise ServerError("OOM command not allowed when used memory > 'maxmemory'.")
+                if not wrote:
+                    self._accept(name)
                 wrote = True
             return self._run(command)
 
@@ -81,6 +86,7 @@ class ModelServer:
     def command(self, command: Command, client: Client | None = None) -> Any:
         """Runs one command of a client."""
         name = command[0].upper()
+        self._accept()
         if client is not None:
             if name == b"MULTI":
                 client.queued = []
@@ -98,8 +104,7 @@ class ModelServer:
             if name == b"UNWATCH":
                 self.forget(client)
                 return b"OK"
-        if self.full and name in DENIED_AT_MAXMEMORY:
-            raise ServerError("OOM command not allowed when used memory > 'maxmemory'.")
+        self._accept(name)
         try:
             return self._run(command)
         finally:
@@ -129,12 +134,21 @@ class ModelServer:
         self.forget(client)
         if touched:
             return None
-        if self.full and any(command[0].upper() in DENIED_AT_MAXMEMORY for command in queued):
-            raise ServerError("OOM command not allowed when used memory > 'maxmemory'.")
+        for command in queued:
+            self._accept(command[0].upper())
         try:
             return [self._run(command) for command in queued]
         finally:
             self._end_step()
+
+    def _accept(self, name: bytes = b"") -> None:
+        """Refuses a command before it has any effect; a server does that at a step's first write at the latest."""
+        if self.busy:
+            raise ServerError(self.busy)
+        if self.refuses_writes and name in WRITES:
+            raise ServerError(self.refuses_writes)
+        if self.full and name in DENIED_AT_MAXMEMORY:
+            raise ServerError("OOM command not allowed when used memory > 'maxmemory'.")
 
     def _end_step(self) -> None:
         if len(self.log) > self.boundaries[-1]:

@@ -38,6 +38,43 @@ _LATEST_SECONDS = 2.5
 """No request is under way for longer, see `Network` and `SimulatedBackend`."""
 
 
+_REFUSALS = (
+    "NOREPLICAS Not enough good replicas to write. script: 0123, on @user_script:1.",
+    "ERR NOREPLICAS Not enough good replicas to write. script: 0123, on @user_script:1.",
+    "ERR Error running script (call to f_0123): @user_script:1: @user_script: 1: -MISCONF Errors writing to the AOF",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """What is broken on purpose, so that tests can see it being found: scripts by name, and the backend's condition."""
+
+    scripts: Mapping[str, str] = field(default_factory=dict)
+    conditional: bool = True
+
+
+@dataclass(slots=True)
+class Result:
+    """What came of a world.
+
+    Attributes:
+        steps: callbacks that have run.
+        problems: what didn't hold.
+        counts: faults that took effect, by kind.
+        digest: of the order in which everything ran; the same seed has the same.
+    """
+
+    seed: int
+    steps: int
+    oracle: Oracle
+    counts: Counter[str]
+    digest: int
+
+    @property
+    def problems(self) -> list[str]:
+        return self.oracle.problems
+
+
 class SimulatedBuffer(Buffer[int]):
     """The real buffer, on a simulated network, with the seed's randomness."""
 
@@ -274,15 +311,9 @@ class World:
         """One fault after the other, as long as the world isn't healed."""
         rng = self.rng
         kinds = [
-            self._kill,
-            self._freeze,
-            self._restart,
-            self._away,
-            self._outage,
-            self._memory,
-            self._clock,
-            self._plant,
-        ]
+            self._kill, self._freeze, self._restart, self._away, self._outage, self._memory, self._clock, self._busy,
+            self._refuse_writes,
+        ]  # fmt: skip
         if self.durability != "fsync":
             kinds.append(self._promote)
         if self.durability == "replicated":
@@ -397,6 +428,23 @@ class World:
     def _memory_free(self) -> None:
         self.server.full = False
 
+    def _busy(self) -> None:
+        """Somebody's script takes long."""
+        if not self.server.busy:
+            self._note("server busy with a script")
+            self.server.busy = "BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE."
+            self.network.later(self.rng.random(), self._answering)
+
+    def _refuse_writes(self) -> None:
+        """The replicas are gone, or the disk is full; as the servers say it of what a script calls."""
+        if not self.server.refuses_writes:
+            self._note("server refuses writes")
+            self.server.refuses_writes = self.rng.choice(_REFUSALS)
+            self.network.later(self.rng.random(), self._answering)
+
+    def _answering(self) -> None:
+        self.server.busy = self.server.refuses_writes = ""
+
     def _clock(self) -> None:
         self._clock_ahead_ms += self.rng.choice((-3_600_000, -500, 500, 3_600_000))
         self.oracle.clock_set = self.loop.time()
@@ -410,6 +458,7 @@ class World:
         self.network.lagging = False
         self.network.server = self.server
         self.server.full = self.storage.down = False
+        self._answering()
         for process in self.services:
             process.frozen = False
 

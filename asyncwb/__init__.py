@@ -55,7 +55,7 @@ from asyncwb.events import (
     Observer,
     Retried,
     Saved,
-    TaskCrashed,
+    SuitabilityChanged,
 )
 from asyncwb.places import Bookkeeping, allot_epoch, claim_place, default_name, takes_place
 from asyncwb.records import Record, Version
@@ -112,7 +112,7 @@ __all__ = [
     "Saved",
     "Settings",
     "Stats",
-    "TaskCrashed",
+    "SuitabilityChanged",
     "Totals",
     "UnknownBackend",
     "UnsuitableServer",

@@ -14,10 +14,8 @@ import anyio
 from anyio.abc import TaskGroup
 
 from asyncwb.connecting import Connect, connect
-from asyncwb.draining import together
-from asyncwb.errors import AsyncwbError, BackendUnavailable, DeadLettered, UsageError, WriteLost
-from asyncwb.events import ConnectionChanged, EpochChanged, Event
-from asyncwb.gathering import gather_bounded
+from asyncwb.errors import AsyncwbError, BackendUnavailable, UsageError
+from asyncwb.events import ConnectionChanged, EpochChanged, Event, SuitabilityChanged
 from asyncwb.guard import GuardedBackend
 from asyncwb.heartbeat import LEAVE_SECONDS, Heartbeat
 from asyncwb.lane import Lane
@@ -30,7 +28,7 @@ from asyncwb.redis.inspection import Inspection
 from asyncwb.redis.keys import partition_of
 from asyncwb.redis.queue import Queue
 from asyncwb.redis.retry import retrying
-from asyncwb.redis.suitability import check_server
+from asyncwb.redis.suitability import Suitability, SuitabilityWatch, check_server
 from asyncwb.redis.targets import RedisClient
 from asyncwb.service import Service
 from asyncwb.settings import Settings
@@ -42,7 +40,7 @@ T = TypeVar("T")
 
 _log: Final = logging.getLogger("asyncwb")
 
-_CHECK_EPOCH_SECONDS: Final = 1.0
+_CHECK_SECONDS: Final = 1.0
 _STOP_SECONDS: Final = 5.0
 
 
@@ -116,6 +114,9 @@ class Engine:
             # While Redis goes on in its epoch nobody needs the backend yet: a service has to start in an outage, too.
             _log.warning("starting without the backend: %s", error)
             check_epochs = Epochs.join
+        suitability = Suitability()
+        queues = [Queue(link, settings.namespace, number, suitability) for number in range(settings.partitions)]
+        epochs = Epochs(queues, self._backend.new_epoch, codec=self._codec)
         await self._at_open(lambda: check_epochs(epochs))
         promises = Promises(link, settings)
         await self._at_open(lambda: promises.require(settings.durability))
@@ -165,12 +166,23 @@ class Engine:
             rng=self._rng,
         )
 
+        def suitability_changed(reason: str) -> None:
+            self._emit(SuitabilityChanged(not reason, reason))
+
+        watch = SuitabilityWatch(
+            link, suitability, patience_seconds=settings.redis_retry_seconds, on_change=suitability_changed
+        )
+
+        async def look_at_server() -> None:
+            await watch.check()
+            promises.forget()  # what it can promise may have been configured away as well
+
         def start(group: TaskGroup) -> None:
             for lane in self.lanes:
-                lane.start(group, supervisor)
-            group.start_soon(supervisor.keep, "serving writes to all partitions", self.writing.serve)
-            group.start_soon(supervisor.keep, "the watch over epochs", partial(self._watch_epochs, epochs))
-            group.start_soon(supervisor.keep, "the heartbeat", heartbeat.run)
+                lane.start(group)
+            group.start_soon(self._watch, "the epoch", epochs.check)
+            group.start_soon(self._watch, "the server", look_at_server)
+            group.start_soon(heartbeat.run)
             if self.pool is not None:
                 group.start_soon(supervisor.keep, "the pool of flushers", self.pool.run)
 
@@ -306,15 +318,16 @@ class Engine:
         for lane in self.lanes:
             lane.close(error)
 
-    async def _watch_epochs(self, epochs: Epochs) -> NoReturn:
+    async def _watch(self, what: str, check: Callable[[], Awaitable[None]]) -> NoReturn:
+        """Checks once a second what may change at any time without telling anybody."""
         reported = False
         while True:
-            await asyncio.sleep(_CHECK_EPOCH_SECONDS * self._rng.uniform(0.9, 1.1))
+            await asyncio.sleep(_CHECK_SECONDS * self._rng.uniform(0.9, 1.1))
             try:
-                await epochs.check()
+                await check()
                 reported = False
             except AsyncwbError as error:
-                _log.log(logging.DEBUG if reported else logging.WARNING, "the epoch can't be checked now: %s", error)
+                _log.log(logging.DEBUG if reported else logging.WARNING, "%s can't be checked now: %s", what, error)
                 reported = True
 
 

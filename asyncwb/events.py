@@ -180,6 +180,19 @@ class ConnectionChanged:
     seconds: float = 0.0
 
 
+@dataclass(frozen=True, slots=True)
+class SuitabilityChanged:
+    """The Redis server is no longer safe to write to, or is so again: writes raise `UnsuitableServer` in between.
+
+    Attributes:
+        suitable: whether it is.
+        reason: why not.
+    """
+
+    suitable: bool
+    reason: str = ""
+
+
 Event = (
     Saved
     | ForeignVersions
@@ -193,5 +206,6 @@ Event = (
     | BatchSizeChanged
     | EpochChanged
     | ConnectionChanged
+    | SuitabilityChanged
 )
 Observer = Callable[[Event], None]

@@ -22,6 +22,7 @@ COUNTED = {
 }
 OUTAGE = Gauge("asyncwb_backend_outage", "1 while the backend takes nothing", ["namespace"])
 CONNECTED = Gauge("asyncwb_redis_up", "1 while Redis can be reached", ["namespace"])
+SUITABLE = Gauge("asyncwb_redis_suitable", "0 while Redis is configured so that it could lose writes", ["namespace"])
 FULL = Gauge("asyncwb_full", "1 while a limit keeps writes out", ["namespace", "partition"])
 EPOCH = Gauge("asyncwb_epoch", "which history of Redis this is", ["namespace", "partition"])
 
@@ -30,6 +31,7 @@ class Metrics:
     def __init__(self, namespace: str) -> None:
         self.namespace = namespace
         CONNECTED.labels(namespace).set(1)
+        SUITABLE.labels(namespace).set(1)
 
     def __call__(self, event: asyncwb.Event) -> None:
         if isinstance(event, asyncwb.Saved):
@@ -40,6 +42,8 @@ class Metrics:
             OUTAGE.labels(self.namespace).set(event.open)
         elif isinstance(event, asyncwb.ConnectionChanged):
             CONNECTED.labels(self.namespace).set(event.up)
+        elif isinstance(event, asyncwb.SuitabilityChanged):
+            SUITABLE.labels(self.namespace).set(event.suitable)
         elif isinstance(event, asyncwb.FullChanged):
             FULL.labels(self.namespace, event.partition).set(event.full)
         elif isinstance(event, asyncwb.EpochChanged):

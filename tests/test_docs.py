@@ -20,6 +20,7 @@ from asyncwb import (
     FullChanged,
     Retried,
     Saved,
+    SuitabilityChanged,
 )
 from asyncwb.testing import MemoryBackend
 
@@ -45,7 +46,7 @@ def test_every_failure_has_a_test() -> None:
 
 
 def test_exporter_is_short() -> None:
-    assert len((ROOT / "examples/prometheus_exporter.py").read_text().splitlines()) < 60
+    assert len((ROOT / "examples/prometheus_exporter.py").read_text().splitlines()) < 70
 
 
 async def test_exporter_counts_every_event(valkey_url: str, namespace: str) -> None:
@@ -61,6 +62,7 @@ async def test_exporter_counts_every_event(valkey_url: str, namespace: str) -> N
         FlusherCrashed(0, ValueError(), 1.0),
         CircuitChanged(open=True, reason="down"),
         ConnectionChanged(up=False, reason="gone"),
+        SuitabilityChanged(suitable=False, reason="evicts"),
         FullChanged(0, full=True, limit="bytes"),
         EpochChanged(0, 7),
         Saved(5, 1, 2, 0.1),
@@ -74,6 +76,6 @@ async def test_exporter_counts_every_event(valkey_url: str, namespace: str) -> N
         'asyncwb_bisected_batches_total{namespace="users"} 1.0', 'asyncwb_dead_letters_total{namespace="users"} 1.0',
         'asyncwb_flusher_crashes_total{namespace="users"} 1.0', 'asyncwb_backend_outage{namespace="users"} 1.0',
         'asyncwb_redis_up{namespace="users"} 0.0', 'asyncwb_full{namespace="users",partition="0"} 1.0',
-        'asyncwb_epoch{namespace="users",partition="0"} 7.0',
+        'asyncwb_epoch{namespace="users",partition="0"} 7.0', 'asyncwb_redis_suitable{namespace="users"} 0.0',
     ):  # fmt: skip
         assert line in text

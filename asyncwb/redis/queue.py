@@ -31,7 +31,8 @@ from asyncwb.redis.steps import (
     Retry,
     Write,
 )
-from asyncwb.redis.wire import pack_version, unpack_dead, unpack_record, unpack_version
+from asyncwb.redis.suitability import Suitability
+from asyncwb.redis.wire import pack_version, unpack_record, unpack_version
 
 WRITER_MEMORY_SECONDS: Final = 2 * 3600
 """How long the last request of a writer that has fallen silent is remembered: longer than any request is repeated (see
@@ -52,14 +53,15 @@ _FEW: Final = 5000
 
 
 class Queue:
-    """One partition of a namespace.
+    """One partition of a namespace; `suitability` says whether its server may be written to.
 
     Every method sends one script, once. All but `put` may be repeated freely after a lost reply: they decide from
     versions and leases. A repeated `claim` takes other records; what the lost one took comes back with its lease.
     """
 
-    def __init__(self, link: Link, namespace: str, partition: int) -> None:
+    def __init__(self, link: Link, namespace: str, partition: int, suitability: Suitability | None = None) -> None:
         self.link = link
+        self.suitability = suitability or Suitability()
         self.partition = partition
         self.keys = PartitionKeys(namespace, partition)
 

@@ -1,9 +1,21 @@
-"""Which servers are safe as a write buffer."""
+"""Which servers are safe as a write buffer: looked at when a buffer opens, and watched for as long as it is open."""
 
-from collections.abc import Iterator
+import asyncio
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from typing import Final
 
 from asyncwb.errors import UnsuitableServer
-from asyncwb.redis.link import Link
+from asyncwb.redis.link import Argument, Link
+
+_log: Final = logging.getLogger("asyncwb")
+
+# What is looked at stands in these; Redis 6.2 takes one at a time.
+_SECTIONS: Final[Sequence[Sequence[Argument]]] = [
+    ("INFO", "memory"),
+    ("INFO", "replication"),
+    ("INFO", "cluster"),
+]
 
 
 async def check_server(link: Link) -> None:
@@ -13,22 +25,110 @@ async def check_server(link: Link) -> None:
         UnsuitableServer: it evicts keys, is a replica, or is a cluster node.
         RedisError: it can't be asked.
     """
-    info = await server_info(link)
-    policy = info.get("maxmemory_policy", "noeviction")
-    if policy != "noeviction":
-        raise UnsuitableServer(
-            f"{link.where} has maxmemory-policy {policy}: it could evict writes that were acknowledged; "
-            "set maxmemory-policy noeviction"
-        )
-    if info.get("role", "master") != "master":
-        raise UnsuitableServer(f"{link.where} is a replica: connect to its primary")
-    if info.get("cluster_enabled", "0") == "1":
-        raise UnsuitableServer(f"{link.where} is a cluster node: clusters aren't supported yet")
+    info = await _asked(link)
+    reason = _is_replica(link, info) or _why_never(link, info)
+    if reason:
+        raise UnsuitableServer(reason)
 
 
 async def server_info(link: Link) -> dict[str, str]:
     """What INFO says. Raises RedisError."""
     return dict(_fields(await link.command("INFO")))
+
+
+class Suitability:
+    """Whether the server may be written to, as far as is known now.
+
+    Attributes:
+        reason: why not, "" if it may.
+    """
+
+    def __init__(self) -> None:
+        self.reason = ""
+
+    def require(self) -> None:
+        """Raises `UnsuitableServer` while the server is unsafe."""
+        if self.reason:
+            raise UnsuitableServer(f"nothing was written: {self.reason}")
+
+
+class SuitabilityWatch:
+    """Looks at the server again and again: whoever may configure it can make it unsafe at any time.
+
+    A server that is a replica now may be in the middle of a failover: writes wait for its successor as they do for a
+    lost server, and only then is it called unsuitable.
+
+    Args:
+        link: to the server.
+        suitability: is kept up to date.
+        patience_seconds: how long a primary may be a replica.
+        on_change: is told why the server became unsuitable, and with "" that it is suitable again.
+    """
+
+    def __init__(
+        self,
+        link: Link,
+        suitability: Suitability,
+        *,
+        patience_seconds: float,
+        on_change: Callable[[str], None],
+    ) -> None:
+        self._link = link
+        self._suitability = suitability
+        self._patience_seconds = patience_seconds
+        self._on_change = on_change
+        self._replica_since: float | None = None
+
+    async def check(self) -> None:
+        """Looks once. Raises RedisError if the server can't be asked: then nothing is known that wasn't before."""
+        info = await _asked(self._link)
+        self._note(await self._replica_for_long(info) or _why_never(self._link, info))
+
+    async def _replica_for_long(self, info: dict[str, str]) -> str:
+        reason = _is_replica(self._link, info)
+        if not reason:
+            self._replica_since = None
+            return ""
+        await self._link.reset()  # the next connection may find the primary
+        now = asyncio.get_running_loop().time()
+        if self._replica_since is None:
+            self._replica_since = now
+        return reason if now - self._replica_since >= self._patience_seconds else ""
+
+    def _note(self, reason: str) -> None:
+        if bool(reason) != bool(self._suitability.reason):
+            if reason:
+                _log.error("no writes are taken until this is put right: %s", reason)
+            else:
+                _log.warning(
+                    "%s is safe again and takes writes; `asyncwb audit` finds records that lost their place meanwhile",
+                    self._link.where,
+                )
+            self._on_change(reason)
+        self._suitability.reason = reason
+
+
+def _is_replica(link: Link, info: dict[str, str]) -> str:
+    return f"{link.where} is a replica: connect to its primary" if info.get("role", "master") != "master" else ""
+
+
+def _why_never(link: Link, info: dict[str, str]) -> str:
+    policy = info.get("maxmemory_policy", "noeviction")
+    if policy != "noeviction":
+        return (
+            f"{link.where} has maxmemory-policy {policy}: it could evict writes that were acknowledged; "
+            "set maxmemory-policy noeviction"
+        )
+    if info.get("cluster_enabled", "0") == "1":
+        return f"{link.where} is a cluster node: clusters aren't supported yet"
+    return ""
+
+
+async def _asked(link: Link) -> dict[str, str]:
+    """What is needed of INFO, in one round trip."""
+    async with link.session() as session:
+        sections = await session.commands(*_SECTIONS)
+    return {name: value for section in sections for name, value in _fields(section)}
 
 
 def _fields(info: bytes) -> Iterator[tuple[str, str]]:

@@ -78,6 +78,7 @@ class Writer:
             RedisUnavailable: nothing was applied.
             OutcomeUnknown: all or nothing of the request was applied, nobody can know.
             RedisOutOfMemory: nothing was applied.
+            UnsuitableServer: the server could lose writes now; nothing was applied.
             BackendError: a new epoch is needed and the backend can't allot one; nothing was applied.
         """
         self._request += 1
@@ -106,6 +107,7 @@ class Writer:
         backoff = Backoff(self._settings.redis_retry_seconds, self._rng)
         while True:
             if not uncertain:
+                self._queue.suitability.require()
                 # The present ones at each attempt: those from before may be of another server, which has come back.
                 epoch = self._epochs.known(self._queue.partition)
                 writer, registered = self._id, self._registered

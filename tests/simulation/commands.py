@@ -43,7 +43,8 @@ def _time(server: "ModelServer", _: Command) -> list[bytes]:
 
 def _info(server: "ModelServer", _: Command) -> bytes:
     role = "master" if server.primary else "slave"
-    fields = {"role": role, "master_replid": server.identity, "maxmemory_policy": "noeviction", **server.info}
+    fields = {"role": role, "master_replid": server.identity, **server.info}
+    fields["maxmemory_policy"] = "allkeys-lru" if server.evicts else "noeviction"
     return "\r\n".join(f"{name}:{value}" for name, value in fields.items()).encode()
 
 

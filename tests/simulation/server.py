@@ -32,6 +32,7 @@ class ModelServer:
         primary: a replica answers writes with READONLY.
         full: at maxmemory.
         busy: what every command is answered with, "" for none: somebody's script takes long.
+        evicts: whether its policy permits that; it has never reason to.
         refuses_writes: what a step is answered with at its first write, "" for none: no replicas, or a full disk.
         log: every write with its time, as a replica or an append-only file would get it.
         boundaries: lengths of the log between steps: a script or a transaction is replicated and logged whole.
@@ -50,6 +51,7 @@ class ModelServer:
         self.on_write = on_write
         self.primary = True
         self.full = False
+        self.evicts = False
         self.busy = ""
         self.refuses_writes = ""
         self.info: dict[str, str] = {}

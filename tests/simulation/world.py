@@ -312,7 +312,7 @@ class World:
         rng = self.rng
         kinds = [
             self._kill, self._freeze, self._restart, self._away, self._outage, self._memory, self._clock, self._busy,
-            self._refuse_writes,
+            self._refuse_writes, self._misconfigure,
         ]  # fmt: skip
         if self.durability != "fsync":
             kinds.append(self._promote)
@@ -442,6 +442,16 @@ class World:
             self.server.refuses_writes = self.rng.choice(_REFUSALS)
             self.network.later(self.rng.random(), self._answering)
 
+    def _misconfigure(self) -> None:
+        """An administrator lets it evict keys, and takes that back when writes are refused."""
+        if not self.server.evicts:
+            self._note("server may evict")
+            self.server.evicts = True
+            self.network.later(self.rng.uniform(0.5, 3.0), self._configured)
+
+    def _configured(self) -> None:
+        self.server.evicts = False
+
     def _answering(self) -> None:
         self.server.busy = self.server.refuses_writes = ""
 
@@ -459,6 +469,7 @@ class World:
         self.network.server = self.server
         self.server.full = self.storage.down = False
         self._answering()
+        self._configured()
         for process in self.services:
             process.frozen = False
 

@@ -7,8 +7,7 @@ import logging
 import random
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
-from functools import partial
-from typing import Any, Final, NoReturn, TypeVar
+from typing import ClassVar, Final, NoReturn, TypeVar
 
 import anyio
 from anyio.abc import TaskGroup
@@ -40,7 +39,6 @@ T = TypeVar("T")
 
 _log: Final = logging.getLogger("asyncwb")
 
-_CHECK_SECONDS: Final = 1.0
 _STOP_SECONDS: Final = 5.0
 
 
@@ -63,6 +61,9 @@ class Engine:
         writing: puts; there once open.
         totals: what this process has done.
     """
+
+    check_seconds: ClassVar[float] = 1.0
+    """How often is looked at what may change at any time."""
 
     def __init__(
         self,
@@ -322,7 +323,7 @@ class Engine:
         """Checks once a second what may change at any time without telling anybody."""
         reported = False
         while True:
-            await asyncio.sleep(_CHECK_SECONDS * self._rng.uniform(0.9, 1.1))
+            await asyncio.sleep(self.check_seconds * self._rng.uniform(0.9, 1.1))
             try:
                 await check()
                 reported = False

@@ -18,8 +18,8 @@ from asyncwb import (
     Settings,
     SuitabilityChanged,
     UnsuitableServer,
-    engine,
 )
+from asyncwb.engine import Engine
 from asyncwb.redis import scripts
 from asyncwb.redis.connection import RedisLink
 from asyncwb.testing import MemoryBackend
@@ -29,7 +29,7 @@ StartServer = Callable[..., Server]
 
 @pytest.fixture(autouse=True)
 def looks_often(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine, "_CHECK_SECONDS", 0.05)
+    monkeypatch.setattr(Engine, "check_seconds", 0.05)
 
 
 async def configure(server: Server, *command: str | int) -> None:

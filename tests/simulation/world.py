@@ -75,6 +75,12 @@ class Result:
         return self.oracle.problems
 
 
+class _Engine(Engine):
+    """A world is over in a few seconds."""
+
+    check_seconds = 0.1
+
+
 class SimulatedBuffer(Buffer[int]):
     """The real buffer, on a simulated network, with the seed's randomness."""
 
@@ -105,7 +111,9 @@ class SimulatedBuffer(Buffer[int]):
         async def connect(redis: Any, stack: AsyncExitStack, *, timeout_seconds: float) -> Link:
             return SimulatedLink(self._network)
 
-        return Engine(None, self._backend, self.settings, codec="json", emit=self._emit, rng=self._rng, connect=connect)
+        return _Engine(
+            None, self._backend, self.settings, codec="json", emit=self._emit, rng=self._rng, connect=connect
+        )
 
 
 class World:

@@ -13,7 +13,7 @@ import anyio
 from anyio.abc import TaskGroup
 
 from asyncwb.connecting import Connect, connect
-from asyncwb.errors import AsyncwbError, BackendUnavailable, UsageError
+from asyncwb.errors import AsyncwbError, BackendUnavailable, OutcomeUnknown, RedisUnavailable, UsageError
 from asyncwb.events import ConnectionChanged, EpochChanged, Event, SuitabilityChanged
 from asyncwb.guard import GuardedBackend
 from asyncwb.heartbeat import LEAVE_SECONDS, Heartbeat
@@ -328,8 +328,11 @@ class Engine:
                 await check()
                 reported = False
             except AsyncwbError as error:
-                _log.log(logging.DEBUG if reported else logging.WARNING, "%s can't be checked now: %s", what, error)
-                reported = True
+                # A server that is lost has been told of by the link.
+                lost = isinstance(error, RedisUnavailable | OutcomeUnknown)
+                level = logging.DEBUG if reported or lost else logging.WARNING
+                _log.log(level, "%s can't be checked now: %s", what, error)
+                reported = not lost
 
 
 def _lane_of(lanes: Sequence[Lane]) -> Callable[[bytes], Lane]:

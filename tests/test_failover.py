@@ -329,7 +329,7 @@ def clock(tmp_path: Path) -> FakeTime:
 
 
 @pytest.mark.parametrize("kind", ["valkey", "redis62"])
-@pytest.mark.parametrize("jump", [-3600, 3600])
+@pytest.mark.parametrize("jump", [-3600, -180, 180, 3600])
 async def test_clock_of_the_server_jumps_by_an_hour(
     private_server: StartServer, namespace: str, clock: FakeTime, kind: str, jump: int
 ) -> None:
@@ -344,13 +344,7 @@ async def test_clock_of_the_server_jumps_by_an_hour(
         await slow.save_started.wait()
         async with Buffer[int](server.url, backend=memory, flushers=0, max_delay_seconds=60, **options) as writer:
             await writer.set("delayed", 2)
-            link = RedisLink.from_url(server.url, timeout_seconds=5)
-            before = int((await link.command("TIME"))[0])
-            clock.advance(jump)
-            async with asyncio.timeout(5):
-                while abs(int((await link.command("TIME"))[0]) - before - jump) > 10:
-                    await asyncio.sleep(0.01)
-            await link.close()
+            await _set_clock(server, clock, jump)
             async with Buffer[int](server.url, backend=memory, flushers=1, **options) as buffer:
                 assert await buffer.set("new", 3) > leased
                 async with asyncio.timeout(10):
@@ -361,3 +355,35 @@ async def test_clock_of_the_server_jumps_by_an_hour(
                 await buffer.drain(timeout=5)
         stats = await dying.stats()
         assert (stats.dirty, stats.leased, stats.oldest_age_seconds) == (0, 0, None)
+
+
+@pytest.mark.parametrize("kind", ["valkey", "redis62"])
+async def test_clock_of_the_server_is_set_back_by_minutes(
+    private_server: StartServer, namespace: str, clock: FakeTime, kind: str
+) -> None:
+    """What was due before and what is written now is saved at once, and nothing looks older than it is."""
+    server = await asyncio.to_thread(private_server, kind, environment=clock.environment)
+    memory = MemoryBackend()
+    options: Any = {"type": int, "namespace": namespace, "backend": memory}
+    async with Buffer[int](server.url, flushers=0, max_age_seconds=60, on_full="raise", **options) as writer:
+        await writer.set_many({"old": 1, "again": 1})
+        await _set_clock(server, clock, -300)
+        await writer.set_many({"again": 2, "new": 3})
+        age = (await writer.stats()).oldest_age_seconds
+        assert age is not None
+        assert 0 <= age < 30
+        async with Buffer[int](server.url, flushers=1, **options):
+            async with asyncio.timeout(5):
+                while memory.values != {"old": 1, "again": 2, "new": 3}:
+                    await asyncio.sleep(0.02)
+
+
+async def _set_clock(server: Server, clock: FakeTime, jump: int) -> None:
+    """Returns when the server sees it."""
+    link = RedisLink.from_url(server.url, timeout_seconds=5)
+    before = int((await link.command("TIME"))[0])
+    clock.advance(jump)
+    async with asyncio.timeout(5):
+        while abs(int((await link.command("TIME"))[0]) - before - jump) > 10:
+            await asyncio.sleep(0.01)
+    await link.close()

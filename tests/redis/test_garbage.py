@@ -125,7 +125,7 @@ async def test_lease_of_another_type_moves_nothing(rig: Rig) -> None:
     await rig.put("a")
     await rig.link.command("DEL", rig.keys.lease)
     await rig.link.command("SET", rig.keys.lease, "x")
-    with pytest.raises(RedisError, match=r"WRONGTYPE.*asyncwb doctor"):
+    with pytest.raises(RedisError, match=r"asyncwb doctor.*WRONGTYPE"):
         await rig.claim()
     await rig.link.command("DEL", rig.keys.lease)
     assert await rig.where("a") == {"dirty"}

@@ -361,6 +361,14 @@ class Oracle:
             self.clock_set >= begin and bool(self._died.get(key) or self._revived[key])
         )
 
+    def nothing_waits(self, server: ModelServer) -> None:
+        """All is well, and longer than anything may wait: what isn't saved by now waits for a time that never comes."""
+        for keys in self.partitions:
+            for name in (keys.dirty, keys.lease):
+                self.checked += 1
+                if waiting := server.data.get(name):
+                    self.fail(f"{name.decode()} still has {dict(waiting)}, and it is {server.now()} at the server")
+
     def in_order(self, writes: Sequence[tuple[str, int]]) -> None:
         """One process's acknowledged writes, as they were called: the versions of each key go up."""
         last: dict[str, int] = {}

@@ -34,6 +34,9 @@ STEPS = 1000
 """About so many callbacks run while there are faults; then everything heals."""
 
 _MOST_STEPS = 20_000
+_PATIENCE_SECONDS = 5.0
+"""Every lease and every pause of a world is over by then, one after the other."""
+_LATE = "late"
 _LATEST_SECONDS = 2.5
 """No request is under way for longer, see `Network` and `SimulatedBackend`."""
 
@@ -292,8 +295,17 @@ class World:
     async def _last(self) -> None:
         # What is still under way arrives first, also puts that nobody waits for any more.
         await asyncio.sleep(_LATEST_SECONDS)
+        async with self.buffer(flushers=0, durability="memory", max_dirty=None) as buffer:
+            await self._write_late(buffer)
+            if self.rng.random() < 0.5:
+                self._clock()
+            if self.rng.random() < 0.5:
+                await self._write_late(buffer)
         buffer = self.buffer(flushers=2, durability="memory", max_dirty=None)
         async with buffer:
+            # Nothing is hastened: what was scheduled, leased or delayed by whichever clock is due within its time.
+            await asyncio.sleep(_PATIENCE_SECONDS)
+            self.oracle.nothing_waits(self.server)
             while True:
                 await buffer.revive(self.keys)
                 before, begin = self.oracle.unsaved(), self.oracle.clock()
@@ -309,6 +321,11 @@ class World:
                 self.oracle.read(key, await buffer.get(key), begin)
             if strays := await buffer.audit():
                 self.oracle.fail(f"I1: audit has found {strays} strays")
+
+    async def _write_late(self, buffer: SimulatedBuffer) -> None:
+        """A key of its own, so that it hides nothing that became of the others."""
+        value = next(self.values)
+        self.oracle.acknowledged(_LATE, value, await buffer.set(_LATE, value))
 
     def _all_ended(self) -> bool:
         return all(task.done() or process.dead for process, task in self.services.items())
@@ -464,8 +481,7 @@ class World:
         self.server.busy = self.server.refuses_writes = ""
 
     def _clock(self) -> None:
-        self._clock_ahead_ms += self.rng.choice((-3_600_000, -500, 500, 3_600_000))
-        self.oracle.clock_set = self.loop.time()
+        self._clock_ahead_ms += self.rng.choice((-3_600_000, -180_000, -500, 500, 180_000, 3_600_000))
         self._note("server clock set")
 
     def _heal(self) -> None:

@@ -29,7 +29,7 @@ for _ = 1, failures do
   at = at + 4
 end
 
-local now = clock()
+local now, today = clock(), wall()
 -- What this claim still holds. Members and not their number: a later claim may have the same deadline, if all leases of
 -- this one were gone by then.
 local at_deadline, held, ours = redis.call('ZRANGEBYSCORE', LEASE, deadline, deadline), {}, {}
@@ -46,7 +46,7 @@ end
 
 -- Retried with a back-off of its own, or dead when its attempts are used up. Attempts are those of one version.
 local function fail(key, version, failure, old)
-  local attempts, since = 1, now
+  local attempts, since = 1, today
   if old and #old >= 20 and string.sub(old, 1, 8) == version then
     attempts, since = struct.unpack('>I4I8', old, 9)
     attempts = attempts + 1
@@ -54,7 +54,7 @@ local function fail(key, version, failure, old)
   if failure.what == 'dead' and failure.number > 0 then attempts = failure.number end
   if failure.what == 'dead' or (most > 0 and attempts >= most) then
     dead[#dead + 1] = key
-    dead[#dead + 1] = string.sub(version .. NO_VERSION, 1, 8) .. struct.pack('>I4I8I8', attempts, since, now) .. failure.reason
+    dead[#dead + 1] = string.sub(version .. NO_VERSION, 1, 8) .. struct.pack('>I4I8I8', attempts, since, today) .. failure.reason
     buried[#buried + 1] = key
     buried[#buried + 1] = attempts
     if old then unretry[#unretry + 1] = key end

@@ -4,7 +4,15 @@
 --       for a record that is no string; nil if there is no record
 local key = ARGV[2]
 if redis.call('EXISTS', PREFIX .. key) == 0 then return false end
+local now, _, ahead = times()
+
+-- When something is scheduled, by the clock of ages; '' if it isn't.
+local function scheduled(set)
+  local score = redis.call('ZSCORE', set, key)
+  return score and string.format('%.0f', tonumber(score) - ahead) or ''
+end
+
 return {
-  clock(), try('GET', PREFIX .. key) or '', redis.call('ZSCORE', DIRTY, key) or '',
-  redis.call('ZSCORE', LEASE, key) or '', redis.call('HGET', DEAD, key) or '', redis.call('HGET', RETRY, key) or '',
+  now, try('GET', PREFIX .. key) or '', scheduled(DIRTY), scheduled(LEASE), redis.call('HGET', DEAD, key) or '',
+  redis.call('HGET', RETRY, key) or '',
 }

@@ -3,7 +3,7 @@
 -- ARGV  2 its id  3 what it says of itself ('' to leave)  4 ms after which a silent one is forgotten
 -- Reply how many there are
 allow_at_maxmemory()
-local now = clock()
+local now = wall()
 local all = try('HGETALL', KEYS[8])
 if not all then
   redis.call('DEL', KEYS[8])
@@ -11,8 +11,8 @@ if not all then
 end
 for i = 1, #all, 2 do
   local said = #all[i + 1] >= 8 and struct.unpack('>I8', all[i + 1]) or 0
-  -- One from far ahead was written by another program, or before the clock was set back.
-  if now - said > tonumber(ARGV[4]) or said - now > LONGEST then redis.call('HDEL', KEYS[8], all[i]) end
+  -- One from ahead was written before the clock was set back, or by another program. Who lives says so again.
+  if math.abs(now - said) > tonumber(ARGV[4]) then redis.call('HDEL', KEYS[8], all[i]) end
 end
 if ARGV[3] == '' then
   redis.call('HDEL', KEYS[8], ARGV[2])

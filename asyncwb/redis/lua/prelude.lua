@@ -4,7 +4,8 @@
 local META, DIRTY, LEASE, EXPIRED, DEAD, WAKE, RETRY = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7]
 local PREFIX = ARGV[1]
 local CHUNK = 2000      -- values per unpack; Lua's C stack ends near 8,000
-local LONGEST = 600000  -- ms: nothing is scheduled further ahead, unless the clock jumped
+local LONGEST = 600000  -- ms: nothing is scheduled further ahead, unless another program did it
+local JUMP = 1000       -- ms: a clock that is set back by more has jumped; by less it was merely adjusted
 local HEADER = 18       -- bytes before the payload: epoch, seq, first unsaved write (ms), op, codec
 local NO_VERSION = string.rep('\0', 8)  -- older than all
 
@@ -25,10 +26,43 @@ local function whole(text)
   return tonumber(string.match(text, '^0$') or string.match(text, '^-?[1-9]%d*$') or '')
 end
 
--- Milliseconds of the server's clock: the only clock that all processes share.
-local function clock()
+-- Milliseconds of the server's clock, which may be set: for what people read.
+local function wall()
   local time = redis.call('TIME')
   return time[1] * 1000 + math.floor(time[2] / 1000)
+end
+
+-- A time or a span in meta (ms); 0 for none, and for what another program has put there: no clock will ever say 2^46.
+local function noted_time(text)
+  local ms = whole(text) or 0
+  return ms >= 0 and ms < 2^46 and ms or 0
+end
+
+-- The steady clock (ms), for ages: the server's, but it never goes back. Where the server's clock is set back, or that of
+-- a promoted replica is slow, it goes on from the latest time noted in meta. Each put notes it, and while anything is
+-- unsaved recover does, once a second.
+-- Besides: how far the server's clock is behind it, and how far schedules are ahead of it, see `clock`. A caller that
+-- notes what it gets says so: it has the schedules leap if the server's clock was set back.
+local function times(notes)
+  local meta, server = try('HMGET', META, 'clock', 'behind', 'ahead') or {}, wall()
+  local latest, ahead = noted_time(meta[1]), noted_time(meta[3])
+  local now = server + noted_time(meta[2])
+  if notes and latest - now > JUMP then ahead = ahead + LONGEST end
+  now = math.max(now, latest)
+  return now, now - server, ahead
+end
+
+-- What HSET of meta is given to note it.
+local function time_fields(now, behind, ahead)
+  return 'clock', string.format('%.0f', now), 'behind', string.format('%.0f', behind), 'ahead', string.format('%.0f', ahead)
+end
+
+-- The clock that due times and leases go by (ms). It leaps by the longest delay when the server's clock was set back:
+-- whatever was scheduled before is due at once, as it is when that clock is set forward. Too early is safe, since saves
+-- are conditional on versions; waiting for a time that another clock has set isn't.
+local function clock()
+  local now, _, ahead = times()
+  return now + ahead
 end
 
 -- Which history this server is in; false on a replica, whose history is another server's.

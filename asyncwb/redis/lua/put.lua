@@ -87,7 +87,7 @@ if limits.records > 0 or limits.bytes > 0 then
   if held.records == 0 then held.bytes = 0 end
 end
 if limits.age > 0 then
-  local now = clock()
+  local now = times()
   held.age = now - oldest_since(now, 8, true)
 end
 local bytes_before = held.bytes
@@ -170,9 +170,9 @@ for g = 1, limited and groups or 0 do
   at = stop
 end
 
-local now = clock()
+local now, behind, ahead = times(true)
 -- As text: a number would be formatted anew for each member.
-local due = string.format('%.0f', now + tonumber(ARGV[6]))
+local due = string.format('%.0f', now + ahead + tonumber(ARGV[6]))
 local leased = {}
 if #accepted > 0 and redis.call('ZCARD', LEASE) > 0 then
   local scores = read_all('ZMSCORE', LEASE, keys)
@@ -197,25 +197,23 @@ local woken, added = 0, 0
 if #dirty > 0 then
   local head = redis.call('ZRANGE', DIRTY, 0, 0, 'WITHSCORES')
   for i = 1, #dirty, CHUNK do
-    added = added + redis.call('ZADD', DIRTY, 'NX', unpack(dirty, i, math.min(i + CHUNK - 1, #dirty)))
+    -- At the earlier of two times: what another process may delay for long, and what failed and is in its back-off,
+    -- must not hold up this content.
+    added = added + redis.call('ZADD', DIRTY, 'LT', unpack(dirty, i, math.min(i + CHUNK - 1, #dirty)))
   end
   -- Who was in none of the sets has no record to look at. (A fifth of the time of a put of new keys.)
   if not limited and (added < #accepted or #touched > 0) then look() end
-  local sooner = added
-  -- New content of a record that had failed doesn't wait for the back-off of the old.
-  if #touched > 0 and redis.call('HLEN', RETRY) > 0 and write_all('HDEL', RETRY, touched) > 0 then
-    for i = 1, #dirty, CHUNK do
-      sooner = sooner + redis.call('ZADD', DIRTY, 'XX', 'LT', 'CH', unpack(dirty, i, math.min(i + CHUNK - 1, #dirty)))
-    end
-  end
   -- Whoever waits for the present head will find these; only a new head has to be announced.
-  if sooner > 0 and (not head[1] or tonumber(head[2]) > tonumber(due)) then
+  if not head[1] or tonumber(head[2]) > tonumber(due) then
     woken = 1
     wake()
   end
 elseif not limited then
   look()
 end
+-- New content has not failed. (Both free memory: none of them may be the first write.)
+if #touched > 0 and #dirty == 0 then redis.call('HSET', META, time_fields(now, behind, ahead)) end
+if #touched > 0 and redis.call('HLEN', RETRY) > 0 then write_all('HDEL', RETRY, touched) end
 if #touched > 0 and redis.call('HLEN', DEAD) > 0 then write_all('HDEL', DEAD, touched) end
 
 local records, grown = {}, 0
@@ -233,8 +231,8 @@ for n = 1, #accepted do
   if not distinct then length[key] = size end  -- (4 % of the time of a put.)
 end
 redis.call('HSET', META, 'seq', string.format('%.0f', used + #accepted),
-  'bytes', string.format('%.0f', math.max(0, bytes_before + grown)))
-if why and why ~= 'turn' and not was_full and above_low() then redis.call('HSET', META, 'full', 1) end
+  'bytes', string.format('%.0f', math.max(0, (whole(meta[4]) or 0) + grown)), time_fields(now, behind, ahead))
+if why and not was_full and above_low() then redis.call('HSET', META, 'full', 1) end
 if was_full and not full and not why then redis.call('HDEL', META, 'full') end
 for i = 1, #records, CHUNK do
   redis.call('MSET', unpack(records, i, math.min(i + CHUNK - 1, #records)))

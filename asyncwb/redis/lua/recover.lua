@@ -7,11 +7,12 @@
 -- Reply how many
 allow_at_maxmemory()
 local most = tonumber(ARGV[2])
+if redis.call('ZCARD', DIRTY) + redis.call('ZCARD', LEASE) > 0 then redis.call('HSET', META, time_fields(times(true))) end
 local now = clock()
 local expired = redis.call('ZRANGEBYSCORE', LEASE, '-inf', now, 'LIMIT', 0, most)
 local ended = #expired
 if #expired < most then
-  -- Leased by a clock that has been set back since. Too early is safe: saves are conditional on versions.
+  -- Another program has written these. Too early is safe: saves are conditional on versions.
   local far = redis.call('ZRANGEBYSCORE', LEASE, '(' .. (now + LONGEST), '+inf', 'LIMIT', 0, most - #expired)
   for i = 1, #far do expired[#expired + 1] = far[i] end
 end

@@ -1,6 +1,6 @@
 -- stats: what an operator asks first.
 -- Reply dirty, leased, dead, bytes (an estimate), age of the oldest unsaved write (ms; -1: none), epoch
-local now = clock()
+local now = times()
 local meta = redis.call('HMGET', META, 'bytes', 'epoch')
 return {
   redis.call('ZCARD', DIRTY), redis.call('ZCARD', LEASE), redis.call('HLEN', DEAD),

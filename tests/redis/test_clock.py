@@ -41,10 +41,13 @@ async def claimed(rig: Rig) -> list[str]:
 
 async def test_clock_that_was_set_back_holds_up_no_new_write(rig: Rig) -> None:
     await rig.put("old", delay=60.0)
+    await rig.put("due")
+    await rig.link.command("DEL", rig.keys.wake)
     await set_back(rig)
     await rig.put("new")
+    assert await rig.link.command("LLEN", rig.keys.wake) == 1, "an idle pool is told"
     await rig.put("old")
-    assert await claimed(rig) == ["new", "old"]
+    assert await claimed(rig) == ["due", "new", "old"]
 
 
 async def test_clock_that_was_set_back_holds_up_nothing_scheduled_before(rig: Rig) -> None:
@@ -56,7 +59,9 @@ async def test_clock_that_was_set_back_holds_up_nothing_scheduled_before(rig: Ri
     await rig.put("delayed", delay=600.0)
     await rig.put("due")
     await set_back(rig)
+    await rig.link.command("DEL", rig.keys.wake)
     await rig.queue.recover()
+    assert await rig.link.command("LLEN", rig.keys.wake) == 1, "an idle pool is told"
     assert await claimed(rig) == ["delayed", "due", "failing", "leased"]
 
 

@@ -42,14 +42,15 @@ end
 -- a promoted replica is slow, it goes on from the latest time noted in meta. Each put notes it, and while anything is
 -- unsaved recover does, once a second.
 -- Besides: how far the server's clock is behind it, and how far schedules are ahead of it, see `clock`. A caller that
--- notes what it gets says so: it has the schedules leap if the server's clock was set back.
+-- notes what it gets says so: it has the schedules leap if the server's clock was set back, and has to wake a pool then.
 local function times(notes)
   local meta, server = try('HMGET', META, 'clock', 'behind', 'ahead') or {}, wall()
   local latest, ahead = noted_time(meta[1]), noted_time(meta[3])
   local now = server + noted_time(meta[2])
-  if notes and latest - now > JUMP then ahead = ahead + LONGEST end
+  local leaps = notes and latest - now > JUMP
+  if leaps then ahead = ahead + LONGEST end
   now = math.max(now, latest)
-  return now, now - server, ahead
+  return now, now - server, ahead, leaps
 end
 
 -- What HSET of meta is given to note it.

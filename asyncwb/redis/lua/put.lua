@@ -170,7 +170,7 @@ for g = 1, limited and groups or 0 do
   at = stop
 end
 
-local now, behind, ahead = times(true)
+local now, behind, ahead, leaps = times(true)
 -- As text: a number would be formatted anew for each member.
 local due = string.format('%.0f', now + ahead + tonumber(ARGV[6]))
 local leased = {}
@@ -204,7 +204,7 @@ if #dirty > 0 then
   -- Who was in none of the sets has no record to look at. (A fifth of the time of a put of new keys.)
   if not limited and (added < #accepted or #touched > 0) then look() end
   -- Whoever waits for the present head will find these; only a new head has to be announced.
-  if not head[1] or tonumber(head[2]) > tonumber(due) then
+  if leaps or not head[1] or tonumber(head[2]) > tonumber(due) then
     woken = 1
     wake()
   end

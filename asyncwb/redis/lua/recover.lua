@@ -7,7 +7,11 @@
 -- Reply how many
 allow_at_maxmemory()
 local most = tonumber(ARGV[2])
-if redis.call('ZCARD', DIRTY) + redis.call('ZCARD', LEASE) > 0 then redis.call('HSET', META, time_fields(times(true))) end
+if redis.call('ZCARD', DIRTY) + redis.call('ZCARD', LEASE) > 0 then
+  local steady, behind, ahead, leaps = times(true)
+  try('HSET', META, time_fields(steady, behind, ahead))
+  if leaps then wake() end
+end
 local now = clock()
 local expired = redis.call('ZRANGEBYSCORE', LEASE, '-inf', now, 'LIMIT', 0, most)
 local ended = #expired

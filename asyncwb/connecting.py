@@ -8,7 +8,8 @@ from asyncwb.errors import ConfigurationError
 from asyncwb.plain import excerpt, plain_str
 from asyncwb.redis.connection import RedisLink
 from asyncwb.redis.link import Link
-from asyncwb.redis.targets import RedisClient, is_client, target_of_url
+from asyncwb.redis.targets import RedisClient, is_client, target_of_server, target_of_url
+from asyncwb.urls import redact
 
 EMBEDDED = "embedded://"
 
@@ -49,10 +50,11 @@ async def connect(redis: str | RedisClient | None, stack: AsyncExitStack, *, tim
         redis = EMBEDDED
     if isinstance(redis, str) and redis.startswith(EMBEDDED):
         server = EmbeddedServer(redis.removeprefix(EMBEDDED) or ".asyncwb")
-        socket = await server.start()
+        await server.start()
         stack.push_async_callback(server.stop)
-        redis = f"unix://{socket}"
-    if isinstance(redis, str):
+        target = target_of_server(f"the embedded server in {server.directory}", server.find)
+        link = RedisLink(target, timeout_seconds=timeout_seconds)
+    elif isinstance(redis, str):
         link = RedisLink.from_url(redis, timeout_seconds=timeout_seconds)
     else:
         link = RedisLink.from_client(redis, timeout_seconds=timeout_seconds)

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import logging
 import os
 import sys
 from importlib import import_module
@@ -16,6 +17,9 @@ from asyncwb.errors import EmbeddedServerError, MissingDependency
 _GUARDIAN: Final = Path(__file__).with_name("_guardian.py")
 _RETRY_SECONDS: Final = 0.02
 _LEAVE_SECONDS: Final = 12.0
+_REJOIN_SECONDS: Final = 10.0
+
+_log: Final = logging.getLogger("asyncwb")
 
 
 def server_binary() -> Path:
@@ -53,6 +57,7 @@ class EmbeddedServer:
         self._writer: asyncio.StreamWriter | None = None
         self._reader: asyncio.StreamReader | None = None
         self._socket = ""
+        self._rejoining: asyncio.Task[str] | None = None
 
     async def start(self, timeout_seconds: float = 10.0) -> str:
         """Joins the server, starting it if need be; returns the path of its unix socket.
@@ -63,27 +68,35 @@ class EmbeddedServer:
         """
         if self._writer is not None:
             return self._socket
-        binary = server_binary()
         try:
             self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
             raise EmbeddedServerError(f"directory {self.directory} can't be used: {error.strerror}") from error
-        if not os.access(self.directory, os.W_OK | os.X_OK):
-            raise EmbeddedServerError(f"directory {self.directory} isn't writable")
-        try:
-            async with asyncio.timeout(timeout_seconds):
-                while True:
-                    if server := await self._join():
-                        return server
-                    if await self._start_guardian(binary) == BUSY:
-                        await asyncio.sleep(_RETRY_SECONDS)
-        except TimeoutError as error:
-            raise EmbeddedServerError(
-                f"the server in {self.directory} was not ready within {timeout_seconds:g} s; see server.log there"
-            ) from error
+        return await self._enter(timeout_seconds)
+
+    async def find(self) -> str:
+        """Where the server's socket is now: a guardian that was killed took it along, and the next one has another.
+
+        Joins the server anew if its guardian has gone, and starts it if nobody else has. Whoever asks meanwhile shares
+        the attempt, which goes on if they give up.
+
+        Raises:
+            EmbeddedServerError: it was left, its directory was deleted, or it doesn't start.
+        """
+        if self._rejoining is None:
+            if self._reader is None:
+                raise EmbeddedServerError(f"the embedded server in {self.directory} was left")
+            if not self._reader.at_eof():
+                return self._socket
+            self._rejoining = asyncio.create_task(self._rejoin())
+            self._rejoining.add_done_callback(self._rejoined)
+        return await asyncio.shield(self._rejoining)
 
     async def stop(self) -> None:
         """Leaves; if this was the last user, returns after the server has stopped, within some 12 s."""
+        if self._rejoining is not None:
+            # Not cancelled: a guardian that has just been started would have to find out that nobody comes.
+            await asyncio.wait([self._rejoining])
         writer, self._writer = self._writer, None
         reader, self._reader = self._reader, None
         if writer is None or reader is None:
@@ -104,6 +117,39 @@ class EmbeddedServer:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.stop()
+
+    async def _enter(self, timeout_seconds: float) -> str:
+        binary = server_binary()
+        if not os.access(self.directory, os.W_OK | os.X_OK):
+            raise EmbeddedServerError(f"directory {self.directory} isn't writable")
+        try:
+            async with asyncio.timeout(timeout_seconds):
+                while True:
+                    if server := await self._join():
+                        return server
+                    if await self._start_guardian(binary) == BUSY:
+                        await asyncio.sleep(_RETRY_SECONDS)
+        except TimeoutError as error:
+            raise EmbeddedServerError(
+                f"the server in {self.directory} was not ready within {timeout_seconds:g} s; see server.log there"
+            ) from error
+
+    async def _rejoin(self) -> str:
+        if not self.directory.is_dir():
+            # Made anew it would be empty, and nobody would know what was lost.
+            raise EmbeddedServerError(
+                f"directory {self.directory} of the embedded server was deleted while it was in use, and with it what "
+                "wasn't saved: put it back, or close the buffer and open it again to begin anew"
+            )
+        _log.warning("the guardian of the embedded server in %s has gone: joining its successor", self.directory)
+        if self._writer is not None:
+            await _close(self._writer)
+        return await self._enter(_REJOIN_SECONDS)
+
+    def _rejoined(self, task: "asyncio.Task[str]") -> None:
+        self._rejoining = None
+        if not task.cancelled():
+            task.exception()  # whoever has waited for it is told; perhaps nobody does any more
 
     async def _join(self) -> str | None:
         """The server's socket if a guardian has taken us in."""

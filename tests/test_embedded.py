@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import shutil
 import signal
 import sys
 import tempfile
@@ -14,7 +15,7 @@ from typing import Any
 import psutil
 import pytest
 
-from asyncwb import Buffer, EmbeddedServerError, MissingDependency
+from asyncwb import Buffer, EmbeddedServerError, MissingDependency, OutcomeUnknown, RedisUnavailable
 from asyncwb.embedded import EmbeddedServer
 from asyncwb.redis.connection import RedisLink
 from asyncwb.testing import MemoryBackend
@@ -224,3 +225,109 @@ async def test_buffer_without_a_redis_keeps_its_data_below_the_working_directory
         await buffer.drain(timeout=10)
     assert memory.values == {"a": 1}
     assert pids(tmp_path / ".asyncwb") == []
+
+
+# A guardian that is killed while its users go on
+
+
+async def kill_guardian(directory: Path) -> tuple[list[int], Path]:
+    """The guardian and the server that went with it, and their sockets' folder, which stays behind."""
+    running = pids(directory)
+    folder = Path(json.loads((directory / "guardian.json").read_text())["guardian"]).parent
+    os.kill(running[0], signal.SIGKILL)
+    await until(lambda: all(gone(pid) for pid in running))
+    await asyncio.sleep(0.05)  # its users hear of it
+    return running, folder
+
+
+async def test_open_buffers_outlive_the_guardian(directory: Path) -> None:
+    """Nobody opens the directory anew: they find each other at another guardian's, and the last one ends it."""
+    memory = MemoryBackend()
+    options: Any = {"backend": memory, "type": int, "max_delay_seconds": 30.0}
+    async with (
+        Buffer[int](f"embedded://{directory}", flushers=1, **options) as one,
+        Buffer[int](f"embedded://{directory}", flushers=0, **options) as other,
+    ):
+        await one.set("a", 1)
+        await other.set("b", 2)
+        for round_ in range(2):
+            running, folder = await kill_guardian(directory)
+            writes = [asyncio.create_task(buffer.set(f"{round_}", 3)) for buffer in (one, other)]
+            assert await one.get("b") == 2, "acknowledged, so fsynced"
+            assert await other.get("a") == 1
+            await asyncio.gather(*writes)
+            assert len(pids(directory)) == 2
+            assert not set(pids(directory)) & set(running)
+            assert not folder.exists(), "what the guardian left is cleared away"
+        await one.drain(timeout=10)
+        assert memory.values == {"a": 1, "b": 2, "0": 3, "1": 3}
+        last = pids(directory)
+    assert pids(directory) == []
+    await until(lambda: all(gone(pid) for pid in last))
+
+
+async def test_nothing_acknowledged_is_lost_when_the_guardian_is_killed_under_load(directory: Path) -> None:
+    memory = MemoryBackend()
+    acknowledged: dict[str, int] = {}
+    async with Buffer[int](f"embedded://{directory}", backend=memory, type=int, flushers=2) as buffer:
+
+        async def write(name: str) -> None:
+            for number in range(1, 60):
+                with suppress(OutcomeUnknown):
+                    await buffer.set(name, number)
+                    acknowledged[name] = number
+                await asyncio.sleep(0.005)
+
+        writers = [asyncio.create_task(write(f"w{number}")) for number in range(8)]
+        await asyncio.sleep(0.1)
+        await kill_guardian(directory)
+        await asyncio.gather(*writers)
+        await buffer.drain(timeout=10)
+    assert len(acknowledged) == 8
+    values: dict[str, Any] = memory.values
+    assert all(values[name] >= number for name, number in acknowledged.items())
+
+
+async def test_many_users_find_one_new_guardian(directory: Path) -> None:
+    process, socket = await start_user(directory)
+    servers = [EmbeddedServer(directory) for _ in range(8)]
+    await asyncio.gather(*(server.start(30) for server in servers))
+    await kill_guardian(directory)
+    # A process that doesn't ask for it stays away, and is no user any more.
+    found = await asyncio.gather(*(server.find() for server in servers for _ in range(3)))
+    assert len(set(found)) == 1
+    assert found[0] != socket
+    assert await ask(found[0], "PING") == b"PONG"
+    running = pids(directory)
+    assert len(running) == 2
+    for server in servers[1:]:
+        await server.stop()
+    assert not any(gone(pid) for pid in running), "one user is left"
+    await servers[0].stop()
+    assert all(gone(pid) for pid in running)
+    await process.communicate(b"\n")
+    assert process.returncode == 0
+
+
+async def test_user_that_leaves_while_it_joins_anew_is_no_user_afterwards(directory: Path) -> None:
+    server = EmbeddedServer(directory)
+    await server.start()
+    await kill_guardian(directory)
+    finding = asyncio.create_task(server.find())
+    await asyncio.sleep(0)
+    finding.cancel()
+    await server.stop()
+    assert pids(directory) == []
+    with pytest.raises(EmbeddedServerError, match="was left"):
+        await server.find()
+
+
+async def test_directory_that_was_deleted_is_not_made_anew(directory: Path) -> None:
+    options: Any = {"backend": MemoryBackend(), "type": int, "redis_retry_seconds": 0.5, "drain_timeout_seconds": 0.1}
+    async with Buffer[int](f"embedded://{directory}", **options) as buffer:
+        await buffer.set("a", 1)
+        await kill_guardian(directory)
+        shutil.rmtree(directory)
+        with pytest.raises(RedisUnavailable, match=r"was deleted while it was in use.*open it again"):
+            await buffer.set("b", 2)
+        assert not directory.exists()

@@ -8,6 +8,8 @@ import hiredis
 import redis.exceptions
 from redis.asyncio.connection import AbstractConnection
 
+from asyncwb.errors import AsyncwbError
+
 _NOTHING: Final = object()
 
 _GREETING_SECONDS: Final = 0.2
@@ -42,7 +44,7 @@ class Stream:
         try:
             await self._connection.connect()  # type: ignore[no-untyped-call] # redis-py
         except redis.exceptions.ConnectionError as error:
-            if said := await self._greeting():
+            if not isinstance(error.__cause__, AsyncwbError) and (said := await self._greeting()):
                 raise ErrorReply(said) from error
             raise
         writer = self._connection._writer  # noqa: SLF001 - redis-py has no other way

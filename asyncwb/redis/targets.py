@@ -1,13 +1,20 @@
-"""From what a user names as Redis to connections of our own: a URL, a Sentinel service, or a redis-py client."""
+"""From what a user names as Redis to connections of our own: a URL, a Sentinel service, a client, a server of ours."""
 
 import re
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import parse_qs, quote, unquote
 
 import redis.asyncio
 import redis.exceptions
-from redis.asyncio.connection import AbstractConnection, ConnectionPool, SSLConnection, parse_url
+from redis.asyncio.connection import (
+    AbstractConnection,
+    ConnectionPool,
+    SSLConnection,
+    UnixDomainSocketConnection,
+    parse_url,
+)
 from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import (
     Sentinel,
@@ -100,6 +107,21 @@ def target_of_url(url: str) -> Target:
         pass
     # Outside of the handler: the driver's message may quote the URL, and would be the context.
     raise ConfigurationError(f"Redis URL {shown!r} is malformed, or has an option that doesn't exist or fit")
+
+
+def target_of_server(where: str, find: Callable[[], Awaitable[str]]) -> Target:
+    """A server of our own, which may start again elsewhere: `find` tells its unix socket whenever one connects."""
+    return Target(_own_pool(ConnectionPool, {"find": find}, connection_class=_FoundConnection), where)
+
+
+class _FoundConnection(UnixDomainSocketConnection):
+    def __init__(self, *, find: Callable[[], Awaitable[str]], **options: Any) -> None:
+        super().__init__(**options)
+        self._find = find
+
+    async def _connect(self) -> None:
+        self.path = await self._find()
+        await super()._connect()  # type: ignore[no-untyped-call] # redis-py
 
 
 def target_of_client(client: RedisClient) -> Target:

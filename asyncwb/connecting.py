@@ -52,7 +52,7 @@ async def connect(redis: str | RedisClient | None, stack: AsyncExitStack, *, tim
         server = EmbeddedServer(redis.removeprefix(EMBEDDED) or ".asyncwb")
         await server.start()
         stack.push_async_callback(server.stop)
-        target = target_of_server(f"the embedded server in {server.directory}", server.find)
+        target = target_of_server(f"the embedded server in {server.directory}", server.find, server.unsafe)
         link = RedisLink(target, timeout_seconds=timeout_seconds)
     elif isinstance(redis, str):
         link = RedisLink.from_url(redis, timeout_seconds=timeout_seconds)

@@ -57,6 +57,7 @@ class EmbeddedServer:
         self._writer: asyncio.StreamWriter | None = None
         self._reader: asyncio.StreamReader | None = None
         self._socket = ""
+        self._place = (0, 0)
         self._rejoining: asyncio.Task[str] | None = None
 
     async def start(self, timeout_seconds: float = 10.0) -> str:
@@ -72,6 +73,8 @@ class EmbeddedServer:
             self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
             raise EmbeddedServerError(f"directory {self.directory} can't be used: {error.strerror}") from error
+        entered = self.directory.stat()
+        self._place = (entered.st_dev, entered.st_ino)
         return await self._enter(timeout_seconds)
 
     async def find(self) -> str:
@@ -91,6 +94,19 @@ class EmbeddedServer:
             self._rejoining = asyncio.create_task(self._rejoin())
             self._rejoining.add_done_callback(self._rejoined)
         return await asyncio.shield(self._rejoining)
+
+    def unsafe(self) -> str:
+        """Why nothing more may be written there, "" if it may: a server whose files were deleted goes on without."""
+        try:
+            now = self.directory.stat()
+        except OSError:
+            now = None
+        if now is not None and (now.st_dev, now.st_ino) == self._place:
+            return ""
+        return (
+            f"directory {self.directory} of the embedded server was deleted or replaced while it was in use: what it "
+            "holds will be gone when its last user leaves; drain, close the buffer and open it again to begin anew"
+        )
 
     async def stop(self) -> None:
         """Leaves; if this was the last user, returns after the server has stopped, within some 12 s."""
@@ -135,11 +151,11 @@ class EmbeddedServer:
             ) from error
 
     async def _rejoin(self) -> str:
-        if not self.directory.is_dir():
-            # Made anew it would be empty, and nobody would know what was lost.
+        if self.unsafe():
+            # In another one there is nothing, and nobody would know what was lost.
             raise EmbeddedServerError(
-                f"directory {self.directory} of the embedded server was deleted while it was in use, and with it what "
-                "wasn't saved: put it back, or close the buffer and open it again to begin anew"
+                f"directory {self.directory} of the embedded server was deleted or replaced while it was in use, and "
+                "with it what wasn't saved: put it back, or close the buffer and open it again to begin anew"
             )
         _log.warning("the guardian of the embedded server in %s has gone: joining its successor", self.directory)
         if self._writer is not None:

@@ -15,14 +15,25 @@ from typing import Any
 import psutil
 import pytest
 
-from asyncwb import Buffer, EmbeddedServerError, MissingDependency, OutcomeUnknown, RedisUnavailable
+from asyncwb import (
+    Buffer,
+    EmbeddedServerError,
+    Event,
+    MissingDependency,
+    OutcomeUnknown,
+    RedisUnavailable,
+    SuitabilityChanged,
+    UnsuitableServer,
+)
 from asyncwb.embedded import EmbeddedServer
+from asyncwb.engine import Engine
 from asyncwb.redis.connection import RedisLink
 from asyncwb.testing import MemoryBackend
 
 USER = """
 import asyncio, sys
 from asyncwb.embedded import EmbeddedServer
+from asyncwb.engine import Engine
 
 async def main():
     server = EmbeddedServer(sys.argv[1])
@@ -304,7 +315,7 @@ async def test_many_users_find_one_new_guardian(directory: Path) -> None:
         await server.stop()
     assert not any(gone(pid) for pid in running), "one user is left"
     await servers[0].stop()
-    assert all(gone(pid) for pid in running)
+    await until(lambda: all(gone(pid) for pid in running))
     await process.communicate(b"\n")
     assert process.returncode == 0
 
@@ -328,6 +339,27 @@ async def test_directory_that_was_deleted_is_not_made_anew(directory: Path) -> N
         await buffer.set("a", 1)
         await kill_guardian(directory)
         shutil.rmtree(directory)
-        with pytest.raises(RedisUnavailable, match=r"was deleted while it was in use.*open it again"):
+        with pytest.raises(RedisUnavailable, match=r"was deleted or replaced while it was in use.*open it again"):
             await buffer.set("b", 2)
         assert not directory.exists()
+
+
+async def test_nothing_is_written_into_a_directory_that_was_deleted_under_a_living_server(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server goes on with files that nobody will find again; what it holds can still be saved."""
+    monkeypatch.setattr(Engine, "check_seconds", 0.05)
+    memory = MemoryBackend()
+    told: list[Event] = []
+    options: Any = {"backend": memory, "type": int, "max_delay_seconds": 30.0, "observer": told.append}
+    async with Buffer[int](f"embedded://{directory}", **options) as buffer:
+        await buffer.set("a", 1)
+        running = pids(directory)
+        shutil.rmtree(directory)
+        directory.mkdir()
+        await until(lambda: any(isinstance(event, SuitabilityChanged) for event in told))
+        with pytest.raises(UnsuitableServer, match="deleted or replaced"):
+            await buffer.set("b", 2)
+        await buffer.drain(timeout=5)
+        assert memory.values == {"a": 1}
+    await until(lambda: all(gone(pid) for pid in running))

@@ -67,6 +67,9 @@ class RedisLink:
         """Takes over where and how a client connects; the client itself is neither used nor closed."""
         return cls(target_of_client(client), timeout_seconds=timeout_seconds)
 
+    def unsafe(self) -> str:
+        return self._target.unsafe()
+
     async def command(self, *args: Argument, block_seconds: float = 0.0) -> Any:
         stream = self._borrow()
         try:

@@ -35,6 +35,10 @@ class Link(Protocol):
         """The server as it may be shown, without credentials."""
         ...
 
+    def unsafe(self) -> str:
+        """What makes the server unsafe to write to that it doesn't know itself; "" for nothing."""
+        ...
+
     async def command(self, *args: Argument, block_seconds: float = 0.0) -> Any:
         """Sends one command and returns its reply, in bytes and integers.
 

@@ -82,7 +82,7 @@ class SuitabilityWatch:
     async def check(self) -> None:
         """Looks once. Raises RedisError if the server can't be asked: then nothing is known that wasn't before."""
         info = await _asked(self._link)
-        self._note(await self._replica_for_long(info) or _why_never(self._link, info))
+        self._note(self._link.unsafe() or await self._replica_for_long(info) or _why_never(self._link, info))
 
     async def _replica_for_long(self, info: dict[str, str]) -> str:
         reason = _is_replica(self._link, info)

@@ -46,11 +46,16 @@ RedisClient = redis.asyncio.Redis
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Makes connections (nothing else of the pool is used), and what may be shown of where they lead."""
+    """Makes connections (nothing else of the pool is used), and what may be shown of where they lead.
+
+    Attributes:
+        unsafe: says what makes the server unsafe to write to that it doesn't know itself; "" for nothing.
+    """
 
     pool: ConnectionPool
     where: str
     sentinel: Sentinel | None = None
+    unsafe: Callable[[], str] = str
 
     def new_connection(self) -> AbstractConnection:
         """One that isn't connected yet."""
@@ -109,9 +114,10 @@ def target_of_url(url: str) -> Target:
     raise ConfigurationError(f"Redis URL {shown!r} is malformed, or has an option that doesn't exist or fit")
 
 
-def target_of_server(where: str, find: Callable[[], Awaitable[str]]) -> Target:
+def target_of_server(where: str, find: Callable[[], Awaitable[str]], unsafe: Callable[[], str]) -> Target:
     """A server of our own, which may start again elsewhere: `find` tells its unix socket whenever one connects."""
-    return Target(_own_pool(ConnectionPool, {"find": find}, connection_class=_FoundConnection), where)
+    pool: ConnectionPool = _own_pool(ConnectionPool, {"find": find}, connection_class=_FoundConnection)
+    return Target(pool, where, unsafe=unsafe)
 
 
 class _FoundConnection(UnixDomainSocketConnection):

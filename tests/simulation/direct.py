@@ -23,6 +23,9 @@ class DirectLink:
         self.on_change: Callable[[str | None, float], None] | None = None
         self._server = ModelServer(lambda: round(time.time() * 1000), "1" * 40, ScriptHost())
 
+    def unsafe(self) -> str:
+        return ""
+
     async def command(self, *args: Argument, block_seconds: float = 0.0) -> Any:
         return _answered(lambda: self._server.command(encoded(args)))
 

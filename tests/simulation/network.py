@@ -187,6 +187,9 @@ class SimulatedLink:
         self._network = network
         self.on_change: Callable[[str | None, float], None] | None = None
 
+    def unsafe(self) -> str:
+        return ""
+
     async def command(self, *args: Argument, block_seconds: float = 0.0) -> Any:
         command = encoded(args)
         if command[0] == b"BLPOP":

@@ -56,6 +56,7 @@ from asyncwb.events import (
     Retried,
     Saved,
     SuitabilityChanged,
+    TaskCrashed,
 )
 from asyncwb.places import Bookkeeping, allot_epoch, claim_place, default_name, takes_place
 from asyncwb.records import Record, Version
@@ -113,6 +114,7 @@ __all__ = [
     "Settings",
     "Stats",
     "SuitabilityChanged",
+    "TaskCrashed",
     "Totals",
     "UnknownBackend",
     "UnsuitableServer",

@@ -9,7 +9,6 @@ from asyncwb.plain import excerpt, plain_str
 from asyncwb.redis.connection import RedisLink
 from asyncwb.redis.link import Link
 from asyncwb.redis.targets import RedisClient, is_client, target_of_server, target_of_url
-from asyncwb.urls import redact
 
 EMBEDDED = "embedded://"
 

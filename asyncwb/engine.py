@@ -7,20 +7,31 @@ import logging
 import random
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
-from typing import ClassVar, Final, NoReturn, TypeVar
+from functools import partial
+from typing import Any, ClassVar, Final, NoReturn, TypeVar
 
 import anyio
 from anyio.abc import TaskGroup
 
 from asyncwb.connecting import Connect, connect
-from asyncwb.errors import AsyncwbError, BackendUnavailable, OutcomeUnknown, RedisUnavailable, UsageError
+from asyncwb.draining import together
+from asyncwb.errors import (
+    AsyncwbError,
+    BackendUnavailable,
+    DeadLettered,
+    OutcomeUnknown,
+    RedisUnavailable,
+    UsageError,
+    WriteLost,
+)
 from asyncwb.events import ConnectionChanged, EpochChanged, Event, SuitabilityChanged
+from asyncwb.gathering import gather_bounded
 from asyncwb.guard import GuardedBackend
 from asyncwb.heartbeat import LEAVE_SECONDS, Heartbeat
 from asyncwb.lane import Lane
 from asyncwb.outcomes import failure, failures_of
 from asyncwb.pool import FlusherPool
-from asyncwb.records import CodecName
+from asyncwb.records import CodecName, Version
 from asyncwb.redis.durability import Promises
 from asyncwb.redis.epochs import Epochs
 from asyncwb.redis.inspection import Inspection
@@ -180,10 +191,11 @@ class Engine:
 
         def start(group: TaskGroup) -> None:
             for lane in self.lanes:
-                lane.start(group)
-            group.start_soon(self._watch, "the epoch", epochs.check)
-            group.start_soon(self._watch, "the server", look_at_server)
-            group.start_soon(heartbeat.run)
+                lane.start(group, supervisor)
+            group.start_soon(supervisor.keep, "serving writes to all partitions", self.writing.serve)
+            for what, check in (("the epoch", epochs.check), ("the server", look_at_server)):
+                group.start_soon(supervisor.keep, f"the watch over {what}", partial(self._watch, what, check))
+            group.start_soon(supervisor.keep, "the heartbeat", heartbeat.run)
             if self.pool is not None:
                 group.start_soon(supervisor.keep, "the pool of flushers", self.pool.run)
 

@@ -9,12 +9,13 @@ from typing import Final
 
 from asyncwb.connecting import connect
 from asyncwb.errors import ConfigurationError
+from asyncwb.gathering import gather_bounded
 from asyncwb.redis.connection import RedisLink
-from asyncwb.redis.inspection import DeadRecord, Inspection, Listed, Place, Worker
+from asyncwb.redis.inspection import Inspection, Listed, Place, Worker
 from asyncwb.redis.keys import LAYOUT, PartitionKeys, partition_of
 from asyncwb.redis.queue import Queue
 from asyncwb.redis.retry import retrying
-from asyncwb.redis.steps import Hello, PartitionStats
+from asyncwb.redis.steps import DeadRecord, Hello, PartitionStats
 from asyncwb.redis.suitability import server_info
 from asyncwb.redis.targets import RedisClient
 from asyncwb.settings import MOST_PARTITIONS

@@ -183,6 +183,7 @@ class RedisLink:
                     if isinstance(reply, ErrorReply):
                         raise reply
         except (ErrorReply, redis.exceptions.RedisError) as error:
+            hide_credentials(error)  # a server that doesn't know AUTH repeats what it was asked
             mapped = await self._mapped(stream, error, sent=sent)
             if not isinstance(mapped, RedisRefused):
                 raise mapped from error

@@ -32,7 +32,7 @@ from asyncwb.redis.steps import (
     Write,
 )
 from asyncwb.redis.suitability import Suitability
-from asyncwb.redis.wire import pack_version, unpack_record, unpack_version
+from asyncwb.redis.wire import pack_version, unpack_dead, unpack_record, unpack_version
 
 WRITER_MEMORY_SECONDS: Final = 2 * 3600
 """How long the last request of a writer that has fallen silent is remembered: longer than any request is repeated (see

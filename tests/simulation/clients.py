@@ -16,6 +16,7 @@ from asyncwb.errors import (
     RedisError,
     RedisUnavailable,
     UnsuitableServer,
+    UsageError,
     WriteLost,
 )
 from asyncwb.redis.inspection import Inspection
@@ -79,18 +80,22 @@ class Client:
     async def _write(self, values: "Mapping[str, int | None]", call: Callable[[Durability | None], Any]) -> None:
         called, begin = self._oracle.tick(), self._oracle.clock()
         try:
-            answer = await call()
-        except (NotConfirmed, OutcomeUnknown):
-            return
-        except (BufferFull, RedisUnavailable, UnsuitableServer, BackendError) as error:
-            # Of several pages some may have been written; of one key nothing was.
-            if len(values) == 1:
-                for key, value in values.items():
-                    self._oracle.refused(key, value, error)
-            return
-        for key, value in values.items():
-            version = answer[key] if isinstance(answer, dict) else answer
-            self._oracle.acknowledged(key, value, version)
+            answer = await call(self._rng.choice(self._levels))
+        except PartialFailure as error:
+            if values.keys() != error.versions.keys() | error.failed.keys() or error.versions.keys() & error.failed:
+                self._oracle.fail(f"of a call for {list(values)}: {error!r}, {error.versions}, {error.failed}")
+            self._acknowledged(called, values, error.versions)
+            for key, each in error.failed.items():
+                self._failed({key: values[key]}, each, begin)
+        except (RedisError, BackendError, BufferFull, UnsuitableServer, UsageError) as error:
+            self._failed(values, error, begin)
+        else:
+            self._acknowledged(called, values, answer if isinstance(answer, dict) else dict.fromkeys(values, answer))
+
+    def _acknowledged(self, called: int, values: "Mapping[str, int | None]", versions: Mapping[str, int]) -> None:
+        for key, version in versions.items():
+            self._buffer.wrote(key, version)
+            self._oracle.acknowledged(key, values[key], version)
             self.acknowledged.append((called, key, version))
 
     def _failed(self, values: "Mapping[str, int | None]", error: Exception, begin: float) -> None:

@@ -48,36 +48,6 @@ _REFUSALS = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Changes:
-    """What is broken on purpose, so that tests can see it being found: scripts by name, and the backend's condition."""
-
-    scripts: Mapping[str, str] = field(default_factory=dict)
-    conditional: bool = True
-
-
-@dataclass(slots=True)
-class Result:
-    """What came of a world.
-
-    Attributes:
-        steps: callbacks that have run.
-        problems: what didn't hold.
-        counts: faults that took effect, by kind.
-        digest: of the order in which everything ran; the same seed has the same.
-    """
-
-    seed: int
-    steps: int
-    oracle: Oracle
-    counts: Counter[str]
-    digest: int
-
-    @property
-    def problems(self) -> list[str]:
-        return self.oracle.problems
-
-
 class _Engine(Engine):
     """A world is over in a few seconds."""
 
@@ -482,6 +452,7 @@ class World:
 
     def _clock(self) -> None:
         self._clock_ahead_ms += self.rng.choice((-3_600_000, -180_000, -500, 500, 180_000, 3_600_000))
+        self.oracle.clock_set = self.loop.time()
         self._note("server clock set")
 
     def _heal(self) -> None:

@@ -17,9 +17,9 @@ local now = clock()
 local deadline = new_deadline(tonumber(ARGV[4]))
 local due = redis.call('ZRANGEBYSCORE', DIRTY, '-inf', now, 'LIMIT', 0, look_at)
 local first = #due
-if #due < most then
+if #due < look_at then
   -- Scheduled by another program.
-  local far = redis.call('ZRANGEBYSCORE', DIRTY, '(' .. (now + LONGEST), '+inf', 'LIMIT', 0, most - #due)
+  local far = redis.call('ZRANGEBYSCORE', DIRTY, '(' .. (now + LONGEST), '+inf', 'LIMIT', 0, look_at - #due)
   for i = 1, #far do due[#due + 1] = far[i] end
 end
 

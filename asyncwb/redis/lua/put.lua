@@ -231,8 +231,8 @@ for n = 1, #accepted do
   if not distinct then length[key] = size end  -- (4 % of the time of a put.)
 end
 redis.call('HSET', META, 'seq', string.format('%.0f', used + #accepted),
-  'bytes', string.format('%.0f', math.max(0, (whole(meta[4]) or 0) + grown)), time_fields(now, behind, ahead))
-if why and not was_full and above_low() then redis.call('HSET', META, 'full', 1) end
+  'bytes', string.format('%.0f', math.max(0, bytes_before + grown)), time_fields(now, behind, ahead))
+if why and why ~= 'turn' and not was_full and above_low() then redis.call('HSET', META, 'full', 1) end
 if was_full and not full and not why then redis.call('HDEL', META, 'full') end
 for i = 1, #records, CHUNK do
   redis.call('MSET', unpack(records, i, math.min(i + CHUNK - 1, #records)))

@@ -7,8 +7,10 @@
 -- Reply how many
 allow_at_maxmemory()
 local most = tonumber(ARGV[2])
+local leaps = false
 if redis.call('ZCARD', DIRTY) + redis.call('ZCARD', LEASE) > 0 then
-  local steady, behind, ahead, leaps = times(true)
+  local steady, behind, ahead
+  steady, behind, ahead, leaps = times(true)
   try('HSET', META, time_fields(steady, behind, ahead))
   if leaps then wake() end
 end
@@ -21,7 +23,8 @@ if #expired < most then
   for i = 1, #far do expired[#expired + 1] = far[i] end
 end
 local first, longest = tonumber(ARGV[3]), tonumber(ARGV[4])
-local counts = ended > 0 and try('HLEN', EXPIRED)  -- nil where another program has put something else
+-- That the clock was set back says nothing about a process, nor about its records.
+local counts = ended > 0 and not leaps and try('HLEN', EXPIRED)  -- nil where another program has put something else
 local entries = counts and read_all('HMGET', EXPIRED, expired) or {}
 local deadlines = counts and read_all('ZMSCORE', LEASE, expired) or {}
 local sizes, notes = {}, {}

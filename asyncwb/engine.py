@@ -116,7 +116,8 @@ class Engine:
         link.on_change = connection_changed
         # Closed also after an open that failed or was cancelled: a plugin may hold half a connection.
         self._stack.push_async_callback(self._backend.close)
-        queues = [Queue(link, settings.namespace, number) for number in range(settings.partitions)]
+        suitability = Suitability()
+        queues = [Queue(link, settings.namespace, number, suitability) for number in range(settings.partitions)]
         epochs = Epochs(queues, self._backend.new_epoch, codec=self._codec)
         self._backend.on_foreign = epochs.disown
         check_epochs = Epochs.check
@@ -126,9 +127,6 @@ class Engine:
             # While Redis goes on in its epoch nobody needs the backend yet: a service has to start in an outage, too.
             _log.warning("starting without the backend: %s", error)
             check_epochs = Epochs.join
-        suitability = Suitability()
-        queues = [Queue(link, settings.namespace, number, suitability) for number in range(settings.partitions)]
-        epochs = Epochs(queues, self._backend.new_epoch, codec=self._codec)
         await self._at_open(lambda: check_epochs(epochs))
         promises = Promises(link, settings)
         await self._at_open(lambda: promises.require(settings.durability))

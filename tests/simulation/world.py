@@ -307,7 +307,7 @@ class World:
         rng = self.rng
         kinds = [
             self._kill, self._freeze, self._restart, self._away, self._outage, self._memory, self._clock, self._busy,
-            self._refuse_writes, self._misconfigure,
+            self._refuse_writes, self._misconfigure, self._plant,
         ]  # fmt: skip
         if self.durability != "fsync":
             kinds.append(self._promote)

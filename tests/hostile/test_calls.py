@@ -64,7 +64,6 @@ def test_nonsense_in_a_constructor_is_an_error_of_the_tree(parameter: str) -> No
 @pytest.mark.parametrize(
     ("module", "attribute", "broken", "found"),
     [
-        (buffer, "checked_version", lambda version: version, "neighbour"),
         (buffer, "checked_timeout", lambda timeout: timeout, "none of asyncwb's errors"),
         (buffer, "checked_items", lambda values: values.items(), "none of asyncwb's errors"),
         (buffer, "check_choice", lambda name, value, choices: value, "none of asyncwb's errors"),
@@ -77,7 +76,7 @@ async def test_check_that_is_left_out_is_found_out(
     broken: Callable[..., Any], found: str,
 ) -> None:  # fmt: skip
     monkeypatch.setattr(module, attribute, broken)
-    wanted = {"checked_version": "version", "checked_timeout": "timeout", "checked_items": "values"}
+    wanted = {"checked_timeout": "timeout", "checked_items": "values"}
     wanted |= {"check_choice": "durability", "raw_keys": "keys", "plain_str": "key"}
     own = (call for call in every() if call[0].parameter == wanted[attribute] and call[0].method != "drain")
     report = await played(valkey_server.url, namespace, own)

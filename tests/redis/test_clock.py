@@ -162,3 +162,15 @@ async def test_put_of_leased_records_beside_dead_letters_is_refused_at_maxmemory
     await rig.free_memory()
     found: Any = await rig.read("leased")
     assert found[1] == b"1"
+
+
+async def test_survey_dates_by_the_clock_that_dates_deaths(rig: Rig) -> None:
+    """Or a drain that begins after the clock was set back would take those that die meanwhile for dead before it."""
+    await rig.put("odd")
+    await set_back(rig)
+    await rig.queue.recover()
+    await rig.put("odd")
+    called = (await rig.queue.survey()).now
+    await rig.queue.ack((await rig.claim()).id, failed={"odd": Failure("odd", "dead")})
+    (letter,) = [each async for each in Inspection(rig.queue).dead()]
+    assert called <= letter.died <= called + 5

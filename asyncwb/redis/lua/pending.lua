@@ -3,5 +3,5 @@
 local meta = redis.call('HMGET', META, 'epoch', 'seq')
 return {
   redis.call('ZCARD', DIRTY), redis.call('ZCARD', LEASE), redis.call('HLEN', DEAD), whole(meta[1]) or 0,
-  whole(meta[2]) or 0, clock(),
+  whole(meta[2]) or 0, wall(),
 }

@@ -256,12 +256,10 @@ class GuardedBackend:
         if highest is None:
             return 0
         # First the data, then the epoch: what is saved in between has one that was allotted before.
-        above = epoch_above(
-            await self._bounded(highest, self._connect, "highest_version"), place=f"backend {self.name}"
-        )
-        foreign = foreign_epochs(
-            above, await self._bounded(lambda: self._backend.new_epoch(0), self._connect, "new_epoch")
-        )
+        version = await self._bounded(highest, self._connect, "highest_version")
+        above = epoch_above(version, place=f"backend {self.name}")
+        allotted = await self._bounded(lambda: self._backend.new_epoch(0), self._connect, "new_epoch")
+        foreign = foreign_epochs(above, self._judge.epoch(allotted, 0))
         if foreign is None or self.on_foreign is None:
             return 0
         _log.warning(

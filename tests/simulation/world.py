@@ -314,6 +314,9 @@ class World:
         if self.durability == "replicated":
             kinds.remove(self._restart)  # what a restart keeps isn't what a replica has
         chosen = rng.sample(kinds, rng.randint(0, 3))
+        if self._plant in chosen:
+            # What a server notes of foreign epochs it can lose with its latest writes.
+            chosen = [kind for kind in chosen if kind not in (self._restart, self._promote)]
         if self.calm or not chosen:
             return
         pace = rng.choice((0.05, 0.3, 1.0))

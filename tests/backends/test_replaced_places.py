@@ -251,6 +251,9 @@ async def test_backend_that_was_replaced_is_closed_and_opened_before_its_next_ca
         async def close(self) -> None:
             calls.append("close")
 
+        async def highest_version(self) -> None:
+            """Nothing is stored."""
+
         async def load(self, keys: Any) -> Any:
             calls.append("load")
             if calls.count("load") == 1:

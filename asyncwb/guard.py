@@ -258,6 +258,8 @@ class GuardedBackend:
         # First the data, then the epoch: what is saved in between has one that was allotted before.
         version = await self._bounded(highest, self._connect, "highest_version")
         above = epoch_above(version, place=f"backend {self.name}")
+        if not above:
+            return 0
         allotted = await self._bounded(lambda: self._backend.new_epoch(0), self._connect, "new_epoch")
         foreign = foreign_epochs(above, self._judge.epoch(allotted, 0))
         if foreign is None or self.on_foreign is None:

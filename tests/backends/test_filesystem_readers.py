@@ -180,7 +180,7 @@ from asyncwb_backends.filesystem import FileBackend
 
 async def main(path, offset):
     backend = FileBackend(path, fanout=0)
-    await backend.open()
+    await backend.open(namespace="asyncwb")
     seq = 2
     while True:
         await backend.save([put(str(number), seq) for number in range(offset, 4000, 80)])

@@ -103,7 +103,7 @@ from asyncwb_backends.sqlite import SQLiteBackend
 
 async def main(path, offset, rounds):
     backend = SQLiteBackend(path)
-    await backend.open()
+    await backend.open(namespace="asyncwb")
     try:
         for number in range(rounds):
             version = make_version(1, number * 2 + offset + 1)

@@ -116,7 +116,7 @@ from asyncwb.testing.contract import put, tombstone
 
 async def main(url, key):
     backend = backend_from_url(url, codec=Codec("json"))
-    await backend.open()
+    await backend.open(namespace="asyncwb")
     await backend.save([tombstone(key, 5)])
     backend._next_purge = backend._next_sweep = 0.0
     await backend.save([put("live", 1)])

@@ -68,10 +68,11 @@ class SQLiteBackend:
 
     @property
     def table(self) -> Table:
-        """What it saves into. Raises BackendUnavailable before `open`, which may have to give it its name."""
-        if self._table is None:
+        """What it saves into. Raises BackendUnavailable before `open` if that has to give it its name."""
+        table = self._table or self._named
+        if table is None:
             raise BackendUnavailable(f"SQLite file {self.path} isn't open")
-        return self._table
+        return table
 
     async def open(self, *, namespace: str, former: str | None = None) -> None:
         """Raises `BackendUnavailable` if the file can't be opened, `ConfigurationError` if the table can't be used."""

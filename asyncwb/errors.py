@@ -67,18 +67,15 @@ class PlaceTaken(ConfigurationError):
     Two namespaces in one place would take each other's writes for stale, and lose them.
 
     Args:
+        message: what happened, and what to do.
         owner: the namespace that it belongs to.
         namespace: the one that would have used it.
-        place: how the message calls it, such as "table 'users'".
     """
 
-    def __init__(self, *, owner: str, namespace: str, place: str) -> None:
+    def __init__(self, message: str, *, owner: str = "", namespace: str = "") -> None:
+        super().__init__(message)
         self.owner = owner
         self.namespace = namespace
-        super().__init__(
-            f"{place} belongs to namespace {owner!r}, so namespace {namespace!r} can't use it: name another one in the "
-            f"backend's URL, or hand it over with `asyncwb hand-over --backend URL --from {owner} --to {namespace}`"
-        )
 
 
 class UnsuitableServer(ConfigurationError):

@@ -45,7 +45,12 @@ def takes_place(owner: str | None, namespace: str, *, former: str | None, place:
         return False
     if owner is None or owner == former:
         return True
-    raise PlaceTaken(owner=owner, namespace=namespace, place=place)
+    raise PlaceTaken(
+        f"{place} belongs to namespace {owner!r}, so namespace {namespace!r} can't use it: name another one in the "
+        f"backend's URL, or hand it over with `asyncwb hand-over --backend URL --from {owner} --to {namespace}`",
+        owner=owner,
+        namespace=namespace,
+    )
 
 
 def epoch_above(version: object, *, place: str) -> int:

@@ -274,7 +274,7 @@ def entry(data: bytes) -> None:
 
 def meta(data: bytes) -> None:
     """Whatever stands in meta, a client gets a sound answer or one that makes it begin a new epoch."""
-    parts = (data.split(b"|") + [b""] * 6)[:6]
+    parts = (data.split(b"|") + [b""] * 7)[:7]
     hello = _run(Queue(_Answer([b"a" * 40, *parts]), "n", 0).hello())  # type: ignore[arg-type]
     assert 0 <= hello.epoch < 2**31
     assert 0 <= hello.seq < 2**32
@@ -287,7 +287,7 @@ def meta(data: bytes) -> None:
 
 def claimed(data: bytes) -> None:
     """What a claim finds is either a record with a key of text, or garbage; nothing is left out, nothing fails."""
-    reply = [0, data, _HEADER + b"pj1", b"good", _HEADER + b"pj1", b"bad", data]
+    reply = [0, 0, data, _HEADER + b"pj1", b"good", _HEADER + b"pj1", b"bad", data]
     claim = _run(Queue(_Answer(reply), "n", 0).claim(records=9, bytes=9, lease_seconds=1))  # type: ignore[arg-type]
     names = {each.key for each in claim.records} | set(claim.garbage)
     assert names == {text_of(data), "good", "bad"}

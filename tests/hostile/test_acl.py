@@ -146,9 +146,10 @@ async def of_a_lost_reply(url: str, namespace: str) -> None:
         assert await queue.extend(claim.id, lease_seconds=0.1) == 1
         await asyncio.sleep(0.15)
         assert await queue.recover() == 1
-        claim = await queue.claim(records=10, bytes=1000, lease_seconds=30)
+        # From here on it is suspected of having killed its process, and goes alone.
+        claim = await queue.claim(records=10, bytes=1000, lease_seconds=30, alone=True)
         await queue.release(claim.id)
-        claim = await queue.claim(records=10, bytes=1000, lease_seconds=30)
+        claim = await queue.claim(records=10, bytes=1000, lease_seconds=30, alone=True)
         acked = await queue.ack(claim.id)
         assert acked is not None
         assert acked.gone == 1

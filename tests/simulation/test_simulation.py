@@ -148,7 +148,7 @@ def test_hits_that_wait_for_loads_are_found(monkeypatch: pytest.MonkeyPatch) -> 
     async def until_loaded(self: Reader, groups: Sequence[Sequence[bytes]]) -> Any:
         answers = await read(self, groups)
         while any(isinstance(answer, PendingRead) and answer._left for answer in answers):
-            await asyncio.sleep(0.001)
+            await asyncio.sleep(0.05)  # not shorter: each look is a step, and worlds have a number of those
         return answers
 
     monkeypatch.setattr(Reader, "read", until_loaded)

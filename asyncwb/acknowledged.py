@@ -24,7 +24,7 @@ class Acknowledged:
 
     Attributes:
         forgotten: epoch -> how many keys were given up whose writes were of that epoch or an earlier one.
-        told_dead: key -> the version of a dead letter that a caller has been told of.
+        dead: key -> the version of it that this process knows to be a dead letter.
     """
 
     def __init__(self, most: int, clock: Callable[[], float]) -> None:
@@ -34,7 +34,7 @@ class Acknowledged:
         self._told: set[bytes] = set()
         self._newest: Version = 0
         self.forgotten: Counter[int] = Counter()
-        self.told_dead: dict[bytes, Version] = {}
+        self.dead: dict[bytes, Version] = {}
         self._ages = _Ages(clock)
 
     def add(self, groups: Sequence[Sequence[Write]], firsts: Sequence[object]) -> None:
@@ -89,11 +89,11 @@ class Acknowledged:
         """The loss of these writes is told now: `unsaved` has them no longer, until they are written again."""
         self._told.update(key for key in keys if key in self._young or key in self._old)
 
-    def tell_dead(self, key: bytes, version: Version) -> None:
-        """A caller is told now that this version is a dead letter."""
-        if len(self.told_dead) >= 2 * self._half:
-            self.told_dead.clear()
-        self.told_dead[key] = version
+    def note_dead(self, key: bytes, version: Version) -> None:
+        """This process knows now that this version is a dead letter: a flusher has seen it, or a caller was told."""
+        if len(self.dead) >= 2 * self._half:
+            self.dead.clear()
+        self.dead[key] = max(version, self.dead.get(key, 0))
 
     def is_old(self, version: Version) -> bool:
         """Whether a write was certainly made over an hour ago: if it was a deletion, its tombstone may be purged."""

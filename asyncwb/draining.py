@@ -12,14 +12,12 @@ from asyncwb.records import Version, epoch_of
 from asyncwb.redis.queue import Queue
 from asyncwb.redis.steps import Pending
 from asyncwb.redis.wire import unpack_dead
-from asyncwb.waiting import Waiter
+from asyncwb.waiting import Unsaved, Waiter
 
 _POLL_SECONDS: Final = 0.02
 _FEW: Final = 5000
 _STALLED_POLLS: Final = 25
 _NAMED: Final = 3
-_CLOCK_SECONDS: Final = 0.001
-"""Times are whole milliseconds."""
 
 
 class _Patiently(Protocol):
@@ -101,17 +99,13 @@ class Drain:
         self._acknowledged = acknowledged
         self._patiently = patiently
         self._on_wake = on_wake
-        self._loop = asyncio.get_running_loop()
-        self._called = self._loop.time()
         self._ours = acknowledged.unsaved()
-        self._told_dead = dict(acknowledged.told_dead)
+        self._known_dead = dict(acknowledged.dead)
         self._forgotten = acknowledged.forgotten.copy()
 
     async def run(self) -> Drained:
         """Raises RedisError, BackendError: it can't be told what is unsaved."""
         begun = await self._survey()
-        # By the server's clock, and rather too early: what died between the call and its first question counts.
-        called = begun.now - (self._loop.time() - self._called) - _CLOCK_SECONDS
         await self._patiently(self._queue.hasten)
         self._on_wake()
         await self._until_few()
@@ -127,7 +121,7 @@ class Drain:
         self._sort_out(drained, await self._waiter.wait_all(writes), {key for key, _ in unsaved})
         ended = await self._survey()
         if ended.dead:
-            await self._add_dead(drained, called, begun.newest)
+            await self._add_dead(drained, begun)
         drained.forgotten = sum(count for epoch, count in self._forgotten.items() if epoch < epoch_of(ended.newest))
         self._acknowledged.forgotten -= self._forgotten
         return drained
@@ -146,13 +140,14 @@ class Drain:
                 return
             await asyncio.sleep(_POLL_SECONDS)
 
-    def _sort_out(self, drained: Drained, failed: Mapping[bytes, AsyncwbError], unsaved: Container[bytes]) -> None:
+    def _sort_out(self, drained: Drained, failed: Mapping[bytes, Unsaved], unsaved: Container[bytes]) -> None:
         lost: list[bytes] = []
         unknown: list[bytes] = []
-        for key, error in failed.items():
-            if isinstance(error, DeadLettered):
-                if key in unsaved:
-                    drained.dead.update(error.reasons)
+        for key, (error, letter) in failed.items():
+            if letter is not None:
+                # One of ours that this process didn't know to be dead counts: nobody was told of it.
+                if key in unsaved or self._known_dead.get(key) != letter.version:
+                    drained.dead[letter.key] = letter.reason
             elif isinstance(error, WriteLost) or (isinstance(error, OutcomeUnknown) and key in unsaved):
                 lost.append(key)
             elif isinstance(error, OutcomeUnknown):
@@ -161,15 +156,15 @@ class Drain:
                 drained.errors.append(error)
         drained.lost, drained.unknown = list(map(_name, lost)), list(map(_name, unknown))
 
-    async def _add_dead(self, drained: Drained, called: float, newest: Version) -> None:
-        """Those that died before they could be waited for; what was dead before this began doesn't count."""
+    async def _add_dead(self, drained: Drained, begun: Pending) -> None:
+        """Those that died before they could be waited for; what was dead before the first question doesn't count."""
         async for page in self._queue.fields(self._queue.keys.dead):
             for raw, entry in page:
                 letter = unpack_dead(raw, entry)
-                told = self._told_dead.get(raw) == letter.version
-                if letter.died >= called and letter.version <= newest and not told:
-                    drained.dead.setdefault(letter.key, letter.reason)
-                    self._acknowledged.tell_dead(raw, letter.version)
+                since = round(letter.died * 1000) > begun.last_death and letter.version <= begun.newest
+                if since and self._known_dead.get(raw) != letter.version:
+                    drained.dead[letter.key] = letter.reason
+                    self._acknowledged.note_dead(raw, letter.version)
 
 
 def together(parts: Iterable[Drained]) -> Drained:

@@ -24,7 +24,7 @@ from asyncwb.errors import (
     UsageError,
     WriteLost,
 )
-from asyncwb.events import ConnectionChanged, EpochChanged, Event, SuitabilityChanged
+from asyncwb.events import ConnectionChanged, DeadLetter, EpochChanged, Event, SuitabilityChanged
 from asyncwb.gathering import gather_bounded
 from asyncwb.guard import GuardedBackend
 from asyncwb.heartbeat import LEAVE_SECONDS, Heartbeat
@@ -144,7 +144,7 @@ class Engine:
                 epochs,
                 settings,
                 totals=self.totals,
-                emit=self._emit,
+                emit=self._flushed,
                 on_saved=self._saved,
                 rng=self._rng,
                 supervisor=supervisor,
@@ -307,6 +307,14 @@ class Engine:
             return await self.patiently(lambda: ask(queue))
 
         return await gather_bounded([functools.partial(one, lane.queue) for lane in self.lanes])
+
+    def _flushed(self, event: Event) -> None:
+        if isinstance(event, DeadLetter):
+            raw = event.key.encode("utf-8", "surrogateescape")
+            acknowledged = self.lane_of(raw).acknowledged
+            if version := acknowledged.version_of(raw):
+                acknowledged.note_dead(raw, version)
+        self._emit(event)
 
     def _saved(self, partition: int, writes: Sequence[tuple[bytes, Version]]) -> None:
         self.lanes[partition].waiter.saved(writes)

@@ -5,7 +5,7 @@ import heapq
 import random
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final, NoReturn
+from typing import Final, NamedTuple, NoReturn
 
 import anyio
 from anyio.abc import TaskGroup
@@ -17,7 +17,7 @@ from asyncwb.records import Record, Version, epoch_of
 from asyncwb.redis.epochs import Epochs
 from asyncwb.redis.queue import Queue
 from asyncwb.redis.retry import retrying
-from asyncwb.redis.steps import Held, Look
+from asyncwb.redis.steps import DeadRecord, Held, Look
 from asyncwb.settings import Settings
 
 Load = Callable[[Sequence[str]], Awaitable[Mapping[str, Record]]]
@@ -40,19 +40,31 @@ class _Wait:
 
     Attributes:
         key: in UTF-8.
-        version: that it waits for; None until the first look: the newest there is then.
+        version: that it waits for; None until the first look: the newest there is then, and `known` at least.
+        known: the newest version that this process knew of when the wait began. (What it gets to know later, a look
+            that was made before can't show.)
         done: ends the wait, with an error if the write can't be saved any more.
         seen: whether Redis has had a record of the key since the wait began.
+        letter: the dead letter that has ended the wait.
         pause: until the next look, in seconds.
         hastened: when the write was made due last.
     """
 
     key: bytes
     version: Version | None
+    known: Version
     done: asyncio.Future[None]
     seen: bool = False
+    letter: DeadRecord | None = None
     pause: float = _FIRST_POLL_SECONDS
     hastened: float = field(default=-_HASTEN_EVERY_SECONDS)
+
+
+class Unsaved(NamedTuple):
+    """Why a write can't be saved any more, or why that can't be told; and its dead letter, if it is that."""
+
+    error: AsyncwbError
+    letter: DeadRecord | None
 
 
 class Waiter:
@@ -114,16 +126,16 @@ class Waiter:
         finally:
             self._forget(wait)
 
-    async def wait_all(self, writes: Mapping[bytes, Version | None]) -> dict[bytes, AsyncwbError]:
-        """Returns when nothing of this is on its way any more, with what `wait` would have raised for each key."""
+    async def wait_all(self, writes: Mapping[bytes, Version | None]) -> dict[bytes, Unsaved]:
+        """Returns when nothing of this is on its way any more, with those that aren't saved."""
         waits = [self._begin(key, version) for key, version in writes.items()]
-        failed: dict[bytes, AsyncwbError] = {}
+        failed: dict[bytes, Unsaved] = {}
         try:
             for wait in waits:
                 try:
                     await wait.done
                 except AsyncwbError as error:
-                    failed[wait.key] = error
+                    failed[wait.key] = Unsaved(error, wait.letter)
         finally:
             for wait in waits:
                 self._forget(wait)
@@ -171,7 +183,8 @@ class Waiter:
     def _begin(self, key: bytes, version: Version | None) -> _Wait:
         if self._closed is not None:
             raise self._closed
-        wait = _Wait(key, version, self._loop.create_future())
+        known = self._acknowledged.version_of(key) or 0
+        wait = _Wait(key, version, known, self._loop.create_future())
         self._by_key.setdefault(key, []).append(wait)
         self._look_at(self._loop.time(), wait)
         self._bell.ring()
@@ -247,7 +260,7 @@ class Waiter:
             held = found[wait.key]
             wait.seen = wait.seen or held is not None
             if wait.version is None:
-                newest = max(held.version if held else 0, self._acknowledged.version_of(wait.key) or 0)
+                newest = max(held.version if held else 0, wait.known)
                 if held is None and not newest:
                     _end(wait)  # there is nothing of it to be saved
                     continue
@@ -266,7 +279,8 @@ class Waiter:
         loads.start_soon(self._ask_backend, unknown, epoch)
 
     def _end_dead(self, wait: _Wait, held: Held) -> None:
-        self._acknowledged.tell_dead(wait.key, held.version)
+        wait.letter = held.dead
+        self._acknowledged.note_dead(wait.key, held.version)
         _end(wait, _dead(held))
 
     async def _ask_backend(self, unknown: Sequence[tuple[_Wait, Held | None]], epoch: int) -> None:
@@ -317,7 +331,7 @@ class Waiter:
                 self._acknowledged.saved([(wait.key, wait.version)])
                 _end(wait)
             elif held is not None and held.version >= wait.version and held.dead is not None:
-                _end(wait, _dead(held))
+                self._end_dead(wait, held)
             else:
                 self._again(wait)  # of a history that began meanwhile, or that isn't this place's: look anew
         elif epoch_of(wait.version) > epoch:

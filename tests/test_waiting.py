@@ -214,6 +214,29 @@ async def test_what_nobody_knows_any_more_is_not_called_lost(valkey_url: str, na
             await buffer.flush("a", version=version, timeout=5)
 
 
+async def test_flush_beside_a_write_is_not_told_that_it_is_lost(valkey_url: str, namespace: str) -> None:
+    """It has looked before the write was made, and gets to know of it while the answer is on its way."""
+    backend = FaultyBackend(MemoryBackend())
+    backend.before_save.clear()
+    async with make(valkey_url, namespace, backend) as buffer:
+        waiter = buffer._engine.lanes[0].waiter
+        look = waiter._queue.look
+
+        async def late(keys: Sequence[bytes], **options: Any) -> Any:
+            found = await look(keys, **options)
+            await buffer.set("a", 1)
+            return found
+
+        waiter._queue.look = late  # type: ignore[method-assign]
+        await buffer.flush("a", timeout=5)
+        waiter._queue.look = look  # type: ignore[method-assign]
+        flushing = asyncio.create_task(buffer.flush("a", timeout=5))
+        await asyncio.sleep(0.05)
+        assert not flushing.done(), "from here on it is known"
+        backend.before_save.set()
+        await flushing
+
+
 # Drains
 
 

@@ -314,8 +314,8 @@ class Queue:
 
     async def survey(self) -> Pending:
         """How much isn't saved, counted in one step, and the newest write by then."""
-        dirty, leased, dead, epoch, seq, now_ms = await self._script(scripts.PENDING)
-        return Pending(dirty, leased, dead, make_version(epoch, seq), now_ms / 1000)
+        dirty, leased, dead, epoch, seq, last_death = await self._script(scripts.PENDING)
+        return Pending(dirty, leased, dead, make_version(epoch, seq), last_death)
 
     async def unsaved(self) -> list[tuple[bytes, Version]]:
         """The keys that are dirty or leased, with their versions.

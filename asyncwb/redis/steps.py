@@ -215,11 +215,12 @@ class Pending:
     Attributes:
         dirty, leased, dead: numbers of records.
         newest: the version of the newest write of the partition.
-        now: seconds of the server's clock since 1970.
+        last_death: when a record died last, milliseconds of the server's clock since 1970; 0 if none has. A later death
+            has a later time, also where that clock was set back.
     """
 
     dirty: int
     leased: int
     dead: int
     newest: Version
-    now: float
+    last_death: int

@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from asyncwb.errors import (
@@ -21,6 +21,7 @@ from asyncwb.errors import (
 )
 from asyncwb.redis.inspection import Inspection
 from asyncwb.settings import Durability
+from simulation.network import SURVEYED
 
 if TYPE_CHECKING:
     from simulation.world import SimulatedBuffer, World
@@ -151,11 +152,16 @@ class Client:
             self._oracle.told_not_saved(key, version, held, error)
             self._oracle.told_lost(key, version)
         except DeadLettered as error:
+            self._told_dead([key])
             self._oracle.told_not_saved(key, version, held, error)
         except (FlushTimeout, RedisError, BackendError, UsageError):
             return
         else:
             self._oracle.flushed(key, version)
+
+    def _told_dead(self, keys: Iterable[str]) -> None:
+        """Until a newer version is written, the process knows that the present one is dead."""
+        self._buffer.told_dead.update((key, max(self._oracle.writes[key])) for key in keys)
 
     async def _drop(self) -> None:
         """As an operator: `asyncwb dead drop`."""
@@ -170,14 +176,20 @@ class Client:
 
     async def _drain(self) -> None:
         before, begin, own = self._oracle.unsaved(), self._oracle.clock(), self._buffer.unsaved()
+        told_dead = {key for key, newest in self._buffer.told_dead.items() if newest == max(self._oracle.writes[key])}
+        surveyed: dict[bytes, float] = {}
+        token = SURVEYED.set(surveyed)
         try:
             await self._buffer.drain(timeout=1.0)
         except WriteLost as error:
             self._oracle.drain_told_lost(error.keys)
-            self._buffer.told_lost(error.keys)
+            self._buffer.told_lost(error.keys, self._oracle.writes)
         except DeadLettered as error:
-            self._oracle.drain_told_dead(error.reasons, begin)
+            self._oracle.drain_told_dead(error.reasons.keys() & told_dead, begin)
+            self._told_dead(error.reasons)
         except (FlushTimeout, RedisError, BackendError, UsageError):
             return
         else:
-            self._oracle.drained(before, begin, own)
+            self._oracle.drained(before, max(surveyed.values()), own)
+        finally:
+            SURVEYED.reset(token)

@@ -5,16 +5,19 @@ import random
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from contextvars import Context
+from contextvars import Context, ContextVar
 from typing import Any, Literal
 
 from asyncwb.errors import OutcomeUnknown, RedisError, RedisUnavailable
 from asyncwb.redis.link import Argument
-from asyncwb.redis.scripts import Script
+from asyncwb.redis.scripts import PENDING, Script
 from asyncwb.redis.server_errors import ERRORS, judge
 from simulation.commands import Command, ServerError
 from simulation.loop import SimulatedLoop
 from simulation.server import Client, ModelServer
+
+SURVEYED: ContextVar[dict[bytes, float] | None] = ContextVar("SURVEYED", default=None)
+"""When the first survey of each partition was answered to whoever has set it."""
 
 Fate = Literal["well", "request lost", "answer lost", "request late", "answer late"]
 
@@ -108,6 +111,9 @@ class Network:
             await asyncio.sleep(self.delay())
             raise RedisUnavailable("nobody answers")
         fate = self.faults.fate(self.rng)
+        if name in {"leave", "heartbeat"} and fate != "well":
+            # What it was to remove has to expire.
+            self.overdue.add("SET" if name == "leave" else "heartbeat")
         answered: asyncio.Future[Any] = self.loop.create_future()
 
         def arrive() -> None:
@@ -205,9 +211,12 @@ class SimulatedLink:
 
     async def script(self, script: Script, keys: Sequence[bytes], args: Sequence[Argument]) -> Any:
         packed = encoded(args)
-        return await self._network.exchange(
+        answer = await self._network.exchange(
             script.name, lambda server, reply: reply(server.script(self._network.source(script), keys, packed))
         )
+        if script is PENDING and (surveyed := SURVEYED.get()) is not None:
+            surveyed.setdefault(keys[0], asyncio.get_running_loop().time())
+        return answer
 
     async def script_then(
         self,

@@ -4,7 +4,7 @@ import asyncio
 import contextvars
 import random
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -61,6 +61,8 @@ class SimulatedBuffer(Buffer[int]):
         self._network = network
         self._rng = rng
         self._wrote: dict[str, int] = {}
+        self._told_lost: dict[str, int] = {}
+        self.told_dead: dict[str, int] = {}
         super().__init__("redis://simulated", **options)
 
     @property
@@ -69,12 +71,15 @@ class SimulatedBuffer(Buffer[int]):
 
     def wrote(self, key: str, version: int) -> None:
         """A caller of this process was told that its write has this version."""
-        self._wrote[key] = max(version, self._wrote.get(key, 0))
+        if version > self._told_lost.get(key, 0):
+            self._wrote[key] = max(version, self._wrote.get(key, 0))
 
-    def told_lost(self, keys: Iterable[str]) -> None:
+    def told_lost(self, keys: Iterable[str], newest: Mapping[str, Iterable[int]]) -> None:
         """`drain` has said that these are lost; it need not say so again."""
         for key in keys:
             self._wrote.pop(key, None)
+            # Also what waits for a confirmation still, and is called acknowledged only then.
+            self._told_lost[key] = max(newest[key])
 
     def unsaved(self) -> dict[str, int]:
         """The newest acknowledged version of each key, but for those whose loss was told."""
@@ -121,7 +126,7 @@ class World:
         self._clock_ahead_ms = 0
         # In coarse steps what happens one after the other happens at the same time: deadlines meet.
         self._clock_step_ms = rng.choice((1, 1, 20, 100))
-        self.oracle.clock, self.oracle.clock_step = self.loop.time, self._clock_step_ms / 1000
+        self.oracle.clock = self.loop.time
         self.server = ModelServer(self._server_ms, self._identity(), HOST, on_write=self._on_write)
         self.durability: Durability = rng.choice(("memory", "memory", "fsync", "replicated"))
         self.server.info = {"aof_enabled": "1", "appendfsync": "everysec", "connected_slaves": "1"}
@@ -429,6 +434,7 @@ class World:
     def _busy(self) -> None:
         """Somebody's script takes long."""
         if not self.server.busy:
+            self._orderly = False  # a claim that was to be given back stays until it expires, say
             self._note("server busy with a script")
             self.server.busy = "BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE."
             self.network.later(self.rng.random(), self._answering)
@@ -436,6 +442,7 @@ class World:
     def _refuse_writes(self) -> None:
         """The replicas are gone, or the disk is full; as the servers say it of what a script calls."""
         if not self.server.refuses_writes:
+            self._orderly = False
             self._note("server refuses writes")
             self.server.refuses_writes = self.rng.choice(_REFUSALS)
             self.network.later(self.rng.random(), self._answering)
@@ -455,7 +462,6 @@ class World:
 
     def _clock(self) -> None:
         self._clock_ahead_ms += self.rng.choice((-3_600_000, -180_000, -500, 500, 180_000, 3_600_000))
-        self.oracle.clock_set = self.loop.time()
         self._note("server clock set")
 
     def _heal(self) -> None:

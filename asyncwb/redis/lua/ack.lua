@@ -29,7 +29,7 @@ for _ = 1, failures do
   at = at + 4
 end
 
-local now, today = clock(), wall()
+local now, today, died = clock(), wall(), nil
 -- What this claim still holds. Members and not their number: a later claim may have the same deadline, if all leases of
 -- this one were gone by then.
 local at_deadline, held, ours = redis.call('ZRANGEBYSCORE', LEASE, deadline, deadline), {}, {}
@@ -44,6 +44,12 @@ local function make_due(key, ms)
   dirty[#dirty + 1] = key
 end
 
+-- When a record dies that dies now: by the server's clock, but always after those that died before, so that a drain can
+-- tell which died since it began.
+local function next_death(today)
+  return math.max(today, noted_time((try('HMGET', META, 'died') or {})[1]) + 1)
+end
+
 -- Retried with a back-off of its own, or dead when its attempts are used up. Attempts are those of one version.
 local function fail(key, version, failure, old)
   local attempts, since = 1, today
@@ -54,7 +60,8 @@ local function fail(key, version, failure, old)
   if failure.what == 'dead' and failure.number > 0 then attempts = failure.number end
   if failure.what == 'dead' or (most > 0 and attempts >= most) then
     dead[#dead + 1] = key
-    dead[#dead + 1] = string.sub(version .. NO_VERSION, 1, 8) .. struct.pack('>I4I8I8', attempts, since, today) .. failure.reason
+    died = died or next_death(today)
+    dead[#dead + 1] = string.sub(version .. NO_VERSION, 1, 8) .. struct.pack('>I4I8I8', attempts, since, died) .. failure.reason
     buried[#buried + 1] = key
     buried[#buried + 1] = attempts
     if old then unretry[#unretry + 1] = key end
@@ -109,7 +116,10 @@ end
 
 -- Into a set before out of another, and out of all sets before the record goes.
 if #dirty > 0 then write_all('ZADD', DIRTY, dirty) end
-if #dead > 0 then write_all('HSET', DEAD, dead) end
+if #dead > 0 then
+  write_all('HSET', DEAD, dead)
+  try('HSET', META, 'died', string.format('%.0f', died))
+end
 if #retry > 0 then write_all('HSET', RETRY, retry) end
 if #unretry > 0 then write_all('HDEL', RETRY, unretry) end
 if #undead > 0 and redis.call('HLEN', DEAD) > 0 then write_all('HDEL', DEAD, undead) end

@@ -145,23 +145,26 @@ class Client:
         if not self.acknowledged:
             return
         _, key, version = self._rng.choice(self.acknowledged)
-        held = self._oracle.storage.version(key)
+        held, newest = self._oracle.storage.version(key), self._newest()
         try:
             await self._buffer.flush(key, version=version, timeout=self._rng.uniform(0.05, 1.0))
         except WriteLost as error:
             self._oracle.told_not_saved(key, version, held, error)
             self._oracle.told_lost(key, version)
         except DeadLettered as error:
-            self._told_dead([key])
+            self._told_dead([key], newest)
             self._oracle.told_not_saved(key, version, held, error)
         except (FlushTimeout, RedisError, BackendError, UsageError):
             return
         else:
             self._oracle.flushed(key, version)
 
-    def _told_dead(self, keys: Iterable[str]) -> None:
-        """Until a newer version is written, the process knows that the present one is dead."""
-        self._buffer.told_dead.update((key, max(self._oracle.writes[key])) for key in keys)
+    def _told_dead(self, keys: Iterable[str], newest: Mapping[str, int]) -> None:
+        """The process knows that these are dead, up to the version that was the newest when it asked."""
+        self._buffer.told_dead.update((key, newest[key]) for key in keys if key in newest)
+
+    def _newest(self) -> dict[str, int]:
+        return {key: max(versions) for key, versions in self._oracle.writes.items() if versions}
 
     async def _drop(self) -> None:
         """As an operator: `asyncwb dead drop`."""
@@ -176,7 +179,8 @@ class Client:
 
     async def _drain(self) -> None:
         before, begin, own = self._oracle.unsaved(), self._oracle.clock(), self._buffer.unsaved()
-        told_dead = {key for key, newest in self._buffer.told_dead.items() if newest == max(self._oracle.writes[key])}
+        newest = self._newest()
+        told_dead = {key for key, version in self._buffer.told_dead.items() if version == newest[key]}
         surveyed: dict[bytes, float] = {}
         token = SURVEYED.set(surveyed)
         try:
@@ -186,7 +190,7 @@ class Client:
             self._buffer.told_lost(error.keys, self._oracle.writes)
         except DeadLettered as error:
             self._oracle.drain_told_dead(error.reasons.keys() & told_dead, begin)
-            self._told_dead(error.reasons)
+            self._told_dead(error.reasons, newest)
         except (FlushTimeout, RedisError, BackendError, UsageError):
             return
         else:

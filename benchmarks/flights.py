@@ -131,12 +131,12 @@ def postgresql(_: Path) -> Iterator[Target]:
     async def read() -> Rows:
         connection = await asyncpg.connect(server.url)
         try:
-            return {key: json.loads(value) for key, value in await connection.fetch("SELECT key, value FROM asyncwb")}
+            return {key: json.loads(value) for key, value in await connection.fetch("SELECT key, value FROM flights")}
         finally:
             await connection.close()
 
     try:
-        yield server.url, lambda: asyncio.run(read())
+        yield f"{server.url}?table=flights", lambda: asyncio.run(read())
     finally:
         server.stop()
 

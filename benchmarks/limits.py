@@ -86,7 +86,7 @@ def file_limits(batches: Iterable[int], *, usual: int) -> list[Limit]:
 
 
 async def _save_sqlite(path: str, records: Sequence[Record], *, batch: int) -> float:
-    backend = SQLiteBackend(path)
+    backend = SQLiteBackend(path, table="asyncwb")
     await backend.open(namespace="one")  # makes the table
     pragmas = await _pragmas(path)
     try:

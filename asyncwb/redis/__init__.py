@@ -7,7 +7,7 @@ import re
 from importlib.metadata import version
 from typing import Final
 
-_OLDEST_IMPORTABLE: Final = (7, 1)
+_OLDEST_IMPORTABLE: Final = (7, 2)
 
 if tuple(map(int, re.findall(r"\d+", version("redis"))[:2])) < _OLDEST_IMPORTABLE:
     raise ImportError(

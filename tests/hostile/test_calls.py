@@ -67,10 +67,16 @@ def test_nonsense_in_a_constructor_is_an_error_of_the_tree(parameter: str) -> No
         (buffer, "checked_timeout", lambda timeout: timeout, "none of asyncwb's errors"),
         (buffer, "checked_items", lambda values: values.items(), "none of asyncwb's errors"),
         (buffer, "check_choice", lambda name, value, choices: value, "none of asyncwb's errors"),
-        (buffer, "raw_keys", lambda keys: [key.encode() for key in keys], "none of asyncwb's errors"),
-        (userkeys, "plain_str", lambda key: key if isinstance(key, str) else None, "none of asyncwb's errors"),
+        pytest.param(
+            buffer, "raw_keys", lambda keys: [key.encode() for key in keys], "none of asyncwb's errors",
+            marks=pytest.mark.long,
+        ),
+        pytest.param(
+            userkeys, "plain_str", lambda key: key if isinstance(key, str) else None, "none of asyncwb's errors",
+            marks=pytest.mark.long,
+        ),
     ],
-)
+)  # fmt: skip
 async def test_check_that_is_left_out_is_found_out(
     valkey_server: Server, namespace: str, monkeypatch: pytest.MonkeyPatch, module: Any, attribute: str,
     broken: Callable[..., Any], found: str,

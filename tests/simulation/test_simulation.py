@@ -67,7 +67,12 @@ def broken(script: Script, old: str, new: str) -> Changes:
         pytest.param(Changes(conditional=False), "I3", id="save without its condition"),
         pytest.param(Changes(judged=False), "I2", id="nonsense of the backend is believed"),
         pytest.param(broken(scripts.PUT, " or meta[2] ~= EPOCH", ""), "I", id="put without its epoch"),
-        pytest.param(broken(scripts.PUT, " or meta[1] ~= identity()", ""), "I", id="put without the identity"),
+        pytest.param(
+            broken(scripts.PUT, " or meta[1] ~= identity()", ""),
+            "I",
+            id="put without the identity",
+            marks=pytest.mark.long,
+        ),
         pytest.param(broken(scripts.PUT, "if REQUEST <= last then", "if false then"), "I5", id="no writer memory"),
         pytest.param(broken(scripts.ACK, "if failure or release then", "if false then"), "I2", id="failures acked"),
         pytest.param(
@@ -85,6 +90,7 @@ def broken(script: Script, old: str, new: str) -> Changes:
             broken(scripts.RESTAMP, "string.sub(record, 1, 8) == version and newer(newest, version)", "true"),
             "key",
             id="restamp of whatever version is there",
+            marks=pytest.mark.long,
         ),
         pytest.param(
             broken(scripts.DISOWN, "allow_at_maxmemory()\nlocal noted", "do return 1 end\nlocal noted"),

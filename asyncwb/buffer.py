@@ -309,7 +309,7 @@ class Buffer(Generic[T]):
                 await self._engine.lane_of(raw).waiter.wait(raw, wanted)
         except TimeoutError as error:
             raise FlushTimeout(
-                f"key {name!r} was not saved within {seconds:g} s; it is still in Redis, safe"
+                f"key {name!r} was not saved within {seconds:g} s; what Redis has of it stays there, safe, until it is"
             ) from error
 
     async def drain(self, *, timeout: float | None = None) -> None:

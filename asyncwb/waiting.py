@@ -12,7 +12,7 @@ from anyio.abc import TaskGroup
 
 from asyncwb.acknowledged import Acknowledged
 from asyncwb.bell import Bell
-from asyncwb.errors import AsyncwbError, DeadLettered, OutcomeUnknown, RedisUnavailable, WriteLost
+from asyncwb.errors import AsyncwbError, DeadLettered, OutcomeUnknown, RedisUnavailable, WriteLost, twin
 from asyncwb.records import Record, Version, epoch_of
 from asyncwb.redis.epochs import Epochs
 from asyncwb.redis.queue import Queue
@@ -157,7 +157,7 @@ class Waiter:
         self._bell.close()
         for waits in list(self._by_key.values()):
             for wait in waits:
-                _end(wait, error)
+                _end(wait, twin(error))
 
     async def serve(self) -> NoReturn:
         """Asks for those who wait, until cancelled. May be called again if it was ended by a bug."""
@@ -175,7 +175,7 @@ class Waiter:
                     await self._ask_redis(waits, loads)
                 except AsyncwbError as error:
                     for wait in waits:
-                        _end(wait, error)
+                        _end(wait, twin(error))
         raise AssertionError("serves until it is cancelled")
 
     # Whose turn it is
@@ -291,7 +291,7 @@ class Waiter:
         except AsyncwbError as error:
             for wait, held in unknown:
                 if held is None or held.version < (wait.version or 0):
-                    _end(wait, error)
+                    _end(wait, twin(error))
                 elif held.dead is None:
                     self._again(wait)  # it is on its way in any case
                 else:

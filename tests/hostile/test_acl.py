@@ -169,7 +169,9 @@ async def everything_of_an_operator(url: str, namespace: str, backend: str) -> N
         await buffer.set("a", 1)
         await buffer.set("b", 1)
         where = ("--redis", url, "--namespace", namespace)
-        assert len((await run_json("status", *where))["workers"]) == 1
+        async with asyncio.timeout(10):  # its first heartbeat is made beside the writes
+            while len((await run_json("status", *where))["workers"]) != 1:
+                await asyncio.sleep(0.05)
         assert len((await run_json("keys", *where))["keys"]) == 2
         await run("show", "a", *where)
         await run("dead", "list", *where)

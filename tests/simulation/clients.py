@@ -194,6 +194,6 @@ class Client:
         except (FlushTimeout, RedisError, BackendError, UsageError):
             return
         else:
-            self._oracle.drained(before, max(surveyed.values()), own)
+            self._oracle.drained(before, surveyed, own)
         finally:
             SURVEYED.reset(token)

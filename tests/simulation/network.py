@@ -107,13 +107,13 @@ class Network:
             block_seconds: how long the server may take.
         """
         server = self.server
-        if server is None:
-            await asyncio.sleep(self.delay())
-            raise RedisUnavailable("nobody answers")
-        fate = self.faults.fate(self.rng)
+        fate = None if server is None else self.faults.fate(self.rng)
         if name in {"leave", "heartbeat"} and fate != "well":
             # What it was to remove has to expire.
             self.overdue.add("SET" if name == "leave" else "heartbeat")
+        if server is None or fate is None:
+            await asyncio.sleep(self.delay())
+            raise RedisUnavailable("nobody answers")
         answered: asyncio.Future[Any] = self.loop.create_future()
 
         def arrive() -> None:

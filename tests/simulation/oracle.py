@@ -229,7 +229,7 @@ class Oracle:
 
     def waited_in_vain(self, keys: Iterable[str], begin: float) -> None:
         """A write that began then has waited for room until its time was over: not for dead letters alone."""
-        parts = {self.partitions[partition_of(key.encode(), len(self.partitions))] for key in keys}
+        parts = {self._partition(key) for key in keys}
         if all(self._full_of_dead.get(part, math.inf) < begin for part in parts):
             self.fail(f"hang: a write of {sorted(keys)} waited for what only an operator can end")
 
@@ -328,17 +328,18 @@ class Oracle:
                 newest[key] = max(known)
         return newest
 
-    def drained(self, before: Mapping[str, int], begin: float, own: Mapping[str, int]) -> None:
+    def drained(self, before: Mapping[str, int], surveyed: Mapping[bytes, float], own: Mapping[str, int]) -> None:
         """drain() has returned without an error: what was acknowledged before it is saved.
 
         Args:
             before: the versions that were acknowledged to anybody before it began. What others wrote may be lost.
-            begin: when it had asked its first question, by `clock`. What was dead by then need not be saved.
+            surveyed: the meta key of each partition -> when its first question was answered, by `clock`. What was dead
+                by then need not be saved.
             own: the versions that were acknowledged to callers in the same process, but for those whose loss was told.
         """
         for key, version in before.items():
             self.checked += 1
-            held = self.storage.version(key)
+            held, begin = self.storage.version(key), surveyed[self._partition(key).meta]
             if held >= version or self._was_dead(key, begin):
                 continue
             rewritten = max(self.writes[key]) > version and any(ended >= begin for _, ended in self._revived[key])
@@ -348,7 +349,7 @@ class Oracle:
                 self.fail(f"drain returned, key {key} is saved at {held:x}, not {version:x}")
         for key, version in own.items():
             self.checked += 1
-            held = self.storage.version(key)
+            held, begin = self.storage.version(key), surveyed[self._partition(key).meta]
             if held < version and not self._was_dead(key, begin) and not self._planted_over(key, version):
                 self.lost += 1
                 self.fail(f"drain returned, key {key} is saved at {held:x}, and its own write {version:x} is lost")
@@ -357,6 +358,9 @@ class Oracle:
         """Whether it was dead then."""
         times: list[tuple[float, float]] = [*self._revived[key], (self._died.get(key, math.inf), math.inf)]
         return any(died <= begin <= ended for died, ended in times)
+
+    def _partition(self, key: str) -> PartitionKeys:
+        return self.partitions[partition_of(key.encode(), len(self.partitions))]
 
     def nothing_waits(self, server: ModelServer) -> None:
         """All is well, and longer than anything may wait: what isn't saved by now waits for a time that never comes."""

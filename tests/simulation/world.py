@@ -290,7 +290,7 @@ class World:
                     continue
                 if not (await buffer.stats()).dead:
                     break
-            self.oracle.drained(before, begin, {})
+            self.oracle.drained(before, {keys.meta: begin for keys in self.oracle.partitions}, {})
             for key in self.keys:
                 begin = self.oracle.tick()
                 self.oracle.read(key, await buffer.get(key), begin)

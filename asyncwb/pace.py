@@ -10,18 +10,20 @@ from asyncwb.events import BatchSizeChanged
 _log: Final = logging.getLogger("asyncwb")
 
 _LONG: Final = 0.5
-"""A save that takes more of its time limit than this share is too large,"""
+"""A save that takes more than this share of its time limit is too large."""
 _AIM: Final = 0.25
-"""and this share is aimed at instead: neither a busy moment nor a second save beside it reaches the limit then."""
+"""The share of the time limit that saves are made to take, so that neither a busy moment nor a second save beside them
+reaches the limit."""
 _GROWTH: Final = 1.5
-"""Larger by no more than this factor at a time: the limit that was found is forgotten slowly."""
+"""Saves grow by no more than this factor at a time, so that the limit that was found is forgotten slowly."""
 _CUT: Final = 4
-"""After a save that didn't end in time: smaller by this factor."""
+"""A save that didn't end in time makes the next ones smaller by this factor."""
 _SLACK: Final = 4.0
-"""A part may take so many times what its records took lately."""
+"""A part of a batch may take this many times what as many records took lately."""
 _LEAST_SECONDS: Final = 1.0
+"""No part of a batch has a time limit below this, unless the backend's own is."""
 _MEMORY: Final = 0.3
-"""How much the last save counts in what a record takes."""
+"""The weight of the last save in the moving average of what a record takes."""
 
 
 class Pace:

@@ -229,7 +229,7 @@ class Oracle:
 
     def waited_in_vain(self, keys: Iterable[str], begin: float) -> None:
         """A write that began then has waited for room until its time was over: not for dead letters alone."""
-        parts = {self._partition(key) for key in keys}
+        parts = {self.partition(key) for key in keys}
         if all(self._full_of_dead.get(part, math.inf) < begin for part in parts):
             self.fail(f"hang: a write of {sorted(keys)} waited for what only an operator can end")
 
@@ -339,7 +339,7 @@ class Oracle:
         """
         for key, version in before.items():
             self.checked += 1
-            held, begin = self.storage.version(key), surveyed[self._partition(key).meta]
+            held, begin = self.storage.version(key), surveyed[self.partition(key).meta]
             if held >= version or self._was_dead(key, begin):
                 continue
             rewritten = max(self.writes[key]) > version and any(ended >= begin for _, ended in self._revived[key])
@@ -349,7 +349,7 @@ class Oracle:
                 self.fail(f"drain returned, key {key} is saved at {held:x}, not {version:x}")
         for key, version in own.items():
             self.checked += 1
-            held, begin = self.storage.version(key), surveyed[self._partition(key).meta]
+            held, begin = self.storage.version(key), surveyed[self.partition(key).meta]
             if held < version and not self._was_dead(key, begin) and not self._planted_over(key, version):
                 self.lost += 1
                 self.fail(f"drain returned, key {key} is saved at {held:x}, and its own write {version:x} is lost")
@@ -359,7 +359,8 @@ class Oracle:
         times: list[tuple[float, float]] = [*self._revived[key], (self._died.get(key, math.inf), math.inf)]
         return any(died <= begin <= ended for died, ended in times)
 
-    def _partition(self, key: str) -> PartitionKeys:
+    def partition(self, key: str) -> PartitionKeys:
+        """The keys of the partition that a user's key belongs to."""
         return self.partitions[partition_of(key.encode(), len(self.partitions))]
 
     def nothing_waits(self, server: ModelServer) -> None:

@@ -13,7 +13,7 @@ from asyncwb.engine import Engine
 from asyncwb.errors import AsyncwbError, DeadLettered
 from asyncwb.events import Event, FlusherCrashed, TaskCrashed
 from asyncwb.records import Record, epoch_of, make_version
-from asyncwb.redis.keys import PartitionKeys, partition_of
+from asyncwb.redis.keys import PartitionKeys
 from asyncwb.redis.link import Link
 from asyncwb.redis.wire import pack_epoch, unpack_record
 from asyncwb.settings import Durability
@@ -481,7 +481,7 @@ class World:
 
     def holds(self, key: str) -> bool:
         """Whether Redis has a record of a key, of its present epoch, and nothing but the backend makes anyone wait."""
-        keys = self.oracle.partitions[partition_of(key.encode(), len(self.oracle.partitions))]
+        keys = self.oracle.partition(key)
         record: bytes | None = self.server.data.get(keys.record(key.encode()))
         if record is None or not self.calm or key != self.storage_faults.hold:
             return False

@@ -235,7 +235,7 @@ class Engine:
     async def _leave(self) -> None:
         """Leaves nothing of this process in Redis, if Redis answers; else it expires there."""
         with anyio.move_on_after(LEAVE_SECONDS, shield=True):
-            await asyncio.gather(*(lane.leave() for lane in self.lanes))
+            await gather_bounded([lane.leave for lane in self.lanes])
 
     def wake(self) -> None:
         """Tells the flushers of this process that something may be due."""

@@ -48,6 +48,11 @@ class Backend(Protocol):
     asyncwb begins a higher one before anything is saved. Leave it out, or return None, where it can't be found within a
     few seconds: then such versions are found when a save is stale.
 
+    A method `async def load_durable(self, keys)`, if there is one, returns what `load` returns, when a crash of the
+    storage can no longer take that back. It is for storages that show a save before it is durable, while `save` is
+    still under way; `flush` and `drain` ask it. Leave it out where `load` shows only what is durable, as transactions
+    of most databases do.
+
     Failures: raise `SaveError(failed={key: reason})` when some records failed and all others were saved; with a
     `RecordRejected` as its reason a record is never tried again as it is, with anything else it is. Raise
     `BackendUnavailable` when nothing was saved for a reason that may pass: every other exception is taken for that,
@@ -129,6 +134,8 @@ class Backend(Protocol):
 
     async def load(self, keys: Sequence[str]) -> dict[str, Record]:
         """The stored records of those keys that have one, tombstones included, never older than a finished `save`.
+
+        If it may show what isn't durable yet, there has to be a method `load_durable`, see above.
 
         What was in the storage before asyncwb has no version: it is returned with version 0.
 

@@ -26,6 +26,7 @@ from asyncwb.records import Record
 from asyncwb.urls import redact, without_credentials
 
 T = TypeVar("T")
+Load = Callable[[Sequence[str]], Awaitable[dict[str, Record]]]
 
 _log: Final = logging.getLogger("asyncwb")
 _LONGEST_REASON: Final = 500
@@ -178,8 +179,15 @@ class GuardedBackend:
 
     async def load(self, keys: Sequence[str]) -> dict[str, Record]:
         """Raises BackendError."""
+        return await self._load(self._backend.load, keys)
+
+    async def load_durable(self, keys: Sequence[str]) -> dict[str, Record]:
+        """As `load`, and a crash of the storage can't take back what it returns. Raises BackendError."""
+        return await self._load(getattr(self._backend, "load_durable", self._backend.load), keys)
+
+    async def _load(self, load: Load, keys: Sequence[str]) -> dict[str, Record]:
         await self._ready()
-        found = await self._bounded(lambda: self._backend.load(keys), self._save, "load")
+        found = await self._bounded(lambda: load(keys), self._save, "load")
         return self._judge.loaded(found, keys)
 
     async def save(

@@ -91,7 +91,7 @@ class Lane:
         self.gets: Batcher[Sequence[bytes], Sequence[Found]] = Batcher(
             isolated(self._reader.read), max_weight=MOST_PER_REQUEST, max_size=_MANY, width=2
         )
-        self.waiter = Waiter(queue, epochs, self._reader.load, self.acknowledged, settings, rng=rng, on_wake=on_wake)
+        self.waiter = Waiter(queue, epochs, backend.load_durable, self.acknowledged, settings, rng=rng, on_wake=on_wake)
 
     def start(self, group: TaskGroup, supervisor: Supervisor) -> None:
         """Serves until the group is cancelled."""

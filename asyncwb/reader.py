@@ -101,10 +101,6 @@ class Reader:
         self.loader.begin()
         return answers
 
-    async def load(self, keys: Sequence[str]) -> dict[str, Record]:
-        """What the backend holds. Raises BackendError."""
-        return await self._backend.load(keys)
-
     async def _load_known(self, keys: Sequence[str]) -> dict[str, Record]:
         """What the backend holds, with version 0 where no history of the namespace has made it: see `asyncwb.stale`.
 

@@ -21,7 +21,7 @@ from asyncwb.redis.steps import DeadRecord, Held, Look
 from asyncwb.settings import Settings
 
 Load = Callable[[Sequence[str]], Awaitable[Mapping[str, Record]]]
-"""What the backend holds of some keys."""
+"""What the backend holds of some keys, durably."""
 
 _FIRST_POLL_SECONDS: Final = 0.001
 _LAST_POLL_SECONDS: Final = 0.05

@@ -101,6 +101,13 @@ class FaultyBackend:
         await self._begin()
         return await self.inner.load(keys)
 
+    async def load_durable(self, keys: Sequence[str]) -> dict[str, Record]:
+        """As `load` where the inner backend shows only what is durable."""
+        await self.before_load.wait()
+        await self._begin()
+        found: dict[str, Record] = await getattr(self.inner, "load_durable", self.inner.load)(keys)
+        return found
+
     async def _begin(self) -> None:
         if self.delay_seconds:
             await asyncio.sleep(self.delay_seconds)

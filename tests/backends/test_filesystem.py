@@ -364,6 +364,32 @@ async def test_stale_record_is_durable_too(backend: FileBackend, monkeypatch: py
     assert len(synced) == 1
 
 
+async def test_what_is_shown_as_durable_is_synced_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A name is seen before its folder is synced; few folders are synced one by one, many with their file system."""
+    backend = FileBackend(tmp_path / "data")
+    await backend.open(namespace="one")
+    records = [put(str(number), 1) for number in range(100)]
+    await backend.save(records)
+    synced: list[str] = []
+    for name in ("fsync", "sync_all_of"):
+        real = getattr(disk, name)
+
+        def spy(descriptor: int, name: str = name, real: Any = real) -> None:
+            synced.append(name)
+            real(descriptor)
+
+        monkeypatch.setattr(disk, name, spy)
+    assert set(await backend.load_durable(["1", "2", "1000"])) == {"1", "2"}
+    assert synced == ["fsync"] * 2
+    synced.clear()
+    assert set(await backend.load_durable([each.key for each in records])) == {each.key for each in records}
+    assert set(synced) == {"sync_all_of" if disk.syncs_in_batches(100) else "fsync"}
+    synced.clear()
+    assert await backend.load_durable(["1000"]) == {}
+    assert not synced
+    await backend.close()
+
+
 async def test_folder_that_is_no_longer_mounted_is_not_an_empty_one(backend: FileBackend, tmp_path: Path) -> None:
     await backend.save([put("42", 1)])
     backend.path.rename(tmp_path / "away")

@@ -3,7 +3,7 @@
 import asyncio
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -15,6 +15,7 @@ from asyncwb import BackendUnavailable, Codec, ConfigurationError, Record, Recor
 from asyncwb.registry import backend_from_url
 from asyncwb.testing.contract import BackendContract, put, tombstone, version
 from asyncwb_backends.mongodb import MongoDBBackend
+from asyncwb_backends.mongodb.documents import OWN
 from asyncwb_backends.mongodb.url import from_url
 
 CODEC: Codec[Any] = Codec("json")
@@ -247,6 +248,53 @@ async def test_server_that_is_killed_and_comes_back_has_what_was_saved(own_serve
         server.start()
         assert (await backend.load(["42"]))["42"].version == V1
         assert await backend.save([put("42", 2)]) in (0, 1)
+    finally:
+        await backend.close()
+
+
+async def test_what_is_shown_as_durable_outlives_the_kill_of_a_server_on_its_own(own_server: Mongod) -> None:
+    """Even majority reads show what isn't in its journal yet: as of a save that is still under way."""
+    server = own_server
+    unjournaled = WriteConcern(1, j=False)
+    for read_is_durable in (False, True):
+        database = f"durable{read_is_durable}"
+        backend = from_url(server.url(database), codec=CODEC)
+        try:
+            await backend.open(namespace="one")
+            await backend.save([put("42", 1)])
+            with server.client() as client:
+                users = client[database].get_collection("users", write_concern=unjournaled)
+                users.update_one({"_id": "42"}, {"$set": {f"{OWN}.v": V1 + 1}})
+                load = backend.load_durable if read_is_durable else backend.load
+                assert (await load(["42"]))["42"].version == V1 + 1
+                await asyncio.to_thread(server.kill)
+            await asyncio.to_thread(server.start)
+            # Without the journal it may be there or not, mostly not: see that the test can fail.
+            kept = (await backend.load(["42"]))["42"].version == V1 + 1
+            assert kept or not read_is_durable
+        finally:
+            await backend.close()
+
+
+async def test_server_that_was_started_again_during_a_durable_load_is_noticed(own_server: Mongod) -> None:
+    server = own_server
+    backend = from_url(server.url("restarted"), codec=CODEC)
+    try:
+        await backend.open(namespace="one")
+        await backend.save([put("42", 1)])
+        load = backend.load
+
+        async def load_and_kill(keys: Sequence[str]) -> dict[str, Record]:
+            found = await load(keys)
+            await asyncio.to_thread(server.kill)
+            await asyncio.to_thread(server.start)
+            return found
+
+        backend.load = load_and_kill  # type: ignore[method-assign]
+        with pytest.raises(BackendUnavailable, match="MongoDB"):
+            await backend.load_durable(["42"])
+        with pytest.raises(BackendUnavailable, match="started again"):
+            await backend.load_durable(["42"])
     finally:
         await backend.close()
 

@@ -196,11 +196,12 @@ class World(ABC):
 
     async def _watch(self) -> None:
         """The versions in the backend never decrease."""
+        load = getattr(self.reader, "load_durable", self.reader.load)
         seen: dict[str, int] = {}
         keys = [f"key{number}" for number in range(self.keys)]
         while True:
             with contextlib.suppress(AsyncwbError, OSError):
-                held = await self.reader.load(keys)
+                held = await load(keys)
                 for key, version in seen.items():
                     now = held[key].version if key in held else 0
                     if now < version:

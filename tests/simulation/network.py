@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from contextvars import Context, ContextVar
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from asyncwb.errors import OutcomeUnknown, RedisError, RedisUnavailable
 from asyncwb.redis.link import Argument
@@ -23,6 +23,9 @@ Fate = Literal["well", "request lost", "answer lost", "request late", "answer la
 
 TIMEOUT_SECONDS = 0.25
 """How long a process waits for an answer."""
+
+_REMOVES: Final = {"leave": "SET", "heartbeat": "heartbeat", "ack": "claim"}
+"""Request -> the one that made what it removes."""
 
 
 class NetworkFaults:
@@ -108,9 +111,9 @@ class Network:
         """
         server = self.server
         fate = None if server is None else self.faults.fate(self.rng)
-        if name in {"leave", "heartbeat"} and fate != "well":
-            # What it was to remove has to expire.
-            self.overdue.add("SET" if name == "leave" else "heartbeat")
+        if name in _REMOVES and fate != "well":
+            # What it was to remove has to expire, if it isn't asked for again.
+            self.overdue.add(_REMOVES[name])
         if server is None or fate is None:
             await asyncio.sleep(self.delay())
             raise RedisUnavailable("nobody answers")

@@ -16,13 +16,20 @@ from asyncwb.records import Record
 class Storage:
     """What is on the disk: it outlives every process.
 
+    What was applied is seen at once, and durable a moment later, before whoever saves it is answered.
+
     Args:
         on_apply: is told of each record before it is stored, with the one that was stored before.
         conditional: False breaks the contract, so that tests can see it being found.
+
+    Attributes:
+        records: what is seen.
+        durable: key -> the version of it that a crash leaves.
     """
 
     def __init__(self, on_apply: Callable[[Record, Record | None], None], *, conditional: bool = True) -> None:
         self.records: dict[str, Record] = {}
+        self.durable: dict[str, int] = {}
         self.down = False
         self.planted: dict[str, Record] = {}
         self.owner: str | None = None
@@ -36,13 +43,19 @@ class Storage:
             self.owner = namespace
 
     def version(self, key: str) -> int:
-        """What it holds of a key; 0 for nothing."""
-        held = self.records.get(key)
-        return 0 if held is None or held is self.planted.get(key) else held.version
+        """What it holds of a key, durably; 0 for nothing."""
+        return self.durable.get(key, 0)
 
     def plant(self, record: Record) -> None:
         """Somebody copies a row of another history into it."""
         self.records[record.key] = self.planted[record.key] = record
+        self.durable.pop(record.key, None)
+
+    def sync(self) -> None:
+        """Makes durable all that is seen."""
+        for key, record in self.records.items():
+            if record is not self.planted.get(key):
+                self.durable[key] = record.version
 
     def apply(self, record: Record) -> bool:
         """Stores a record if it is newer; whether it was."""
@@ -161,6 +174,11 @@ class SimulatedBackend:
             found = nonsense
         return found
 
+    async def load_durable(self, keys: Sequence[str]) -> dict[str, Record]:
+        found = await self.load(keys)
+        await self._call(lambda: None, sync=True)
+        return found
+
     async def save(self, records: Sequence[Record]) -> int:
         batch, faults, chance = list(records), self._faults, self._rng.random
         failed: dict[str, Exception] = {}
@@ -184,7 +202,7 @@ class SimulatedBackend:
             await self._loop.create_future()
         if faults.each_seconds:
             await asyncio.sleep(faults.each_seconds * len(batch))
-        stale = await self._call(lambda: sum(not self._storage.apply(record) for record in batch[:part]))
+        stale = await self._call(lambda: sum(not self._storage.apply(record) for record in batch[:part]), sync=True)
         if part < len(batch):
             self._counts["save done in part"] += 1
             raise BackendUnavailable("failed in the middle of a batch")
@@ -194,7 +212,7 @@ class SimulatedBackend:
 
     async def _answer_nonsense(self, saved: list[Record], asked: int) -> Any:
         """Saves a part, and says something that asyncwb must not take for the whole."""
-        await self._call(lambda: [self._storage.apply(record) for record in saved])
+        await self._call(lambda: [self._storage.apply(record) for record in saved], sync=True)
         answer = self._rng.choice([None, True, -1, asked + 1, SaveError({"nobody": OSError()}), SaveError({})])
         if isinstance(answer, Exception):
             raise answer
@@ -206,8 +224,8 @@ class SimulatedBackend:
             self._counts[what] += 1
         return odd
 
-    async def _call(self, work: Callable[[], Any], *, hang: float = 0.0) -> Any:
-        """Has the storage do something, some time later."""
+    async def _call(self, work: Callable[[], Any], *, hang: float = 0.0, sync: bool = False) -> Any:
+        """Has the storage do something, some time later, and if asked to `sync` make it durable some time after."""
         faults, chance = self._faults, self._rng.random
         if self._is_odd(faults.stray, "stray CancelledError of the backend"):
             error = self._rng.choice(_STRAY)()
@@ -231,6 +249,11 @@ class SimulatedBackend:
                 if lose_after:
                     self._counts["answer of the backend lost"] += 1
                     error = ConnectionError("the answer was lost")
+            self._loop.call_later(faults.latency * chance(), finish, answer, error, context=self._world)
+
+        def finish(answer: Any, error: Exception | None) -> None:
+            if sync:
+                self._storage.sync()
             self._loop.call_later(faults.latency * chance(), deliver, answer, error, context=self._world)
 
         def deliver(answer: Any, error: Exception | None) -> None:

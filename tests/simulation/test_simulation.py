@@ -18,7 +18,7 @@ from asyncwb.settings import Durability
 from asyncwb.stale import StaleRecords
 from simulation.changes import Changes
 from simulation.proof import note
-from simulation.storage import Storage
+from simulation.storage import SimulatedBackend, Storage
 from simulation.world import World, run_seed
 
 FIND_WITHIN = 600
@@ -175,6 +175,15 @@ def test_stale_records_that_nobody_looks_at_are_found(monkeypatch: pytest.Monkey
     monkeypatch.setattr(StaleRecords, "unsaved", nothing)
     for seed in range(FIND_WITHIN):
         if any(problem.startswith("I2") for problem in run_seed(seed).problems):
+            return
+    pytest.fail(f"not found within {FIND_WITHIN} seeds")
+
+
+@pytest.mark.long
+def test_believing_what_the_backend_shows_before_it_is_durable_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(SimulatedBackend, "load_durable", SimulatedBackend.load)
+    for seed in range(FIND_WITHIN):
+        if any(" returned, " in problem for problem in run_seed(seed).problems):
             return
     pytest.fail(f"not found within {FIND_WITHIN} seeds")
 

@@ -406,6 +406,7 @@ class World:
 
     def _plant(self) -> None:
         """Somebody copies rows of another history into the storage, over keys that have unsaved writes."""
+        self.storage.sync()  # what such a copy meets is durable, or it isn't there
         for keys in self.oracle.partitions:
             for raw, packed in list(self.server.data.items()):
                 if not raw.startswith(keys.record_prefix):

@@ -104,6 +104,9 @@ class FileBackend:
     async def load(self, keys: Sequence[str]) -> dict[str, Record]:
         return await self._in_thread(functools.partial(self._folder.load, keys))
 
+    async def load_durable(self, keys: Sequence[str]) -> dict[str, Record]:
+        return await self._in_thread(functools.partial(self._folder.load_durable, keys))
+
     async def _sweep_sometimes(self) -> None:
         now = time.monotonic()
         if now >= self._next_sweep:

@@ -214,6 +214,19 @@ class Folder:
                     continue
         return found
 
+    def load_durable(self, keys: Sequence[str]) -> dict[str, Record]:
+        """A name is seen before its folder is synced, so that is done here. Raises OSError."""
+        found = self.load(keys)
+        buckets = {self._names.stem(key).bucket for key in found}
+        with self._root() as (root, _):
+            if self._batches and disk.syncs_in_batches(len(buckets)):
+                disk.sync_all_of(root)
+                return found
+            for bucket in buckets:
+                with disk.opened(bucket or ".", root) as folder:
+                    disk.fsync(folder)
+        return found
+
     def _load(self, wanted: dict[str, Stem], folder: int) -> Iterator[tuple[str, Record]]:
         while wanted:
             listing = self._names.listing(folder, [stem.name for stem in wanted.values()])

@@ -2,7 +2,7 @@
 
 import contextlib
 import inspect
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
@@ -31,6 +31,8 @@ DAY_SECONDS: Final = 86_400
 _CLOSE_SECONDS: Final = 5.0
 _RACES: Final = 10
 _EPOCH: Final = "epoch"
+_NOBODY: Final = "nobody"
+"""No document has this id."""
 
 _LOOK_MS: Final = 2000
 """How long the highest version is looked for, without an index: that would cost every save. A million documents take
@@ -73,6 +75,7 @@ class MongoDBBackend:
         self._epochs: Any = None
         self._tombstones: Tombstones
         self._namespace = ""
+        self._is_standalone = False
         if collection is not None:
             _options(collection)
 
@@ -95,6 +98,8 @@ class MongoDBBackend:
                 self._tombstones = Tombstones(self._records, seconds=int(self._tombstone_seconds))
                 await self._tombstones.look()
                 await self._claim(former)
+            hello = await self._hello()
+            self._is_standalone = "setName" not in hello and hello.get("msg") != "isdbgrid"
             if self._tombstones.problem:
                 raise ConfigurationError(self._tombstones.problem)
         except BaseException:
@@ -195,6 +200,27 @@ class MongoDBBackend:
             found = await collection.find({"_id": {"$in": sound}}).to_list(length=None) if sound else []
         return {each["_id"]: record_of(each, codec=self._codec) for each in found}
 
+    async def load_durable(self, keys: Sequence[str]) -> dict[str, Record]:
+        """A server on its own shows even to majority reads what isn't in its journal yet; a replica set doesn't.
+
+        A write waits for the journal also where it finds nothing to change, if the durability of writes includes that.
+        """
+        if not self._is_standalone:
+            return await self.load(keys)
+        before = await self._hello()
+        found = await self.load(keys)
+        if found:
+            async with self._mapped():
+                await self._opened(self._epochs).update_one({"_id": _NOBODY}, {"$set": {"_id": _NOBODY}})
+            if _process(await self._hello()) != _process(before):
+                raise BackendUnavailable("MongoDB was started again meanwhile, and may have lost what it has shown")
+        return found
+
+    async def _hello(self) -> dict[str, Any]:
+        async with self._mapped():
+            hello: dict[str, Any] = await self._opened(self._records).database.command("hello")
+        return hello
+
     def _opened(self, collection: Any) -> Any:
         if collection is None:
             raise BackendUnavailable("the MongoDB backend isn't open")
@@ -208,6 +234,11 @@ class MongoDBBackend:
             # What comes after is the driver's picture of the cluster, at length.
             what = str(error).partition(", Timeout: ")[0].partition(" (configured timeouts")[0]
             raise BackendUnavailable(f"MongoDB: {type(error).__name__}: {what[:300]}") from error
+
+
+def _process(hello: Mapping[str, Any]) -> object:
+    """Which start of the server has said this (None before MongoDB 4.4)."""
+    return hello.get("topologyVersion", {}).get("processId")
 
 
 def _options(collection: Any) -> dict[str, Any]:

@@ -27,7 +27,7 @@ class Write:
 
     Attributes:
         at: when it was applied.
-        position: how long the server's log was then.
+        position: how long the server's log was then; 0 if it was written through, and never in Redis.
         acknowledged: when its caller was told, None if never.
         lost: when a restart or promotion took it away before it was saved, None if never.
     """
@@ -182,7 +182,8 @@ class Oracle:
 
     def _removed(self, key: str) -> None:
         """Which version it had is seen by the caller of DEL only; the newest that isn't lost must be saved."""
-        newest = max((each.version for each in self.writes[key].values() if each.lost is None), default=0)
+        kept = (each for each in self.writes[key].values() if each.lost is None)
+        newest = max((each.version for each in kept if each.position), default=0)
         if self.storage.version(key) < newest == self._dropping.get(key):
             for write in self.writes[key].values():
                 if write.lost is None and self.storage.version(key) < write.version:
@@ -214,6 +215,9 @@ class Oracle:
             self.lost += 1
             self.fail(f"key {key} was acknowledged as version {version:x}, which it never had with value {value}")
             return
+        if not write.position and self.storage.version(key) < version and not self._planted_over(key, version):
+            self.lost += 1
+            self.fail(f"key {key} was written through as {version:x}, and {self.storage.version(key):x} is saved")
         write.acknowledged = self.tick()
 
     def not_confirmed(self, key: str, value: Value, version: int) -> None:

@@ -7,6 +7,7 @@ from typing import Final, NoReturn, TypeGuard, get_args
 from asyncwb.backend import Limits
 from asyncwb.errors import BrokenContract, SaveError
 from asyncwb.records import MAX_EPOCH, CodecName, Record
+from asyncwb.succession import Began
 
 _log: Final = logging.getLogger("asyncwb")
 
@@ -53,6 +54,21 @@ class Judge:
                 at_least,
             )
         return epoch
+
+    def servers(self, noted: object) -> list[Began]:
+        """What `note_server` returned, if it is a list of epochs and servers in the order of epochs."""
+        began: list[Began] = []
+        for each in noted if isinstance(noted, Sequence) and not isinstance(noted, str | bytes) else (None,):
+            match each:
+                case [epoch, str() as server] if _is_whole(epoch, 1 + (began[-1][0] if began else 0), MAX_EPOCH):
+                    began.append((epoch, server))
+                case _:
+                    self._broken(
+                        "note_server returned {}: it has to return pairs of an epoch and a server, in the order of "
+                        "epochs",
+                        noted,
+                    )
+        return began
 
     def saved(self, stale: object, records: Sequence[Record]) -> int:
         """What `save` returned, if it is a number of stale records."""

@@ -24,7 +24,7 @@ from asyncwb.errors import (
     UsageError,
     WriteLost,
 )
-from asyncwb.events import ConnectionChanged, DeadLetter, EpochChanged, Event, SuitabilityChanged
+from asyncwb.events import ConnectionChanged, DeadLetter, EpochChanged, Event, ServerReturned, SuitabilityChanged
 from asyncwb.gathering import gather_bounded
 from asyncwb.guard import GuardedBackend
 from asyncwb.heartbeat import LEAVE_SECONDS, Heartbeat
@@ -43,6 +43,7 @@ from asyncwb.redis.targets import RedisClient
 from asyncwb.service import Service
 from asyncwb.settings import Settings
 from asyncwb.stats import Totals
+from asyncwb.succession import Began
 from asyncwb.supervision import Supervisor
 from asyncwb.writing import Writing
 
@@ -118,9 +119,9 @@ class Engine:
         self._stack.push_async_callback(self._backend.close)
         suitability = Suitability()
         queues = [Queue(link, settings.namespace, number, suitability) for number in range(settings.partitions)]
-        epochs = Epochs(queues, self._backend.new_epoch, codec=self._codec)
+        epochs = Epochs(queues, self._backend.new_epoch, codec=self._codec, note_server=self._backend.note_server)
         self._backend.on_foreign = epochs.disown
-        check_epochs = Epochs.check
+        check_epochs = Epochs.check_at_open
         try:
             await self._backend.open()
         except BackendUnavailable as error:
@@ -130,12 +131,7 @@ class Engine:
         await self._at_open(lambda: check_epochs(epochs))
         promises = Promises(link, settings)
         await self._at_open(lambda: promises.require(settings.durability))
-
-        def epoch_changed(partition: int, epoch: int) -> None:
-            promises.forget()
-            self._emit(EpochChanged(partition, epoch))
-
-        epochs.on_change = epoch_changed
+        self._observe(epochs, promises)
         supervisor = Supervisor(settings, self.totals, self._emit, self._rng)
         if settings.flushers:
             self.pool = FlusherPool(
@@ -307,6 +303,17 @@ class Engine:
             return await self.patiently(lambda: ask(queue))
 
         return await gather_bounded([functools.partial(one, lane.queue) for lane in self.lanes])
+
+    def _observe(self, epochs: Epochs, promises: Promises) -> None:
+        def epoch_changed(partition: int, epoch: int) -> None:
+            promises.forget()
+            self._emit(EpochChanged(partition, epoch))
+
+        def server_returned(partition: int, epoch: int, successor: Began) -> None:
+            self._emit(ServerReturned(partition, epoch, successor[0]))
+
+        epochs.on_change = epoch_changed
+        epochs.on_return = server_returned
 
     def _flushed(self, event: Event) -> None:
         if isinstance(event, DeadLetter):

@@ -9,6 +9,7 @@
     │   ├── NamespaceMismatch               the namespace was made with another layout, partition count or codec
     │   ├── PlaceTaken                      the table, collection or folder belongs to another namespace
     │   └── UnsuitableServer                an eviction policy, a replica, a cluster: unsafe as a write buffer
+    │       └── ServerSucceeded             another server has begun an epoch since this one did
     ├── UsageError (RuntimeError)           used before open, after close, from another event loop or after a fork
     ├── InvalidArgument (ValueError)        an argument of a call can't be what it says; nothing was done
     │   ├── InvalidKey                      empty, over-long or not text
@@ -80,6 +81,10 @@ class PlaceTaken(ConfigurationError):
 
 class UnsuitableServer(ConfigurationError):
     """The server could lose acknowledged writes by its own configuration, or isn't a primary."""
+
+
+class ServerSucceeded(UnsuitableServer):
+    """Another server has begun an epoch since this one did: it is a former primary, or two servers share one place."""
 
 
 class UsageError(AsyncwbError, RuntimeError):

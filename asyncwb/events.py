@@ -166,6 +166,22 @@ class EpochChanged:
 
 
 @dataclass(frozen=True, slots=True)
+class ServerReturned:
+    """A server has come back after another one had begun an epoch: it is a former primary that still runs, or two
+    servers save into one place, where each takes what the other saved for newer or older by chance.
+
+    Attributes:
+        partition: of the namespace.
+        epoch: that the server was in; it gets a new one.
+        other: the epoch that another server has begun since.
+    """
+
+    partition: int
+    epoch: int
+    other: int
+
+
+@dataclass(frozen=True, slots=True)
 class ConnectionChanged:
     """The Redis server can't be reached any more, or can be again.
 
@@ -206,6 +222,7 @@ Event = (
     | BatchSizeChanged
     | EpochChanged
     | ConnectionChanged
+    | ServerReturned
     | SuitabilityChanged
 )
 Observer = Callable[[Event], None]

@@ -23,6 +23,7 @@ from asyncwb.foreign import call_apart, call_observer
 from asyncwb.places import epoch_above, foreign_epochs
 from asyncwb.progress import Progress
 from asyncwb.records import Record
+from asyncwb.succession import Began
 from asyncwb.urls import redact, without_credentials
 
 T = TypeVar("T")
@@ -176,6 +177,18 @@ class GuardedBackend:
             self._tell(error)
             raise BackendUnavailable(f"backend {self.name} can allot no epoch: {error}") from error
         return self._judge.epoch(epoch, at_least)
+
+    async def note_server(self, partition: int, epoch: int, server: str) -> list[Began]:
+        """Notes which server began an epoch (0: nothing); returns what is noted of the partition. Raises BackendError.
+
+        The list is empty if the backend keeps none.
+        """
+        note = getattr(self._backend, "note_server", None)
+        if note is None:
+            return []
+        await self._ready()
+        noted = await self._bounded(lambda: note(partition, epoch, server), self._connect, "note_server")
+        return self._judge.servers(noted)
 
     async def load(self, keys: Sequence[str]) -> dict[str, Record]:
         """Raises BackendError."""

@@ -1,12 +1,14 @@
 """Whose place it is, and from which epoch on: what backends share to keep one namespace apart from another's data."""
 
 import hashlib
+import json
 import re
 from collections.abc import Sequence
 from typing import Final, Protocol
 
 from asyncwb.errors import BackendUnavailable, ConfigurationError, PlaceTaken
 from asyncwb.records import MAX_EPOCH, SEQ_BITS, Record, epoch_of
+from asyncwb.succession import Began, with_server
 
 _PLAIN: Final = re.compile(r"[a-z_][a-z0-9_]{0,39}")
 _RESERVED: Final = re.compile(r"__|^sqlite_|^system|_(meta|key|deleted|version|epochs?|tombstones|asyncwb)$")
@@ -150,12 +152,12 @@ def owner_in(record: Record | None) -> str | None:
 
 
 class Bookkeeping:
-    """Owner and epochs of a place, in a storage that has neither counters nor transactions of its own.
+    """Owner, epochs and servers of a place, in a storage that has neither counters nor transactions of its own.
 
-    A backend opens it in `open`, after the storage is prepared, and has it answer `new_epoch`.
+    A backend opens it in `open`, after the storage is prepared, and has it answer `new_epoch` and `note_server`.
 
     Args:
-        store: where the two records are kept; no user's key may reach it.
+        store: where their records are kept; no user's key may reach it.
         place: how messages call the place, such as "table 'users'".
     """
 
@@ -178,6 +180,19 @@ class Bookkeeping:
             raise BackendUnavailable(f"{self._place} isn't open")
         await claim_place(self._store, self._namespace, key="owner", place=self._place)
         return await allot_epoch(self._store, at_least, key="epoch")
+
+    async def note_server(self, partition: int, epoch: int, server: str) -> list[Began]:
+        """What `Backend` says of a method with this name."""
+        key = f"servers.{partition}"
+        while True:
+            held = (await self._store.load([key])).get(key)
+            noted: list[Began] = [(each, name) for each, name in json.loads(held.payload)] if held else []
+            began = with_server(noted, epoch, server)
+            if began == noted:
+                return noted
+            version = held.version + 1 if held else 1
+            if await self._store.save([Record(key, version, json.dumps(began).encode(), codec="bytes")]) == 0:
+                return began
 
     async def _owner(self) -> str | None:
         return owner_in((await self._store.load(["owner"])).get("owner"))

@@ -290,12 +290,10 @@ class Waiter:
             foreign = await self._foreign(unknown, loaded)
         except AsyncwbError as error:
             for wait, held in unknown:
-                if held is None or held.version < (wait.version or 0):
-                    _end(wait, twin(error))
-                elif held.dead is None:
+                if held is not None and held.version >= (wait.version or 0) and held.dead is None:
                     self._again(wait)  # it is on its way in any case
                 else:
-                    self._end_dead(wait, held)
+                    _end(wait, twin(error))  # also where it is dead: it may be saved all the same
         else:
             for wait, held in unknown:
                 self._decide(wait, held, loaded.get(_name(wait.key)), epoch, foreign)

@@ -2,6 +2,7 @@
 
 import click
 
+from asyncwb.cli.adopt import adopt_server
 from asyncwb.cli.backends import backends
 from asyncwb.cli.dead import dead
 from asyncwb.cli.demo import demo
@@ -23,6 +24,6 @@ def main() -> None:
 
 
 for command in (
-    demo, ingest, worker, status, keys, show, dead, flush, audit, hand_over, doctor, backends,
+    demo, ingest, worker, status, keys, show, dead, flush, audit, hand_over, adopt_server, doctor, backends,
 ):  # fmt: skip
     main.add_command(command)

@@ -4,6 +4,7 @@ import contextlib
 import re
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
 from importlib.metadata import version as installed_version
 from typing import Final
 
@@ -21,6 +22,7 @@ from asyncwb.redis.queue import Queue
 from asyncwb.redis.steps import Hello
 from asyncwb.redis.suitability import server_info
 from asyncwb.registry import backend_from_url, plugins
+from asyncwb.succession import Began, successor_of
 from asyncwb.urls import redact
 
 OLDEST_REDIS_PY: Final = (8, 0, 1)
@@ -37,12 +39,11 @@ async def diagnose(redis: str | None, backend: str | None, namespace: str) -> As
         return  # nothing could be asked with it
     for finding in _plugins(backend):
         yield finding
-    highest: int | None = None
+    place = _Place()
     if backend is None:
         yield Finding("backend", "warning", "not looked at", "pass --backend URL, or set ASYNCWB_BACKEND")
     else:
-        findings, highest = await _backend(backend, namespace)
-        for finding in findings:
+        async for finding in _backend(backend, namespace, place):
             yield finding
     async with AsyncExitStack() as stack:
         try:
@@ -54,7 +55,7 @@ async def diagnose(redis: str | None, backend: str | None, namespace: str) -> As
         for finding in look_at_server(link, info):
             yield finding
         yield await look_at_clock(link)
-        async for finding in _namespace(link, namespace, highest):
+        async for finding in _namespace(link, namespace, place):
             yield finding
 
 
@@ -80,38 +81,56 @@ def _plugins(backend: str | None) -> Iterator[Finding]:
     yield Finding("plugins", "ok", f"usable: {', '.join(usable) or 'none'}")
 
 
-async def _backend(url: str, namespace: str) -> tuple[list[Finding], int | None]:
+@dataclass(slots=True)
+class _Place:
+    """What the backend says of the namespace.
+
+    Attributes:
+        highest: the highest epoch that was allotted, None if it can't be told.
+        began: which servers began the epochs of partition 0, as far as it is noted.
+    """
+
+    highest: int | None = None
+    began: list[Began] = field(default_factory=list)
+
+
+async def _backend(url: str, namespace: str, place: _Place) -> AsyncIterator[Finding]:
     shown = redact(url)
     try:
         plugin = backend_from_url(url, codec=Codec())
     except MissingDependency as error:
-        return [Finding("backend", "error", f"{shown} can't be used", str(error))], None
+        yield Finding("backend", "error", f"{shown} can't be used", str(error))
+        return
     except ConfigurationError as error:
-        return [Finding("backend", "error", f"{shown} is wrong", str(error))], None
+        yield Finding("backend", "error", f"{shown} is wrong", str(error))
+        return
     guarded = GuardedBackend(
         plugin, name=shown, namespace=namespace, connect_timeout_seconds=5.0, save_timeout_seconds=5.0
     )
     try:
         await guarded.open()
-        highest = await guarded.new_epoch(0)
+        place.highest = await guarded.new_epoch(0)
+        place.began = await guarded.note_server(0, 0, "")
         durable = str(getattr(plugin, "durability", ""))
     except PlaceTaken as error:
         advice = f"nothing of {namespace!r} is saved there; give each namespace a place of its own"
-        return [Finding("place", "error", str(error), advice)], None
+        yield Finding("place", "error", str(error), advice)
+        return
     except AsyncwbError as error:
         advice = (
             "see that it runs, and that address, user and password in the URL are right; until then nothing is saved: "
             "unsaved writes wait in Redis, and are as safe there as its persistence makes them"
         )
-        return [Finding("backend", "error", str(error), advice)], None
+        yield Finding("backend", "error", str(error), advice)
+        return
     finally:
         with contextlib.suppress(AsyncwbError):
             await guarded.close()
-    place = Finding("place", "ok", f"{shown} belongs to namespace {namespace!r}")
-    if not durable:
-        text = "it doesn't say how durable its saves are"
-        return [Finding("backend", "warning", f"{shown} is reachable", text), place], highest
-    return [Finding("backend", "ok", f"{shown} is reachable; durable by {durable}"), place], highest
+    if durable:
+        yield Finding("backend", "ok", f"{shown} is reachable; durable by {durable}")
+    else:
+        yield Finding("backend", "warning", f"{shown} is reachable", "it doesn't say how durable its saves are")
+    yield Finding("place", "ok", f"{shown} belongs to namespace {namespace!r}")
 
 
 def _advice_unreachable(error: AsyncwbError) -> str:
@@ -122,15 +141,15 @@ def _advice_unreachable(error: AsyncwbError) -> str:
     return ""
 
 
-async def _namespace(link: RedisLink, namespace: str, highest: int | None) -> AsyncIterator[Finding]:
+async def _namespace(link: RedisLink, namespace: str, place: _Place) -> AsyncIterator[Finding]:
     try:
-        async for finding in _look(link, namespace, highest):
+        async for finding in _look(link, namespace, place):
             yield finding
     except AsyncwbError as error:
         yield Finding("namespace", "error", str(error), _advice_unreachable(error))
 
 
-async def _look(link: RedisLink, namespace: str, highest: int | None) -> AsyncIterator[Finding]:
+async def _look(link: RedisLink, namespace: str, place: _Place) -> AsyncIterator[Finding]:
     queue = Queue(link, namespace, 0)
     broken = [finding async for finding in _misplaced(Inspection(queue))]
     if broken:
@@ -158,7 +177,7 @@ async def _look(link: RedisLink, namespace: str, highest: int | None) -> AsyncIt
         return
     status = await inspector.status()
     yield Finding("namespace", "ok", f"{namespace!r}: {status.dirty:,} dirty, {status.leased:,} leased, {hello.codec}")
-    yield _epoch(hello, status, highest)
+    yield _epoch(hello, status, place)
     if hello.foreign:
         ranges = ", ".join(f"{first} to {last}" for first, last in hello.foreign)
         yield Finding(
@@ -190,14 +209,24 @@ async def _misplaced(part: Inspection) -> AsyncIterator[Finding]:
         )
 
 
-def _epoch(hello: Hello, status: Status, highest: int | None) -> Finding:
+def _epoch(hello: Hello, status: Status, place: _Place) -> Finding:
     if hello.identity and hello.identity != hello.meta_identity:
         return Finding("epoch", "ok", "the server has restarted, or is another one: the next writer begins an epoch")
-    if highest is not None and min(status.epochs) < highest:
+    other = successor_of(hello.identity, hello.epoch, place.began)
+    if other is not None:
+        return Finding(
+            "epoch",
+            "error",
+            f"the server is in epoch {hello.epoch}, and another one ({other[1][:8]}…) has begun epoch {other[0]} since "
+            "it was the present one",
+            "a former primary that still runs, or two servers that save into one place: point everybody to one of "
+            "them; if it is to be this one, see asyncwb adopt-server",
+        )
+    if place.highest is not None and min(status.epochs) < place.highest:
         return Finding(
             "epoch",
             "warning",
-            f"the server is in epoch {min(status.epochs)}, the backend in {highest}",
+            f"the server is in epoch {min(status.epochs)}, the backend in {place.highest}",
             "a former primary? Point everybody to the present one. Or does another Redis save into the same place?",
         )
     return Finding("epoch", "ok", ", ".join(map(str, sorted(set(status.epochs)))))

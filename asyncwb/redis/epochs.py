@@ -5,11 +5,12 @@ import logging
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Final
 
-from asyncwb.errors import NamespaceMismatch, RedisUnavailable
+from asyncwb.errors import BackendError, NamespaceMismatch, RedisUnavailable, ServerSucceeded
 from asyncwb.records import MAX_SEQ, Record, Version, epoch_of
 from asyncwb.redis.keys import LAYOUT
 from asyncwb.redis.queue import Queue
 from asyncwb.redis.steps import Hello
+from asyncwb.succession import Began, successor_of
 
 _log: Final = logging.getLogger("asyncwb")
 
@@ -18,6 +19,12 @@ _SPARE_SEQS: Final = 100_000
 
 NewEpoch = Callable[[int], Awaitable[int]]
 """`Backend.new_epoch`, under a timeout and with errors of asyncwb's tree."""
+NoteServer = Callable[[int, int, str], Awaitable[Sequence[Began]]]
+"""`Backend.note_server`, likewise."""
+
+
+async def _note_nothing(_partition: int, _epoch: int, _server: str) -> Sequence[Began]:
+    return ()
 
 
 class Epochs:
@@ -26,11 +33,26 @@ class Epochs:
     An epoch is a history of Redis. Whoever finds a server that isn't the one in meta (promoted, or started without its
     data) or that is behind the backend's epoch (a former primary that came back) has to begin a new one, so that
     versions of the two histories are never mixed up.
+
+    Args:
+        queues: of all partitions.
+        new_epoch: allots one.
+        codec: of the namespace.
+        note_server: which server began which.
+
+    Attributes:
+        on_change: is told of a partition and its new epoch.
+        on_return: is told of a partition, the epoch of its server, and what another one has begun since: the server
+            has come back, or there are two.
     """
 
-    def __init__(self, queues: Sequence[Queue], new_epoch: NewEpoch, *, codec: str) -> None:
+    def __init__(
+        self, queues: Sequence[Queue], new_epoch: NewEpoch, *, codec: str, note_server: NoteServer = _note_nothing
+    ) -> None:
         self._queues = queues
         self._new_epoch = new_epoch
+        self._note_server = note_server
+        self._opening = self._adopting = False
         self._codec = codec
         self._known = [0] * len(queues)
         self._lock = asyncio.Lock()
@@ -39,6 +61,7 @@ class Epochs:
         self._foreign: list[tuple[int, tuple[tuple[int, int], ...]]] = [(0, ())] * len(queues)
         self._asked = ""  # the identity of the server that the handshake speaks to
         self.on_change: Callable[[int, int], None] | None = None
+        self.on_return: Callable[[int, int, Began], None] | None = None
 
     def known(self, partition: int) -> int:
         """The epoch of a partition, 0 before the first handshake."""
@@ -71,6 +94,24 @@ class Epochs:
         """Learns the present epochs; asks the backend only where one has to begin. Raises as `refresh`."""
         async with self._lock:
             await self._handshake(at_least=0)
+
+    async def adopt(self) -> None:
+        """Begins an epoch, and notes this server as the present one, whatever others have begun. Raises as `check`."""
+        highest = await self._new_epoch(0)
+        self._adopting = True
+        try:
+            async with self._lock:
+                await self._handshake(at_least=highest + 1)
+        finally:
+            self._adopting = False
+
+    async def check_at_open(self) -> None:
+        """As `check`, but a server that another one has succeeded is refused. Raises ServerSucceeded, and as it."""
+        self._opening = True
+        try:
+            await self.check()
+        finally:
+            self._opening = False
 
     async def check(self) -> None:
         """Compares meta with the backend: a server that is behind although its identity stands gets a new epoch."""
@@ -149,16 +190,20 @@ class Epochs:
                 raise RedisUnavailable("the server is a replica now; its primary has to be found")
             self._check(queue, hello)
             lowest = max(at_least, self._known[queue.partition])
-            if _is_sound(hello) and hello.epoch >= lowest:
+            behind = hello.epoch < lowest
+            if _is_sound(hello) and not behind:
+                if self._opening:
+                    await self._has_returned(queue.partition, hello)
                 self.learn(queue.partition, hello.epoch)
                 self._foreign[queue.partition] = (hello.epoch, hello.foreign)
                 return mine
-            if hello.epoch < lowest and not mine and not reset:
+            if behind and not mine and not reset:
                 # Perhaps a former primary that still runs, over a connection from before: its successor is the one to
                 # ask, not to outbid. If a new connection leads there again, it has taken the place back.
                 reset = True
                 await queue.link.reset()
                 continue
+            returned = hello.is_sound and await self._has_returned(queue.partition, hello)
             # One that this partition has had already belongs to a history that is over, if it gets here.
             if mine < lowest or mine <= max(hello.epoch, self._known[queue.partition]):
                 mine = await self._new_epoch(max(lowest, hello.epoch) + 1)
@@ -166,7 +211,40 @@ class Epochs:
                 _log.info("partition %d begins epoch %d", queue.partition, mine)
                 self.learn(queue.partition, mine)
                 self._foreign[queue.partition] = (mine, hello.foreign)
+                if not returned:
+                    await self._note(queue.partition, mine, hello.identity)
                 return mine
+
+    async def _has_returned(self, partition: int, hello: Hello) -> bool:
+        """Whether another server has succeeded this one, though its history stands; tells of it, or refuses it."""
+        successor = successor_of(hello.identity, hello.epoch, await self._note_server(partition, 0, ""))
+        if successor is None or self._adopting:
+            return False
+        if self._opening:
+            raise ServerSucceeded(
+                f"this server ({hello.identity[:8]}…) is in epoch {hello.epoch}, and another one ({successor[1][:8]}…) "
+                f"has begun epoch {successor[0]} since it was the present one: it is a former primary that still runs, "
+                "or two servers save into one place. Connect to the other one; if it is to be this one, stop the other "
+                "and run `asyncwb adopt-server`"
+            )
+        _log.warning(
+            "partition %d: this server is in epoch %d, and another one (%s…) has begun epoch %d since: it is a former "
+            "primary that still runs, or two servers save into one place, where each takes the other's writes for old",
+            partition,
+            hello.epoch,
+            successor[1][:8],
+            successor[0],
+        )
+        if self.on_return is not None:
+            self.on_return(partition, hello.epoch, successor)
+        return True
+
+    async def _note(self, partition: int, epoch: int, server: str) -> None:
+        """The epoch holds also if this fails: then a server that comes back isn't told of."""
+        try:
+            await self._note_server(partition, epoch, server)
+        except BackendError as error:
+            _log.warning("partition %d: it can't be noted which server began epoch %d: %s", partition, epoch, error)
 
     def _check(self, queue: Queue, hello: Hello) -> None:
         if not hello.layout:

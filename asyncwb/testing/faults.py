@@ -74,6 +74,12 @@ class FaultyBackend:
         highest = getattr(self.inner, "highest_version", None)
         return None if highest is None else await highest()
 
+    async def note_server(self, partition: int, epoch: int, server: str) -> list[tuple[int, str]]:
+        """Nothing is noted if the inner backend keeps no servers."""
+        await self._begin()
+        note = getattr(self.inner, "note_server", None)
+        return [] if note is None else await note(partition, epoch, server)
+
     async def save(self, records: Sequence[Record]) -> int:
         if self._keep_saves:
             self.saves.append(list(records))

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from asyncwb.backend import Limits
 from asyncwb.places import takes_place
 from asyncwb.records import Record
+from asyncwb.succession import Began, with_server
 
 
 class MemoryBackend:
@@ -24,6 +25,7 @@ class MemoryBackend:
         self.owner: str | None = None
         self._namespace: str | None = None
         self._epoch = 0
+        self._servers: dict[int, list[Began]] = {}
 
     @property
     def values(self) -> dict[str, object]:
@@ -46,6 +48,10 @@ class MemoryBackend:
         if at_least:
             self._epoch = max(self._epoch + 1, at_least)
         return self._epoch
+
+    async def note_server(self, partition: int, epoch: int, server: str) -> list[Began]:
+        self._servers[partition] = with_server(self._servers.get(partition, ()), epoch, server)
+        return self._servers[partition]
 
     async def save(self, records: Sequence[Record]) -> int:
         stale = 0

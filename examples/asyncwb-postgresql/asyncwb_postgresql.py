@@ -59,6 +59,7 @@ class PostgreSQLBackend:
 
     async def open(self, *, namespace: str, former: str | None = None) -> None:
         self._table = self._named or default_name(namespace)
+        self._read_epoch = f"""SELECT namespace, epoch FROM "{self._table}_epoch" WHERE name = 'epoch'"""
         self._namespace = namespace
         try:
             async with self._mapped():
@@ -97,10 +98,10 @@ class PostgreSQLBackend:
             except asyncpg.UndefinedColumnError as error:
                 raise ConfigurationError(f"table {self._table!r} isn't ours: {error}; name another") from error
             # The lock above is held until the end, so nobody comes between.
-            row = await connection.fetchrow(f'SELECT namespace, epoch FROM "{self._table}_epoch"')
+            row = await connection.fetchrow(self._read_epoch)
             if self._takes(row, former):
                 await connection.execute(
-                    f'UPDATE "{self._table}_epoch" SET namespace = $1, epoch = epoch + $2',
+                    f"""UPDATE "{self._table}_epoch" SET namespace = $1, epoch = epoch + $2 WHERE name = 'epoch'""",
                     self._namespace,
                     int(former is not None),
                 )
@@ -116,7 +117,7 @@ class PostgreSQLBackend:
 
     async def new_epoch(self, at_least: int) -> int:
         async with self._mapped():
-            row = await self._opened().fetchrow(f'SELECT namespace, epoch FROM "{self._table}_epoch"')
+            row = await self._opened().fetchrow(self._read_epoch)
             self._takes(row, None)
             if not at_least:
                 return int(row["epoch"]) if row else 0
@@ -131,6 +132,21 @@ class PostgreSQLBackend:
             if epoch is None:
                 raise BackendUnavailable(f"table {self._table!r} has just been handed over")
             return int(epoch)
+
+    async def note_server(self, partition: int, epoch: int, server: str) -> list[tuple[int, str]]:
+        """Rows beside that of the epoch."""
+        begin = f"server.{partition}."
+        async with self._mapped():
+            if epoch:
+                await self._opened().execute(
+                    f'INSERT INTO "{self._table}_epoch" VALUES ($1, $2, $3) ON CONFLICT DO NOTHING',
+                    f"{begin}{epoch}", epoch, server,
+                )  # fmt: skip
+            rows = await self._opened().fetch(
+                f'SELECT epoch, namespace FROM "{self._table}_epoch" WHERE starts_with(name, $1) '
+                "ORDER BY epoch DESC LIMIT 16", begin,
+            )  # fmt: skip
+        return [tuple(row) for row in reversed(rows)]
 
     def _takes(self, row: Any, former: str | None) -> bool:
         owner = row["namespace"] if row else None

@@ -26,6 +26,7 @@ from asyncwb import (
     SaveError,
     takes_place,
 )
+from asyncwb.succession import with_server
 from asyncwb.testing import MemoryBackend
 from asyncwb.testing.contract import BackendContract, lifetimes, processes, version
 
@@ -284,6 +285,16 @@ class TestOverlooksItsTombstones(InMemory):
     made = OverlooksItsTombstones
 
 
+class ForgetsServers(MemoryBackend):
+    async def open(self, *, namespace: str, former: str | None = None) -> None:
+        self._servers.clear()
+        await super().open(namespace=namespace, former=former)
+
+
+class TestForgetsServers(InMemory):
+    made = ForgetsServers
+
+
 class HasNoLook(MemoryBackend):
     highest_version = None  # type: ignore[assignment]
 
@@ -433,6 +444,14 @@ class OneFile:
             for key in keys
             if key in held
         }
+
+    async def note_server(self, partition: int, epoch: int, server: str) -> list[tuple[int, str]]:
+        with self.locked():
+            held = self.read()
+            noted = held.setdefault("servers", {}).setdefault(str(partition), [])
+            noted[:] = with_server(map(tuple, noted), epoch, server)
+            self.write(held)
+        return [tuple(each) for each in noted]
 
     async def highest_version(self) -> int | None:
         return max((each[0] for each in self.read()["records"].values()), default=None)

@@ -26,6 +26,7 @@ CAUGHT_BY = {
     "TestTakesAnyNamespace": "test_another_namespace_is_refused_after_the_first",
     "TestHandsOverToAnybody": "test_place_is_handed_over_with_a_new_epoch",
     "TestOverlooksItsTombstones": "test_highest_version_that_is_stored_is_found",
+    "TestForgetsServers": "test_servers_that_began_epochs_are_remembered",
     "TestHasNoLook": "test_highest_version_that_is_stored_is_found",
     "TestTellsNobodyOfItsNewOwner": "test_who_has_it_open_is_told_when_it_is_handed_over",
     "TestRemembersItsOwnerInMemory": "test_another_namespace_is_refused_by_another_object",

@@ -26,6 +26,7 @@ class Telling:
         self._rng = rng
         self.open, self.close, self.load, self.new_epoch = inner.open, inner.close, inner.load, inner.new_epoch
         self.highest_version = getattr(inner, "highest_version", None)
+        self.note_server = getattr(inner, "note_server", None)
         self.load_durable = getattr(inner, "load_durable", inner.load)
 
     @property

@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from contextvars import Context
 from typing import Any, Final
@@ -11,6 +11,7 @@ from asyncwb.backend import Limits
 from asyncwb.errors import BackendUnavailable, PlaceTaken, RecordRejected, SaveError
 from asyncwb.places import takes_place
 from asyncwb.records import Record
+from asyncwb.succession import Began, with_server
 
 
 class Storage:
@@ -34,6 +35,7 @@ class Storage:
         self.planted: dict[str, Record] = {}
         self.owner: str | None = None
         self._epoch = 0
+        self._servers: dict[int, list[Began]] = defaultdict(list)
         self._on_apply = on_apply
         self._conditional = conditional
 
@@ -70,6 +72,11 @@ class Storage:
         if at_least:
             self._epoch = max(self._epoch + 1, at_least)
         return self._epoch
+
+    def note_server(self, partition: int, epoch: int, server: str) -> list[Began]:
+        """Which servers began the epochs of a partition."""
+        self._servers[partition] = with_server(self._servers[partition], epoch, server)
+        return self._servers[partition]
 
     def highest(self) -> int | None:
         """The highest version that it holds."""
@@ -158,6 +165,10 @@ class SimulatedBackend:
 
     async def new_epoch(self, at_least: int) -> int:
         return int(await self._call(lambda: self._storage.new_epoch(at_least)))
+
+    async def note_server(self, partition: int, epoch: int, server: str) -> list[Began]:
+        began: list[Began] = await self._call(lambda: self._storage.note_server(partition, epoch, server))
+        return began
 
     async def highest_version(self) -> int | None:
         found: int | None = await self._call(self._storage.highest)
@@ -249,12 +260,10 @@ class SimulatedBackend:
                 if lose_after:
                     self._counts["answer of the backend lost"] += 1
                     error = ConnectionError("the answer was lost")
-            self._loop.call_later(faults.latency * chance(), finish, answer, error, context=self._world)
-
-        def finish(answer: Any, error: Exception | None) -> None:
+            until_told = faults.latency * chance()
             if sync:
-                self._storage.sync()
-            self._loop.call_later(faults.latency * chance(), deliver, answer, error, context=self._world)
+                self._loop.call_later(until_told * chance(), self._storage.sync, context=self._world)
+            self._loop.call_later(until_told, deliver, answer, error, context=self._world)
 
         def deliver(answer: Any, error: Exception | None) -> None:
             if done.done():

@@ -18,6 +18,7 @@ ABILITIES: Final[Mapping[str, str]] = {
     "persistence": "what was saved is there after the backend, or its process, has ended",
     "sharing": "several objects and processes use one storage",
     "highest": "it finds the highest version that is stored, within a few seconds",
+    "servers": "it keeps which Redis server began which epoch",
     "progress": "a process that is frozen in the middle of a save holds up nobody",
     "clock": "tombstones live their time although the clock of a process is days ahead or behind",
     "any_value": "it takes every value: JSON of any shape, msgpack and bytes",

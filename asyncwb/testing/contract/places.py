@@ -9,6 +9,7 @@ import pytest
 
 from asyncwb.backend import Backend
 from asyncwb.errors import PlaceTaken
+from asyncwb.succession import SERVERS_KEPT
 from asyncwb.testing.contract.base import NAMESPACE, ContractBase, by_key, requires, same, tombstone
 
 OTHER: Final = "contract.Other-1"
@@ -96,6 +97,26 @@ class PlaceContract(ContractBase):
         await backend.close()
         await backend.open(namespace=NAMESPACE)
         assert await looking.highest_version() == tombstone("2", 8, epoch=41).version
+
+    @requires("servers")
+    async def test_servers_that_began_epochs_are_remembered(self, backend: Backend) -> None:
+        """So a server is told that comes back after another has succeeded it."""
+        assert callable(getattr(backend, "note_server", None)), "without it the ability 'servers' has to be declared"
+        noting: Any = backend
+        assert list(await noting.note_server(0, 0, "")) == []
+        first = [(epoch, f"{epoch:040x}") for epoch in (1, 2, 5)]
+        for epoch, server in first:
+            await noting.note_server(0, epoch, server)
+        assert list(await noting.note_server(0, 5, first[-1][1])) == first, "noting it again changes nothing"
+        await backend.close()
+        await backend.open(namespace=NAMESPACE)
+        assert list(await noting.note_server(0, 0, "")) == first
+        assert list(await noting.note_server(1, 0, "")) == [], "each partition has servers of its own"
+        more = [(epoch, "0123456789" * 4) for epoch in range(6, 30)]
+        await asyncio.gather(*(noting.note_server(0, *each) for each in more))
+        assert list(await noting.note_server(0, 0, "")) == more[-SERVERS_KEPT:]
+        assert await backend.new_epoch(0) == 0, "none of this allots an epoch"
+        assert await backend.load(["servers.0", "1"]) == {}
 
     @asynccontextmanager
     async def _another(self, url: str, namespace: str, *, former: str | None = None) -> AsyncIterator[Backend]:

@@ -90,6 +90,9 @@ class FileBackend:
     async def new_epoch(self, at_least: int) -> int:
         return await self._in_thread(functools.partial(self._folder.new_epoch, at_least, self._namespace))
 
+    async def note_server(self, partition: int, epoch: int, server: str) -> list[tuple[int, str]]:
+        return await self._in_thread(functools.partial(self._folder.note_server, partition, epoch, server))
+
     async def highest_version(self) -> int | None:
         """The highest version that is stored."""
         return await self._in_thread(self._folder.highest)

@@ -7,6 +7,7 @@ Layout::
     .asyncwb/layout             how names are made; compared when the folder is opened
     .asyncwb/epoch.7            the highest epoch allotted
     .asyncwb/owner.1            the namespace that the folder belongs to; owner.2 after it was handed over, and so on
+    .asyncwb/server.0.7         the Redis server that began epoch 7 of partition 0
     .asyncwb/drafts/            what is being written
 
 A value is written as a draft, synced, and published by link(2) under a name that holds its version. The highest version
@@ -26,6 +27,7 @@ import msgspec
 
 from asyncwb import BackendReplaced, BackendUnavailable, ConfigurationError, Record, takes_place
 from asyncwb.records import SEQ_BITS, CodecName
+from asyncwb.succession import with_server
 from asyncwb_backends.filesystem import disk
 from asyncwb_backends.filesystem.names import DELETED, KEY, Names, Parsed, Stem
 from asyncwb_backends.filesystem.readers import reading
@@ -37,6 +39,7 @@ DRAFTS: Final = "drafts"
 LAYOUT: Final = "layout"
 EPOCH: Final = "epoch."
 OWNER: Final = "owner."
+SERVER: Final = "server."
 _DRAFT_SECONDS: Final = 3600.0
 _LOOK_SECONDS: Final = 2.0
 """How long the highest version is looked for; in a folder that takes longer (some million files), versions that are too
@@ -104,14 +107,7 @@ class Folder:
                 if former is not None:
                     # Before the owner changes: if it ends in between, an epoch was begun for nothing.
                     self.new_epoch(1, owner or namespace)
-                draft = draft_name()
-                disk.create(draft, drafts, namespace.encode(), sync=True)
-                try:
-                    taken = disk.publish(draft, drafts, f"{OWNER}{number + 1}", own)
-                finally:
-                    disk.remove([draft], drafts)
-                disk.fsync(own)
-                if taken:
+                if _publish(f"{OWNER}{number + 1}", namespace.encode(), drafts, own):
                     return
 
     def highest(self) -> int | None:
@@ -142,17 +138,12 @@ class Folder:
             raise ConfigurationError(f"folder {self.path}: its file system has no locks ({error.strerror})") from error
 
     def _publish_layout(self, content: bytes, drafts: int, own: int) -> None:
-        draft = draft_name()
-        disk.create(draft, drafts, content, sync=True)
         try:
-            disk.publish(draft, drafts, LAYOUT, own)
+            _publish(LAYOUT, content, drafts, own)
         except OSError as error:
             if error.errno in (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS):
                 raise ConfigurationError(f"folder {self.path}: its file system has no hard links") from error
             raise
-        finally:
-            disk.remove([draft], drafts)
-        disk.fsync(own)
 
     # Epochs
 
@@ -178,6 +169,18 @@ class Folder:
                 if max(_epochs(own)) == epoch:
                     disk.remove([f"{EPOCH}{number}" for number in _epochs(own) if number < epoch], own)
                     return epoch
+
+    def note_server(self, partition: int, epoch: int, server: str) -> list[tuple[int, str]]:
+        """As `note_server` of a backend: each is a file. Raises OSError."""
+        prefix = f"{SERVER}{partition}."
+        with self._root() as (_, own):
+            noted = _servers(own, prefix)
+            began = with_server(noted.items(), epoch, server)
+            if (epoch, server) in began and epoch not in noted:
+                with disk.opened(DRAFTS, own) as drafts:
+                    _publish(f"{prefix}{epoch}", server.encode(), drafts, own)
+            disk.remove([f"{prefix}{each}" for each in noted.keys() - dict(began).keys()], own)
+        return began
 
     # Saving
 
@@ -316,6 +319,18 @@ class Folder:
                 raise BackendUnavailable(f"folder {self.path} was moved, replaced or unmounted while it was used")
 
 
+def _publish(name: str, content: bytes, drafts: int, own: int) -> bool:
+    """Gives a small file its name, durably, unless there is one; whether there was none."""
+    draft = draft_name()
+    disk.create(draft, drafts, content, sync=True)
+    try:
+        taken = disk.publish(draft, drafts, name, own)
+    finally:
+        disk.remove([draft], drafts)
+    disk.fsync(own)
+    return taken
+
+
 def _now(drafts: int) -> float:
     """By the clock that dates files, which is one for all processes; their own may be days ahead of it."""
     draft = draft_name()
@@ -329,6 +344,13 @@ def _now(drafts: int) -> float:
 def _epochs(own: int) -> list[int]:
     names = (name.removeprefix(EPOCH) for name in os.listdir(own) if name.startswith(EPOCH))
     return [int(number) for number in names if number.isdecimal()]
+
+
+def _servers(own: int, prefix: str) -> dict[int, str]:
+    """Epoch -> the server that began it."""
+    numbers = [name.removeprefix(prefix) for name in os.listdir(own) if name.startswith(prefix)]
+    contents = {int(number): disk.read(f"{prefix}{number}", own) for number in numbers if number.isdecimal()}
+    return {epoch: content.decode("utf-8", "replace") for epoch, content in contents.items() if content is not None}
 
 
 def _owner(own: int) -> tuple[int, str | None]:

@@ -23,6 +23,7 @@ from asyncwb import (
     takes_place,
 )
 from asyncwb.records import CodecName
+from asyncwb.succession import SERVERS_KEPT
 from asyncwb_backends.mongodb.batch import Batch
 from asyncwb_backends.mongodb.documents import OWN, record_of
 from asyncwb_backends.mongodb.tombstones import Tombstones
@@ -140,6 +141,19 @@ class MongoDBBackend:
                 if found:
                     return int(found["epoch"])
                 await self._claim(None)  # it was removed since `open`, or has just been handed over
+
+    async def note_server(self, partition: int, epoch: int, server: str) -> list[tuple[int, str]]:
+        name = {"_id": f"servers.{partition}"}
+        async with self._mapped():
+            epochs = self._opened(self._epochs)
+            if epoch:
+                with contextlib.suppress(DuplicateKeyError):
+                    await epochs.update_one(name, {"$setOnInsert": {"servers": []}}, upsert=True)
+                began = [{"epoch": epoch, "server": server}]
+                latest = {"$each": began, "$sort": {"epoch": 1}, "$slice": -SERVERS_KEPT}
+                await epochs.update_one(name | {"servers.epoch": {"$ne": epoch}}, {"$push": {"servers": latest}})
+            found = await epochs.find_one(name) or {}
+        return [(int(each["epoch"]), str(each["server"])) for each in found.get("servers", ())]
 
     async def _claim(self, former: str | None) -> None:
         """Notes the owner in the document of the epoch; one of several gets it. Raises PlaceTaken, PyMongoError."""

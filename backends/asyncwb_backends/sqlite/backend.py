@@ -92,15 +92,27 @@ class SQLiteBackend:
         await self._database.close()
 
     async def new_epoch(self, at_least: int) -> int:
-        ledger = self._ledger
-        if ledger is None:
-            raise BackendUnavailable(f"SQLite file {self.path} isn't open")
+        ledger = self._opened()
         if not at_least:
             return ledger.epoch(list(await self._database.fetch(ledger.query)), self._namespace)
         async with self._database.transaction() as writer:
             epoch = await ledger.next_epoch(writer, self._namespace, at_least)
             await writer.commit()
         return epoch
+
+    async def note_server(self, partition: int, epoch: int, server: str) -> list[tuple[int, str]]:
+        ledger = self._opened()
+        if not epoch:
+            return ledger.servers(await self._database.fetch(ledger.servers_query, ledger.servers_of(partition)))
+        async with self._database.transaction() as writer:
+            began = await ledger.note_server(writer, partition, epoch, server)
+            await writer.commit()
+        return began
+
+    def _opened(self) -> Ledger:
+        if self._ledger is None:
+            raise BackendUnavailable(f"SQLite file {self.path} isn't open")
+        return self._ledger
 
     async def highest_version(self) -> object:
         """The highest version that is stored, or the lowest if that is negative; None if it takes too long."""
@@ -179,8 +191,8 @@ class SQLiteBackend:
             return  # closing
         stored = {name: value for name, value in await writer.execute_fetchall(ledger.read_times)}  # noqa: C416
         look = self._clock.look(stored)
-        await writer.executemany(ledger.keep_time, look.rows.items())
-        await writer.executemany(ledger.forget_time, [(name,) for name in look.forgotten])
+        await writer.executemany(ledger.keep, look.rows.items())
+        await writer.executemany(ledger.forget, [(name,) for name in look.forgotten])
         cursor = await writer.execute(self.table.purge, (look.purge_before,))
         await writer.commit()
         # A full page says that there is more: the next save takes the next page.

@@ -1,21 +1,23 @@
 """Owner and epochs of a table, in a small table beside it."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 import aiosqlite
 
 from asyncwb import takes_place
+from asyncwb.succession import with_server
 from asyncwb_backends.sqlite.clock import GAP, TIME
 from asyncwb_backends.sqlite.table import Table, quoted
 
 _OWNER: Final = "namespace"
 _EPOCH: Final = "epoch"
+_SERVER: Final = "server."
 
 
 class Ledger:
-    """Rows `epoch` (a number), `namespace` (a blob, which no affinity of the column makes a number of), and the times
-    of the table's clock.
+    """Rows `epoch` (a number), `namespace` (a blob, which no affinity of the column makes a number of), the times of
+    the table's clock, and `server.<partition>.<epoch>` (a blob likewise).
 
     Args:
         table: whose it is.
@@ -32,8 +34,9 @@ class Ledger:
             "ON CONFLICT (name) DO UPDATE SET value = excluded.value"
         )
         self.read_times = f"SELECT name, value FROM {name} WHERE name = '{TIME}' OR name GLOB '{GAP}*'"  # noqa: S608
-        self.keep_time = f"INSERT OR REPLACE INTO {name} (name, value) VALUES (?, ?)"  # noqa: S608
-        self.forget_time = f"DELETE FROM {name} WHERE name = ?"  # noqa: S608
+        self.keep = f"INSERT OR REPLACE INTO {name} (name, value) VALUES (?, ?)"  # noqa: S608
+        self.forget = f"DELETE FROM {name} WHERE name = ?"  # noqa: S608
+        self.servers_query = f"SELECT name, value FROM {name} WHERE name GLOB ?"  # noqa: S608
         self._next = (
             f"INSERT INTO {name} (name, value) VALUES ('{_EPOCH}', max(1, :at_least)) "  # noqa: S608
             "ON CONFLICT (name) DO UPDATE SET value = max(value + 1, :at_least) RETURNING value"
@@ -62,6 +65,27 @@ class Ledger:
         self._takes(await self._rows(writer), namespace, None)
         (row,) = await writer.execute_fetchall(self._next, {"at_least": at_least})
         return int(row[0])
+
+    def servers_of(self, partition: int) -> tuple[str]:
+        """The parameter of `servers_query`."""
+        return (f"{_SERVER}{partition}.*",)
+
+    def servers(self, rows: Iterable[Any]) -> list[tuple[int, str]]:
+        """What is noted, from the rows of `servers_query`."""
+        return sorted((int(name.rpartition(".")[2]), value.decode()) for name, value in rows)
+
+    async def note_server(
+        self, writer: aiosqlite.Connection, partition: int, epoch: int, server: str
+    ) -> list[tuple[int, str]]:
+        """As `note_server` of a backend; the caller commits."""
+        await writer.execute("BEGIN IMMEDIATE")
+        noted = self.servers(await writer.execute_fetchall(self.servers_query, self.servers_of(partition)))
+        began = with_server(noted, epoch, server)
+        for each, name in set(began) - set(noted):
+            await writer.execute(self.keep, (f"{_SERVER}{partition}.{each}", name.encode()))
+        for each, _ in set(noted) - set(began):
+            await writer.execute(self.forget, (f"{_SERVER}{partition}.{each}",))
+        return began
 
     def _takes(self, rows: Sequence[Any], namespace: str, former: str | None) -> bool:
         noted = dict(rows).get(_OWNER)

@@ -1,0 +1,36 @@
+"""Which Redis server began which epoch: how a server is told that comes back after another one has succeeded it.
+
+A former primary that nobody has demoted, and two servers whose services save into one place by mistake, look alike: a
+server whose meta is its own, though another one has begun an epoch since. The server that was noted last is the present
+one; what is buffered at any other is of a history that is over. Processes that are at such a server when it happens go
+on, in ever new epochs (whoever starts a second server by mistake mustn't stop the first), but these aren't noted.
+
+A server that was started again, or promoted, is another one: its replication id is new.
+"""
+
+from collections.abc import Iterable
+from typing import Final
+
+Began = tuple[int, str]
+"""An epoch, and the identity of the server that began it."""
+
+SERVERS_KEPT: Final = 16
+"""A place remembers so many for each partition, the latest ones."""
+
+
+def with_server(began: Iterable[Began], epoch: int, server: str) -> list[Began]:
+    """The latest ones, in the order of their epochs, with one more; epoch 0 adds nothing."""
+    return sorted({**dict(began), **({epoch: server} if epoch else {})}.items())[-SERVERS_KEPT:]
+
+
+def successor_of(server: str, epoch: int, began: Iterable[Began]) -> Began | None:
+    """What another server began last, since this one was noted last; None if nothing: then it is the present server.
+
+    Args:
+        server: whose meta is its own.
+        epoch: that it is in, which counts if it was never noted.
+        began: what is noted.
+    """
+    began = list(began)
+    noted = max((each for each, name in began if name == server), default=epoch)
+    return max((each for each in began if each[0] > noted and each[1] != server), default=None)

@@ -153,7 +153,9 @@ class Talkative(MemoryBackend):
             raise ConnectionError(f"login with {PASSWORD} failed")
 
     async def load(self, keys: Sequence[str]) -> dict[str, Record]:
-        raise BackendUnavailable(f"no session for {PASSWORD}") from ConnectionError(PASSWORD)
+        if "b" in keys:
+            raise BackendUnavailable(f"no session for {PASSWORD}") from ConnectionError(PASSWORD)
+        return {}
 
     async def save(self, records: Sequence[Record]) -> int:
         raise SaveError({record.key: RecordRejected(f"{PASSWORD} may not insert") for record in records})

@@ -348,9 +348,13 @@ def _epochs(own: int) -> list[int]:
 
 def _servers(own: int, prefix: str) -> dict[int, str]:
     """Epoch -> the server that began it."""
-    numbers = [name.removeprefix(prefix) for name in os.listdir(own) if name.startswith(prefix)]
-    contents = {int(number): disk.read(f"{prefix}{number}", own) for number in numbers if number.isdecimal()}
-    return {epoch: content.decode("utf-8", "replace") for epoch, content in contents.items() if content is not None}
+    found: dict[int, str] = {}
+    for number in [name.removeprefix(prefix) for name in os.listdir(own) if name.startswith(prefix)]:
+        with suppress(FileNotFoundError):  # somebody has removed it, for there are later ones
+            content = disk.read(f"{prefix}{number}", own) if number.isdecimal() else None
+            if content is not None:
+                found[int(number)] = content.decode("utf-8", "replace")
+    return found
 
 
 def _owner(own: int) -> tuple[int, str | None]:

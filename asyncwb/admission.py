@@ -271,7 +271,7 @@ class Admission:
                 stale = error.stale
             if stale:
                 taken = [record for record in records[start : start + most] if record.key not in failed]
-                for key, failure in (await self._stale.unsaved(self._queue, taken)).items():
+                for key, failure in (await self._stale.blocked(self._queue, taken)).items():
                     failed[key] = BackendError(f"key {key!r} wasn't written: {failure.reason}; write it again")
         saved = [(record.key.encode(), record.version) for record in records if record.key not in failed]
         limit = self._settings.redis_retry_seconds

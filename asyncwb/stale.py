@@ -40,18 +40,24 @@ class StaleRecords:
         self._emit = emit
 
     async def unsaved(self, queue: Queue, records: Sequence[Record]) -> dict[str, Failure]:
+        """As `blocked`; if it can't be told, all are tried again: what isn't known to be saved mustn't leave Redis."""
+        try:
+            return await self.blocked(queue, records)
+        except AsyncwbError as error:
+            reason = f"stale, and it can't be told whether a newer write is saved: {error}"
+            return {record.key: Failure(reason, "later") for record in records}
+
+    async def blocked(self, queue: Queue, records: Sequence[Record]) -> dict[str, Failure]:
         """Key -> what becomes of those that aren't saved after all; all others are.
 
         Args:
             queue: the partition of the records.
             records: what a save that counted stale ones has taken.
+
+        Raises:
+            BackendError, RedisError: it can't be told.
         """
-        try:
-            foreign, allotted = await self._foreign(queue, records)
-        except AsyncwbError as error:
-            # What isn't known to be saved mustn't leave Redis.
-            reason = f"stale, and it can't be told whether a newer write is saved: {error}"
-            return {record.key: Failure(reason, "later") for record in records}
+        foreign, allotted = await self._foreign(queue, records)
         if not foreign:
             return {}
         blocked = [record for record in records if record.key in foreign]

@@ -10,7 +10,7 @@ from rig import Rig, open_rig
 from servers import Server
 
 from asyncwb import Buffer, DeadLettered, ForeignVersions
-from asyncwb.errors import BackendError
+from asyncwb.errors import BackendError, OutcomeUnknown
 from asyncwb.events import Event
 from asyncwb.records import MAX_EPOCH, Record, epoch_of, is_foreign, make_version
 from asyncwb.testing import FaultyBackend, MemoryBackend
@@ -212,3 +212,24 @@ async def test_write_through_over_a_planted_version_is_not_acknowledged(valkey_u
             await buffer.set("a", "mine")
         assert await buffer.set("a", "mine") > HIGH, "a new epoch has begun above it"
         assert await buffer.get("a") == "mine"
+
+
+async def test_write_through_of_which_nothing_can_be_told_is_not_called_unwritten(
+    valkey_url: str, namespace: str
+) -> None:
+    """Beside a stale record the save has stored others, and what it met can't be looked at."""
+    backend = FaultyBackend(memory := MemoryBackend())
+    options: Any = {"max_dirty": 1, "on_full": "write-through", "flushers": 0, "partitions": 1}
+    async with Buffer[Any](valkey_url, backend=backend, namespace=namespace, **options) as buffer:
+        await buffer.set("full", 1)
+        planted(memory, "a")
+        backend.before_load.clear()
+        writing = asyncio.create_task(buffer.set_many({"a": 2, "b": 2}))
+        while "b" not in memory.records:
+            await asyncio.sleep(0.01)
+        backend.fail_with = ConnectionError("gone")
+        backend.before_load.set()
+        with pytest.raises(OutcomeUnknown, match="it may yet be there"):
+            await writing
+        backend.fail_with = None
+        assert memory.values["b"] == 2

@@ -6,14 +6,19 @@ import os
 import random
 import signal
 import sqlite3
+import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, Final
 
 from asyncwb import Backend, Codec, Limits, Record
 from asyncwb.registry import backend_from_url
 from asyncwb_backends import filesystem
+from asyncwb_backends.filesystem import readers
 from asyncwb_backends.sqlite import SQLiteBackend
 from chaos.history import Recorder
+
+_LISTING_SECONDS: Final = 0.003
 
 
 class Telling:
@@ -100,6 +105,17 @@ class UnconditionalSQLite(SQLiteBackend):
             connection.executemany("DELETE FROM chaos WHERE key = ?", [(each.key,) for each in records])
 
 
+_listdir = os.listdir
+
+
+def _list_in_two_parts(path: Any = ".") -> list[Any]:
+    """A listing that shows as little as file systems may: what was there from its beginning to its end."""
+    before = _listdir(path)
+    time.sleep(_LISTING_SECONDS * random.random())
+    after = set(_listdir(path))
+    return [name for name in before if name in after]
+
+
 _SQLITE = {
     "sqlite": SQLiteBackend,
     "full": FullSQLite,
@@ -110,9 +126,15 @@ _SQLITE = {
 
 
 def make_backend(url: str) -> Backend:
-    """From the URL of a plugin, or `KIND:PATH` with a kind of SQLite from this file."""
+    """From the URL of a plugin, or `KIND:PATH` with a kind of SQLite from this file; `blind://PATH` is of files."""
     kind, _, path = url.partition(":")
     if kind in _SQLITE:
         return _SQLITE[kind](Path(path))
+    if kind in ("file", "blind"):
+        os.listdir = _list_in_two_parts
+    if kind == "blind":
+        # Broken: it doesn't look who is reading before it removes what is superseded.
+        readers.present = lambda folder: frozenset()
+        url = url.replace("blind", "file")
     # The registry reads what is installed, which takes half a second; not in every process of a world of many kills.
-    return filesystem.from_url(url, codec=Codec()) if kind == "file" else backend_from_url(url, codec=Codec())
+    return filesystem.from_url(url, codec=Codec()) if url.startswith("file:") else backend_from_url(url, codec=Codec())

@@ -26,7 +26,7 @@ class Killing(World):
     async def prepare(self, stack: contextlib.AsyncExitStack) -> None:
         await super().prepare(stack)
         if self.number % 4 == 3:
-            self.backend_url = f"file://{self.folder}/values"
+            self.backend_url = f"file://{self.folder}/values?fanout=0"
 
     async def harm(self) -> None:
         await self.kill()

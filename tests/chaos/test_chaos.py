@@ -69,6 +69,16 @@ async def test_broken_backend_is_caught(broken: str) -> None:
     assert report.lost + report.stale + report.resurrected > 0
 
 
+async def test_files_that_go_while_somebody_lists_them_are_caught() -> None:
+    class Blind(Short):
+        async def prepare(self, stack: contextlib.AsyncExitStack) -> None:
+            await super().prepare(stack)
+            self.backend_url = f"blind://{self.folder}/values?fanout=0"
+
+    report = await Blind(0, 0.3).run()
+    assert report.lost + report.stale > 0
+
+
 async def test_nothing_is_left_behind_when_the_world_is_killed() -> None:
     folder = tempfile.mkdtemp(prefix="wb-")  # a short name: the server's socket is in it
     world = await asyncio.create_subprocess_exec(

@@ -157,12 +157,14 @@ class Drain:
         drained.lost, drained.unknown = list(map(_name, lost)), list(map(_name, unknown))
 
     async def _add_dead(self, drained: Drained, begun: Pending) -> None:
-        """Those that died before they could be waited for; what was dead before the first question doesn't count."""
+        """Those that died before they could be waited for; what was dead before the first question doesn't count.
+
+        Also newer versions than there were then: what the drain was asked to wait for may have died in one of them.
+        """
         async for page in self._queue.fields(self._queue.keys.dead):
             for raw, entry in page:
                 letter = unpack_dead(raw, entry)
-                since = round(letter.died * 1000) > begun.last_death and letter.version <= begun.newest
-                if since and self._known_dead.get(raw) != letter.version:
+                if round(letter.died * 1000) > begun.last_death and self._known_dead.get(raw) != letter.version:
                     drained.dead[letter.key] = letter.reason
                     self._acknowledged.note_dead(raw, letter.version)
 

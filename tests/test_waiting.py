@@ -306,6 +306,32 @@ async def test_drain_tells_dead_letters_of_other_processes(redis_url: str, names
             await waiting.drain(timeout=5)
 
 
+async def test_drain_tells_a_write_that_died_in_a_newer_version(
+    redis_url: str, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Written before the drain began, and written again and given up before the drain could wait for it."""
+    backend = FaultyBackend(MemoryBackend())
+    backend.poison["a"] = RecordRejected("odd")
+    async with (
+        make(redis_url, namespace, backend, flushers=0) as waiting,
+        make(redis_url, namespace, backend, flushers=0) as writer,
+    ):
+        await writer.set("a", 1)
+        queue = waiting._engine.lanes[0].queue
+        hasten = queue.hasten
+
+        async def slowly() -> None:
+            await writer.set("a", 2)
+            async with make(redis_url, namespace, backend):
+                while sum(await queue.pending()):
+                    await asyncio.sleep(0.01)
+            await hasten()
+
+        monkeypatch.setattr(queue, "hasten", slowly)
+        with pytest.raises(DeadLettered, match="odd"):
+            await waiting.drain(timeout=5)
+
+
 async def test_drain_does_not_repeat_what_a_flush_has_told(redis_url: str, namespace: str) -> None:
     """Also where it died in the same millisecond, or the loop was too busy to know when the drain was called."""
     backend = FaultyBackend(MemoryBackend())

@@ -16,6 +16,8 @@ from asyncwb.registry import backend_from_url
 from asyncwb_backends import filesystem
 from asyncwb_backends.filesystem import readers
 from asyncwb_backends.sqlite import SQLiteBackend
+from asyncwb_backends.sqlite.backend import DAY_SECONDS
+from asyncwb_backends.sqlite.clock import TableClock
 from chaos.history import Recorder
 
 _LISTING_SECONDS: Final = 0.003
@@ -80,6 +82,22 @@ class DeadlySQLite(SQLiteBackend):
         return await super().save(records)
 
 
+class AheadSQLite(SQLiteBackend):
+    """The clock of its process is two days ahead, and tombstones live for one."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self._clock = TableClock(DAY_SECONDS, wall=lambda: time.time() + 2 * DAY_SECONDS)
+
+
+class CredulousSQLite(AheadSQLite):
+    """Broken: it believes that clock."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self._clock._most_step = 10 * DAY_SECONDS
+
+
 class EarlySQLite(SQLiteBackend):
     """Broken: it returns before it has saved."""
 
@@ -120,6 +138,8 @@ _SQLITE = {
     "sqlite": SQLiteBackend,
     "full": FullSQLite,
     "deadly": DeadlySQLite,
+    "ahead": AheadSQLite,
+    "credulous": CredulousSQLite,
     "early": EarlySQLite,
     "unconditional": UnconditionalSQLite,
 }
@@ -129,7 +149,8 @@ def make_backend(url: str) -> Backend:
     """From the URL of a plugin, or `KIND:PATH` with a kind of SQLite from this file; `blind://PATH` is of files."""
     kind, _, path = url.partition(":")
     if kind in _SQLITE:
-        return _SQLITE[kind](Path(path))
+        sqlite: Backend = _SQLITE[kind](Path(path))
+        return sqlite
     if kind in ("file", "blind"):
         os.listdir = _list_in_two_parts
     if kind == "blind":

@@ -31,11 +31,8 @@ class Broken(Killing):
         self.backend_url = f"sqlite:{self.folder}/a.db"
 
     async def start_flusher(self) -> Any:
-        right, self.backend_url = self.backend_url, self.backend_url.replace("sqlite", self.broken)
-        try:
-            return await self._start("flusher", batch_size=30, pause_seconds=0.1)
-        finally:
-            self.backend_url = right
+        backend = self.backend_url.replace("sqlite", self.broken)
+        return await self._start("flusher", backend=backend, batch_size=30, pause_seconds=0.1)
 
     async def harm(self) -> None:
         if self.broken == "early":
@@ -44,6 +41,17 @@ class Broken(Killing):
         async with asyncio.timeout(20):
             while not self.backward:
                 await self.freeze()
+
+
+class WrongClock(Killing):
+    """With one flusher, after a second, whose clock is days ahead; with a broken backend it believes that clock."""
+
+    broken = "credulous"
+
+    async def harm(self) -> None:
+        await asyncio.sleep(1)
+        await self._start("flusher", backend=self.backend_url.replace("sqlite", self.broken))
+        await asyncio.sleep(1)
 
 
 class Short(Killing):
@@ -67,6 +75,13 @@ async def test_broken_backend_is_caught(broken: str) -> None:
     report = await Broken(broken).run()
     assert report.problems
     assert report.lost + report.stale + report.resurrected > 0
+
+
+@pytest.mark.parametrize("kind", ["ahead", "credulous"])
+async def test_tombstones_that_a_wrong_clock_purges_are_caught(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(WrongClock, "broken", kind)
+    report = await WrongClock(0, 0.1).run()
+    assert bool(report.lost + report.stale + report.resurrected) is (kind == "credulous")
 
 
 async def test_files_that_go_while_somebody_lists_them_are_caught() -> None:

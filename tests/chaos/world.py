@@ -141,10 +141,14 @@ class World(ABC):
         return await self._start("writer", **self.writer)
 
     async def start_flusher(self) -> Worker:
+        # One in four has a clock that is wrong, where the backend has none of its own.
+        backend = self.backend_url
+        if self.rng.random() < 0.25:
+            backend = backend.replace("sqlite:", "ahead:")
         # One in four commits as the article does, record by record.
         if self.rng.random() < 0.25:
-            return await self._start("flusher", commit="watch", batch_size=20, pause_seconds=0.001)
-        return await self._start("flusher", batch_size=60, pause_seconds=0.02)
+            return await self._start("flusher", backend=backend, commit="watch", batch_size=20, pause_seconds=0.001)
+        return await self._start("flusher", backend=backend, batch_size=60, pause_seconds=0.02)
 
     async def kill_worker(self, role: str, *, settle: bool = True) -> None:
         """Kills one at random and starts another in its place."""
@@ -171,11 +175,12 @@ class World(ABC):
 
     async def _start(self, role: Any, **changes: Any) -> Worker:
         ready = changes.pop("ready", True)
+        backend = changes.pop("backend", self.backend_url)
         own = {name: changes.pop(name) for name in ("commit", "batch_size") if name in changes}
         options = self._options(flushers=2 if role == "flusher" else 0, **own)
         job = Job(
             worker=0, role=role, redis=self.flusher_url if role == "flusher" else self.url,
-            backend=self.backend_url, history=f"{self.folder}/history",
+            backend=backend, history=f"{self.folder}/history",
             keys=self.keys, options=options, **changes,
         )  # fmt: skip
         return await self.crew.start(job, ready=ready)

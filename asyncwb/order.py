@@ -85,8 +85,10 @@ class CallOrder:
 
     async def join(self) -> None:
         """Returns when nothing waits."""
-        while self.held:
-            await asyncio.wait([self.held[-1].sent])
+        self._advance()
+        while self.held:  # the first of them isn't done, others may be: whose callers were cancelled
+            await asyncio.wait([held.sent for held in self.held])
+            self._advance()
 
     def close(self, error: Exception) -> None:
         """Fails all that waits or comes later; for when nobody serves any more."""

@@ -309,6 +309,32 @@ async def test_cancelled_write_holds_nobody_up() -> None:
         server.gate.set()
 
 
+async def test_joining_does_not_spin_where_the_last_of_the_line_was_cancelled() -> None:
+    async with line() as (order, server, sent, call):
+        first, last = call(1, "fsync"), call(2, "fsync")
+        await rounds()
+        last.cancel()
+        joining = asyncio.create_task(order.join())
+        await rounds()
+        waited = asyncio.wait
+        calls = 0
+
+        async def count(futures: Any) -> Any:
+            nonlocal calls
+            calls += 1
+            return await waited(futures)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(asyncio, "wait", count)
+            await rounds(100)
+        assert not joining.done()
+        assert calls <= 1
+        server.gate.set()
+        await first
+        await joining
+        assert sent == [1]
+
+
 async def test_write_that_is_cancelled_in_the_moment_of_its_turn_takes_along_what_it_sent() -> None:
     async with line() as (order, server, _sent, _call):
         futures = list[asyncio.Future[int]]()

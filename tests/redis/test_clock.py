@@ -176,3 +176,17 @@ async def test_deaths_are_in_order_whatever_becomes_of_the_clock(rig: Rig) -> No
         await rig.queue.ack((await rig.claim()).id, failed={f"odd{number}": Failure("odd", "dead")})
         died = {each.key: round(each.died * 1000) async for each in Inspection(rig.queue).dead()}
         assert died[f"odd{number}"] == (await rig.queue.survey()).last_death > last
+
+
+async def test_what_is_scheduled_while_the_clock_is_ahead_is_not_held_up_when_that_is_set_right(rig: Rig) -> None:
+    """A claim, and an ack that retries, note the time that they go by, as a put does: it may be set in between."""
+    for key in ("claimed", "retried"):
+        await rig.put(key)
+        await rig.link.command("HDEL", rig.keys.meta, "clock", "behind", "ahead")
+        before = await server_ms(rig)
+        claim = await rig.claim(lease=60.0)
+        if key == "retried":
+            await rig.link.command("HDEL", rig.keys.meta, "clock", "behind", "ahead")
+            retries = Retries(most=9, first_seconds=60, longest_seconds=60)
+            await rig.queue.ack(claim.id, failed={key: Failure("odd")}, retries=retries)
+        assert int(await rig.link.command("HGET", rig.keys.meta, "clock") or 0) >= before

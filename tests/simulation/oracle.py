@@ -17,7 +17,7 @@ Value = int | None
 """Every value that is written is a number of its own; None is a deletion, or nothing yet."""
 
 
-_LONGEST_HIT_SECONDS = 0.3
+_LONGEST_HIT_SECONDS = 0.4
 """Some round trips at the slowest latency, and less than any load that hangs."""
 
 

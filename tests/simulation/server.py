@@ -1,22 +1,24 @@
 """A model of a Redis server in memory: its steps, its rules at maxmemory, and its history."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Final
 
 from simulation.commands import COMMANDS, DENIED_AT_MAXMEMORY, WRITES, Command, ServerError, WrongType, keys_of
 from simulation.lua import ScriptHost
 
+_TRANSACTIONS: Final = {b"MULTI", b"EXEC", b"WATCH", b"UNWATCH"}
+
 
 class Client:
-    """A connection: what it watches, and what it has queued in MULTI."""
+    """A connection: what it watches, and what it has queued in MULTI; whether one of its commands was refused."""
 
     def __init__(self) -> None:
         self.watched: set[bytes] = set()
         self.queued: list[Command] | None = None
-        self.touched = False
+        self.touched = self.refused = False
 
     def reset(self) -> None:
-        self.watched, self.queued, self.touched = set(), None, False
+        self.watched, self.queued, self.touched, self.refused = set(), None, False, False
 
 
 class ModelServer:
@@ -88,29 +90,37 @@ class ModelServer:
     def command(self, command: Command, client: Client | None = None) -> Any:
         """Runs one command of a client."""
         name = command[0].upper()
-        self._accept()
         if client is not None:
-            if name == b"MULTI":
-                client.queued = []
-                return b"OK"
-            if name == b"EXEC":
-                return self._exec(client)
+            if name in _TRANSACTIONS:
+                return self._transaction(name, command, client)
             if client.queued is not None:
+                try:
+                    self._accept(name)
+                except ServerError:
+                    client.refused = True
+                    raise
                 client.queued.append(command)
                 return b"QUEUED"
-            if name == b"WATCH":
-                for key in command[1:]:
-                    client.watched.add(key)
-                    self._watchers.setdefault(key, set()).add(client)
-                return b"OK"
-            if name == b"UNWATCH":
-                self.forget(client)
-                return b"OK"
+        self._accept()
         self._accept(name)
         try:
             return self._run(command)
         finally:
             self._end_step()
+
+    def _transaction(self, name: bytes, command: Command, client: Client) -> Any:
+        """These are taken also while the server is busy, but for EXEC."""
+        if name == b"EXEC":
+            return self._exec(client)
+        if name == b"MULTI":
+            client.queued = []
+        elif name == b"UNWATCH":
+            self.forget(client)
+        else:
+            for key in command[1:]:
+                client.watched.add(key)
+                self._watchers.setdefault(key, set()).add(client)
+        return b"OK"
 
     def forget(self, client: Client) -> None:
         """A connection was closed, or watches no more."""
@@ -132,8 +142,12 @@ class ModelServer:
         return other
 
     def _exec(self, client: Client) -> Any:
-        queued, touched = client.queued or [], client.touched
+        queued, touched, refused = client.queued or [], client.touched, client.refused
         self.forget(client)
+        if self.busy:
+            raise ServerError(f"EXECABORT Transaction discarded because of: {self.busy}")
+        if refused:
+            raise ServerError("EXECABORT Transaction discarded because of previous errors.")
         if touched:
             return None
         for command in queued:

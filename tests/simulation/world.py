@@ -415,7 +415,8 @@ class World:
                 if self.storage.version(record.key) >= record.version or record.key in self.storage.planted:
                     continue
                 # Not the very next ones: who has just looked would be given one of them.
-                epoch = self.storage.new_epoch(0) + self.rng.choice((10, 30, 1000))
+                known = max(self.storage.new_epoch(0), epoch_of(self.storage.highest() or 0))
+                epoch = known + self.rng.choice((10, 30, 1000))
                 version = make_version(max(epoch, epoch_of(record.version) + 1), self.rng.randint(1, 9))
                 planted = Record(record.key, version, b"%d" % -next(self.values))
                 self.storage.plant(planted)

@@ -50,7 +50,7 @@ local function times(notes)
   local leaps = notes and latest - now > JUMP
   if leaps then ahead = ahead + LONGEST end
   now = math.max(now, latest)
-  return now, now - server, ahead, leaps
+  return now, now - server, ahead, leaps, latest
 end
 
 -- What HSET of meta is given to note it.
@@ -63,6 +63,14 @@ end
 -- are conditional on versions; waiting for a time that another clock has set isn't.
 local function clock()
   local now, _, ahead = times()
+  return now + ahead
+end
+
+-- The same for who schedules something for later: were the time of that not noted, nobody could tell that the server's
+-- clock was set back afterwards. (By less than a jump it needn't be.)
+local function noted_clock()
+  local now, behind, ahead, _, latest = times()
+  if now - latest > JUMP then try('HSET', META, time_fields(now, behind, ahead)) end
   return now + ahead
 end
 
@@ -133,7 +141,7 @@ end
 -- When a lease ends that begins now (ms): a time that no other lease has now, so that the leases of one claim can mostly
 -- be told, and removed, by it at once. (A later claim may get it again when they are gone.)
 local function new_deadline(ms)
-  local deadline = clock() + ms
+  local deadline = noted_clock() + ms
   while redis.call('ZCOUNT', LEASE, deadline, deadline) > 0 do deadline = deadline + 1 end
   return deadline
 end

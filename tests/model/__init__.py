@@ -23,5 +23,12 @@ What the model abstracts from, and why that hides nothing:
   stands for all (`writers.fresh`).
 - A former primary that comes back takes no put, get or flush of its own epoch before a client has compared its epoch
   with the backend's: docs/failures.md says that this gap is open.
+- Foreign versions, which somebody has copied into the backend, are planted only where it holds nothing, over keys with
+  an unsaved record: over a saved write they would destroy that from outside. Their epochs are far enough above what was
+  allotted then that nobody is allotted one of them, unless it is to begin above them.
+- Flushers that meet them share the known epoch and the handshake of a client process. The lock of that process is
+  modelled as no more than that one handshake runs at a time; each restamp has an epoch of its own, where the code may
+  use one again. With the transaction what a save has met isn't looked at: what follows from a look is the same. Nor
+  are foreign versions combined with dead letters or with write-through.
 - Tombstones are never purged: flushers are frozen for less than the stated time.
 """

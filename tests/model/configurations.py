@@ -92,6 +92,25 @@ SMALL: Final = (
         registered=False,
         left=Left(losses=1, failovers=1, returns=1, checks=1),
     ),
+    Configuration(
+        name="small: a foreign version, deletes, a reader, a flush",
+        flushers=1,
+        readers=1,
+        writes=(2,),
+        deletes=True,
+        left=Left(claims=2, flushes=1, plants=1),
+    ),
+    Configuration(
+        name="small: a foreign version, lost messages and kills",
+        writes=(2,),
+        left=Left(claims=2, losses=1, kills=1, plants=1),
+    ),
+    Configuration(
+        name="small: a foreign version while the former primary runs on",
+        flushers=1,
+        writes=(1,),
+        left=Left(claims=1, losses=1, failovers=1, returns=1, plants=1),
+    ),
 )
 """All steps there are happen in these, in seconds."""
 
@@ -297,5 +316,31 @@ LARGE: Final = (
         pipelined=True,
         registered=False,
         left=Left(losses=2, failovers=1, returns=1, checks=1),
+    ),
+    # With a failover and a second claim, or a get, or a flush, the protocol isn't sound: the new primary may lack the
+    # note which epochs are foreign. See docs/reliability.md.
+    Configuration(
+        name="a foreign version, split brain",
+        flushers=1,
+        writes=(2,),
+        left=Left(claims=1, failovers=1, returns=1, plants=1),
+    ),
+    Configuration(
+        name="a foreign version, two writers",
+        writes=(1, 1),
+        left=Left(claims=2, losses=1, plants=1),
+    ),
+    Configuration(
+        name="a foreign version, deletes, failed saves that are late",
+        writes=(2,),
+        deletes=True,
+        late_saves=True,
+        left=Left(claims=2, losses=1, failures=1, kills=1, plants=1),
+    ),
+    Configuration(
+        name="two foreign versions, two keys, kills",
+        keys=2,
+        writes=(2,),
+        left=Left(claims=2, kills=1, plants=2),
     ),
 )

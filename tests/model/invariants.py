@@ -6,7 +6,7 @@ is applied or acknowledged, and "order", "versions" and "flush" below.
 
 from typing import Final
 
-from model.states import DELETED, State
+from model.states import DELETED, State, is_planted
 
 INVARIANTS: Final = {
     "I1": "a record is in exactly one of dirty, leased and dead, and what is dead is the version that failed",
@@ -27,13 +27,17 @@ def broken(state: State, ignored: str = "") -> str:
     if state.broken and state.broken not in ignored:
         return state.broken
     held, highest = state.backend.held, state.backend.highest
+    special = state.restamped or any(map(is_planted, held))
     for at, key in enumerate(state.server.keys):
         record, dirty, lease, dead = key
         now, ever, newest = held[at], highest[at], state.floor[at]
         if 0 < now < ever and "I3" not in ignored:
             return "I6" if ever & DELETED else "I3"
+        there = record
+        if special:
+            there, now, ever = (state.stands(at, version) for version in (record, now, ever))
         # A tombstone that the backend has held and purged is nowhere, and nothing is wrong with that.
-        if newest > record and newest > now and (now or newest > ever):
+        if newest > there and newest > now and (now or newest > ever):
             return "I6" if newest & DELETED else "I2"
         if record and (dirty + (lease > 0) + (dead > 0) != 1 or (dead and dead != record)) and "I1" not in ignored:
             return "I1"

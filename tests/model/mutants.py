@@ -8,7 +8,9 @@ compares epochs before it looks for a duplicate (more requests end in OutcomeUnk
 failed (it is tried once more, or dead-lettered though it is held); put remembers one reply only, though a later
 request may have followed (a retry of the one before is told that the writer isn't known, and ends in OutcomeUnknown);
 a request ahead still says what it comes after when that has its outcome (if that was never applied, it is never
-applied either); it is asked for again without waiting (it is told EARLY again).
+applied either); it is asked for again without waiting (it is told EARLY again); restamp doesn't compare identities (a
+server that is in another history begins an epoch above all that was allotted before it takes a write); a restamp is
+sent though its handshake has failed (restamp looks itself whether a later epoch has begun).
 """
 
 from collections.abc import Iterator
@@ -339,6 +341,62 @@ def _mutants() -> Iterator[Mutant]:
         "allot compares identity and epoch",
         _in(flushers=0, writes=(2,), failovers=1, write_through=True),
         "versions",
+    )
+
+    # Foreign versions in the backend.
+    yield mutant(
+        "take for saved whatever met something newer",
+        "stale records are looked at",
+        _in(flushers=1, writes=(1,), claims=1, plants=1),
+        "I2",
+    )
+    yield mutant(
+        "ack what met a foreign version",
+        "what met a foreign version is tried again",
+        _in(flushers=1, writes=(1,), claims=1, losses=1, plants=1),
+        "I2",
+    )
+    yield mutant(
+        "begin an epoch above what isn't noted",
+        "foreign epochs are noted before an epoch above them begins",
+        _in(flushers=1, writes=(1,), losses=1, plants=1),
+        "I2",
+    )
+    yield mutant(
+        "read meta before what was allotted",
+        "meta is read after what was allotted",
+        _in(writes=(1,), plants=1),
+        "I2",
+    )
+    yield mutant(
+        "restamp whatever is there",
+        "restamp touches the very version only",
+        _in(flushers=1, claims=1, plants=1),
+        "versions",
+    )
+    yield mutant(
+        "restamp before a later epoch has begun",
+        {"a later epoch begins before a restamp", "restamp needs a later epoch"},
+        _in(flushers=1, claims=1, plants=1),
+        "versions",
+    )
+    yield mutant(
+        "restamp at a server in an earlier epoch",
+        "restamp needs a later epoch",
+        _in(flushers=1, claims=1, failovers=1, returns=1, plants=1),
+        "versions",
+    )
+    yield mutant(
+        "get trusts what is foreign",
+        "get takes what is foreign for older",
+        _in(flushers=1, readers=1, writes=(1,), claims=1, plants=1),
+        "I4",
+    )
+    yield mutant(
+        "flush trusts what is foreign",
+        "what is foreign confirms nothing",
+        _in(flushers=1, writes=(1,), claims=1, flushes=1, plants=1),
+        "flush",
     )
 
 

@@ -103,6 +103,12 @@ _UNITS: Final = (
         "two requests under way, a start without data",
         "two requests under way, split brain",
     ),
+    (
+        "a foreign version, split brain",
+        "a foreign version, two writers",
+        "a foreign version, deletes, failed saves that are late",
+        "two foreign versions, two keys, kills",
+    ),
 )
 
 PROOF: Final = Proof(

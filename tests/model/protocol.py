@@ -7,7 +7,7 @@ from model.flushers import flusher_steps
 from model.readers import flush_steps, reader_steps
 from model.rules import Out, Rules, Steps
 from model.states import State
-from model.world import failure_steps, late_steps, lease_steps
+from model.world import failure_steps, late_steps, lease_steps, plant_steps
 from model.writers import writer_steps
 
 _ALL: Final[tuple[Steps, ...]] = (
@@ -19,6 +19,7 @@ _ALL: Final[tuple[Steps, ...]] = (
     flush_steps,
     handshake_steps,
     failure_steps,
+    plant_steps,
 )
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from model.states import (
+    FOREIGN_SEQ,
     Backend,
     Client,
     Flusher,
@@ -17,7 +18,7 @@ from model.states import (
     Writer,
 )
 
-LARGEST_SEQ: Final = 127
+LARGEST_SEQ: Final = FOREIGN_SEQ - 1
 """What a version of the model has room for."""
 
 Out = list[tuple[Label, State]]
@@ -70,10 +71,17 @@ class Rules:
     zeros: tuple[int, ...] = ()
     handshakes: bool = False
 
+    @property
+    def gap(self) -> int:
+        """How far above what was allotted foreign epochs are: so far that nobody is allotted one of them by chance."""
+        left = self.configuration.left
+        begun = left.failovers + left.restarts + left.returns + left.checks + (left.claims if left.plants > 1 else 0)
+        return 2 + 3 * begun
+
     @classmethod
     def of(cls, configuration: Configuration, drops: frozenset[str] = frozenset()) -> "Rules":
         left = configuration.left
-        moves = bool(left.failovers or left.restarts) or configuration.most < LARGEST_SEQ
+        moves = bool(left.failovers or left.restarts or left.plants) or configuration.most < LARGEST_SEQ
         return cls(configuration, drops, (0,) * configuration.keys, moves or not configuration.registered)
 
     def first_state(self) -> State:
@@ -91,8 +99,10 @@ class Rules:
             keys=(Key(),) * keys,
             claims=((),) * bounds.left.claims,
             memory=((memory,) if known else (),) * writers,
+            foreign=(),
         )
         epochs = known + 3 + bounds.left.failovers + bounds.left.restarts + bounds.left.returns
+        most = 4 * epochs + (bounds.left.plants and bounds.left.plants * (self.gap + 3) + 4 * bounds.left.claims)
         return State(
             server=server,
             backend=Backend(known, self.zeros, self.zeros),
@@ -106,7 +116,7 @@ class Rules:
             old=(),
             floor=self.zeros,
             lost=self.zeros,
-            tops=(0,) * (4 * epochs),
+            tops=(0,) * most,
             applied=(0,) * writers,
             broken="",
         )

@@ -50,7 +50,7 @@ def put(server: Server, sent: Put, deleted: int, most: int, drops: Drops) -> tup
     # As many replies as it has room for.
     memories = _memory(server, writer, name, (request, version, *memory)[: len(memory)])
     return version, Server(
-        server.identity, server.meta, server.epoch, seq, server.returned, keys, server.claims, memories
+        server.identity, server.meta, server.epoch, seq, server.returned, keys, server.claims, memories, server.foreign
     )
 
 
@@ -193,7 +193,15 @@ def allot(server: Server, sent: Put, deleted: int, most: int, drops: Drops) -> t
     if memory and memory[0] < request and "allot remembers the request" not in drops:
         memories = _memory(server, writer, name, (request, 0, *memory)[: len(memory)])
     return version_of(server.epoch, seq, deleted), Server(
-        server.identity, server.meta, server.epoch, seq, server.returned, server.keys, server.claims, memories
+        server.identity,
+        server.meta,
+        server.epoch,
+        seq,
+        server.returned,
+        server.keys,
+        server.claims,
+        memories,
+        server.foreign,
     )
 
 
@@ -202,7 +210,45 @@ def install(server: Server, identity: int, meta: int, seen: int, epoch: int, dro
     if (server.identity, server.meta, server.epoch) != (identity, meta, seen) and "install compares" not in drops:
         return False, server
     seq = server.seq if "a new history begins a new epoch" in drops else 0
-    return True, Server(server.identity, identity, epoch, seq, 0, server.keys, server.claims, server.memory)
+    _, _, _, _, _, keys, claims, memory, foreign = server
+    return True, Server(server.identity, identity, epoch, seq, 0, keys, claims, memory, foreign)
+
+
+def disown(server: Server, first: int, last: int) -> Server:
+    """disown.lua."""
+    if (first, last) in server.foreign:
+        return server
+    return server._replace(foreign=(*server.foreign, (first, last)))
+
+
+def foreign_of(server: Server) -> tuple[tuple[int, int], ...]:
+    """The foreign epochs that hello tells of: a range with the present epoch was written by another program."""
+    return tuple(each for each in server.foreign if not each[0] <= server.epoch <= each[1])
+
+
+def is_foreign(stored: int, present: int, allotted: int, foreign: tuple[tuple[int, int], ...]) -> bool:
+    """`is_foreign` of asyncwb/records.py."""
+    epoch = stored >> 8
+    if any(first <= epoch <= last for first, last in foreign):
+        return True
+    return stored > present and not present >> 8 < epoch <= allotted
+
+
+def restamp(server: Server, versions: tuple[int, ...], spare: int, drops: Drops) -> tuple[tuple[int, ...], Server]:
+    """restamp.lua. Replies with the versions that it has given, per key; nothing but zeros also for EPOCH."""
+    nothing = (0,) * len(versions)
+    if server.meta != server.identity:
+        return nothing, server
+    if server.epoch <= spare and "restamp needs a later epoch" not in drops:
+        return nothing, server
+    given, keys = list(nothing), list(server.keys)
+    for at, (version, key) in enumerate(zip(versions, server.keys, strict=True)):
+        newest = spare << 8 | version & 255
+        very = key.record == version or "restamp touches the very version only" in drops
+        if version and key.record and very and newest > version:
+            given[at] = newest
+            keys[at] = key._replace(record=newest)
+    return tuple(given), _with(server, tuple(keys), server.claims)
 
 
 def register(server: Server, writer: int, name: int, memory: tuple[int, ...], drops: Drops) -> Server:
@@ -212,9 +258,7 @@ def register(server: Server, writer: int, name: int, memory: tuple[int, ...], dr
     if "every registration has a fresh id" in drops:
         memory = _FORGOTTEN
     memories = _memory(server, writer, name, memory)
-    return Server(
-        server.identity, server.meta, server.epoch, server.seq, server.returned, server.keys, server.claims, memories
-    )
+    return server._replace(memory=memories)
 
 
 def forget(server: Server, writer: int, name: int) -> Server:
@@ -242,7 +286,7 @@ SAVED, PENDING, LOST, DEAD_LETTERED = "saved", "pending", "lost", "dead"
 
 def verdict(flush: Flush, held: int, drops: Drops) -> str:
     """Waiter of waiting.py: what a flush is told, by what Redis had and by what the backend holds after that."""
-    _, wanted, record, dead, epoch = flush
+    _, wanted, record, dead, epoch, _ = flush
     if not record and "absence from Redis proves nothing" in drops:
         return SAVED
     if held >= wanted and (held >> 8 <= epoch or "a later epoch confirms nothing" in drops):
@@ -255,4 +299,5 @@ def verdict(flush: Flush, held: int, drops: Drops) -> str:
 
 
 def _with(server: Server, keys: tuple[Key, ...], claims: tuple[tuple[int, ...], ...]) -> Server:
-    return Server(server.identity, server.meta, server.epoch, server.seq, server.returned, keys, claims, server.memory)
+    identity, meta, epoch, seq, returned, _, _, memory, foreign = server
+    return Server(identity, meta, epoch, seq, returned, keys, claims, memory, foreign)

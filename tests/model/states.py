@@ -7,6 +7,8 @@ from typing import Any, Final, NamedTuple
 DELETED: Final = 1
 RETRY: Final = 1
 DEAD: Final = 2
+FOREIGN_SEQ: Final = 127
+"""Of versions that somebody has planted into the backend: no history gives it out."""
 
 
 def version_of(epoch: int, seq: int, deleted: int) -> int:
@@ -16,6 +18,11 @@ def version_of(epoch: int, seq: int, deleted: int) -> int:
 
 def epoch_of(version: int) -> int:
     return version >> 8
+
+
+def is_planted(version: int) -> bool:
+    """Whether nobody's history has made it; the protocol itself can't see that."""
+    return version >> 1 & 127 == FOREIGN_SEQ
 
 
 class Key(NamedTuple):
@@ -44,6 +51,7 @@ class Server(NamedTuple):
         claims: for each claim id the version of each key that it took, () if it is unknown.
         memory: for each writer what is remembered of it under each of its names, () where nothing is: (last request,
             version in its reply), and, where two may be under way, the same of the one before.
+        foreign: the epochs noted in meta as nobody's, first and last of each range.
     """
 
     identity: int
@@ -54,6 +62,7 @@ class Server(NamedTuple):
     keys: tuple[Key, ...]
     claims: tuple[tuple[int, ...], ...]
     memory: tuple[tuple[tuple[int, ...], ...], ...]
+    foreign: tuple[tuple[int, int], ...]
 
 
 class Flusher(NamedTuple):
@@ -67,6 +76,9 @@ class Flusher(NamedTuple):
         at: with `watch`, the key that it works on.
         watched: with `watch`, the version that was read.
         connection: with `watch`, the identity of the server that holds the WATCH.
+        met: after a save that met something newer, that of each key, 0 where there is nothing of the kind.
+        allotted: the highest epoch that was allotted when it asked, or that is known to have begun.
+        spare: the epoch that its records get versions of.
     """
 
     doing: int = 0
@@ -77,9 +89,14 @@ class Flusher(NamedTuple):
     at: int = 0
     watched: int = 0
     connection: int = 0
+    met: tuple[int, ...] = ()
+    allotted: int = 0
+    spare: int = 0
 
 
 IDLE, RELEASING, SAVING, ACKING, READING, SAVING_ONE, COMMITTING = range(7)
+LOOKING, COUNTING, GREETING, DISOWNING, BEGINNING, RESTAMPING = range(7, 13)
+"""After a save that met something newer: see asyncwb/stale.py."""
 
 
 class Request(NamedTuple):
@@ -174,29 +191,46 @@ ALLOT, INSTALL, AGAIN = 1, 2, 3
 
 
 class Reader(NamedTuple):
-    """One get. floor: what it must not fall below; found: what Redis had."""
+    """One get.
+
+    Attributes:
+        floor: what it must not fall below. found: what Redis had.
+        loaded: what the backend held, while it has to be told whether that is foreign.
+        allotted: the highest epoch after that.
+    """
 
     doing: int = 0
     key: int = 0
     floor: int = 0
     found: int = 0
+    loaded: int = 0
+    allotted: int = 0
 
 
-BEGUN, ASKING = 1, 2
+BEGUN, ASKING, COUNTS, GREETS = 1, 2, 3, 4
 
 
 class Flush(NamedTuple):
-    """Somebody asks whether a write is saved, and has asked Redis: what is wanted, and what Redis had and its epoch."""
+    """Somebody asks whether a write is saved, and has asked Redis: what is wanted, and what Redis had and its epoch.
+
+    `loaded`: what the backend held after that, while it has to be told whether that is foreign.
+    """
 
     key: int
     wanted: int
     record: int
     dead: int
     epoch: int
+    loaded: int = 0
 
 
 class Backend(NamedTuple):
-    """epoch: the highest allotted. held: per key, 0 if it holds nothing. highest: per key, ever held."""
+    """What is stored, per key.
+
+    Attributes:
+        epoch: the highest allotted.
+        held: 0 if it holds nothing. highest: ever held, but for what somebody has planted.
+    """
 
     epoch: int
     held: tuple[int, ...]
@@ -216,13 +250,14 @@ class Left(NamedTuple):
     flushes: int = 0
     forgets: int = 0
     checks: int = 0
+    plants: int = 0
 
     def without(self, what: int) -> "Left":
         """One less of a field, by its place."""
         return Left(*put_at(self, what, self[what] - 1))
 
 
-CLAIMS, LOSSES, FAILURES, KILLS, FAILOVERS, RESTARTS, RETURNS, FLUSHES, FORGETS, CHECKS = range(10)
+CLAIMS, LOSSES, FAILURES, KILLS, FAILOVERS, RESTARTS, RETURNS, FLUSHES, FORGETS, CHECKS, PLANTS = range(11)
 
 
 class State(NamedTuple):
@@ -234,10 +269,12 @@ class State(NamedTuple):
         late: requests whose senders have given them up, sorted.
         left: see `Left`.
         floor: per key, the newest version applied that no failover has lost. lost: the newest that one has.
+            Both as put gave them out.
         tops: per epoch, the highest seq given out.
         applied: per writer, a bit for each request that was applied.
         broken: what a step has just broken, "" as a rule.
         flush: one that has asked Redis and will ask the backend next, () without one.
+        restamped: key, version and the version that its write was given by put, sorted.
     """
 
     server: Server
@@ -256,6 +293,16 @@ class State(NamedTuple):
     applied: tuple[int, ...]
     broken: str
     flush: Flush | tuple[()] = ()
+    restamped: tuple[tuple[int, int, int], ...] = ()
+
+    def stands(self, key: int, version: int) -> int:
+        """The write that a version stands for: what put gave out, and 0 for what was planted."""
+        if is_planted(version):
+            return 0
+        for at, stamped, write in self.restamped:
+            if at == key and stamped == version:
+                return write
+        return version
 
     def to(self, **changes: Any) -> "State":
         """With some fields exchanged; `_replace`, but quicker."""
@@ -267,7 +314,7 @@ class State(NamedTuple):
 
 _FIELDS: Final = {name: at for at, name in enumerate(State._fields)}
 
-PUT, CLAIM, RELEASE, ACK, EXEC, SAVE, REGISTER, INSTALL_EPOCH = range(8)
+PUT, CLAIM, RELEASE, ACK, EXEC, SAVE, REGISTER, INSTALL_EPOCH, DISOWN, RESTAMP = range(10)
 """What may arrive late: the first item of a message, of integers and tuples of them alone, so that they sort."""
 
 Label = tuple[Any, ...]
@@ -289,7 +336,9 @@ def name_of(key: int) -> str:
 
 
 def version_text(version: int) -> str:
-    """As `e1.2`; a tombstone with a cross, nothing as `-`."""
+    """As `e1.2`; a tombstone with a cross, nothing as `-`, and what was planted as `e9.foreign`."""
+    if is_planted(version):
+        return f"e{version >> 8}.foreign"
     return f"e{version >> 8}.{version >> 1 & 127}{'†' if version & DELETED else ''}" if version else "-"
 
 

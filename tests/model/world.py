@@ -4,26 +4,32 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from model import scripts
-from model.flushers import saved
+from model.flushers import restamped, saved
 from model.rules import Out, Rules
 from model.states import (
     ACK,
     CLAIM,
+    DISOWN,
     EXEC,
     FAILOVERS,
+    FOREIGN_SEQ,
     FORGETS,
     INSTALL_EPOCH,
+    PLANTS,
     PUT,
     REGISTER,
     RELEASE,
+    RESTAMP,
     RESTARTS,
     RETURNS,
     SAVE,
+    Backend,
     Key,
     Put,
     Server,
     State,
     put_at,
+    version_of,
 )
 from model.writers import applied, closed, deleting
 
@@ -44,6 +50,11 @@ LATE_ACK_AT_OLD: Final = "F{0}'s ack arrives late at the former primary"
 LATE_EXEC: Final = "the EXEC for {0!k}={1!v} arrives late"
 LATE_SAVE: Final = "the save of {0!m} is applied late (the backend held {1!m})"
 LATE_REGISTER: Final = "the registration of W{0} arrives late"
+PLANTED: Final = "somebody copies {0!k}={1!v} into the backend"
+LATE_DISOWN: Final = "the note arrives late that epochs {0} to {1} are nobody's"
+LATE_DISOWN_AT_OLD: Final = "the note arrives late at the former primary that epochs {0} to {1} are nobody's"
+LATE_RESTAMP: Final = "a restamp arrives late, and gives {0!m}"
+LATE_RESTAMP_AT_OLD: Final = "a restamp arrives late at the former primary, and gives {0!m}"
 LATE_INSTALL: Final = "the installation of epoch {0} arrives late"
 
 
@@ -63,7 +74,7 @@ def lease_steps(state: State, rules: Rules, out: Out) -> None:
 
 def _dropped(state: State, at: int) -> State:
     """What an operator gives up is lost, but for what the backend holds of it after all."""
-    held, record = state.backend.held[at], state.server.keys[at].record
+    held, record = (state.stands(at, each) for each in (state.backend.held[at], state.server.keys[at].record))
     lost = put_at(state.lost, at, max(state.lost[at], record if held < record else 0))
     readers = tuple(each._replace(floor=min(each.floor, held)) if each.key == at else each for each in state.readers)
     floor = put_at(state.floor, at, min(state.floor[at], held))
@@ -83,7 +94,7 @@ def failure_steps(state: State, rules: Rules, out: Out) -> None:
             out.append(((FAILOVER, identity), _switched(state, promoted, old=old, left=left.without(FAILOVERS))))
     if left.restarts:
         nothing = ((),) * len(server.claims), ((),) * len(server.memory)
-        empty = Server(identity, 0, 0, 0, 0, (Key(),) * len(server.keys), *nothing)
+        empty = Server(identity, 0, 0, 0, 0, (Key(),) * len(server.keys), *nothing, foreign=())
         out.append(((RESTART, identity), _switched(state, empty, old=(), left=left.without(RESTARTS))))
     if left.returns and state.old:
         behind = int(state.old.epoch < state.backend.epoch)
@@ -104,11 +115,27 @@ def failure_steps(state: State, rules: Rules, out: Out) -> None:
                     out.append(((FORGOTTEN, at + 1), state.to(server=forgetful, left=left.without(FORGETS))))
 
 
+def plant_steps(state: State, rules: Rules, out: Out) -> None:
+    """Somebody restores or copies a row, whose version nobody here has made, over a key with an unsaved record.
+
+    Only where the backend holds nothing. Over a write that is saved it would destroy that, from outside, and no
+    protocol helps: that isn't explored, not even where Redis has a newer one, which a failover might lose.
+    """
+    if not state.left.plants:
+        return
+    left, (epoch, held, highest) = state.left.without(PLANTS), state.backend
+    version = version_of(epoch + rules.gap, FOREIGN_SEQ, 0)
+    for at, key in enumerate(state.server.keys):
+        if key.record and not held[at]:
+            backend = Backend(epoch, put_at(held, at, version), highest)
+            out.append(((PLANTED, at, version), state.to(backend=backend, left=left)))
+
+
 def _switched(state: State, server: Server, *, old: Server | tuple[()], left: Any) -> State:
     """Clients reach another server from here on. What it hasn't got is lost, but for what the backend holds."""
     kept = tuple(
-        min(floor, max(key.record, held))
-        for floor, key, held in zip(state.floor, server.keys, state.backend.held, strict=True)
+        min(floor, max(state.stands(at, key.record), state.stands(at, held)))
+        for at, (floor, key, held) in enumerate(zip(state.floor, server.keys, state.backend.held, strict=True))
     )
     lost = tuple(
         max(before, floor) if now < floor else before
@@ -185,6 +212,20 @@ def _install(state: State, rules: Rules, out: Out, identity: int, meta: int, see
     out.append(((LATE_INSTALL, epoch), state.to(server=server)))
 
 
+def _disown(state: State, rules: Rules, out: Out, first: int, last: int) -> None:
+    out.append(((LATE_DISOWN, first, last), state.to(server=scripts.disown(state.server, first, last))))
+    if state.old:
+        out.append(((LATE_DISOWN_AT_OLD, first, last), state.to(old=scripts.disown(state.old, first, last))))
+
+
+def _restamp(state: State, rules: Rules, out: Out, versions: tuple[int, ...], spare: int) -> None:
+    given, after = restamped(state, rules, versions, spare)
+    out.append(((LATE_RESTAMP, given), after))
+    if state.old:
+        given, after = restamped(state, rules, versions, spare, elsewhere=True)
+        out.append(((LATE_RESTAMP_AT_OLD, given), after))
+
+
 _ARRIVALS: Final[dict[int, Callable[..., None]]] = {
     PUT: _put,
     CLAIM: _claim,
@@ -194,4 +235,6 @@ _ARRIVALS: Final[dict[int, Callable[..., None]]] = {
     SAVE: _save,
     REGISTER: _register,
     INSTALL_EPOCH: _install,
+    DISOWN: _disown,
+    RESTAMP: _restamp,
 }

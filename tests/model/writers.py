@@ -54,6 +54,8 @@ def applied(state: State, server: Server, sent: Put, version: int, *, elsewhere:
     epoch, seq = epoch_of(version), version >> 1 & 127
     if seq <= state.tops[epoch] or version < state.floor[key]:
         broken = broken or "versions"
+    if not elsewhere and any(at == key and version < stamped for at, stamped, _ in state.restamped):
+        broken = broken or "versions"  # an earlier write was given a newer one
     return state.to(
         server=server,
         floor=put_at(state.floor, key, max(state.floor[key], version)),

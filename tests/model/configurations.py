@@ -317,8 +317,8 @@ LARGE: Final = (
         registered=False,
         left=Left(losses=2, failovers=1, returns=1, checks=1),
     ),
-    # With a failover and a second claim, or a get, or a flush, the protocol isn't sound: the new primary may lack the
-    # note which epochs are foreign. See docs/reliability.md.
+    # The protocol isn't sound where a failover meets a second claim, a get or a flush (a new primary may lack the note
+    # which epochs are foreign), nor where two processes meet different ones at once. See docs/reliability.md.
     Configuration(
         name="a foreign version, split brain",
         flushers=1,

@@ -28,6 +28,7 @@ from model.states import (
     Put,
     Server,
     State,
+    epoch_of,
     put_at,
     version_of,
 )
@@ -124,7 +125,7 @@ def plant_steps(state: State, rules: Rules, out: Out) -> None:
     if not state.left.plants:
         return
     left, (epoch, held, highest) = state.left.without(PLANTS), state.backend
-    version = version_of(epoch + rules.gap, FOREIGN_SEQ, 0)
+    version = version_of(max(epoch, epoch_of(max(held))) + rules.gap, FOREIGN_SEQ, 0)
     for at, key in enumerate(state.server.keys):
         if key.record and not held[at]:
             backend = Backend(epoch, put_at(held, at, version), highest)

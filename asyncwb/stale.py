@@ -1,7 +1,7 @@
 """What stale records mean: an earlier save was newer, or the backend holds versions that nobody of ours has made."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from asyncwb.errors import AsyncwbError, RedisUnavailable
@@ -101,7 +101,12 @@ class StaleRecords:
         highest = max(foreign[record.key] for record in records)
         try:
             epoch = await self._epochs.begin_above(highest, allotted=allotted, records=records)
-            moved = await queue.restamp(records, epoch=epoch)
+            present = self._epochs.known(queue.partition)
+            # Once more: between the look and the beginning of this epoch a server that lagged may have taken over, and
+            # what it has of a record be older than what was saved meanwhile.
+            loaded = await self._backend.load([record.key for record in records])
+            blocked = [record for record in records if _version_in(loaded, record.key) == foreign[record.key]]
+            moved = await queue.restamp(blocked, epoch=epoch, present=present)
         except AsyncwbError as error:
             what = f"so a new epoch has to begin, which failed: {error}"
         else:
@@ -121,6 +126,10 @@ class StaleRecords:
             len(foreign),
         )
         self._emit(ForeignVersions(queue.partition, len(foreign), key, version))
+
+
+def _version_in(loaded: Mapping[str, Record], key: str) -> Version:
+    return loaded[key].version if key in loaded else 0
 
 
 def _reason(version: Version, what: str) -> str:

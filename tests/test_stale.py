@@ -148,8 +148,8 @@ async def test_writes_buffered_before_a_place_was_restored_are_not_older_than_it
         assert await buffer.set("c", 1) > HIGH
 
 
-@pytest.mark.parametrize("changed", ["version", "gone", "history", "epoch"])
-async def test_restamp_touches_only_the_very_version_in_a_later_epoch(rig: Rig, changed: str) -> None:
+@pytest.mark.parametrize("changed", ["version", "gone", "history", "epoch", "later"])
+async def test_restamp_touches_only_the_very_version_in_the_epoch_of_the_look(rig: Rig, changed: str) -> None:
     await rig.put("a", b"1")
     (record,) = (await rig.claim()).records
     await rig.prepare(9)
@@ -160,8 +160,10 @@ async def test_restamp_touches_only_the_very_version_in_a_later_epoch(rig: Rig, 
     elif changed == "history":
         await rig.link.command("HSET", rig.keys.meta, "identity", "another")
     before = await rig.link.command("GET", rig.keys.record(b"a"))
-    moved = await rig.queue.restamp([record], epoch=9 if changed == "epoch" else 8)
-    assert moved == (None if changed in ("history", "epoch") else 0)
+    moved = await rig.queue.restamp(
+        [record], epoch=9 if changed == "epoch" else 8, present=10 if changed == "later" else 9
+    )
+    assert moved == (None if changed in ("history", "epoch", "later") else 0)
     assert await rig.link.command("GET", rig.keys.record(b"a")) == before
 
 
@@ -169,11 +171,33 @@ async def test_restamp_twice_does_no_more_than_once(rig: Rig) -> None:
     await rig.put("a", b"1")
     (record,) = (await rig.claim()).records
     await rig.prepare(9)
-    assert await rig.queue.restamp([record], epoch=8) == 1
-    assert await rig.queue.restamp([record], epoch=8) == 0
+    assert await rig.queue.restamp([record], epoch=8, present=9) == 1
+    assert await rig.queue.restamp([record], epoch=8, present=9) == 0
     packed = await rig.link.command("GET", rig.keys.record(b"a"))
     assert epoch_of(int.from_bytes(packed[:8])) == 8
     assert packed.endswith(b"pj1")
+
+
+async def test_what_was_saved_between_two_looks_is_not_outdone_by_a_restamp(rig: Rig) -> None:
+    """As where a replica that lagged has taken over, and has an old record again: see the first look of the flusher."""
+    memory = FaultyBackend(MemoryBackend())
+    bench = Bench(rig, memory)
+    await rig.put("a", b"1")
+    planted(memory.inner, "a")  # type: ignore[arg-type]
+    begin_above = bench.epochs.begin_above
+    newer = Record("a", make_version(41, 2), b"2")
+
+    async def and_another_saves(*args: Any, **options: Any) -> int:
+        epoch = await begin_above(*args, **options)
+        await memory.inner.save([newer])
+        return epoch
+
+    bench.epochs.begin_above = and_another_saves  # type: ignore[method-assign]
+    await bench.flush()
+    packed = await rig.link.command("GET", rig.keys.record(b"a"))
+    assert epoch_of(int.from_bytes(packed[:8])) == 1, "it isn't made newer than that"
+    await bench.flush()
+    assert (await memory.load(["a"]))["a"] == newer
 
 
 async def test_version_that_leaves_no_room_is_a_dead_letter_and_flush_raises(valkey_url: str, namespace: str) -> None:

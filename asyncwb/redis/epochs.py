@@ -155,8 +155,9 @@ class Epochs:
         """
         async with self._lock:
             lowest = 1 + max(epoch_of(foreign), *(epoch_of(each.version) for each in records))
-            # A server that came from another place may be above all that this one has allotted.
-            known = max(allotted, *self._known)
+            # A server that came from another place may be above all that this one has allotted; and others may have
+            # begun epochs since the look.
+            known = max(await self._new_epoch(0), allotted, *self._known)
             if self._spare >= lowest and all(epoch > self._spare for epoch in self._known):
                 return self._spare
             if epoch_of(foreign) > known:

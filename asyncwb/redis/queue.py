@@ -87,12 +87,18 @@ class Queue:
         """Notes that versions of these epochs, which the backend holds, are of no history of this namespace."""
         await self._script(scripts.DISOWN, lowest, highest)
 
-    async def restamp(self, records: Sequence[Record], *, epoch: int) -> int | None:
+    async def restamp(self, records: Sequence[Record], *, epoch: int, present: int) -> int | None:
         """Gives records a version of an epoch that was allotted for this alone, where they still have theirs.
 
-        Returns how many got one; None if this server isn't in a later epoch than that.
+        Args:
+            records: that aren't saved.
+            epoch: of the new versions.
+            present: the later epoch in which that was seen.
+
+        Returns:
+            How many got one; None if this server isn't in that later epoch.
         """
-        args: list[Argument] = [epoch]
+        args: list[Argument] = [epoch, present]
         for record in records:
             args += (_wire_key(record.key), pack_version(record.version))
         reply = await self._script(scripts.RESTAMP, *args)

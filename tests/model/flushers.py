@@ -27,6 +27,7 @@ from model.states import (
     IDLE,
     KILLS,
     LOOKING,
+    LOOKING_AGAIN,
     LOSSES,
     READING,
     RELEASE,
@@ -377,7 +378,7 @@ def _begin(state: State, rules: Rules, out: Out, at: int, flusher: Flusher) -> N
         return
     lowest = 1 + max(map(epoch_of, (*flusher.met, *flusher.versions)))
     spare = max(state.backend.epoch + 1, lowest, flusher.allotted + 1)
-    busy = _with(state, at, flusher._replace(doing=RESTAMPING, spare=spare, allotted=0))
+    busy = _with(state, at, flusher._replace(doing=LOOKING_AGAIN, spare=spare, allotted=0))
     clients = state.clients
     if "a later epoch begins before a restamp" not in rules.drops:
         clients = put_at(clients, who, Client(client.known, AGAIN, least=spare + 1))
@@ -386,31 +387,45 @@ def _begin(state: State, rules: Rules, out: Out, at: int, flusher: Flusher) -> N
     out.append((told, state.to(backend=backend, flushers=busy, clients=clients)))
 
 
-def _restamp(state: State, rules: Rules, out: Out, at: int, flusher: Flusher) -> None:
-    """A version below those of all writes that come now, under which the record is saved again."""
+def _look_again(state: State, rules: Rules, out: Out, at: int, flusher: Flusher) -> None:
+    """When the later epoch has begun: a server that lagged may have taken over since the first look."""
     client = state.clients[_process(state, flusher)]
-    busy = _with(state, at, _retrying(flusher, rules))
     if "a later epoch begins before a restamp" not in rules.drops:
         if client.doing:
             return
         if client.known <= flusher.spare:
+            busy = _with(state, at, _retrying(flusher, rules))
             out.append(((NOT_BEGUN, flusher.claim, flusher.spare), state.to(flushers=busy)))
             return
+    standing = flusher.met
+    if "what was met is looked at again" not in rules.drops:
+        standing = tuple(met if met == held else 0 for met, held in zip(flusher.met, state.backend.held, strict=True))
+    fates = _retrying(flusher, rules).fates
+    busy = _with(state, at, flusher._replace(doing=RESTAMPING, met=standing, fates=fates, allotted=client.known))
+    out.append(((LOADED, flusher.claim, standing), state.to(flushers=busy)))
+    if state.left.losses:
+        busy = _with(state, at, _retrying(flusher, rules))
+        out.append(((LOOK_FAILS, flusher.claim), state.to(flushers=busy, left=state.left.without(LOSSES))))
+
+
+def _restamp(state: State, rules: Rules, out: Out, at: int, flusher: Flusher) -> None:
+    """A version below those of all writes that come now, under which the record is saved again."""
+    busy, present = _with(state, at, _to_ack(flusher)), flusher.allotted
     versions = tuple(version if met else 0 for version, met in zip(flusher.versions, flusher.met, strict=True))
-    given, after = restamped(state, rules, versions, flusher.spare)
+    given, after = restamped(state, rules, versions, flusher.spare, present)
     out.append(((RESTAMPED, flusher.claim, given), after.to(flushers=busy)))
     if state.old:
-        given, after = restamped(state, rules, versions, flusher.spare, elsewhere=True)
+        given, after = restamped(state, rules, versions, flusher.spare, present, elsewhere=True)
         out.append(((RESTAMPED_AT_OLD, flusher.claim, given), after.to(flushers=busy)))
     if state.left.losses:
         # A lost reply is as good as one that came: the record is tried again in any case.
-        late = with_late(state.late, RESTAMP, versions, flusher.spare)
+        late = with_late(state.late, RESTAMP, versions, flusher.spare, present)
         left = state.left.without(LOSSES)
         out.append(((RESTAMP_LATE, flusher.claim, versions), state.to(flushers=busy, left=left, late=late)))
 
 
 def restamped(
-    state: State, rules: Rules, versions: tuple[int, ...], spare: int, *, elsewhere: bool = False
+    state: State, rules: Rules, versions: tuple[int, ...], spare: int, present: int, *, elsewhere: bool = False
 ) -> tuple[tuple[int, ...], State]:
     """What restamp.lua gave, and the state after it: judged, and with what is needed to judge the rest.
 
@@ -418,7 +433,7 @@ def restamped(
     """
     server = state.old if elsewhere else state.server
     assert server, "nobody asks a server that isn't there"
-    given, after = scripts.restamp(server, versions, spare, rules.drops)
+    given, after = scripts.restamp(server, versions, spare, present, rules.drops)
     broken, notes = state.broken, set(state.restamped)
     for at, version in enumerate(given):
         if not version:
@@ -534,5 +549,6 @@ _STEPS: Final = {
     GREETING: _greet,
     DISOWNING: _disown,
     BEGINNING: _begin,
+    LOOKING_AGAIN: _look_again,
     RESTAMPING: _restamp,
 }

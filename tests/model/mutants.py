@@ -376,13 +376,17 @@ def _mutants() -> Iterator[Mutant]:
     )
     yield mutant(
         "restamp before a later epoch has begun",
-        {"a later epoch begins before a restamp", "restamp needs a later epoch"},
+        {
+            "a later epoch begins before a restamp",
+            "restamp needs a later epoch",
+            "restamp needs the epoch of the look",
+        },
         _in(flushers=1, claims=1, plants=1),
         "versions",
     )
     yield mutant(
         "restamp at a server in an earlier epoch",
-        "restamp needs a later epoch",
+        {"restamp needs a later epoch", "restamp needs the epoch of the look"},
         _in(flushers=1, claims=1, failovers=1, returns=1, plants=1),
         "versions",
     )

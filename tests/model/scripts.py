@@ -234,10 +234,14 @@ def is_foreign(stored: int, present: int, allotted: int, foreign: tuple[tuple[in
     return stored > present and not present >> 8 < epoch <= allotted
 
 
-def restamp(server: Server, versions: tuple[int, ...], spare: int, drops: Drops) -> tuple[tuple[int, ...], Server]:
+def restamp(
+    server: Server, versions: tuple[int, ...], spare: int, present: int, drops: Drops
+) -> tuple[tuple[int, ...], Server]:
     """restamp.lua. Replies with the versions that it has given, per key; nothing but zeros also for EPOCH."""
     nothing = (0,) * len(versions)
     if server.meta != server.identity:
+        return nothing, server
+    if server.epoch != present and "restamp needs the epoch of the look" not in drops:
         return nothing, server
     if server.epoch <= spare and "restamp needs a later epoch" not in drops:
         return nothing, server

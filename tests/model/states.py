@@ -95,7 +95,7 @@ class Flusher(NamedTuple):
 
 
 IDLE, RELEASING, SAVING, ACKING, READING, SAVING_ONE, COMMITTING = range(7)
-LOOKING, COUNTING, GREETING, DISOWNING, BEGINNING, RESTAMPING = range(7, 13)
+LOOKING, COUNTING, GREETING, DISOWNING, BEGINNING, LOOKING_AGAIN, RESTAMPING = range(7, 14)
 """After a save that met something newer: see asyncwb/stale.py."""
 
 

@@ -219,11 +219,11 @@ def _disown(state: State, rules: Rules, out: Out, first: int, last: int) -> None
         out.append(((LATE_DISOWN_AT_OLD, first, last), state.to(old=scripts.disown(state.old, first, last))))
 
 
-def _restamp(state: State, rules: Rules, out: Out, versions: tuple[int, ...], spare: int) -> None:
-    given, after = restamped(state, rules, versions, spare)
+def _restamp(state: State, rules: Rules, out: Out, versions: tuple[int, ...], spare: int, present: int) -> None:
+    given, after = restamped(state, rules, versions, spare, present)
     out.append(((LATE_RESTAMP, given), after))
     if state.old:
-        given, after = restamped(state, rules, versions, spare, elsewhere=True)
+        given, after = restamped(state, rules, versions, spare, present, elsewhere=True)
         out.append(((LATE_RESTAMP_AT_OLD, given), after))
 
 

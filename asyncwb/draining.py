@@ -121,7 +121,7 @@ class Drain:
         self._sort_out(drained, await self._waiter.wait_all(writes), {key for key, _ in unsaved})
         ended = await self._survey()
         if ended.dead:
-            await self._add_dead(drained, begun)
+            await self._add_dead(drained, begun, ended)
         drained.forgotten = sum(count for epoch, count in self._forgotten.items() if epoch < epoch_of(ended.newest))
         self._acknowledged.forgotten -= self._forgotten
         return drained
@@ -156,15 +156,17 @@ class Drain:
                 drained.errors.append(error)
         drained.lost, drained.unknown = list(map(_name, lost)), list(map(_name, unknown))
 
-    async def _add_dead(self, drained: Drained, begun: Pending) -> None:
+    async def _add_dead(self, drained: Drained, begun: Pending, ended: Pending) -> None:
         """Those that died before they could be waited for; what was dead before the first question doesn't count.
 
-        Also newer versions than there were then: what the drain was asked to wait for may have died in one of them.
+        Also newer versions than there were then: what the drain was asked to wait for may have died in one of them. (One
+        that is newer than all there are now was written by another program.)
         """
         async for page in self._queue.fields(self._queue.keys.dead):
             for raw, entry in page:
                 letter = unpack_dead(raw, entry)
-                if round(letter.died * 1000) > begun.last_death and self._known_dead.get(raw) != letter.version:
+                since = round(letter.died * 1000) > begun.last_death and letter.version <= ended.newest
+                if since and self._known_dead.get(raw) != letter.version:
                     drained.dead[letter.key] = letter.reason
                     self._acknowledged.note_dead(raw, letter.version)
 

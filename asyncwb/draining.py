@@ -159,8 +159,8 @@ class Drain:
     async def _add_dead(self, drained: Drained, begun: Pending, ended: Pending) -> None:
         """Those that died before they could be waited for; what was dead before the first question doesn't count.
 
-        Also newer versions than there were then: what the drain was asked to wait for may have died in one of them. (One
-        that is newer than all there are now was written by another program.)
+        Also newer versions than there were then: what the drain was asked to wait for may have died in one of them. One
+        that is newer than all there are now was written by another program.
         """
         async for page in self._queue.fields(self._queue.keys.dead):
             for raw, entry in page:

@@ -50,8 +50,9 @@ class Backend(Protocol):
 
     A method `async def note_server(self, partition: int, epoch: int, server: str) -> list[tuple[int, str]]`, if there
     is one, keeps in the place, durably, which Redis server began which epoch of a partition (epoch 0: it notes
-    nothing), and returns what is noted of that partition in the order of epochs, the latest 16. With it, a server is
-    told that comes back after another has succeeded it; `asyncwb.Bookkeeping` has one.
+    nothing), and returns what is noted of that partition in the order of epochs, the latest 16; what is noted of an
+    epoch first stays. With it, asyncwb can tell that a server comes back after another has taken over;
+    `asyncwb.Bookkeeping` has one.
 
     A method `async def load_durable(self, keys)`, if there is one, returns what `load` returns, when a crash of the
     storage can no longer take that back. It is for storages that show a save before it is durable, while `save` is

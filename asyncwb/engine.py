@@ -21,6 +21,7 @@ from asyncwb.errors import (
     DeadLettered,
     OutcomeUnknown,
     RedisUnavailable,
+    ServerSucceeded,
     UsageError,
     WriteLost,
 )
@@ -37,7 +38,7 @@ from asyncwb.redis.epochs import Epochs
 from asyncwb.redis.inspection import Inspection
 from asyncwb.redis.keys import partition_of
 from asyncwb.redis.queue import Queue
-from asyncwb.redis.retry import retrying
+from asyncwb.redis.retry import Backoff, retrying
 from asyncwb.redis.suitability import Suitability, SuitabilityWatch, check_server
 from asyncwb.redis.targets import RedisClient
 from asyncwb.service import Service
@@ -128,7 +129,7 @@ class Engine:
             # While Redis goes on in its epoch nobody needs the backend yet: a service has to start in an outage, too.
             _log.warning("starting without the backend: %s", error)
             check_epochs = Epochs.join
-        await self._at_open(lambda: check_epochs(epochs))
+        await self._patient_with_failovers(lambda: check_epochs(epochs))
         promises = Promises(link, settings)
         await self._at_open(lambda: promises.require(settings.durability))
         self._observe(epochs, promises)
@@ -325,6 +326,16 @@ class Engine:
 
     def _saved(self, partition: int, writes: Sequence[tuple[bytes, Version]]) -> None:
         self.lanes[partition].waiter.saved(writes)
+
+    async def _patient_with_failovers(self, check: Callable[[], Awaitable[None]]) -> None:
+        """During a failover, whoever is asked may still name the former primary for a moment."""
+        backoff = Backoff(self._settings.connect_timeout_seconds, self._rng)
+        while True:
+            try:
+                return await self._at_open(check)
+            except ServerSucceeded:
+                if not await backoff.pause():
+                    raise
 
     async def _at_open(self, ask: Callable[[], Awaitable[T]]) -> T:
         return await retrying(ask, limit_seconds=self._settings.connect_timeout_seconds, rng=self._rng)

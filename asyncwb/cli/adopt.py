@@ -25,7 +25,8 @@ from asyncwb.urls import redact
 async def adopt_server(*, redis: str | None, backend: str, namespace: str, as_json: bool) -> None:
     """Go on with this Redis server, though another one has succeeded it.
 
-    After a failover to a server that is gone for good, say. Stop everybody who uses the other server first: what is
+    After a failover to a server that is gone for good, or when somebody has started services with another server and
+    this backend by mistake. Stop everybody who uses the other server first: what is
     buffered there stays there. What is buffered here is saved where the other one has saved nothing newer.
 
     Exit status: 0 it is the present server now, 2 wrong usage or not reached.

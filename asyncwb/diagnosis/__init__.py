@@ -212,7 +212,7 @@ async def _misplaced(part: Inspection) -> AsyncIterator[Finding]:
 def _epoch(hello: Hello, status: Status, place: _Place) -> Finding:
     if hello.identity and hello.identity != hello.meta_identity:
         return Finding("epoch", "ok", "the server has restarted, or is another one: the next writer begins an epoch")
-    other = successor_of(hello.identity, hello.epoch, place.began)
+    other = successor_of(hello.identity, place.began)
     if other is not None:
         return Finding(
             "epoch",

@@ -57,6 +57,7 @@ class Epochs:
         self._known = [0] * len(queues)
         self._lock = asyncio.Lock()
         self._behind = 0
+        self._told: dict[int, Began] = {}  # partition -> the successor of its server that was told of
         self._spare = 0  # see `begin_above`
         self._foreign: list[tuple[int, tuple[tuple[int, int], ...]]] = [(0, ())] * len(queues)
         self._asked = ""  # the identity of the server that the handshake speaks to
@@ -192,19 +193,23 @@ class Epochs:
             self._check(queue, hello)
             lowest = max(at_least, self._known[queue.partition])
             behind = hello.epoch < lowest
-            if _is_sound(hello) and not behind:
-                if self._opening:
-                    await self._has_returned(queue.partition, hello)
-                self.learn(queue.partition, hello.epoch)
-                self._foreign[queue.partition] = (hello.epoch, hello.foreign)
-                return mine
-            if behind and not mine and not reset:
+            looks = self._opening or self._adopting
+            began = await self._servers(queue.partition) if hello.is_sound and (behind or looks) else ()
+            successor = None if self._adopting else successor_of(hello.identity, began)
+            if not reset and ((behind and not mine) or (successor is not None and self._opening)):
                 # Perhaps a former primary that still runs, over a connection from before: its successor is the one to
                 # ask, not to outbid. If a new connection leads there again, it has taken the place back.
                 reset = True
                 await queue.link.reset()
                 continue
-            returned = hello.is_sound and await self._has_returned(queue.partition, hello)
+            if successor is not None:
+                self._tell_return(queue, hello, successor)
+            if _is_sound(hello) and not behind:
+                self.learn(queue.partition, hello.epoch)
+                self._foreign[queue.partition] = (hello.epoch, hello.foreign)
+                if looks:
+                    await self._note(queue.partition, hello.epoch, hello.identity, began)
+                return mine
             # One that this partition has had already belongs to a history that is over, if it gets here.
             if mine < lowest or mine <= max(hello.epoch, self._known[queue.partition]):
                 mine = await self._new_epoch(max(lowest, hello.epoch) + 1)
@@ -212,39 +217,57 @@ class Epochs:
                 _log.info("partition %d begins epoch %d", queue.partition, mine)
                 self.learn(queue.partition, mine)
                 self._foreign[queue.partition] = (mine, hello.foreign)
-                if not returned:
-                    await self._note(queue.partition, mine, hello.identity)
+                if successor is None:
+                    await self._note(queue.partition, mine, hello.identity, began)
                 return mine
 
-    async def _has_returned(self, partition: int, hello: Hello) -> bool:
-        """Whether another server has succeeded this one, though its history stands; tells of it, or refuses it."""
-        successor = successor_of(hello.identity, hello.epoch, await self._note_server(partition, 0, ""))
-        if successor is None or self._adopting:
-            return False
+    async def _servers(self, partition: int) -> Sequence[Began]:
+        """Which servers have taken over the partition; nothing if it can't be told, once the buffer is open."""
+        try:
+            return await self._note_server(partition, 0, "")
+        except BackendError as error:
+            if self._opening or self._adopting:
+                raise
+            _log.warning("partition %d: it can't be told which servers have taken over: %s", partition, error)
+            return ()
+
+    def _tell_return(self, queue: Queue, hello: Hello, successor: Began) -> None:
+        """Another server has succeeded this one, though its history stands. Raises ServerSucceeded while opening."""
         if self._opening:
             raise ServerSucceeded(
-                f"this server ({hello.identity[:8]}…) is in epoch {hello.epoch}, and another one ({successor[1][:8]}…) "
-                f"has begun epoch {successor[0]} since it was the present one: it is a former primary that still runs, "
-                "or two servers save into one place. Connect to the other one; if it is to be this one, stop the other "
-                "and run `asyncwb adopt-server`"
+                f"{queue.link.where} (replication id {hello.identity[:8]}…) isn't the present server of this "
+                f"namespace: another one (replication id {successor[1][:8]}…) took over with epoch {successor[0]}. It "
+                "is a former primary that still runs, or two servers were used with one place. Connect to the other "
+                "one; if it is to be this one, stop the other and run `asyncwb adopt-server`"
             )
+        if self._told.get(queue.partition) == successor:
+            return
+        self._told[queue.partition] = successor
         _log.warning(
-            "partition %d: this server is in epoch %d, and another one (%s…) has begun epoch %d since: it is a former "
-            "primary that still runs, or two servers save into one place, where each takes the other's writes for old",
-            partition,
+            "partition %d: %s is in epoch %d, and another server (replication id %s…) took over with epoch %d: it is a "
+            "former primary that still runs, or two servers save into one place, where either one's saves may be "
+            "discarded as stale. No other process can open this server until that is settled",
+            queue.partition,
+            queue.link.where,
             hello.epoch,
             successor[1][:8],
             successor[0],
         )
         if self.on_return is not None:
-            self.on_return(partition, hello.epoch, successor)
-        return True
+            self.on_return(queue.partition, hello.epoch, successor)
 
-    async def _note(self, partition: int, epoch: int, server: str) -> None:
-        """The epoch holds also if this fails: then a server that comes back isn't told of."""
+    async def _note(self, partition: int, epoch: int, server: str, began: Sequence[Began]) -> None:
+        """Notes a server that isn't the present one yet, if none has taken over since.
+
+        Its epoch holds also if this fails: whoever opens the server next notes it.
+        """
+        if not self._adopting and began and (began[-1][1] == server or began[-1][0] > epoch):
+            return
         try:
             await self._note_server(partition, epoch, server)
         except BackendError as error:
+            if self._adopting:
+                raise
             _log.warning("partition %d: it can't be noted which server began epoch %d: %s", partition, epoch, error)
 
     def _check(self, queue: Queue, hello: Hello) -> None:

@@ -1,6 +1,7 @@
 """A PostgreSQL backend for asyncwb: one table, and one conditional upsert for a whole batch."""
 
 import asyncio
+import json
 import re
 import time
 from collections.abc import AsyncIterator, Sequence
@@ -59,7 +60,7 @@ class PostgreSQLBackend:
 
     async def open(self, *, namespace: str, former: str | None = None) -> None:
         self._table = self._named or default_name(namespace)
-        self._read_epoch = f"""SELECT namespace, epoch FROM "{self._table}_epoch" WHERE name = 'epoch'"""
+        self._read_epoch = f'SELECT namespace, epoch FROM "{self._table}_epoch"'
         self._namespace = namespace
         try:
             async with self._mapped():
@@ -92,6 +93,7 @@ class PostgreSQLBackend:
                         WHERE deleted_at IS NOT NULL;
                     CREATE TABLE IF NOT EXISTS "{self._table}_epoch" (name text PRIMARY KEY, epoch bigint NOT NULL);
                     ALTER TABLE "{self._table}_epoch" ADD COLUMN IF NOT EXISTS namespace text;
+                    ALTER TABLE "{self._table}_epoch" ADD COLUMN IF NOT EXISTS servers text;
                     INSERT INTO "{self._table}_epoch" (name, epoch) VALUES ('epoch', 0) ON CONFLICT DO NOTHING;
                     SELECT key, version, codec, value, data, deleted_at FROM "{self._table}" LIMIT 0
                     """)
@@ -101,7 +103,7 @@ class PostgreSQLBackend:
             row = await connection.fetchrow(self._read_epoch)
             if self._takes(row, former):
                 await connection.execute(
-                    f"""UPDATE "{self._table}_epoch" SET namespace = $1, epoch = epoch + $2 WHERE name = 'epoch'""",
+                    f"""UPDATE "{self._table}_epoch" SET namespace = $1, epoch = epoch + $2""",
                     self._namespace,
                     int(former is not None),
                 )
@@ -134,19 +136,14 @@ class PostgreSQLBackend:
             return int(epoch)
 
     async def note_server(self, partition: int, epoch: int, server: str) -> list[tuple[int, str]]:
-        """Rows beside that of the epoch."""
-        begin = f"server.{partition}."
-        async with self._mapped():
-            if epoch:
-                await self._opened().execute(
-                    f'INSERT INTO "{self._table}_epoch" VALUES ($1, $2, $3) ON CONFLICT DO NOTHING',
-                    f"{begin}{epoch}", epoch, server,
-                )  # fmt: skip
-            rows = await self._opened().fetch(
-                f'SELECT epoch, namespace FROM "{self._table}_epoch" WHERE starts_with(name, $1) '
-                "ORDER BY epoch DESC LIMIT 16", begin,
-            )  # fmt: skip
-        return [tuple(row) for row in reversed(rows)]
+        async with self._mapped(), self._opened().acquire() as connection, connection.transaction():
+            held = await connection.fetchval(f'SELECT servers FROM "{self._table}_epoch" FOR UPDATE')
+            noted = json.loads(held or "{}")
+            began = dict(noted.get(str(partition), ()))
+            if epoch and epoch not in began:
+                noted[str(partition)] = sorted({**began, epoch: server}.items())[-16:]
+                await connection.execute(f'UPDATE "{self._table}_epoch" SET servers = $1', json.dumps(noted))
+        return [(each, name) for each, name in noted.get(str(partition), ())]
 
     def _takes(self, row: Any, former: str | None) -> bool:
         owner = row["namespace"] if row else None

@@ -67,10 +67,10 @@ local function clock()
 end
 
 -- The same for who schedules something for later: were the time of that not noted, nobody could tell that the server's
--- clock was set back afterwards. (By less than a jump it needn't be.)
+-- clock was set back afterwards. (By less than a jump it needn't be; and where a put has noted none, there is no meta.)
 local function noted_clock()
   local now, behind, ahead, _, latest = times()
-  if now - latest > JUMP then try('HSET', META, time_fields(now, behind, ahead)) end
+  if latest > 0 and now - latest > JUMP then try('HSET', META, time_fields(now, behind, ahead)) end
   return now + ahead
 end
 

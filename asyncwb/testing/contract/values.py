@@ -53,6 +53,13 @@ class ValueContract(ContractBase):
         await backend.save([self.put("1", 1)])
         assert set(await backend.load(["1", "1"])) == {"1"}
 
+    async def test_what_is_loaded_durably_is_what_is_loaded(self, backend: Backend) -> None:
+        """Where there is a method `load_durable`, which `flush` asks."""
+        load_durable = getattr(backend, "load_durable", backend.load)
+        await backend.save([self.put("1", 1), tombstone("2", 2)])
+        assert same(await load_durable(["1", "2", "3"]), await backend.load(["1", "2", "3"]))
+        assert await load_durable([]) == await load_durable(["3"]) == {}
+
     async def test_nothing_to_save_or_load_is_fine(self, backend: Backend) -> None:
         assert await backend.save([]) == 0
         assert await backend.load([]) == {}

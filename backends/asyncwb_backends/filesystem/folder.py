@@ -228,6 +228,8 @@ class Folder:
             for bucket in buckets:
                 with disk.opened(bucket or ".", root) as folder:
                     disk.fsync(folder)
+            if buckets - {""}:
+                disk.fsync(root)  # whoever made a bucket may not have come to this yet
         return found
 
     def _load(self, wanted: dict[str, Stem], folder: int) -> Iterator[tuple[str, Record]]:

@@ -215,7 +215,7 @@ class MongoDBBackend:
         return {each["_id"]: record_of(each, codec=self._codec) for each in found}
 
     async def load_durable(self, keys: Sequence[str]) -> dict[str, Record]:
-        """A server on its own shows even to majority reads what isn't in its journal yet; a replica set doesn't.
+        """A standalone server shows even to majority reads what isn't in its journal yet; a replica set doesn't.
 
         A write waits for the journal also where it finds nothing to change, if the durability of writes includes that.
         """
@@ -232,7 +232,9 @@ class MongoDBBackend:
 
     async def _hello(self) -> dict[str, Any]:
         async with self._mapped():
-            hello: dict[str, Any] = await self._opened(self._records).database.command("hello")
+            hello: dict[str, Any] = await self._opened(self._records).database.command(
+                "isMaster"
+            )  # every version knows it
         return hello
 
     def _opened(self, collection: Any) -> Any:

@@ -21,7 +21,7 @@ from simulation.proof import note
 from simulation.storage import SimulatedBackend, Storage
 from simulation.world import World, run_seed
 
-FIND_WITHIN = 600
+FIND_WITHIN = 1200
 
 
 @pytest.fixture(autouse=True)

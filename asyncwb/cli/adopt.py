@@ -1,19 +1,20 @@
-"""`asyncwb adopt-server`: goes on with a server that another one has succeeded."""
-
-import contextlib
+"""`asyncwb adopt-server`: goes on with a Redis server although another one has taken over."""
 
 import click
 
 from asyncwb.cli.output import print_json
-from asyncwb.cli.shared import asynchronous, backend_option, json_option, namespace_option, redis_option
-from asyncwb.codecs import WIRE_CODECS, Codec
-from asyncwb.errors import BackendUnavailable, ConfigurationError
-from asyncwb.guard import GuardedBackend
+from asyncwb.cli.shared import (
+    asynchronous,
+    backend_option,
+    closing_backend,
+    json_option,
+    namespace_option,
+    redis_option,
+)
+from asyncwb.codecs import WIRE_CODECS
+from asyncwb.errors import ConfigurationError
 from asyncwb.inspector import open_inspector
 from asyncwb.redis.epochs import Epochs
-from asyncwb.registry import backend_from_url
-from asyncwb.settings import Settings
-from asyncwb.urls import redact
 
 
 @click.command("adopt-server")
@@ -23,11 +24,11 @@ from asyncwb.urls import redact
 @json_option
 @asynchronous
 async def adopt_server(*, redis: str | None, backend: str, namespace: str, as_json: bool) -> None:
-    """Go on with this Redis server, though another one has succeeded it.
+    """Go on with this Redis server, though another one has taken over.
 
-    After a failover to a server that is gone for good, or when somebody has started services with another server and
-    this backend by mistake. Stop everybody who uses the other server first: what is
-    buffered there stays there. What is buffered here is saved where the other one has saved nothing newer.
+    Use it after a failover to a server that is gone for good, or when somebody has started services with another server
+    and this backend by mistake. Stop everybody who uses the other server first: what is buffered there stays there.
+    What is buffered here is saved where the other one has saved nothing newer.
 
     Exit status: 0 it is the present server now, 2 wrong usage or not reached.
     """
@@ -35,22 +36,12 @@ async def adopt_server(*, redis: str | None, backend: str, namespace: str, as_js
         codec = inspector.hello.codec
         if codec not in WIRE_CODECS:
             raise ConfigurationError(f"namespace {namespace!r} has codec {codec!r}, which this version doesn't know")
-        guarded = GuardedBackend(
-            backend_from_url(backend, codec=Codec(codec)),
-            name=redact(backend),
-            namespace=namespace,
-            connect_timeout_seconds=Settings().connect_timeout_seconds,
-            save_timeout_seconds=Settings().save_timeout_seconds,
-        )
         queues = [part.queue for part in inspector.parts]
-        epochs = Epochs(queues, guarded.new_epoch, codec=codec, note_server=guarded.note_server)
-        guarded.on_foreign = epochs.disown
-        try:
-            await guarded.open()
+        async with closing_backend(backend, namespace=namespace, codec=codec) as place:
+            epochs = Epochs(queues, place.new_epoch, codec=codec, note_server=place.note_server)
+            place.on_foreign = epochs.disown
+            await place.open()
             await epochs.adopt()
-        finally:
-            with contextlib.suppress(BackendUnavailable):
-                await guarded.close()
     epoch = max(epochs.known(queue.partition) for queue in queues)
     if as_json:
         print_json({"epoch": epoch})

@@ -7,15 +7,19 @@ from typing import Final
 import click
 
 from asyncwb.cli.output import print_json
-from asyncwb.cli.shared import EXIT_FAULT, asynchronous, backend_option, json_option, redis_option
-from asyncwb.codecs import WIRE_CODECS, Codec
+from asyncwb.cli.shared import (
+    EXIT_FAULT,
+    asynchronous,
+    backend_option,
+    closing_backend,
+    json_option,
+    redis_option,
+)
+from asyncwb.codecs import WIRE_CODECS
 from asyncwb.connecting import connect
-from asyncwb.errors import BackendUnavailable
-from asyncwb.guard import GuardedBackend
 from asyncwb.inspector import Inspector, check_partitions
 from asyncwb.records import CodecName
 from asyncwb.redis.queue import Queue
-from asyncwb.registry import backend_from_url
 from asyncwb.settings import Settings
 from asyncwb.urls import redact
 
@@ -59,18 +63,8 @@ async def hand_over(
         else:
             click.echo(f"nothing was changed: namespace {former!r} still has {', '.join(in_use)}", err=True)
         raise SystemExit(EXIT_FAULT)
-    guarded = GuardedBackend(
-        backend_from_url(backend, codec=Codec(codec)),
-        name=redact(backend),
-        namespace=namespace,
-        connect_timeout_seconds=Settings().connect_timeout_seconds,
-        save_timeout_seconds=Settings().save_timeout_seconds,
-    )
-    try:
-        await guarded.hand_over(former)
-    finally:
-        with contextlib.suppress(BackendUnavailable):
-            await guarded.close()
+    async with closing_backend(backend, namespace=namespace, codec=codec) as place:
+        await place.hand_over(former)
     if not as_json:
         click.echo(
             f"{redact(backend)} belongs to namespace {namespace!r} now; waiting {wait:g} s for what is under way"

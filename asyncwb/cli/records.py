@@ -19,17 +19,15 @@ from asyncwb.cli.output import (
 from asyncwb.cli.shared import (
     EXIT_FAULT,
     asynchronous,
+    closing_backend,
     json_option,
     namespace_option,
     optional_backend_option,
     redis_option,
 )
-from asyncwb.codecs import Codec
-from asyncwb.guard import GuardedBackend
 from asyncwb.inspector import open_inspector
 from asyncwb.records import Record
 from asyncwb.redis.inspection import Described, Listed, Place
-from asyncwb.registry import backend_from_url
 from asyncwb.urls import redact
 from asyncwb.userkeys import raw_key
 
@@ -109,15 +107,9 @@ async def show(*, key: str, redis: str | None, namespace: str, backend: str | No
 
 
 async def _held(url: str, namespace: str, codec: Any, key: str) -> Record | None:
-    plugin = backend_from_url(url, codec=Codec(codec))
-    backend = GuardedBackend(
-        plugin, name=redact(url), namespace=namespace, connect_timeout_seconds=5, save_timeout_seconds=30
-    )
-    try:
+    async with closing_backend(url, namespace=namespace, codec=codec, connect_seconds=5, save_seconds=30) as backend:
         await backend.open()
         return (await backend.load([key])).get(key)
-    finally:
-        await backend.close()
 
 
 def _record_dict(record: Record) -> dict[str, Any]:

@@ -2,13 +2,20 @@
 
 import asyncio
 import functools
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager, suppress
 from importlib.util import find_spec
 from typing import Any, Final, ParamSpec, TypeVar
 
 import click
 
-from asyncwb.errors import AsyncwbError
+from asyncwb.codecs import Codec
+from asyncwb.errors import AsyncwbError, BackendUnavailable
+from asyncwb.guard import GuardedBackend
+from asyncwb.records import CodecName
+from asyncwb.registry import backend_from_url
+from asyncwb.settings import Settings
+from asyncwb.urls import redact
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -47,6 +54,34 @@ optional_backend_option = click.option(
     "--backend", envvar="ASYNCWB_BACKEND", metavar="URL", help="Look at what it holds, too."
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout, nothing else.")
+
+
+@asynccontextmanager
+async def closing_backend(
+    url: str,
+    *,
+    namespace: str,
+    codec: CodecName,
+    connect_seconds: float = Settings().connect_timeout_seconds,
+    save_seconds: float = Settings().save_timeout_seconds,
+) -> AsyncIterator[GuardedBackend]:
+    """The backend of a URL for a command that needs no buffer: it opens it, and it is closed in the end.
+
+    Raises:
+        ConfigurationError: the URL can't be used.
+    """
+    backend = GuardedBackend(
+        backend_from_url(url, codec=Codec(codec)),
+        name=redact(url),
+        namespace=namespace,
+        connect_timeout_seconds=connect_seconds,
+        save_timeout_seconds=save_seconds,
+    )
+    try:
+        yield backend
+    finally:
+        with suppress(BackendUnavailable):
+            await backend.close()
 
 
 def asynchronous(command: Callable[P, Coroutine[Any, Any, R]]) -> Callable[P, R]:

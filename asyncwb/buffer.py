@@ -319,7 +319,8 @@ class Buffer(Generic[T]):
             InvalidArgument: `timeout` is no number of seconds; nothing was asked.
             FlushTimeout: not in time; says how much is left.
             WriteLost: a server lost writes that this process had acknowledged; `max_remembered_writes` have names.
-            DeadLettered: the backend refused some while this waited; those that were dead before don't count.
+            DeadLettered: the backend refused some while this waited, perhaps also later writes; those that were dead
+                before don't count.
             OutcomeUnknown: of writes over an hour old nothing is left anywhere.
             RedisError, BackendError: it can't be told.
 

@@ -328,7 +328,7 @@ class Engine:
         self.lanes[partition].waiter.saved(writes)
 
     async def _patient_with_failovers(self, check: Callable[[], Awaitable[None]]) -> None:
-        """During a failover, whoever is asked may still name the former primary for a moment."""
+        """During a failover a connection may still lead to the former primary: it is refused only if it stays so."""
         backoff = Backoff(self._settings.connect_timeout_seconds, self._rng)
         while True:
             try:

@@ -9,7 +9,7 @@
     │   ├── NamespaceMismatch               the namespace was made with another layout, partition count or codec
     │   ├── PlaceTaken                      the table, collection or folder belongs to another namespace
     │   └── UnsuitableServer                an eviction policy, a replica, a cluster: unsafe as a write buffer
-    │       └── ServerSucceeded             another server has begun an epoch since this one did
+    │       └── ServerSucceeded             another server has taken over from this one
     ├── UsageError (RuntimeError)           used before open, after close, from another event loop or after a fork
     ├── InvalidArgument (ValueError)        an argument of a call can't be what it says; nothing was done
     │   ├── InvalidKey                      empty, over-long or not text
@@ -84,7 +84,7 @@ class UnsuitableServer(ConfigurationError):
 
 
 class ServerSucceeded(UnsuitableServer):
-    """Another server has begun an epoch since this one did: it is a former primary, or two servers share one place."""
+    """Another server has taken over: this one is a former primary, or two servers were used with one place."""
 
 
 class UsageError(AsyncwbError, RuntimeError):

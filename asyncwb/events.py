@@ -167,13 +167,13 @@ class EpochChanged:
 
 @dataclass(frozen=True, slots=True)
 class ServerReturned:
-    """A server has come back after another one had begun an epoch: it is a former primary that still runs, or two
-    servers save into one place, where each takes what the other saved for newer or older by chance.
+    """A server is used although another one has taken over: it is a former primary that still runs, or two servers
+    save into one place, where either one's saves may be discarded as stale.
 
     Attributes:
         partition: of the namespace.
         epoch: that the server was in; it gets a new one.
-        other: the epoch that another server has begun since.
+        other: the epoch with which the other server took over.
     """
 
     partition: int

@@ -179,9 +179,9 @@ class GuardedBackend:
         return self._judge.epoch(epoch, at_least)
 
     async def note_server(self, partition: int, epoch: int, server: str) -> list[Began]:
-        """Notes which server began an epoch (0: nothing); returns what is noted of the partition. Raises BackendError.
+        """Notes which server took over with an epoch (0: nothing); returns what is noted of the partition.
 
-        The list is empty if the backend keeps none.
+        The list is empty if the backend has no such method. Raises BackendError.
         """
         note = getattr(self._backend, "note_server", None)
         if note is None:

@@ -87,7 +87,7 @@ class _Place:
 
     Attributes:
         highest: the highest epoch that was allotted, None if it can't be told.
-        began: which servers began the epochs of partition 0, as far as it is noted.
+        began: which servers have taken over partition 0, and with which epochs.
     """
 
     highest: int | None = None
@@ -217,8 +217,8 @@ def _epoch(hello: Hello, status: Status, place: _Place) -> Finding:
         return Finding(
             "epoch",
             "error",
-            f"the server is in epoch {hello.epoch}, and another one ({other[1][:8]}…) has begun epoch {other[0]} since "
-            "it was the present one",
+            f"the server is in epoch {hello.epoch}, and another one (replication id {other[1][:8]}…) took over with "
+            f"epoch {other[0]}",
             "a former primary that still runs, or two servers that save into one place: point everybody to one of "
             "them; if it is to be this one, see asyncwb adopt-server",
         )

@@ -38,12 +38,12 @@ class Epochs:
         queues: of all partitions.
         new_epoch: allots one.
         codec: of the namespace.
-        note_server: which server began which.
+        note_server: notes which server took over, and says which ones have.
 
     Attributes:
         on_change: is told of a partition and its new epoch.
-        on_return: is told of a partition, the epoch of its server, and what another one has begun since: the server
-            has come back, or there are two.
+        on_return: is told of a partition, the epoch of its server, and the other server that has taken over since: this
+            one has come back, or both are in use.
     """
 
     def __init__(
@@ -107,7 +107,7 @@ class Epochs:
             self._adopting = False
 
     async def check_at_open(self) -> None:
-        """As `check`, but a server that another one has succeeded is refused. Raises ServerSucceeded, and as it."""
+        """As `check`, but a server is refused after another one has taken over: raises ServerSucceeded then."""
         self._opening = True
         try:
             await self.check()
@@ -193,18 +193,18 @@ class Epochs:
             self._check(queue, hello)
             lowest = max(at_least, self._known[queue.partition])
             behind = hello.epoch < lowest
-            looks = self._opening or self._adopting
-            began = await self._servers(queue.partition) if hello.is_sound and (behind or looks) else ()
-            successor = None if self._adopting else successor_of(hello.identity, began)
-            if not reset and ((behind and not mine) or (successor is not None and self._opening)):
+            if behind and not mine and not reset:
                 # Perhaps a former primary that still runs, over a connection from before: its successor is the one to
                 # ask, not to outbid. If a new connection leads there again, it has taken the place back.
                 reset = True
                 await queue.link.reset()
                 continue
+            looks = self._opening or self._adopting
+            began = await self._servers(queue.partition) if hello.is_sound and (behind or looks) else ()
+            successor = None if self._adopting else successor_of(hello.identity, began)
             if successor is not None:
-                self._tell_return(queue, hello, successor)
-            if _is_sound(hello) and not behind:
+                await self._tell_return(queue, hello, successor)
+            if hello.is_sound and hello.seq <= MAX_SEQ - _SPARE_SEQS and not behind:
                 self.learn(queue.partition, hello.epoch)
                 self._foreign[queue.partition] = (hello.epoch, hello.foreign)
                 if looks:
@@ -231,9 +231,10 @@ class Epochs:
             _log.warning("partition %d: it can't be told which servers have taken over: %s", partition, error)
             return ()
 
-    def _tell_return(self, queue: Queue, hello: Hello, successor: Began) -> None:
-        """Another server has succeeded this one, though its history stands. Raises ServerSucceeded while opening."""
+    async def _tell_return(self, queue: Queue, hello: Hello, successor: Began) -> None:
+        """Another server has taken over, though the history of this one stands. Raises ServerSucceeded at open."""
         if self._opening:
+            await queue.link.reset()  # whoever asks again, on another connection, may find the other one
             raise ServerSucceeded(
                 f"{queue.link.where} (replication id {hello.identity[:8]}…) isn't the present server of this "
                 f"namespace: another one (replication id {successor[1][:8]}…) took over with epoch {successor[0]}. It "
@@ -281,7 +282,3 @@ class Epochs:
                     f"this namespace was made with {name} {theirs[name]}, not {value}: open it so, or drain it and "
                     f"use another namespace (it says so in {queue.keys.meta.decode()})"
                 )
-
-
-def _is_sound(hello: Hello) -> bool:
-    return hello.meta_identity == hello.identity and hello.seq <= MAX_SEQ - _SPARE_SEQS

@@ -103,7 +103,7 @@ class PostgreSQLBackend:
             row = await connection.fetchrow(self._read_epoch)
             if self._takes(row, former):
                 await connection.execute(
-                    f"""UPDATE "{self._table}_epoch" SET namespace = $1, epoch = epoch + $2""",
+                    f'UPDATE "{self._table}_epoch" SET namespace = $1, epoch = epoch + $2',
                     self._namespace,
                     int(former is not None),
                 )

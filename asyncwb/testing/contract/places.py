@@ -100,7 +100,7 @@ class PlaceContract(ContractBase):
 
     @requires("servers")
     async def test_servers_that_began_epochs_are_remembered(self, backend: Backend) -> None:
-        """So a server is told that comes back after another has succeeded it."""
+        """So asyncwb can tell that a server comes back after another one has taken over."""
         assert callable(getattr(backend, "note_server", None)), "without it the ability 'servers' has to be declared"
         noting: Any = backend
         assert list(await noting.note_server(0, 0, "")) == []

@@ -231,10 +231,9 @@ class MongoDBBackend:
         return found
 
     async def _hello(self) -> dict[str, Any]:
+        database = self._opened(self._records).database
         async with self._mapped():
-            hello: dict[str, Any] = await self._opened(self._records).database.command(
-                "isMaster"
-            )  # every version knows it
+            hello: dict[str, Any] = await database.command("isMaster")  # by this name every version knows it
         return hello
 
     def _opened(self, collection: Any) -> Any:

@@ -5,7 +5,7 @@ a violation. The files, from the Lua outwards:
 
 - `states.py`: what a state is, and how its parts are printed.
 - `scripts.py`: asyncwb/redis/lua, each script a pure function of the server's state.
-- `flushers.py`, `writers.py`, `readers.py`, `epochs.py`, `world.py`: the steps of everybody around it.
+- `flushers.py`, `stale.py`, `writers.py`, `readers.py`, `epochs.py`, `world.py`: the steps of everybody around it.
 - `invariants.py`: I1 to I6 and what follows from them. `checker.py`: breadth-first search.
 - `configurations.py`: what is explored. `mutants.py`: the sentences of the design, dropped one at a time.
 

@@ -5,7 +5,7 @@ from typing import Final
 
 from proofs.report import Proof, Report
 
-from model import epochs, flushers, readers, world, writers
+from model import epochs, flushers, readers, stale, world, writers
 from model.checker import Result, explore
 from model.configurations import LARGE, SMALL
 from model.mutants import MUTANTS, Mutant
@@ -20,7 +20,7 @@ _AGAIN: Final = "uv run python -m tests.model"
 def all_steps() -> set[str]:
     """The templates of all steps that the model knows."""
     found = set()
-    for module in (epochs, flushers, readers, world, writers):
+    for module in (epochs, flushers, readers, stale, world, writers):
         names = (name for name in vars(module) if name.isupper() and not name.startswith("_"))
         found |= {value for name in names if isinstance(value := vars(module)[name], str)}
     # A claim goes on holding what it holds: where time has no length, only a mutant's extension changes anything.

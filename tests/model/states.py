@@ -321,6 +321,14 @@ Label = tuple[Any, ...]
 """A step in words: a template of `Words`, then its arguments."""
 
 
+def with_flusher(state: State, at: int, flusher: Flusher) -> tuple[Flusher, ...]:
+    """Idle flushers are alike and busy ones differ by their claims: states that differ in order alone are one."""
+    flushers = list(state.flushers)
+    flushers[at] = flusher
+    flushers.sort()
+    return tuple(flushers)
+
+
 def with_late(late: tuple[tuple[Any, ...], ...], *message: Any) -> tuple[tuple[Any, ...], ...]:
     """One more request on its way; in which order they were given up doesn't matter."""
     return tuple(sorted((*late, message))) if late else (message,)

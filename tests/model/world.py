@@ -4,8 +4,9 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from model import scripts
-from model.flushers import restamped, saved
+from model.flushers import saved
 from model.rules import Out, Rules
+from model.stale import restamped
 from model.states import (
     ACK,
     CLAIM,

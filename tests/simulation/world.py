@@ -307,8 +307,8 @@ class World:
 
     # Faults
 
-    async def _faults(self) -> None:
-        """One fault after the other, as long as the world isn't healed."""
+    def misfortunes(self) -> list[Callable[[], None]]:
+        """Some of all that may happen besides faults of the network and the backend."""
         rng = self.rng
         kinds = [
             self._kill, self._freeze, self._restart, self._away, self._outage, self._memory, self._clock, self._busy,
@@ -322,6 +322,11 @@ class World:
         if self._plant in chosen:
             # What a server notes of foreign epochs it can lose with its latest writes.
             chosen = [kind for kind in chosen if kind not in (self._restart, self._promote)]
+        return chosen
+
+    async def _faults(self) -> None:
+        """One misfortune after the other, as long as the world isn't healed."""
+        rng, chosen = self.rng, self.misfortunes()
         if self.calm or not chosen:
             return
         pace = rng.choice((0.05, 0.3, 1.0))

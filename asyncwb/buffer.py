@@ -4,7 +4,20 @@ import asyncio
 import logging
 from collections.abc import Iterable, Mapping
 from types import TracebackType
-from typing import Any, Final, Generic, Literal, NoReturn, Self, TypeVar, Unpack, cast, get_args, overload
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Final,
+    Generic,
+    Literal,
+    NoReturn,
+    Self,
+    TypeVar,
+    Unpack,
+    cast,
+    get_args,
+    overload,
+)
 
 from asyncwb.arguments import checked_flag, checked_items, checked_timeout, checked_version
 from asyncwb.backend import Backend
@@ -34,6 +47,9 @@ from asyncwb.stats import Stats, Totals
 from asyncwb.userkeys import raw_key, raw_keys
 from asyncwb.values import Values
 
+if TYPE_CHECKING:
+    from typing_extensions import TypeForm
+
 T = TypeVar("T")
 
 _log: Final = logging.getLogger("asyncwb")
@@ -52,7 +68,8 @@ class Buffer(Generic[T]):
         redis: a URL (`redis://`, `rediss://`, `valkey://`, `unix://`), a `redis.asyncio.Redis` (its connection
             arguments are used; it is never closed), `embedded://DIR`, or None: a private Valkey in `.asyncwb/`.
         backend: a URL whose scheme names an installed plugin, or a `Backend`. The buffer opens and closes it.
-        type: what `get` returns: a msgspec Struct, a dataclass, or any type that msgspec knows.
+        type: what `set` takes and `get` returns: a msgspec Struct, a dataclass, an attrs class, a TypedDict, a pydantic
+            model, a builtin type, or a union of them; see docs/values.md.
         codec: "json", "msgpack" or "bytes"; kept with the namespace.
         observer: is called with every `Event`; has to be quick.
         settings: all settings; single ones can be given as keyword arguments, see `Settings`.
@@ -85,6 +102,18 @@ class Buffer(Generic[T]):
         **options: Unpack[SettingOptions],
     ) -> None: ...
     @overload
+    def __init__(  # a union, Annotated[...] and what else is no class
+        self,
+        redis: str | RedisClient | None = None,
+        *,
+        backend: str | Backend,
+        type: "TypeForm[T]",
+        codec: CodecName = "json",
+        observer: Observer | None = None,
+        settings: Settings | None = None,
+        **options: Unpack[SettingOptions],
+    ) -> None: ...
+    @overload
     def __init__(
         self: "Buffer[Any]",
         redis: str | RedisClient | None = None,
@@ -111,7 +140,7 @@ class Buffer(Generic[T]):
         if observer is not None and not callable(observer):
             raise ConfigurationError(f"observer={excerpt(observer)}: pass a function that takes an event")
         self.settings = (Settings() if settings is None else settings).replace(options)
-        self._codec: Codec[T] = Codec(codec, type)
+        self._codec: Codec[T] = Codec(codec, type, check=self.settings.check_values)
         self._values = Values(self._codec, self.settings)
         self._redis = checked_target(redis)
         self._observer = observer

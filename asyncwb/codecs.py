@@ -1,10 +1,8 @@
-"""Codecs: values to bytes and back. JSON by default, msgpack, bytes; typed through msgspec."""
+"""Codecs: values to bytes and back. JSON by default, msgpack, bytes; typed through msgspec or pydantic."""
 
-from collections.abc import Callable
 from typing import Any, Final, Generic, TypeVar, cast, get_args
 
-import msgspec
-
+from asyncwb.encoding import Dialect, difference, msgspec_dialect, pydantic_dialect, raw_dialect, uses_pydantic
 from asyncwb.errors import ConfigurationError, DecodeError, InvalidValue
 from asyncwb.foreign import is_exit
 from asyncwb.plain import excerpt
@@ -19,29 +17,20 @@ class Codec(Generic[T]):
 
     Args:
         name: "json", "msgpack" or "bytes".
-        type: what `decode` returns and checks: a msgspec Struct, a dataclass, or any type msgspec knows.
+        type: what `decode` returns and checks: a msgspec Struct, a dataclass, an attrs class, a TypedDict, a pydantic
+            model, any builtin type, or a union of them.
+        check: whether `encode` sees to it that the value can be read back as it is.
+
+    Raises:
+        ConfigurationError: values of this type can't be encoded and decoded.
     """
 
-    def __init__(self, name: CodecName = "json", type: Any = Any) -> None:  # noqa: A002 - msgspec's word
-        name = cast("CodecName", check_choice("codec", name, get_args(CodecName)))
-        if name == "bytes" and type is not Any and type is not bytes:
-            raise ConfigurationError(f"codec='bytes' holds bytes, not type={excerpt(type)}; use 'json' or 'msgpack'")
-        self.name: CodecName = name
+    def __init__(self, name: CodecName = "json", type: Any = Any, *, check: bool = True) -> None:  # noqa: A002 - msgspec's word
+        self.name: CodecName = cast("CodecName", check_choice("codec", name, get_args(CodecName)))
         self.type = type
-        self._encode: Callable[[Any], bytes]
-        self._decode: Callable[[bytes], T]
-        try:
-            if name == "json":
-                self._encode = msgspec.json.Encoder().encode
-                self._decode = msgspec.json.Decoder(type).decode
-            elif name == "msgpack":
-                self._encode = msgspec.msgpack.Encoder().encode
-                self._decode = msgspec.msgpack.Decoder(type).decode
-            else:
-                self._encode = _encode_bytes
-                self._decode = cast("Callable[[bytes], T]", bytes)
-        except Exception as error:  # an annotation that names nothing raises NameError, for instance
-            raise ConfigurationError(f"type={excerpt(type)} can't be used by codec {name!r}: {error}") from error
+        self._check = check
+        self._dialect = _dialect(self.name, type)
+        self._encode, self._decode = self._dialect.encode, self._dialect.decode
 
     def encode(self, value: T) -> bytes:
         """Raises `InvalidValue` if the value can't be encoded, or would not be read back as it is."""
@@ -49,20 +38,22 @@ class Codec(Generic[T]):
             raise InvalidValue("None can't be stored, it means absence; use delete()")
         try:
             encoded = self._encode(value)
-            if self.name == "json" and b"null" in encoded:
-                _refuse_not_a_number(value)
         except BaseException as error:
             if is_exit(error):
                 raise
             # Whatever the value's own code raises, that of a `tzinfo` for instance. Nothing is awaited in it, so that a
             # CancelledError can only be its own.
-            raise InvalidValue(f"codec {self.name!r} can't encode a {type(value).__name__}: {error}") from error
+            kind = type(value).__name__
+            hint = f"; name it, as in type={kind}" if self.type is Any and uses_pydantic(type(value)) else ""
+            raise InvalidValue(f"codec {self.name!r} can't encode a {kind}: {error}{hint}") from error
+        if self._check:
+            self._see_that_it_comes_back(value, encoded)
         return encoded
 
     def decode(self, payload: bytes) -> T:
         """Raises `DecodeError` if the bytes aren't a value of this codec and type."""
         try:
-            return self._decode(payload)
+            return cast("T", self._decode(payload))
         except BaseException as error:
             if is_exit(error):
                 raise
@@ -70,31 +61,38 @@ class Codec(Generic[T]):
                 f"stored bytes are no {self.name} value of type {_type_name(self.type)}: {error}"
             ) from error
 
+    def _see_that_it_comes_back(self, value: T, encoded: bytes) -> None:
+        """Decodes and compares: by bytes or by equality if that tells enough, else part by part."""
+        dialect = self._dialect
+        try:
+            back = self._decode(encoded)
+            if (not dialect.encoding or self._encode(back) == encoded) and (
+                not (dialect.equality or dialect.ambiguous(encoded)) or back == value
+            ):
+                return
+            reason = difference(dialect.image(value), dialect.image(back))
+        except BaseException as error:
+            if is_exit(error):
+                raise
+            raise InvalidValue(f"it could not be read back as {_type_name(self.type)}: {error}") from error
+        if reason is not None:
+            raise InvalidValue(f"it would not be read back as it is: {reason}")
+
 
 WIRE_CODECS: Final[dict[CodecName, bytes]] = {"json": b"j", "msgpack": b"m", "bytes": b"b"}
 """The byte that stands for a codec in a Redis record."""
 
 
-def _encode_bytes(value: object) -> bytes:
-    if type(value) is bytes:
-        return value
-    if not isinstance(value, bytes | bytearray | memoryview):
-        raise TypeError("bytes, bytearray or memoryview expected")
-    return bytes(memoryview(value))  # not what a subclass makes of itself
-
-
-def _refuse_not_a_number(value: object) -> None:
-    """JSON has no NaN or infinity and msgspec writes null for them, which would be read back as None."""
-    pending = [msgspec.to_builtins(value)]
-    while pending:
-        item = pending.pop()
-        if isinstance(item, float) and (item != item or item in (float("inf"), float("-inf"))):  # noqa: PLR0124 - NaN
-            raise ValueError(f"JSON has no {item}; use codec='msgpack'")
-        if isinstance(item, dict):
-            pending.extend(item.values())
-        elif isinstance(item, list | tuple | set | frozenset):
-            pending.extend(item)
+def _dialect(name: CodecName, type_: Any) -> Dialect:
+    if name == "bytes":
+        if type_ is not Any and type_ is not bytes:
+            raise ConfigurationError(f"codec='bytes' holds bytes, not type={excerpt(type_)}; use 'json' or 'msgpack'")
+        return raw_dialect()
+    try:
+        return pydantic_dialect(name, type_) if uses_pydantic(type_) else msgspec_dialect(name, type_)
+    except Exception as error:  # an annotation that names nothing raises NameError, for instance
+        raise ConfigurationError(f"type={excerpt(type_)} can't be used by codec {name!r}: {error}") from error
 
 
 def _type_name(type_: Any) -> str:
-    return "Any" if type_ is Any else getattr(type_, "__name__", repr(type_))
+    return type_.__name__ if isinstance(type_, type) else excerpt(type_).removeprefix("typing.")

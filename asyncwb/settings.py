@@ -39,6 +39,7 @@ class SettingOptions(TypedDict, total=False):
     batch_size: int | None
     batch_bytes: int
     max_value_bytes: int
+    check_values: bool
     lease_seconds: float
     save_timeout_seconds: float
     drain_timeout_seconds: float
@@ -80,6 +81,8 @@ class Settings:
             fewer while the backend is too slow for so many.
         batch_bytes: at most this many bytes of values per save and per put (one larger record still goes alone).
         max_value_bytes: the largest encoded value.
+        check_values: whether a write sees to it that its value can be read back as it is, and is refused if it can't.
+            Takes about as long as encoding it does.
         lease_seconds: how long a claim protects its records if its flusher dies; renewed while a save runs.
         save_timeout_seconds: a save that takes longer is cancelled and tried again, in parts. Batches are made so small
             that a save takes well less.
@@ -113,6 +116,7 @@ class Settings:
     batch_size: int | None = None
     batch_bytes: int = 8 * 2**20
     max_value_bytes: int = 16 * 2**20
+    check_values: bool = True
     lease_seconds: float = 30.0
     save_timeout_seconds: float = 60.0
     drain_timeout_seconds: float = 30.0
@@ -133,6 +137,7 @@ class Settings:
         self._set("namespace", namespace)
         for name, choices in (("commit", Commit), ("durability", Durability), ("on_full", OnFull)):
             self._set(name, check_choice(name, getattr(self, name), get_args(choices)))
+        self._set("check_values", _checked_flag("check_values", self.check_values))
         for name, low, high in (
             ("partitions", 1, MOST_PARTITIONS),
             ("flushers", 0, 1024),
@@ -200,6 +205,12 @@ def _checked_number(name: str, value: object, low: float, high: float) -> float:
         unit = " of seconds" if name.endswith("_seconds") else ""
         raise ConfigurationError(f"{name}={excerpt(value)}: use a number{unit} from {low:g} to {high:g}")
     return number
+
+
+def _checked_flag(name: str, value: object) -> bool:
+    if value is not True and value is not False:
+        raise ConfigurationError(f"{name}={excerpt(value)}: use True or False")
+    return value
 
 
 def check_choice(name: str, value: object, choices: tuple[str, ...]) -> str:

@@ -409,6 +409,33 @@ async def test_drain_does_not_wait_for_a_delay_that_began_meanwhile(valkey_url: 
         assert memory.values == {"a": 2}
 
 
+async def test_value_that_could_not_be_read_back_is_refused_and_disturbs_nobody(redis_url: str, namespace: str) -> None:
+    class User(msgspec.Struct):
+        name: str
+        visits: int
+
+    wrong = User("Ada", "3")  # type: ignore[arg-type]
+    async with Buffer(redis_url, backend=MemoryBackend(), namespace=namespace, type=User) as users:
+        results = await asyncio.gather(
+            users.set("1", User("Bob", 1)),
+            users.set("2", wrong),
+            users.set("3", User("Eve", 2)),
+            return_exceptions=True,
+        )
+        assert isinstance(results[1], InvalidValue)
+        assert str(results[1]).startswith("value of key '2': it could not be read back as User: Expected `int`")
+        with pytest.raises(InvalidValue, match="key '5'"):
+            await users.set_many({"4": User("Dan", 1), "5": wrong})
+        found = await users.get_many(["1", "2", "3", "4", "5"])
+    assert found == {"1": User("Bob", 1), "3": User("Eve", 2)}
+
+
+async def test_unchecked_value_is_written_as_it_is(redis_url: str, namespace: str) -> None:
+    async with Buffer(redis_url, backend=MemoryBackend(), namespace=namespace, check_values=False) as buffer:
+        await buffer.set("1", {1: b"abc"})
+        assert await buffer.get("1") == {"1": "YWJj"}
+
+
 @pytest.mark.parametrize("what", ["flush", "drain"])
 async def test_flush_cancelled_at_any_await_loses_nothing(redis_url: str, namespace: str, what: str) -> None:
     class Slow(MemoryBackend):

@@ -1,95 +1,21 @@
-"""codecs, records, urls, settings, keys: what can be tested without a server."""
+"""records, urls, settings, keys: what can be tested without a server."""
 
 import dataclasses
 import re
 import typing
 from typing import Any
 
-import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asyncwb import Codec, ConfigurationError, DecodeError, InvalidKey, InvalidValue, Record, Settings
+from asyncwb import ConfigurationError, DecodeError, InvalidKey, Record, Settings
 from asyncwb.records import MAX_EPOCH, MAX_SEQ, epoch_of, make_version
 from asyncwb.redis.keys import PartitionKeys, partition_of
 from asyncwb.redis.wire import body_prefix, pack_version, unpack_record, unpack_version
 from asyncwb.settings import SettingOptions
 from asyncwb.urls import redact
 from asyncwb.userkeys import raw_key
-
-JSON = st.recursive(
-    st.booleans() | st.integers(-(2**53), 2**53) | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
-    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
-    max_leaves=10,
-)
-
-
-ANYTHING: Codec[Any] = Codec("json")
-
-
-class User(msgspec.Struct):
-    name: str
-    best: float | None = None
-
-
-@given(JSON)
-def test_json_values_survive(value: Any) -> None:
-    codec: Codec[Any] = Codec("json")
-    assert codec.decode(codec.encode(value)) == value
-
-
-@given(st.binary())
-def test_bytes_survive(value: bytes) -> None:
-    codec: Codec[Any] = Codec("bytes")
-    assert codec.decode(codec.encode(value)) == value
-    assert codec.encode(bytearray(value)) == value
-
-
-@pytest.mark.parametrize(
-    "value", [float("nan"), float("inf"), [1, {"x": (float("-inf"), None)}], User("a", float("nan"))]
-)
-def test_number_that_json_lacks_is_refused(value: Any) -> None:
-    with pytest.raises(InvalidValue, match="msgpack"):
-        Codec("json").encode(value)
-    codec: Codec[Any] = Codec("msgpack")
-    codec.encode(value)
-
-
-def test_null_inside_is_fine() -> None:
-    codec: Codec[Any] = Codec("json")
-    for value in ({"a": None}, ["null", None], {User("x").name: [None, 1.5, {1}]}):
-        assert codec.decode(codec.encode(value)) is not None
-
-
-def test_nothing_is_absence() -> None:
-    with pytest.raises(InvalidValue, match="delete"):
-        ANYTHING.encode(None)
-
-
-@pytest.mark.parametrize(("name", "payload"), [("json", b"{"), ("json", b"\xff"), ("msgpack", b"\xc1")])
-def test_bytes_that_are_no_value_are_told(name: Any, payload: bytes) -> None:
-    with pytest.raises(DecodeError, match="type Any"):
-        Codec(name).decode(payload)
-
-
-def test_type_is_checked_when_decoding() -> None:
-    codec: Codec[User] = Codec("json", User)
-    with pytest.raises(DecodeError, match="type User"):
-        codec.decode(b'{"name": 7}')
-    with pytest.raises(ConfigurationError, match="can't be used"):
-        Codec("json", User | dict)
-
-
-def test_deeply_nested_value_is_refused() -> None:
-    value: list[Any] = []
-    for _ in range(100_000):
-        value = [value]
-    with pytest.raises(InvalidValue):
-        ANYTHING.encode(value)
-    # Taken apart by hand: the interpreter's own clean-up of such a chain is what this isn't about.
-    while value:
-        value = value[0]
 
 
 @given(st.integers(0, MAX_EPOCH), st.integers(0, MAX_SEQ), st.integers(0, MAX_EPOCH), st.integers(0, MAX_SEQ))

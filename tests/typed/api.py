@@ -1,6 +1,6 @@
 """What a type checker sees of the public API; checked by mypy, never run."""
 
-from typing import Any, assert_type, reveal_type
+from typing import Annotated, Any, assert_type, reveal_type
 
 import msgspec
 
@@ -24,6 +24,24 @@ async def typed() -> None:
         assert_type(await buffer.stats(), Stats)
         await buffer.set("42", "Ada")  # type: ignore[arg-type]
         await buffer.set(42, User("Ada"))  # type: ignore[arg-type]
+
+
+class Dog(msgspec.Struct, tag=True):
+    name: str
+
+
+class Cat(msgspec.Struct, tag=True):
+    name: str
+
+
+async def typed_by_what_is_no_class() -> None:
+    pets = Buffer(None, backend=MemoryBackend(), type=Cat | Dog)
+    assert_type(await pets.get("42"), Cat | Dog | None)
+    await pets.set("42", User("Ada"))  # type: ignore[arg-type]
+    counts = Buffer(None, backend=MemoryBackend(), type=Annotated[int, msgspec.Meta(ge=0)])
+    assert_type(await counts.get("42"), int | None)
+    named: Buffer[dict[str, int]] = Buffer(None, backend=MemoryBackend(), type=dict[str, int])
+    assert_type(await named.get("42"), dict[str, int] | None)
 
 
 async def untyped() -> None:

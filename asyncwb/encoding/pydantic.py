@@ -1,0 +1,79 @@
+"""Values that pydantic validates: its models and dataclasses, alone or as parts of other types."""
+
+import dataclasses
+import typing
+from typing import Any, Literal
+
+import msgspec
+
+from asyncwb.encoding.dialect import Dialect
+
+
+def uses_pydantic(type_: Any) -> bool:
+    """Whether a type is pydantic's, or has parts that are: members of a union, items, fields of a dataclass."""
+    return _uses_pydantic(type_, set())
+
+
+def pydantic_dialect(name: Literal["json", "msgpack"], type_: Any) -> Dialect:
+    """Through pydantic's JSON in either codec, so that strict models are read as they were written.
+
+    Raises whatever pydantic raises if it can't make a schema of the type.
+    """
+    from pydantic import TypeAdapter, ValidationError  # noqa: PLC0415 - an extra; whoever has a model has it, too
+
+    adapter: TypeAdapter[Any] = TypeAdapter(type_)
+
+    def encode(value: Any) -> bytes:
+        # `round_trip` leaves out what is computed; a wrong type shows when the value is read back, not as a warning.
+        encoded = adapter.dump_json(value, by_alias=True, round_trip=True, warnings=False)
+        if b"NaN" in encoded or b"Infinity" in encoded:
+            msgspec.json.decode(encoded)  # perhaps only in a text; JSON has no such numbers, and no backend takes them
+        return encoded
+
+    def decode(payload: bytes) -> Any:
+        try:
+            return adapter.validate_json(payload)
+        except ValidationError as error:
+            reason = _reason(error.errors(include_url=False, include_context=False, include_input=False))
+        # Outside of the handler: pydantic's own message, which would be the context, quotes the value.
+        raise ValueError(reason)
+
+    def pack(value: Any) -> bytes:
+        return msgspec.msgpack.encode(msgspec.json.decode(encode(value)))
+
+    def unpack(payload: bytes) -> Any:
+        return decode(msgspec.json.encode(msgspec.msgpack.decode(payload)))
+
+    def image(value: Any) -> Any:
+        # As any: also the fields that a subclass adds, which are not encoded.
+        return adapter.dump_python(value, by_alias=True, round_trip=True, warnings=False, serialize_as_any=True)
+
+    return Dialect(
+        encode=encode if name == "json" else pack,
+        decode=decode if name == "json" else unpack,
+        image=image,
+        equality=True,
+        encoding=False,
+    )
+
+
+def _reason(errors: list[Any]) -> str:
+    """The first of pydantic's errors, worded as msgspec's are."""
+    first = errors[0]
+    path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in first["loc"])
+    more = f", and {len(errors) - 1} more" if len(errors) > 1 else ""
+    return f"{first['msg']} - at `${path}`{more}"
+
+
+def _uses_pydantic(type_: Any, seen: set[int]) -> bool:
+    if id(type_) in seen:
+        return False
+    seen.add(id(type_))
+    if hasattr(type_, "__pydantic_validator__") or type(type_).__module__.partition(".")[0] == "pydantic":
+        return True
+    parts = [*typing.get_args(type_), *getattr(type_, "__metadata__", ())]
+    if hasattr(type_, "__value__"):  # an alias by the statement `type`
+        parts.append(type_.__value__)
+    if isinstance(type_, type) and (dataclasses.is_dataclass(type_) or typing.is_typeddict(type_)):
+        parts.extend(typing.get_type_hints(type_, include_extras=True).values())
+    return any(_uses_pydantic(part, seen) for part in parts)

@@ -17,7 +17,7 @@ from benchmarks.harness import Bench, Results
 from benchmarks.question import Question
 from benchmarks.report import write_report
 
-NAMES: Final = ("writes", "flush", "contention", "reads", "stream", "growth", "idle")
+NAMES: Final = ("writes", "flush", "contention", "reads", "stream", "growth", "idle", "checks")
 
 
 def question(name: str) -> Question:

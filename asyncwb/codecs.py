@@ -1,8 +1,22 @@
 """Codecs: values to bytes and back. JSON by default, msgpack, bytes; typed through msgspec or pydantic."""
 
+from collections.abc import Callable, Mapping
+from functools import cached_property
 from typing import Any, Final, Generic, TypeVar, cast, get_args
 
-from asyncwb.encoding import Dialect, difference, msgspec_dialect, pydantic_dialect, raw_dialect, uses_pydantic
+import msgspec
+
+from asyncwb.encoding import (
+    Dialect,
+    RowField,
+    difference,
+    fields_of,
+    msgspec_dialect,
+    pydantic_dialect,
+    raw_dialect,
+    row_value,
+    uses_pydantic,
+)
 from asyncwb.errors import ConfigurationError, DecodeError, InvalidValue
 from asyncwb.foreign import is_exit
 from asyncwb.plain import excerpt
@@ -61,6 +75,19 @@ class Codec(Generic[T]):
                 f"stored bytes are no {self.name} value of type {_type_name(self.type)}: {error}"
             ) from error
 
+    @cached_property
+    def fields(self) -> Mapping[str, RowField] | None:
+        """The fields of the type by their encoded names; None if the type names none. For stores of columns."""
+        return fields_of(self.type)
+
+    def encode_row(self, row: Mapping[str, Any]) -> bytes:
+        """Encodes what a store of columns has read: field -> plain Python, None for NULL.
+
+        By the type, if there is one: NULL is the default of a field that can't be None, and 1 is True where it is a
+        bool. What the type excludes is encoded as it stands, so that the reader's `DecodeError` names it.
+        """
+        return _ROW_ENCODERS[self.name](row_value(row, self.type, self.fields))
+
     def _see_that_it_comes_back(self, value: T, encoded: bytes) -> None:
         """Decodes and compares: by bytes or by equality if that tells enough, else part by part."""
         dialect = self._dialect
@@ -78,6 +105,16 @@ class Codec(Generic[T]):
         if reason is not None:
             raise InvalidValue(f"it would not be read back as it is: {reason}")
 
+
+def _no_rows(_: object) -> bytes:
+    raise ConfigurationError("codec 'bytes' has no fields; use json or msgpack for a store of columns")
+
+
+_ROW_ENCODERS: Final[dict[CodecName, Callable[[Any], bytes]]] = {
+    "json": msgspec.json.encode,
+    "msgpack": msgspec.msgpack.encode,
+    "bytes": _no_rows,
+}
 
 WIRE_CODECS: Final[dict[CodecName, bytes]] = {"json": b"j", "msgpack": b"m", "bytes": b"b"}
 """The byte that stands for a codec in a Redis record."""

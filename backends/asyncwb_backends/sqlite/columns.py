@@ -5,6 +5,7 @@ import binascii
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any, Final
 
 import msgspec
@@ -74,6 +75,8 @@ def _kind(declared: str) -> str:
     for kind, words in _AFFINITIES:
         if any(word in upper for word in words):
             return kind
+    if "DEC" in upper or "NUM" in upper:
+        return "DECIMAL"
     return "NUMERIC" if upper else ""
 
 
@@ -100,6 +103,9 @@ def _boolean(value: Any) -> int:
 
 
 def _whole(value: Any) -> int:
+    """True and 3.0 are whole numbers, too: read back under their type they are the same again."""
+    if isinstance(value, bool) or (type(value) is float and value.is_integer()):
+        value = int(value)
     if type(value) is not int or value not in _INT64:
         raise TypeError("whole numbers of 64 bits")
     return value
@@ -121,6 +127,21 @@ def _real(value: Any) -> float:
 
 def _number(value: Any) -> int | float:
     return _whole(value) if type(value) is int else _real(value)
+
+
+def _decimal(value: Any) -> int | float | str:
+    """A Decimal is a text in JSON; SQLite makes a number of it, which has to be the same."""
+    if not isinstance(value, str):
+        return _number(value)
+    if not _NUMERIC_TEXT.fullmatch(value):
+        return value
+    exact = Decimal(value)
+    if -(2**63) <= exact < 2**63 and exact == exact.to_integral_value():
+        return int(exact)
+    number = float(exact)
+    if Decimal(repr(number)) != exact:
+        raise ValueError("what SQLite can hold exactly: whole numbers of 64 bits, else some 15 digits")
+    return number
 
 
 def _numeric(value: Any) -> int | float | str:
@@ -180,6 +201,7 @@ _KINDS: Final[dict[str, tuple[Callable[[Any], Any], Callable[[Any], Any]]]] = {
     "TEXT": (_text, _as_is),
     "REAL": (_real, _as_is),
     "NUMERIC": (_numeric, _as_is),
+    "DECIMAL": (_decimal, _as_is),
     "BOOL": (_boolean, _from_boolean),
     "JSON": (_json, _from_json),
     "BLOB": (_bytes, _as_is),

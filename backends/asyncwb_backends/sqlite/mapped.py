@@ -1,34 +1,37 @@
 """A table that users have already: fields of values are columns, keys are in a column of their own."""
 
 import sqlite3
-from collections.abc import Callable, Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import aiosqlite
 import msgspec
 
-from asyncwb import ConfigurationError, Record, RecordRejected
+from asyncwb import Codec, ConfigurationError, Record, RecordRejected
 from asyncwb.records import CodecName
 from asyncwb_backends.sqlite.columns import Column, column, key_column
+from asyncwb_backends.sqlite.defaults import Declared, misread
 from asyncwb_backends.sqlite.table import PURGE_ROWS, Step, dated, quoted
 
 VERSION: Final = "asyncwb_version"
 _TOMBSTONE_COLUMNS: Final = "key TEXT PRIMARY KEY, version INTEGER NOT NULL, deleted_at INTEGER NOT NULL"
 _GENERATED: Final = (2, 3)
-_ENCODERS: Final[dict[CodecName, Callable[[Any], bytes]]] = {
-    "json": msgspec.json.encode,
-    "msgpack": msgspec.msgpack.encode,
-}
 
 
 class MappedTable:
-    """A row is a value, an object with exactly the mapped columns as its fields; other columns are left as they are.
+    """A row is a value, an object whose fields are the mapped columns; other columns are left as they are.
+
+    A field that a value leaves out (a Struct with `omit_defaults` does) gets its column's DEFAULT, or NULL. If `codec`
+    knows the type of the values, `open` sees to it that this is read as the field's default again.
 
     Each row's version is in a column of its own, NULL where asyncwb hasn't written yet. A deleted key deletes its row,
     and leaves a tombstone in `<name>_asyncwb_tombstones`; epochs are in `<name>_asyncwb_epochs`. Foreign keys aren't
     checked, as is SQLite's default: what they refer to may still be on its way through another buffer.
 
-    A value that another row has in a unique column is tried again: that row may be about to give it up.
+    A value that another row has in a unique column is tried again: that row may be about to give it up. So rows that
+    swap theirs both become dead letters in the end, since SQLite checks row by row. Write a third value into one of
+    them first (NULL, where it may be), `flush` it, and then the two.
 
     Other programs may read the table at any time. A row that they insert is read with the version 0, one that they
     change keeps its version: the next write of its key through the buffer replaces the mapped columns.
@@ -38,11 +41,14 @@ class MappedTable:
         key: column of the keys, TEXT or INTEGER, the primary key or unique. It may be one of the mapped columns, too:
             then each value has to repeat its key.
         columns: the mapped columns, which are the fields of the values. By the declared type, INTEGER takes whole
-            numbers of 64 bits, REAL numbers, TEXT text, BLOB bytes (in JSON as base64), a type with BOOL in its name
-            true and false, one with JSON in its name anything; NULL is null.
+            numbers of 64 bits (also true, false and 3.0), REAL numbers, TEXT text, BLOB bytes (in JSON as base64), a
+            type with BOOL in its name true and false, one with JSON in its name anything, one with DEC or NUM in its
+            name numbers and Decimals that SQLite can hold exactly; NULL is null. What a column has made of a value (1
+            of true, 1.5 of the Decimal 1.50) is read by the field's type, if `codec` knows it, else as it stands.
         version: column of the versions, INTEGER.
         add_version: whether to add that column if it isn't there.
-        codec: how values are encoded when they are loaded: "json" or "msgpack".
+        codec: how values are encoded when they are loaded: "json", "msgpack", or a `Codec` of one of them, with the
+            type of the values.
 
     Raises:
         ConfigurationError: the arguments can't work.
@@ -56,10 +62,12 @@ class MappedTable:
         columns: Sequence[str],
         version: str = VERSION,
         add_version: bool = False,
-        codec: CodecName = "json",
+        codec: CodecName | Codec[Any] = "json",
     ) -> None:
-        if codec not in _ENCODERS:
-            raise ConfigurationError(f"a table's rows are objects, and codec {codec!r} has none: use json or msgpack")
+        if not isinstance(codec, Codec):
+            codec = Codec(codec)
+        if codec.name == "bytes":
+            raise ConfigurationError("a table's rows are objects, and codec 'bytes' has none: use json or msgpack")
         if not name or not key or not columns or not all(columns):
             raise ConfigurationError("name the table, its key column and at least one column, none of them empty")
         if len(set(columns)) < len(columns) or version in (key, *columns):
@@ -68,11 +76,11 @@ class MappedTable:
         self.epochs = f"{name}_asyncwb_epochs"
         self._tombstones = quoted(f"{name}_asyncwb_tombstones")
         self._key, self._version, self._names = key, version, tuple(columns)
+        self._others = tuple(name for name in columns if name != key)
         self._add_version = add_version
-        self._codec: CodecName = codec
-        self._encode = _ENCODERS[codec]
+        self._codec = codec
         self._key_to_sql: Callable[[str], Any] = str
-        self._columns: Sequence[Column] = ()
+        self._columns: Mapping[str, Column] = {}
         index = quoted(f"{name}_asyncwb_tombstones_deleted")
         self._create = (
             f"CREATE TABLE IF NOT EXISTS {self._tombstones} ({_TOMBSTONE_COLUMNS})",
@@ -92,14 +100,10 @@ class MappedTable:
         table, tombstones = quoted(self.name), self._tombstones
         # Qualified throughout: SQLite takes an unknown "name" for a string.
         key, version = f"{table}.{quoted(self._key)}{collate}", f"coalesce({table}.{quoted(self._version)}, 0)"
-        others = [quoted(name) for name in self._names if name != self._key]
         own = quoted(self._version)
-        into = ", ".join((quoted(self._key), own, *others))
-        updates = ", ".join(f"{each} = excluded.{each}" for each in (own, *others))
-        # OR ABORT: a constraint of the table's own must not be resolved by ignoring or replacing rows.
-        self._put = (
-            f"INSERT OR ABORT INTO {table} ({into}) SELECT {', '.join('?' * (2 + len(others)))} "  # noqa: S608
-            f"WHERE NOT EXISTS (SELECT 1 FROM {tombstones} AS t WHERE t.key = ? AND t.version >= ?) "
+        updates = ", ".join(f"{quoted(each)} = excluded.{quoted(each)}" for each in (self._version, *self._others))
+        self._put_end = (
+            f"WHERE NOT EXISTS (SELECT 1 FROM {tombstones} AS t WHERE t.key = ? AND t.version >= ?) "  # noqa: S608
             f"ON CONFLICT ({quoted(self._key)}{collate}) DO UPDATE SET {updates} "
             f"WHERE excluded.{own} > {version}"
         )
@@ -120,18 +124,29 @@ class MappedTable:
         nulls = ", NULL" * len(self._names)
         self._deleted = f" UNION ALL SELECT t.key, t.version, 1{nulls} FROM {tombstones} AS t WHERE t.key IN "  # noqa: S608
 
+    def _put(self, given: Sequence[str]) -> str:
+        """For values with these fields; the others get the defaults of their columns, also where there is a row."""
+        names = (self._key, self._version, *given)
+        # OR ABORT: a constraint of the table's own must not be resolved by ignoring or replacing rows.
+        return (
+            f"INSERT OR ABORT INTO {quoted(self.name)} ({', '.join(map(quoted, names))}) "
+            f"SELECT {', '.join('?' * len(names))} {self._put_end}"
+        )
+
     async def prepare(self, writer: aiosqlite.Connection) -> None:
         # Two processes must not both add the column.
         await writer.execute("BEGIN IMMEDIATE")
         declared = await self._declared(writer)
-        self._key_to_sql = key_column(self._key, declared[self._key])
+        self._key_to_sql = key_column(self._key, declared[self._key].type)
         # Whatever the column says, two texts are never one key. (An integer primary key has no collation.)
         self._write_statements(" COLLATE BINARY" if self._key_to_sql is str else "")
-        self._columns = [column(name, declared[name]) for name in self._names]
+        self._columns = {name: column(name, declared[name].type) for name in self._names}
+        if problem := await misread(writer, self._codec, self._columns.values(), declared):
+            raise self._wrong(problem)
         for statement in self._create:
             await writer.execute(statement)
         try:
-            await writer.execute(f"EXPLAIN {self._put}", [None] * (4 + len({*self._names} - {self._key})))
+            await writer.execute(f"EXPLAIN {self._put(self._others)}", [None] * (4 + len(self._others)))
         except sqlite3.OperationalError as error:
             if "ON CONFLICT" not in str(error):
                 raise self._wrong(f"it can't be written: {error}") from error
@@ -140,8 +155,8 @@ class MappedTable:
                 "two keys could share a row, or one have two"
             ) from error
 
-    async def _declared(self, writer: aiosqlite.Connection) -> dict[str, str]:
-        """The declared types of the columns, the version's among them."""
+    async def _declared(self, writer: aiosqlite.Connection) -> dict[str, Declared]:
+        """How the table declares its columns, the version's among them."""
         info = f"PRAGMA table_xinfo({quoted(self.name)})"
         found = {row[1]: row for row in await writer.execute_fetchall(info)}
         if not found:
@@ -167,22 +182,24 @@ class MappedTable:
                 raise self._wrong(
                     f"column {name!r} is NOT NULL without a default, so no row could be inserted: add it to columns"
                 )
-        return {name: row[2] for name, row in found.items()}
+        return {name: Declared(row[2], row[4]) for name, row in found.items()}
 
     def _wrong(self, what: str) -> ConfigurationError:
         return ConfigurationError(f"table {self.name!r}: {what}")
 
     def steps(self, records: Sequence[Record], now: int) -> Sequence[Step]:
-        puts, deletes = [], []
+        puts: defaultdict[tuple[str, ...], list[Any]] = defaultdict(list)
+        deletes = []
         for record in records:
             key, version = self._own_key(record.key), record.version
             if record.deleted:
                 deletes.append((record.key, version, key, now))
             else:
-                puts.append((key, version, *self._fields(record, key), record.key, version))
+                cells = self._cells(record, key)
+                puts[tuple(cells)].append((key, version, *cells.values(), record.key, version))
         return (
-            Step(self._put, puts, counted=True),
-            Step(self._forget, [put[-2:] for put in puts], counted=False),
+            *(Step(self._put(given), rows, counted=True) for given, rows in puts.items()),
+            Step(self._forget, [put[-2:] for rows in puts.values() for put in rows], counted=False),
             Step(self._delete, [(key, v, text, v) for text, v, key, _ in deletes], counted=False),
             Step(self._mark, [(text, v, at, key, v) for text, v, key, at in deletes], counted=True),
         )
@@ -195,31 +212,19 @@ class MappedTable:
                 f"key column {self._key!r} holds whole numbers of 64 bits, and the key isn't one in plain decimals"
             ) from None
 
-    def _fields(self, record: Record, key: Any) -> list[Any]:
+    def _cells(self, record: Record, key: Any) -> dict[str, Any]:
+        """Column -> what is stored there, in the order of columns; without the key and what the value leaves out."""
         try:
             value = record.value
         except (msgspec.MsgspecError, ValueError, RecursionError) as error:
             raise RecordRejected(f"its value is no {record.codec}: {error}") from error
         if not isinstance(value, dict):
             raise RecordRejected(f"its value is no object but a {type(value).__name__}: a row needs fields")
-        if value.keys() != set(self._names):
-            missing = [name for name in self._names if name not in value]
-            unknown = [repr(name) for name in value if name not in self._names]
-            raise RecordRejected(
-                f"its fields aren't the columns of table {self.name!r}: "
-                + "; ".join(
-                    f"{what} {', '.join(map(str, names))}"
-                    for what, names in (("missing (null has to be given)", missing), ("no column for", unknown))
-                    if names
-                )
-            )
-        cells = []
-        for each in self._columns:
-            cell = each.to_sql(value[each.name])
-            if each.name != self._key:
-                cells.append(cell)
-            elif cell != key:
-                raise RecordRejected(f"its field {each.name!r} isn't its key")
+        if unknown := [repr(name) for name in value if name not in self._columns]:
+            raise RecordRejected(f"table {self.name!r} has no mapped column for {', '.join(unknown)}")
+        cells = {name: each.to_sql(value[name]) for name, each in self._columns.items() if name in value}
+        if self._key in cells and cells.pop(self._key) != key:
+            raise RecordRejected(f"its field {self._key!r} isn't its key")
         return cells
 
     def query(self, keys: Sequence[str]) -> tuple[str, Sequence[Any]]:
@@ -239,10 +244,10 @@ class MappedTable:
             if deleted:
                 tombstones[key] = version
             else:
-                fields = {each.name: each.read(cell) for each, cell in zip(self._columns, cells, strict=True)}
-                values[str(key)] = version, self._encode(fields)
-        found = {key: Record(key, version, codec=self._codec, deleted=True) for key, version in tombstones.items()}
+                fields = {each.name: each.read(cell) for each, cell in zip(self._columns.values(), cells, strict=True)}
+                values[str(key)] = version, self._codec.encode_row(fields)
+        found = {key: Record(key, version, codec=self._codec.name, deleted=True) for key, version in tombstones.items()}
         for key, (version, payload) in values.items():
             # Both: somebody else has inserted the row since. It isn't hidden, and it isn't older than the tombstone.
-            found[key] = Record(key, max(version, tombstones.get(key, 0)), payload, codec=self._codec)
+            found[key] = Record(key, max(version, tombstones.get(key, 0)), payload, codec=self._codec.name)
         return found

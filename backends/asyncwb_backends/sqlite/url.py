@@ -54,5 +54,5 @@ def _mapped(options: dict[str, str], codec: Codec[Any]) -> MappedTable:
         columns=options["columns"].split(","),
         version=options.get("version", VERSION),
         add_version=options.get("add_version") == "1",
-        codec=codec.name,
+        codec=codec,
     )

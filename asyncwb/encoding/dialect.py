@@ -5,10 +5,6 @@ from dataclasses import dataclass
 from typing import Any
 
 
-def _never(_: bytes) -> bool:
-    return False
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dialect:
     """Encoding and decoding of one type, and how to tell whether a value came back as it was.
@@ -16,16 +12,12 @@ class Dialect:
     Attributes:
         encode: raises whatever the library raises.
         decode: likewise.
-        image: a value as plain Python (dicts, lists, numbers, text, bytes, …), for the comparison of two values.
-        encoding: whether the quick answer asks for the same encoding of a value and of what is read back.
-        equality: whether it asks for their equality: there are parts whose type doesn't say how they are read back, so
-            that bytes can come back as text.
-        ambiguous: of encoded bytes: whether it asks for equality because these may stand for different values.
+        comes_back: of a value and its encoding, the quick answer to whether it is read back as it was. True is certain,
+            False asks for a comparison part by part. Raises what `decode` raises.
+        image: a value as plain Python (dicts, lists, numbers, text, bytes, …), for that comparison.
     """
 
     encode: Callable[[Any], bytes]
     decode: Callable[[bytes], Any]
+    comes_back: Callable[[Any, bytes], bool]
     image: Callable[[Any], Any]
-    encoding: bool
-    equality: bool
-    ambiguous: Callable[[bytes], bool] = _never

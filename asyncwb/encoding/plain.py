@@ -8,6 +8,10 @@ from msgspec import inspect
 
 from asyncwb.encoding.dialect import Dialect
 
+_Encode = Callable[[Any], bytes]
+_Decode = Callable[[bytes], Any]
+_ComesBack = Callable[[Any, bytes], bool]
+
 _BINARY: Final = (bytes, bytearray, memoryview)
 
 
@@ -20,37 +24,44 @@ def msgspec_dialect(name: Literal["json", "msgpack"], type_: Any) -> Dialect:
                 f"{node.cls.__module__}.{node.cls.__qualname__} is no class that can be decoded; there are msgspec "
                 "Structs, dataclasses, attrs classes, TypedDicts, NamedTuples, pydantic models and builtin types"
             )
-    raw = any(isinstance(node, inspect.RawType) for node in nodes)
+    encode: _Encode
+    decode: _Decode
     if name == "msgpack":
-        # It has bytes, keys of any type, NaN and times of its own: equal bytes are equal values.
-        encode = msgspec.msgpack.Encoder().encode
-        return Dialect(
-            encode=encode,
-            decode=msgspec.msgpack.Decoder(type_).decode,
-            image=_image if raw else _strict_image(encode),
-            equality=False,
-            encoding=True,
-        )
-    encode = msgspec.json.Encoder().encode
-    untyped = any(isinstance(node, inspect.AnyType | inspect.CustomType) for node in nodes)
-    return Dialect(
-        encode=encode,
-        decode=msgspec.json.Decoder(type_).decode,
-        image=_image if raw else _strict_image(encode),
-        equality=untyped,
-        encoding=type_ is not Any,
-        # Null is also written for NaN and infinity, which JSON hasn't got.
-        ambiguous=_has_null,
-    )
+        encode, decode = msgspec.msgpack.Encoder().encode, msgspec.msgpack.Decoder(type_).decode
+    else:
+        encode, decode = msgspec.json.Encoder().encode, msgspec.json.Decoder(type_).decode
+    comes_back = _by_equality(decode) if all(map(_has_plain_equality, nodes)) else _by_both(encode, decode)
+    raw = any(isinstance(node, inspect.RawType) for node in nodes)
+    return Dialect(encode=encode, decode=decode, comes_back=comes_back, image=_image if raw else _strict_image(encode))
 
 
 def raw_dialect() -> Dialect:
     """Bytes, bytearrays and memoryviews as they are."""
-    return Dialect(encode=_encode_bytes, decode=bytes, image=bytes, equality=False, encoding=True)
+    return Dialect(encode=_encode_bytes, decode=bytes, comes_back=lambda _value, _encoded: True, image=bytes)
 
 
-def _has_null(encoded: bytes) -> bool:
-    return b"null" in encoded
+def _by_equality(decode: _Decode) -> _ComesBack:
+    def comes_back(value: Any, encoded: bytes) -> bool:
+        return bool(decode(encoded) == value)
+
+    return comes_back
+
+
+def _by_both(encode: _Encode, decode: _Decode) -> _ComesBack:
+    """Where a class may call equal what isn't the same. Encodings alone don't tell: null is also written for NaN."""
+
+    def comes_back(value: Any, encoded: bytes) -> bool:
+        back = decode(encoded)
+        return encode(back) == encoded and bool(back == value)
+
+    return comes_back
+
+
+def _has_plain_equality(node: inspect.Type) -> bool:
+    """Whether instances are equal only if they are of the same class and all their parts are equal."""
+    if isinstance(node, inspect.StructType):
+        return node.cls.__eq__ is msgspec.Struct.__eq__
+    return not isinstance(node, inspect.DataclassType)  # which may have any
 
 
 def _encode_bytes(value: object) -> bytes:

@@ -48,13 +48,12 @@ def pydantic_dialect(name: Literal["json", "msgpack"], type_: Any) -> Dialect:
         # As any: also the fields that a subclass adds, which are not encoded.
         return adapter.dump_python(value, by_alias=True, round_trip=True, warnings=False, serialize_as_any=True)
 
-    return Dialect(
-        encode=encode if name == "json" else pack,
-        decode=decode if name == "json" else unpack,
-        image=image,
-        equality=True,
-        encoding=False,
-    )
+    reads, writes = (decode, encode) if name == "json" else (unpack, pack)
+
+    def comes_back(value: Any, encoded: bytes) -> bool:
+        return bool(reads(encoded) == value)
+
+    return Dialect(encode=writes, decode=reads, comes_back=comes_back, image=image)
 
 
 def _reason(errors: list[Any]) -> str:

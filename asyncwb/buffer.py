@@ -168,7 +168,7 @@ class Buffer(Generic[T]):
         Raises:
             RedisUnavailable, BackendUnavailable: not reached within `connect_timeout_seconds`.
             UnsuitableServer, NamespaceMismatch: it would not be safe.
-            UsageError: it is open already, or another open buffer has its backend object.
+            UsageError: it is open already, another open buffer has its backend object, or this isn't run by asyncio.
         """
         self._life.begin()
         self._engine = self._new_engine()

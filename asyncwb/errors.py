@@ -10,7 +10,7 @@
     │   ├── PlaceTaken                      the table, collection or folder belongs to another namespace
     │   └── UnsuitableServer                an eviction policy, a replica, a cluster: unsafe as a write buffer
     │       └── ServerSucceeded             another server has taken over from this one
-    ├── UsageError (RuntimeError)           used before open, after close, from another event loop or after a fork
+    ├── UsageError (RuntimeError)           used before open, after close, outside of its event loop, or after a fork
     ├── InvalidArgument (ValueError)        an argument of a call can't be what it says; nothing was done
     │   ├── InvalidKey                      empty, over-long or not text
     │   └── InvalidValue                    the codec can't encode it, or it is None
@@ -88,7 +88,7 @@ class ServerSucceeded(UnsuitableServer):
 
 
 class UsageError(AsyncwbError, RuntimeError):
-    """Used before open, after close, from another event loop or in a forked process."""
+    """Used before open, after close, from another event loop, without asyncio, or in a forked process."""
 
 
 class InvalidArgument(AsyncwbError, ValueError):

@@ -1,6 +1,7 @@
 """The lifetime of a buffer: its state, and the process, thread and event loop that it was opened in."""
 
 import asyncio
+import contextlib
 import os
 from collections.abc import Callable
 from threading import get_ident
@@ -35,11 +36,11 @@ class Lifetime:
         self._thread = self._pid = 0
 
     def begin(self) -> None:
-        """Raises `UsageError` if it has begun already."""
+        """Raises `UsageError` if it has begun already, or outside of asyncio."""
         if self.state not in ("new", "closed"):
             raise UsageError(f"this buffer is {self.state} already")
+        self._loop = _asyncio_loop()
         self.state = "opening"
-        self._loop = asyncio.get_running_loop()
         self._loop_runs = self._loop.is_running
         self._thread = get_ident()
         self._pid = _pid
@@ -74,5 +75,20 @@ class Lifetime:
     def _here(self) -> None:
         if self._pid != _pid:
             raise UsageError("this buffer was opened before a fork: make a new one in the child process")
-        if asyncio.get_running_loop() is not self._loop:
+        if _asyncio_loop() is not self._loop:
             raise UsageError("this buffer was opened in another event loop: make one for each loop")
+
+
+def _asyncio_loop() -> asyncio.AbstractEventLoop:
+    """The loop of the task that is running.
+
+    Raises:
+        UsageError: no task of asyncio is. A loop alone isn't enough: trio may be a guest of one.
+    """
+    with contextlib.suppress(RuntimeError):
+        if asyncio.current_task() is not None:
+            return asyncio.get_running_loop()
+    raise UsageError(
+        "a buffer needs asyncio, and this isn't run by it: use asyncio.run() or uvloop.run(); under trio, also that of "
+        'anyio.run(backend="trio"), it can\'t work, but in a thread with an asyncio loop of its own it can'
+    )

@@ -5,10 +5,15 @@ import pickle
 import subprocess
 import sys
 import time
+from collections.abc import Awaitable, Callable, Coroutine
+from functools import partial
 from pathlib import Path
+from typing import Any
 
+import anyio
 import pytest
 import redis.asyncio
+import trio
 from proxy import open_proxy
 from servers import Server
 
@@ -17,6 +22,79 @@ from asyncwb.redis import scripts
 from asyncwb.testing import MemoryBackend
 from asyncwb.testing.contract import run_until_suspension
 from asyncwb_backends.sqlite import SQLiteBackend
+
+
+def in_a_guest_of_asyncio(main: Callable[[], Awaitable[None]]) -> None:
+    """Runs it in trio, whose own loop is run by callbacks of asyncio's: there is a running loop, but no task of it."""
+
+    async def host() -> None:
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        def finish(outcome: Any) -> None:
+            outcome.unwrap()
+            done.set_result(None)
+
+        loop = asyncio.get_running_loop()
+        trio.lowlevel.start_guest_run(main, run_sync_soon_threadsafe=loop.call_soon_threadsafe, done_callback=finish)
+        await done
+
+    asyncio.run(host())
+
+
+def in_no_loop(main: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    with pytest.raises(StopIteration):
+        main().send(None)
+
+
+@pytest.mark.parametrize(
+    "run",
+    [trio.run, partial(anyio.run, backend="trio"), in_a_guest_of_asyncio, in_no_loop],
+    ids=["trio", "anyio on trio", "trio as a guest", "no loop"],
+)
+def test_buffer_says_that_it_needs_asyncio(run: Callable[[Callable[[], Awaitable[None]]], None]) -> None:
+    buffer: Buffer[int] = Buffer("redis://127.0.0.1:1", backend=MemoryBackend())
+    tried = []
+
+    async def main() -> None:
+        with pytest.raises(UsageError, match=r"needs asyncio.*asyncio\.run\(\)"):
+            await buffer.open()
+        with pytest.raises(UsageError, match="needs asyncio"):
+            async with buffer:
+                pass
+        with pytest.raises(UsageError, match="isn't open"):
+            await buffer.set("a", 1)
+        await buffer.aclose()
+        tried.append(True)
+
+    run(main)
+    assert tried
+
+
+def test_open_buffer_that_trio_uses_says_that_it_needs_asyncio(valkey_url: str, namespace: str) -> None:
+    async def main() -> None:
+        async with Buffer[int](valkey_url, backend=MemoryBackend(), namespace=namespace) as buffer:
+
+            async def misuse() -> None:
+                for call in (lambda: buffer.set("a", 1), lambda: buffer.get("a"), buffer.drain, buffer.aclose):
+                    with pytest.raises(UsageError, match="needs asyncio"):
+                        await call()
+
+            await asyncio.to_thread(trio.run, misuse)
+            await buffer.set("a", 1)
+
+    asyncio.run(main())
+
+
+def test_buffer_works_beside_trio_in_a_thread_with_its_own_loop(valkey_url: str, namespace: str) -> None:
+    async def use() -> int | None:
+        async with Buffer[int](valkey_url, backend=MemoryBackend(), namespace=namespace) as buffer:
+            await buffer.set("a", 1)
+            return await buffer.get("a")
+
+    async def main() -> None:
+        assert await trio.to_thread.run_sync(asyncio.run, use()) == 1
+
+    trio.run(main)
 
 
 async def test_buffer_can_be_opened_again(valkey_url: str, namespace: str) -> None:

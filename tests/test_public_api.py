@@ -1,13 +1,17 @@
 """The public door: what it exports, what the README shows, and what a type checker sees."""
 
+import ast
 import inspect
+import pickle
 import re
 import subprocess
 import sys
+from importlib import import_module
 from importlib.resources import files
 from pathlib import Path
 
 import pytest
+from imports import HEAVY, loaded_by
 
 import asyncwb
 from asyncwb import errors
@@ -22,6 +26,50 @@ def test_door_is_explicit_and_complete() -> None:
         assert hasattr(asyncwb, name)
     tree = [name for name, each in vars(errors).items() if inspect.isclass(each) and issubclass(each, Exception)]
     assert set(tree) <= set(asyncwb.__all__), "every error can be caught by its name"
+
+
+def test_names_are_those_that_a_type_checker_sees() -> None:
+    tree = ast.parse((ROOT / "asyncwb" / "__init__.py").read_text("utf-8"))
+    (branch,) = (node for node in tree.body if isinstance(node, ast.If))
+    assert ast.unparse(branch.test) == "TYPE_CHECKING"
+    seen = {}
+    for node in branch.body:
+        assert isinstance(node, ast.ImportFrom)
+        assert node.module is not None
+        for alias in node.names:
+            assert alias.asname is None
+            seen[alias.name] = getattr(import_module(node.module), alias.name)
+    assert sorted(seen) == list(asyncwb.__all__)
+    for name, each in seen.items():
+        assert getattr(asyncwb, name) is each
+    assert set(asyncwb.__all__) <= set(dir(asyncwb))
+    assert not hasattr(asyncwb, "buffers")
+    assert asyncwb.Buffer.__module__ == "asyncwb.buffer", "as ever"
+
+
+def test_star_imports_what_is_public() -> None:
+    names: dict[str, object] = {}
+    exec("from asyncwb import *", names)
+    assert set(names) - {"__builtins__"} == set(asyncwb.__all__)
+
+
+@pytest.mark.parametrize(
+    ("code", "unwanted"),
+    [
+        ("import asyncwb", {"asyncwb.", "asyncio", *HEAVY}),
+        ("from asyncwb import AsyncwbError, Settings, RedisUnavailable", {"asyncwb.buffer", "asyncio", *HEAVY}),
+        ("from asyncwb import Record, Saved", {"asyncwb.buffer", "redis", "hiredis", "anyio", "rich"}),
+    ],
+)
+def test_import_loads_what_is_asked_for(code: str, unwanted: set[str]) -> None:
+    assert not [name for name in loaded_by(code) if name.startswith(tuple(unwanted))]
+
+
+def test_error_is_unpickled_where_nothing_was_imported() -> None:
+    text = pickle.dumps(asyncwb.SaveError({"a": asyncwb.RecordRejected("odd")}, stale=2))
+    code = f"import pickle; error = pickle.loads({text!r}); print(repr(error.failed), error.stale)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "{'a': RecordRejected('odd')} 2\n"
 
 
 def test_every_error_is_in_the_tree_and_in_its_drawing() -> None:

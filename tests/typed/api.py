@@ -4,6 +4,7 @@ from typing import Annotated, Any, assert_type, reveal_type
 
 import msgspec
 
+import asyncwb
 from asyncwb import Buffer, Record, Settings, Stats, Version
 from asyncwb.testing import MemoryBackend
 
@@ -54,3 +55,8 @@ async def untyped() -> None:
     assert_type(MemoryBackend().records, dict[str, Record])
     Buffer(None, backend=MemoryBackend(), no_such_setting=1)  # type: ignore[call-overload]
     Buffer(None)  # type: ignore[call-overload]
+
+
+def names() -> None:
+    assert_type(asyncwb.Settings().flushers, int)
+    asyncwb.NoSuchName  # type: ignore[attr-defined] # noqa: B018

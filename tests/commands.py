@@ -2,8 +2,10 @@
 
 import asyncio
 import json
+from collections.abc import Iterator
 from typing import Any
 
+import click
 from click.testing import CliRunner, Result
 
 from asyncwb.cli import main
@@ -21,3 +23,15 @@ async def run(*arguments: str, status: int = 0, answer: str | None = None) -> Re
 async def run_json(*arguments: str, status: int = 0) -> Any:
     """What it prints with --json: one object, and nothing else."""
     return json.loads((await run(*arguments, "--json", status=status)).stdout)
+
+
+def leaves(group: click.Group, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], click.Command]]:
+    """Every command of a group that isn't a group itself, with its words."""
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        assert command is not None
+        if isinstance(command, click.Group):
+            yield from leaves(command, (*path, name))
+        else:
+            yield (*path, name), command

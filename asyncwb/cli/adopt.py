@@ -2,11 +2,11 @@
 
 import click
 
+from asyncwb.cli.closing import closing_backend
 from asyncwb.cli.output import print_json
 from asyncwb.cli.shared import (
     asynchronous,
     backend_option,
-    closing_backend,
     json_option,
     namespace_option,
     redis_option,

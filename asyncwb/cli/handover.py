@@ -6,12 +6,12 @@ from typing import Final
 
 import click
 
+from asyncwb.cli.closing import closing_backend
 from asyncwb.cli.output import print_json
 from asyncwb.cli.shared import (
     EXIT_FAULT,
     asynchronous,
     backend_option,
-    closing_backend,
     json_option,
     redis_option,
 )

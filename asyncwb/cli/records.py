@@ -5,6 +5,7 @@ from typing import Any
 
 import click
 
+from asyncwb.cli.closing import closing_backend
 from asyncwb.cli.output import (
     Duration,
     bytes_text,
@@ -19,7 +20,6 @@ from asyncwb.cli.output import (
 from asyncwb.cli.shared import (
     EXIT_FAULT,
     asynchronous,
-    closing_backend,
     json_option,
     namespace_option,
     optional_backend_option,

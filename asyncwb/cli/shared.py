@@ -1,21 +1,13 @@
 """What commands share: options, how errors end a command, and the event loop."""
 
-import asyncio
 import functools
-from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Callable, Coroutine
 from importlib.util import find_spec
 from typing import Any, Final, ParamSpec, TypeVar
 
 import click
 
-from asyncwb.codecs import Codec
-from asyncwb.errors import AsyncwbError, BackendUnavailable
-from asyncwb.guard import GuardedBackend
-from asyncwb.records import CodecName
-from asyncwb.registry import backend_from_url
-from asyncwb.settings import Settings
-from asyncwb.urls import redact
+from asyncwb.errors import AsyncwbError
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -56,34 +48,6 @@ optional_backend_option = click.option(
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout, nothing else.")
 
 
-@asynccontextmanager
-async def closing_backend(
-    url: str,
-    *,
-    namespace: str,
-    codec: CodecName,
-    connect_seconds: float = Settings().connect_timeout_seconds,
-    save_seconds: float = Settings().save_timeout_seconds,
-) -> AsyncIterator[GuardedBackend]:
-    """The backend of a URL for a command that needs no buffer: it opens it, and it is closed in the end.
-
-    Raises:
-        ConfigurationError: the URL can't be used.
-    """
-    backend = GuardedBackend(
-        backend_from_url(url, codec=Codec(codec)),
-        name=redact(url),
-        namespace=namespace,
-        connect_timeout_seconds=connect_seconds,
-        save_timeout_seconds=save_seconds,
-    )
-    try:
-        yield backend
-    finally:
-        with suppress(BackendUnavailable):
-            await backend.close()
-
-
 def asynchronous(command: Callable[P, Coroutine[Any, Any, R]]) -> Callable[P, R]:
     """Runs a command's coroutine; an error of asyncwb's tree ends it with one line and status 2."""
 
@@ -109,4 +73,6 @@ def _run(coroutine: Coroutine[Any, Any, R]) -> R:
         import uvloop  # noqa: PLC0415 - an optional extra
 
         return uvloop.run(coroutine)
+    import asyncio  # noqa: PLC0415 - not for --help, which takes as long as this import
+
     return asyncio.run(coroutine)

@@ -1,0 +1,40 @@
+"""A backend for commands that need no buffer."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+
+from asyncwb.codecs import Codec
+from asyncwb.errors import BackendUnavailable
+from asyncwb.guard import GuardedBackend
+from asyncwb.records import CodecName
+from asyncwb.registry import backend_from_url
+from asyncwb.settings import Settings
+from asyncwb.urls import redact
+
+
+@asynccontextmanager
+async def closing_backend(
+    url: str,
+    *,
+    namespace: str,
+    codec: CodecName,
+    connect_seconds: float = Settings().connect_timeout_seconds,
+    save_seconds: float = Settings().save_timeout_seconds,
+) -> AsyncIterator[GuardedBackend]:
+    """The backend of a URL for a command that needs no buffer: it opens it, and it is closed in the end.
+
+    Raises:
+        ConfigurationError: the URL can't be used.
+    """
+    backend = GuardedBackend(
+        backend_from_url(url, codec=Codec(codec)),
+        name=redact(url),
+        namespace=namespace,
+        connect_timeout_seconds=connect_seconds,
+        save_timeout_seconds=save_seconds,
+    )
+    try:
+        yield backend
+    finally:
+        with suppress(BackendUnavailable):
+            await backend.close()

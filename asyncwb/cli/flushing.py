@@ -1,0 +1,101 @@
+"""What `asyncwb worker` does: flushes what other processes write, until it is told to stop."""
+
+import asyncio
+import contextlib
+import logging
+import os
+import random
+import signal
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from typing import Final
+
+from asyncwb.buffer import Buffer
+from asyncwb.cli.shared import EXIT_INTERRUPTED
+from asyncwb.codecs import WIRE_CODECS, Codec
+from asyncwb.connecting import connect
+from asyncwb.errors import ConfigurationError
+from asyncwb.records import CodecName
+from asyncwb.redis.queue import Queue
+from asyncwb.redis.retry import retrying
+from asyncwb.registry import backend_from_url
+from asyncwb.settings import Settings
+from asyncwb.urls import redact
+
+_log: Final = logging.getLogger("asyncwb.worker")
+
+_LOOK_EVERY_SECONDS: Final = 0.25
+_REPORT_EVERY_SECONDS: Final = 10.0
+
+
+async def flush_until_told(redis: str | None, backend: str, settings: Settings) -> None:
+    """Returns after SIGTERM or SIGINT, when everything is saved or `drain_timeout_seconds` are over.
+
+    Args:
+        redis, backend: their URLs.
+        settings: but for `partitions`, which are those of the namespace.
+    """
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    stopping = asyncio.Event()
+    for which in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(which, _stopper(stopping))
+    where = redact(redis or "embedded://.asyncwb")
+    backend_from_url(backend, codec=Codec())  # a wrong URL is an error now, not when there is something to flush
+    async with AsyncExitStack() as stack:
+        layout = await _made_with(redis, settings, stack, stopping)
+        if layout is None:
+            return
+        partitions, codec = layout
+        buffer = await Buffer(redis, backend=backend, codec=codec, settings=settings, partitions=partitions).open()
+        try:
+            _log.info("flushing namespace %s from %s to %s", settings.namespace, where, redact(backend))
+            await _report_until(stopping, buffer)
+            _log.info("draining, then stopping; another signal stops at once")
+        finally:
+            await buffer.aclose(drain=stopping.is_set())
+        _log.info("stopped; %d record(s) saved", buffer.totals.saved)
+
+
+async def _made_with(
+    redis: str | None, settings: Settings, stack: AsyncExitStack, stopping: asyncio.Event
+) -> tuple[int, CodecName] | None:
+    """Partition count and codec of the namespace: its writers choose them, so a new one is waited for.
+
+    None if the worker has to stop first.
+    """
+    link = await connect(redis, stack, timeout_seconds=settings.connect_timeout_seconds)
+    queue, rng = Queue(link, settings.namespace, 0), random.Random()  # noqa: S311 - jitter, not secrets
+    waiting = False
+    while not stopping.is_set():
+        hello = await retrying(queue.hello, limit_seconds=settings.connect_timeout_seconds, rng=rng)
+        if hello.layout:
+            if hello.codec not in WIRE_CODECS or not hello.partitions.isdecimal():
+                raise ConfigurationError(f"namespace {settings.namespace!r} was made by another version of asyncwb")
+            return int(hello.partitions), hello.codec
+        if not waiting:
+            waiting = True
+            _log.info("namespace %s is new, waiting for its first writer", settings.namespace)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(stopping.wait(), _LOOK_EVERY_SECONDS)
+    return None
+
+
+def _stopper(stopping: asyncio.Event) -> Callable[[], None]:
+    def stop() -> None:
+        if stopping.is_set():
+            # Nothing is lost: what was being saved is leased, and another flusher takes it when the lease ends.
+            os._exit(EXIT_INTERRUPTED)
+        stopping.set()
+
+    return stop
+
+
+async def _report_until(stopping: asyncio.Event, buffer: Buffer[object]) -> None:
+    reported = 0
+    while not stopping.is_set():
+        try:
+            await asyncio.wait_for(stopping.wait(), _REPORT_EVERY_SECONDS)
+        except TimeoutError:
+            if buffer.totals.saved != reported:
+                reported = buffer.totals.saved
+                _log.info("%d record(s) saved, %d failed save(s) tried again", reported, buffer.totals.retried)

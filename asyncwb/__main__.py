@@ -1,6 +1,6 @@
 """`python -m asyncwb` is the command `asyncwb`."""
 
-from asyncwb.cli import main
+from asyncwb.cli import run
 
 if __name__ == "__main__":
-    main(prog_name="asyncwb")
+    run()

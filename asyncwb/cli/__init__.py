@@ -5,8 +5,9 @@ from typing import Final
 import click
 
 from asyncwb.cli.lazy import LazyGroup
+from asyncwb.cli.streams import standard_streams
 
-__all__ = ["main"]
+__all__ = ["main", "run"]
 
 _COMMANDS: Final = {
     "adopt-server": (
@@ -57,3 +58,9 @@ _COMMANDS: Final = {
 @click.version_option(package_name="asyncwb", prog_name="asyncwb")
 def main() -> None:
     """Redis as a write buffer: acknowledge at memory speed, flush every write to a slower backend."""
+
+
+def run() -> None:
+    """The program: `main`, with standard streams that are always there."""
+    with standard_streams():
+        main(prog_name="asyncwb")

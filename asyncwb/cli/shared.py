@@ -17,6 +17,8 @@ EXIT_FAULT: Final = 1
 EXIT_ERROR: Final = 2
 """The command couldn't do its work, or was called the wrong way."""
 EXIT_INTERRUPTED: Final = 130
+EXIT_PIPE: Final = 141
+"""Nobody reads its output any more: 128 and SIGPIPE's number, as a shell says it of other programs."""
 
 REFUSED: Final = "record(s) were refused by the backend for good, they stay readable: see `asyncwb dead list`"
 

@@ -59,13 +59,13 @@ class Settings:
     """How a buffer behaves. Every default is safe; raise `max_delay_seconds` to coalesce more writes of hot keys.
 
     Attributes:
-        namespace: `[A-Za-z0-9_.-]{1,64}`; buffers with the same namespace on one server share their records.
+        namespace: buffers with the same namespace on one server share their records; `[A-Za-z0-9_.-]{1,64}`.
         partitions: into how many independent queues the namespace is split; fixed at its first use.
         flushers: concurrent flusher coroutines; 0 only writes, and another process flushes.
         commit: "script" decides a whole batch in one Lua script, "watch" is the article's WATCH/MULTI/EXEC per record.
         durability: what a returned `set` means: "memory", the server has it; "fsync", it is in the append-only file;
             "replicated", `replicas` replicas have it. What the server can't give is refused when the buffer is opened.
-        replicas: with durability="replicated".
+        replicas: how many replicas have to have a write, with durability="replicated".
         max_dirty: at most this many records per partition, dead letters included (None: no bound). The put script
             keeps to it exactly, over all processes; rewriting a record that is unsaved already adds none.
         max_bytes: at most about this many bytes of records per partition; `audit` corrects the estimate.
@@ -73,7 +73,7 @@ class Settings:
         low_watermark: once a limit is reached, it stays so until all of them are below this share.
         on_full: what becomes of a put at a limit, or at the server's maxmemory: "raise" `BufferFull` at once; "wait" in
             order for `full_timeout_seconds`, then raise it; "write-through": it goes to the backend directly.
-        full_timeout_seconds: with on_full="wait".
+        full_timeout_seconds: how long a put waits at a limit, with on_full="wait".
         max_remembered_writes: a process remembers the acknowledged writes of so many keys until it knows that they are
             saved, so that `drain` and `flush` can name what a server lost; of further ones it remembers the number.
         max_delay_seconds: how long a write may wait for more writes of its key before it is saved.
@@ -93,7 +93,7 @@ class Settings:
         max_attempts: a record that has failed so often, or has so often been alone in a save whose process died, is
             dead-lettered (None: never). An outage doesn't count.
         retry_initial_seconds: the pause after a record's first failure; it doubles with each, with jitter.
-        retry_max_seconds: the longest such pause.
+        retry_max_seconds: the longest pause after a failure of a record.
         probe_seconds: in an outage of the backend, the longest pause between two looks whether it is back.
         backoff_initial_seconds: the first pause after a crash of a flusher, and in an outage; it doubles, with jitter.
         backoff_max_seconds: the longest pause after a crash.

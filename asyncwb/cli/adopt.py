@@ -3,27 +3,28 @@
 import click
 
 from asyncwb.cli.closing import closing_backend
+from asyncwb.cli.options import LOOKING, STORING, settings_options
 from asyncwb.cli.output import print_json
 from asyncwb.cli.shared import (
     asynchronous,
     backend_option,
     json_option,
-    namespace_option,
     redis_option,
 )
 from asyncwb.codecs import WIRE_CODECS
 from asyncwb.errors import ConfigurationError
 from asyncwb.inspector import open_inspector
 from asyncwb.redis.epochs import Epochs
+from asyncwb.settings import Settings
 
 
 @click.command("adopt-server")
 @redis_option
 @backend_option
-@namespace_option
+@settings_options((*LOOKING, *STORING))
 @json_option
 @asynchronous
-async def adopt_server(*, redis: str | None, backend: str, namespace: str, as_json: bool) -> None:
+async def adopt_server(*, redis: str | None, backend: str, settings: Settings, as_json: bool) -> None:
     """Go on with this Redis server, though another one has taken over.
 
     Use it after a failover to a server that is gone for good, or when somebody has started services with another server
@@ -32,12 +33,13 @@ async def adopt_server(*, redis: str | None, backend: str, namespace: str, as_js
 
     Exit status: 0 it is the present server now, 2 wrong usage or not reached.
     """
-    async with open_inspector(redis, namespace) as inspector:
+    namespace = settings.namespace
+    async with open_inspector(redis, namespace, timeout_seconds=settings.redis_timeout_seconds) as inspector:
         codec = inspector.hello.codec
         if codec not in WIRE_CODECS:
             raise ConfigurationError(f"namespace {namespace!r} has codec {codec!r}, which this version doesn't know")
         queues = [part.queue for part in inspector.parts]
-        async with closing_backend(backend, namespace=namespace, codec=codec) as place:
+        async with closing_backend(backend, settings, codec=codec) as place:
             epochs = Epochs(queues, place.new_epoch, codec=codec, note_server=place.note_server)
             place.on_foreign = epochs.disown
             await place.open()

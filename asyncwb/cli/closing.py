@@ -15,11 +15,9 @@ from asyncwb.urls import redact
 @asynccontextmanager
 async def closing_backend(
     url: str,
+    settings: Settings,
     *,
-    namespace: str,
     codec: CodecName,
-    connect_seconds: float = Settings().connect_timeout_seconds,
-    save_seconds: float = Settings().save_timeout_seconds,
 ) -> AsyncIterator[GuardedBackend]:
     """The backend of a URL for a command that needs no buffer: it opens it, and it is closed in the end.
 
@@ -29,9 +27,9 @@ async def closing_backend(
     backend = GuardedBackend(
         backend_from_url(url, codec=Codec(codec)),
         name=redact(url),
-        namespace=namespace,
-        connect_timeout_seconds=connect_seconds,
-        save_timeout_seconds=save_seconds,
+        namespace=settings.namespace,
+        connect_timeout_seconds=settings.connect_timeout_seconds,
+        save_timeout_seconds=settings.save_timeout_seconds,
     )
     try:
         yield backend

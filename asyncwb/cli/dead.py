@@ -2,10 +2,12 @@
 
 import click
 
+from asyncwb.cli.options import LOOKING, settings_options
 from asyncwb.cli.output import plain, print_json, print_table, time_text, value_of, version_text
-from asyncwb.cli.shared import EXIT_FAULT, asynchronous, json_option, namespace_option, redis_option
+from asyncwb.cli.shared import EXIT_FAULT, asynchronous, json_option, redis_option
 from asyncwb.inspector import Inspector, open_inspector
 from asyncwb.redis.steps import DeadRecord
+from asyncwb.settings import Settings
 
 _PAGE = 1000
 
@@ -20,18 +22,18 @@ def dead() -> None:
 
 @dead.command("list")
 @redis_option
-@namespace_option
+@settings_options(LOOKING)
 @click.option("--limit", type=click.IntRange(0), default=100, show_default=True, help="At most so many; 0 is all.")
 @json_option
 @asynchronous
-async def list_(*, redis: str | None, namespace: str, limit: int, as_json: bool) -> None:
+async def list_(*, redis: str | None, settings: Settings, limit: int, as_json: bool) -> None:
     """List dead letters with their reasons.
 
     Exit status: 0 listed (also if there are none), 2 the server or the namespace can't be reached.
     """
     found: list[DeadRecord] = []
     more = False
-    async with open_inspector(redis, namespace) as inspector:
+    async with open_inspector(redis, settings.namespace, timeout_seconds=settings.redis_timeout_seconds) as inspector:
         async for letter in inspector.dead():
             if limit and len(found) == limit:
                 more = True
@@ -55,15 +57,15 @@ async def list_(*, redis: str | None, namespace: str, limit: int, as_json: bool)
 @dead.command("show")
 @click.argument("key")
 @redis_option
-@namespace_option
+@settings_options(LOOKING)
 @json_option
 @asynchronous
-async def show_dead(*, key: str, redis: str | None, namespace: str, as_json: bool) -> None:
+async def show_dead(*, key: str, redis: str | None, settings: Settings, as_json: bool) -> None:
     """Show one dead letter with its value and the whole reason.
 
     Exit status: 0 shown, 1 the key isn't dead-lettered, 2 the server or the namespace can't be reached.
     """
-    async with open_inspector(redis, namespace) as inspector:
+    async with open_inspector(redis, settings.namespace, timeout_seconds=settings.redis_timeout_seconds) as inspector:
         found = await inspector.part_of(key).describe(key)
     if found is None or found.dead is None:
         raise _not_dead([key])
@@ -84,10 +86,12 @@ async def show_dead(*, key: str, redis: str | None, namespace: str, as_json: boo
 @click.argument("keys", nargs=-1)
 @click.option("--all", "everything", is_flag=True, help="All of them.")
 @redis_option
-@namespace_option
+@settings_options(LOOKING)
 @json_option
 @asynchronous
-async def retry(*, keys: tuple[str, ...], everything: bool, redis: str | None, namespace: str, as_json: bool) -> None:
+async def retry(
+    *, keys: tuple[str, ...], everything: bool, redis: str | None, settings: Settings, as_json: bool
+) -> None:
     """Make dead letters dirty again, with all their attempts before them. A worker saves them.
 
     Exit status: 0 done, 1 a key isn't dead-lettered (the others are done), 2 wrong usage or not reached.
@@ -95,7 +99,7 @@ async def retry(*, keys: tuple[str, ...], everything: bool, redis: str | None, n
     if bool(keys) == everything:
         raise click.UsageError("name keys, or pass --all")
     revived = 0
-    async with open_inspector(redis, namespace) as inspector:
+    async with open_inspector(redis, settings.namespace, timeout_seconds=settings.redis_timeout_seconds) as inspector:
         letters = await _letters(inspector, keys)
         for part in inspector.parts:
             mine = [letter.key for letter in letters if inspector.part_of(letter.key) is part]
@@ -108,15 +112,15 @@ async def retry(*, keys: tuple[str, ...], everything: bool, redis: str | None, n
 @click.argument("keys", nargs=-1, required=True)
 @click.option("--yes", is_flag=True, help="Don't ask.")
 @redis_option
-@namespace_option
+@settings_options(LOOKING)
 @json_option
 @asynchronous
-async def drop(*, keys: tuple[str, ...], yes: bool, redis: str | None, namespace: str, as_json: bool) -> None:
+async def drop(*, keys: tuple[str, ...], yes: bool, redis: str | None, settings: Settings, as_json: bool) -> None:
     """Give dead letters up for good: their values are lost. A key that was written meanwhile is left alone.
 
     Exit status: 0 done, 1 a key isn't dead-lettered (the others are done) or you said no, 2 not reached.
     """
-    async with open_inspector(redis, namespace) as inspector:
+    async with open_inspector(redis, settings.namespace, timeout_seconds=settings.redis_timeout_seconds) as inspector:
         letters = await _letters(inspector, keys)
         if letters and not yes:
             for letter in letters:

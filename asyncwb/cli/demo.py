@@ -3,6 +3,7 @@
 import asyncio
 import json
 import logging
+import os
 import statistics
 import sys
 import tempfile
@@ -19,39 +20,50 @@ from rich.live import Live
 from rich.table import Table
 
 from asyncwb.buffer import Buffer
+from asyncwb.cli.options import arguments_for, check_flushers, settings_options
 from asyncwb.cli.shared import EXIT_FAULT, asynchronous, json_option
 from asyncwb.cli.workload import DirectWrites, Ledger, Value, Verdict, Workload
 from asyncwb.codecs import Codec
 from asyncwb.errors import BackendUnavailable, DeadLettered, FlushTimeout, WriteLost
 from asyncwb.registry import backend_from_url
+from asyncwb.settings import SettingOptions, Settings
 from asyncwb.testing.faults import FaultyBackend
 
 _ROUNDS: Final = 5
 _SHORTEST_ROUND_SECONDS: Final = 0.15
 _LONGEST_ROUND_SECONDS: Final = 0.6
 _OUTAGE_SECONDS: Final = 1.0
-_LEASE_SECONDS: Final = 2.0
-_DELAY_SECONDS: Final = 0.2
 _DRAIN_SECONDS: Final = 6.0
 _WORKER_START_SECONDS: Final = 5.0
-_NAMESPACE: Final = "demo"
+_SETTINGS: Final = ("partitions", "flushers", "commit", "batch_size")
+"""What may be tried out; others are a part of what it shows, in the time that it takes."""
+_FIXED: Final[SettingOptions] = {
+    "namespace": "demo",
+    "lease_seconds": 2.0,
+    "max_delay_seconds": 0.2,
+    "backoff_max_seconds": 0.2,
+    "drain_timeout_seconds": 1.0,
+}
+_OF_WORKER: Final = ("namespace", "flushers", "commit", "batch_size", "lease_seconds", "max_delay_seconds")
 
 
 @click.command()
 @click.option("--seconds", type=click.FloatRange(0.5, 3600), default=10.0, show_default=True, help="How long to write.")
 @click.option("--writers", type=click.IntRange(1, 10_000), default=500, show_default=True, help="Concurrent writers.")
+@settings_options(_SETTINGS)
 @json_option
 @asynchronous
-async def demo(*, seconds: float, writers: int, as_json: bool) -> None:
+async def demo(*, seconds: float, writers: int, settings: Settings, as_json: bool) -> None:
     """Write under load with faults, drain, and prove that nothing acknowledged was lost.
 
     Starts a private Valkey and a SQLite file in a temporary folder. Midway a flusher process is killed, and the
     backend fails for a second. Takes at most SECONDS + 20.
     """
+    check_flushers(settings)
     # The outage is the demo's own doing; warnings of it would only disturb the display.
     logging.getLogger("asyncwb").addHandler(logging.NullHandler())
     with tempfile.TemporaryDirectory(prefix="asyncwb-demo-") as folder:
-        report = await _Demo(Path(folder), seconds, writers, Console(quiet=as_json)).run()
+        report = await _Demo(Path(folder), seconds, writers, settings.replace(_FIXED), Console(quiet=as_json)).run()
     if as_json:
         sys.stdout.write(json.dumps(report) + "\n")
     if report["lost"] or report["stale"]:
@@ -59,7 +71,8 @@ async def demo(*, seconds: float, writers: int, as_json: bool) -> None:
 
 
 class _Demo:
-    def __init__(self, folder: Path, seconds: float, writers: int, console: Console) -> None:
+    def __init__(self, folder: Path, seconds: float, writers: int, settings: Settings, console: Console) -> None:
+        self._settings = settings
         self._folder = folder
         self._seconds = seconds
         self._writers = writers
@@ -74,15 +87,7 @@ class _Demo:
         self._status = "starting"
 
     async def run(self) -> dict[str, int | float]:
-        buffer: Buffer[Value] = Buffer(
-            self._redis,
-            backend=self._backend,
-            namespace=_NAMESPACE,
-            lease_seconds=_LEASE_SECONDS,
-            max_delay_seconds=_DELAY_SECONDS,
-            backoff_max_seconds=0.2,
-            drain_timeout_seconds=1.0,
-        )
+        buffer: Buffer[Value] = Buffer(self._redis, backend=self._backend, settings=self._settings)
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(buffer)
             workload = Workload(buffer, self._ledger, self._writers)
@@ -158,10 +163,11 @@ class _Demo:
     async def _worker(self) -> AsyncIterator[asyncio.subprocess.Process]:
         """A second process that flushes the same namespace."""
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "asyncwb", "worker", "--redis", self._redis, "--namespace", _NAMESPACE,
-            "--backend", f"sqlite:///{self._database}", "--lease", str(_LEASE_SECONDS),
-            "--max-delay", str(_DELAY_SECONDS),
+            sys.executable, "-m", "asyncwb", "worker", "--redis", self._redis,
+            "--backend", f"sqlite:///{self._database}", *arguments_for(self._settings, _OF_WORKER),
             stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE,
+            # Variables that are meant for the user's own services are none of its business.
+            env={name: value for name, value in os.environ.items() if not name.startswith("ASYNCWB_")},
         )  # fmt: skip
         try:
             assert process.stderr is not None

@@ -4,12 +4,12 @@ from typing import Final
 
 import click
 
+from asyncwb.cli.options import LOOKING, STORING, settings_options
 from asyncwb.cli.output import print_json
 from asyncwb.cli.shared import (
     EXIT_FAULT,
     asynchronous,
     json_option,
-    namespace_option,
     optional_backend_option,
     redis_option,
 )
@@ -24,20 +24,20 @@ _COLORS: Final = {"ok": "green", "warning": "yellow", "error": "red"}
 @click.command()
 @redis_option
 @optional_backend_option
-@namespace_option
+@settings_options((*LOOKING, *STORING), save_timeout_seconds=5.0)
 @click.option("--acl", is_flag=True, help="Print the least ACL rules for the namespace instead; connects to nothing.")
 @json_option
 @asynchronous
-async def doctor(*, redis: str | None, backend: str | None, namespace: str, acl: bool, as_json: bool) -> None:
+async def doctor(*, redis: str | None, backend: str | None, settings: Settings, acl: bool, as_json: bool) -> None:
     """Check server, backend and namespace: each line is ok, a warning or an error, with what to do.
 
     Exit status: 0 no errors (perhaps warnings), 1 errors, 2 it couldn't look.
     """
     if acl:
-        _print_rules(Settings(namespace=namespace).namespace, as_json=as_json)
+        _print_rules(settings.namespace, as_json=as_json)
         return
     findings: list[Finding] = []
-    async for finding in diagnose(redis, backend, namespace):
+    async for finding in diagnose(redis, backend, settings):
         findings.append(finding)
         if not as_json:
             label = click.style(f"{finding.level:8}", fg=_COLORS[finding.level])

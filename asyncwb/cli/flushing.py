@@ -28,12 +28,16 @@ _LOOK_EVERY_SECONDS: Final = 0.25
 _REPORT_EVERY_SECONDS: Final = 10.0
 
 
-async def flush_until_told(redis: str | None, backend: str, settings: Settings) -> None:
+async def flush_until_told(redis: str | None, backend: str, settings: Settings, *, partitions: int | None) -> None:
     """Returns after SIGTERM or SIGINT, when everything is saved or `drain_timeout_seconds` are over.
 
     Args:
         redis, backend: their URLs.
-        settings: but for `partitions`, which are those of the namespace.
+        settings: all but `partitions`.
+        partitions: None for those that the namespace has.
+
+    Raises:
+        NamespaceMismatch: it has other partitions.
     """
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     stopping = asyncio.Event()
@@ -45,8 +49,9 @@ async def flush_until_told(redis: str | None, backend: str, settings: Settings) 
         layout = await _made_with(redis, settings, stack, stopping)
         if layout is None:
             return
-        partitions, codec = layout
-        buffer = await Buffer(redis, backend=backend, codec=codec, settings=settings, partitions=partitions).open()
+        found, codec = layout
+        buffer = Buffer[object](redis, backend=backend, codec=codec, settings=settings, partitions=partitions or found)
+        await buffer.open()
         try:
             _log.info("flushing namespace %s from %s to %s", settings.namespace, where, redact(backend))
             await _report_until(stopping, buffer)

@@ -7,6 +7,7 @@ from typing import Final
 import click
 
 from asyncwb.cli.closing import closing_backend
+from asyncwb.cli.options import LOOKING, STORING, settings_options
 from asyncwb.cli.output import print_json
 from asyncwb.cli.shared import (
     EXIT_FAULT,
@@ -34,16 +35,23 @@ _CHECK_SECONDS: Final = 1.0
 @click.option(
     "--wait",
     type=click.FloatRange(min=0.0),
-    default=_CHECK_SECONDS + Settings().save_timeout_seconds,
-    show_default=True,
-    help="Seconds for what a process of the former namespace may have under way, unseen: one check of its epoch and "
-    "`save_timeout_seconds`.",
+    show_default="--save-timeout-seconds and 1",
+    help="Seconds for what a process of the former namespace may have under way, unseen: a save, and one check of its "
+    "epoch.",
 )
 @redis_option
+@settings_options((*LOOKING, *STORING), without=("namespace",))
 @json_option
 @asynchronous
 async def hand_over(
-    *, backend: str, former: str, namespace: str, wait: float, redis: str | None, as_json: bool
+    *,
+    backend: str,
+    former: str,
+    namespace: str,
+    wait: float | None,
+    redis: str | None,
+    settings: Settings,
+    as_json: bool,
 ) -> None:
     """Give the table, collection or folder of one namespace to another, with all that is in it.
 
@@ -55,16 +63,18 @@ async def hand_over(
     """
     if former == namespace:
         raise click.UsageError("--from and --to are the same namespace")
-    Settings(namespace=namespace)
-    in_use, codec = await _in_use(redis, Settings(namespace=former).namespace)
+    settings = settings.replace({"namespace": namespace})
+    in_use, codec = await _in_use(redis, settings.replace({"namespace": former}))
     if in_use:
         if as_json:
             print_json({"handed_over": False, "in_use": in_use})
         else:
             click.echo(f"nothing was changed: namespace {former!r} still has {', '.join(in_use)}", err=True)
         raise SystemExit(EXIT_FAULT)
-    async with closing_backend(backend, namespace=namespace, codec=codec) as place:
+    async with closing_backend(backend, settings, codec=codec) as place:
         await place.hand_over(former)
+    if wait is None:
+        wait = _CHECK_SECONDS + settings.save_timeout_seconds
     if not as_json:
         click.echo(
             f"{redact(backend)} belongs to namespace {namespace!r} now; waiting {wait:g} s for what is under way"
@@ -76,10 +86,11 @@ async def hand_over(
         click.echo(f"namespace {namespace!r} can use it")
 
 
-async def _in_use(redis: str | None, namespace: str) -> tuple[list[str], CodecName]:
+async def _in_use(redis: str | None, settings: Settings) -> tuple[list[str], CodecName]:
     """What speaks against taking a place away from a namespace, and its codec."""
+    namespace = settings.namespace
     async with contextlib.AsyncExitStack() as stack:
-        link = await connect(redis, stack, timeout_seconds=5.0)
+        link = await connect(redis, stack, timeout_seconds=settings.redis_timeout_seconds)
         hello = await Queue(link, namespace, 0).hello()
         if not hello.layout:
             return [], "json"

@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from asyncwb.buffer import Buffer
+from asyncwb.cli.options import settings_options
 from asyncwb.cli.rows import Chunk, Format, MalformedLine, Row, guess_format, read_rows
 from asyncwb.cli.shared import (
     EXIT_FAULT,
@@ -25,15 +26,13 @@ from asyncwb.cli.shared import (
     asynchronous,
     backend_option,
     json_option,
-    namespace_option,
     redis_option,
 )
 from asyncwb.errors import AsyncwbError, DeadLettered, InvalidValue, OutcomeUnknown
 from asyncwb.events import DeadLetter, Event
+from asyncwb.settings import Settings
 from asyncwb.stats import Stats, Totals
 
-_MOST_DIRTY: Final = 100_000
-_DELAY_SECONDS: Final = 0.2
 _ROWS_AHEAD: Final = 32
 
 _FEWEST_UNSAVED: Final = 1000
@@ -126,7 +125,13 @@ class _Window:
 @click.option("--key", required=True, metavar="COLUMN", help="The column or field that holds the key.")
 @backend_option
 @redis_option
-@namespace_option
+@settings_options(
+    # The backend is the bottleneck, and memory stays bounded.
+    max_dirty=100_000,
+    on_full="wait",
+    full_timeout_seconds=math.inf,
+    max_delay_seconds=0.2,
+)
 @click.option("--format", "row_format", type=click.Choice(["csv", "jsonl"]), help="By default from the file's name.")
 @click.option("--writers", type=click.IntRange(1, 10_000), default=200, show_default=True, help="Concurrent writers.")
 @click.option(
@@ -151,7 +156,7 @@ async def ingest(
     key: str,
     backend: str,
     redis: str | None,
-    namespace: str,
+    settings: Settings,
     row_format: Format | None,
     writers: int,
     on_error: str,
@@ -174,12 +179,7 @@ async def ingest(
     buffer: Buffer[dict[str, Any]] = Buffer(
         redis,
         backend=backend,
-        namespace=namespace,
-        max_delay_seconds=_DELAY_SECONDS,
-        # The backend is the bottleneck, and memory stays bounded.
-        max_dirty=_MOST_DIRTY,
-        on_full="wait",
-        full_timeout_seconds=math.inf,
+        settings=settings,
         observer=refusals,
     )
     try:

@@ -6,6 +6,7 @@ from typing import Any
 import click
 
 from asyncwb.cli.closing import closing_backend
+from asyncwb.cli.options import LOOKING, STORING, settings_options
 from asyncwb.cli.output import (
     Duration,
     bytes_text,
@@ -21,34 +22,34 @@ from asyncwb.cli.shared import (
     EXIT_FAULT,
     asynchronous,
     json_option,
-    namespace_option,
     optional_backend_option,
     redis_option,
 )
 from asyncwb.inspector import open_inspector
 from asyncwb.records import Record
 from asyncwb.redis.inspection import Described, Listed, Place
+from asyncwb.settings import Settings
 from asyncwb.urls import redact
 from asyncwb.userkeys import raw_key
 
 
 @click.command()
 @redis_option
-@namespace_option
+@settings_options(LOOKING)
 @click.option("--dirty", "place", flag_value="dirty", default=True, help="Those that wait to be saved (default).")
 @click.option("--leased", "place", flag_value="leased", help="Those that are being saved.")
 @click.option("--older", type=Duration(), default="0", help="Unsaved for longer than that: 10s, 5m, 2h.")
 @click.option("--limit", type=click.IntRange(0), default=100, show_default=True, help="At most so many; 0 is all.")
 @json_option
 @asynchronous
-async def keys(*, redis: str | None, namespace: str, place: Place, older: float, limit: int, as_json: bool) -> None:
+async def keys(*, redis: str | None, settings: Settings, place: Place, older: float, limit: int, as_json: bool) -> None:
     """List unsaved records, those that are due first.
 
     Exit status: 0 listed, 2 the server or the namespace can't be reached.
     """
     found: list[Listed] = []
     more = False
-    async with open_inspector(redis, namespace) as inspector:
+    async with open_inspector(redis, settings.namespace, timeout_seconds=settings.redis_timeout_seconds) as inspector:
         async for record in inspector.listed(place):
             if record.age_seconds < older:
                 continue
@@ -83,19 +84,19 @@ async def keys(*, redis: str | None, namespace: str, place: Place, older: float,
 @click.command()
 @click.argument("key")
 @redis_option
-@namespace_option
+@settings_options((*LOOKING, *STORING), save_timeout_seconds=30.0)
 @optional_backend_option
 @json_option
 @asynchronous
-async def show(*, key: str, redis: str | None, namespace: str, backend: str | None, as_json: bool) -> None:
+async def show(*, key: str, redis: str | None, settings: Settings, backend: str | None, as_json: bool) -> None:
     """Show everything about one record: where it is, its version and value, its failures.
 
     Exit status: 0 shown, 1 neither Redis nor (with --backend) the backend has it, 2 they can't be reached.
     """
     raw_key(key)
-    async with open_inspector(redis, namespace) as inspector:
+    async with open_inspector(redis, settings.namespace, timeout_seconds=settings.redis_timeout_seconds) as inspector:
         found = await inspector.part_of(key).describe(key)
-        held = await _held(backend, namespace, inspector.hello.codec, key) if backend else None
+        held = await _held(backend, settings, inspector.hello.codec, key) if backend else None
     if as_json:
         print_json({"key": key, "redis": _as_dict(found), "backend": None if held is None else _record_dict(held)})
     else:
@@ -106,8 +107,8 @@ async def show(*, key: str, redis: str | None, namespace: str, backend: str | No
         raise SystemExit(EXIT_FAULT)
 
 
-async def _held(url: str, namespace: str, codec: Any, key: str) -> Record | None:
-    async with closing_backend(url, namespace=namespace, codec=codec, connect_seconds=5, save_seconds=30) as backend:
+async def _held(url: str, settings: Settings, codec: Any, key: str) -> Record | None:
+    async with closing_backend(url, settings, codec=codec) as backend:
         await backend.open()
         return (await backend.load([key])).get(key)
 

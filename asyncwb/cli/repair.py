@@ -6,32 +6,33 @@ from collections.abc import Awaitable
 import click
 
 from asyncwb.buffer import Buffer
+from asyncwb.cli.options import LOOKING, WRITING, check_flushers, settings_options
 from asyncwb.cli.output import plain, print_json
 from asyncwb.cli.shared import (
     EXIT_FAULT,
     asynchronous,
     backend_option,
     json_option,
-    namespace_option,
     redis_option,
 )
 from asyncwb.codecs import WIRE_CODECS
 from asyncwb.errors import ConfigurationError, DeadLettered, FlushTimeout, OutcomeUnknown, WriteLost
 from asyncwb.gathering import gather_bounded
 from asyncwb.inspector import open_inspector
+from asyncwb.settings import Settings
 
 
 @click.command()
 @redis_option
-@namespace_option
+@settings_options(LOOKING)
 @json_option
 @asynchronous
-async def audit(*, redis: str | None, namespace: str, as_json: bool) -> None:
+async def audit(*, redis: str | None, settings: Settings, as_json: bool) -> None:
     """Walk over all records: those that are in no set become dirty, and the byte estimate is corrected.
 
     Exit status: 0 all was in order, 1 something was put right, 2 the server or the namespace can't be reached.
     """
-    async with open_inspector(redis, namespace) as inspector:
+    async with open_inspector(redis, settings.namespace, timeout_seconds=settings.redis_timeout_seconds) as inspector:
         before = await inspector.status()
         strays = sum(await gather_bounded([part.queue.audit for part in inspector.parts]))
         after = await inspector.status()
@@ -51,7 +52,7 @@ async def audit(*, redis: str | None, namespace: str, as_json: bool) -> None:
 @click.option("--timeout", type=float, default=60.0, show_default=True, help="Seconds.")
 @redis_option
 @backend_option
-@namespace_option
+@settings_options(without=(*WRITING, "partitions", "drain_timeout_seconds"))
 @json_option
 @asynchronous
 async def flush(
@@ -61,7 +62,7 @@ async def flush(
     timeout: float,
     redis: str | None,
     backend: str,
-    namespace: str,
+    settings: Settings,
     as_json: bool,
 ) -> None:
     """Save now, beside whatever workers there are; also what is delayed. With keys: waits for those; what else is due
@@ -71,14 +72,15 @@ async def flush(
     """
     if bool(keys) == everything:
         raise click.UsageError("name keys, or pass --all")
-    async with open_inspector(redis, namespace) as inspector:
+    check_flushers(settings)
+    async with open_inspector(redis, settings.namespace, timeout_seconds=settings.redis_timeout_seconds) as inspector:
         codec = inspector.hello.codec
         partitions = len(inspector.parts)
     if codec not in WIRE_CODECS:
-        raise ConfigurationError(f"namespace {namespace!r} was made by another version of asyncwb")
+        raise ConfigurationError(f"namespace {settings.namespace!r} was made by another version of asyncwb")
     problems: dict[str, str] = {}
     buffer = Buffer[object](
-        redis, backend=backend, namespace=namespace, codec=codec, partitions=partitions, drain_timeout_seconds=0.0
+        redis, backend=backend, codec=codec, settings=settings, partitions=partitions, drain_timeout_seconds=0.0
     )
     await buffer.open()
     try:

@@ -25,6 +25,7 @@ REFUSED: Final = "record(s) were refused by the backend for good, they stay read
 redis_option = click.option(
     "--redis",
     envvar="ASYNCWB_REDIS",
+    show_envvar=True,
     metavar="URL",
     show_default="embedded://.asyncwb, a private server",
     help="redis://, rediss://, valkey://, unix:// or embedded://DIR.",
@@ -32,20 +33,13 @@ redis_option = click.option(
 backend_option = click.option(
     "--backend",
     envvar="ASYNCWB_BACKEND",
+    show_envvar=True,
     metavar="URL",
     required=True,
     help="Where writes come to rest, as in sqlite:///app.db; see `asyncwb backends`.",
 )
-namespace_option = click.option(
-    "--namespace",
-    envvar="ASYNCWB_NAMESPACE",
-    metavar="NS",
-    default="default",
-    show_default=True,
-    help="Which buffer on that server.",
-)
 optional_backend_option = click.option(
-    "--backend", envvar="ASYNCWB_BACKEND", metavar="URL", help="Look at what it holds, too."
+    "--backend", envvar="ASYNCWB_BACKEND", show_envvar=True, metavar="URL", help="Look at what it holds, too."
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout, nothing else.")
 

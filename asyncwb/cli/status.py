@@ -5,24 +5,26 @@ from typing import Final
 
 import click
 
+from asyncwb.cli.options import LOOKING, settings_options
 from asyncwb.cli.output import bytes_text, plain, print_json, print_table, seconds_text
-from asyncwb.cli.shared import asynchronous, json_option, namespace_option, redis_option
+from asyncwb.cli.shared import asynchronous, json_option, redis_option
 from asyncwb.inspector import Inspector, Status, open_inspector
 from asyncwb.redis.inspection import Worker
+from asyncwb.settings import Settings
 
 
 @click.command()
 @redis_option
-@namespace_option
+@settings_options(LOOKING)
 @click.option("--watch", is_flag=True, help="Again every second, until interrupted.")
 @json_option
 @asynchronous
-async def status(*, redis: str | None, namespace: str, watch: bool, as_json: bool) -> None:
+async def status(*, redis: str | None, settings: Settings, watch: bool, as_json: bool) -> None:
     """Show how much is unsaved, how old it is, and who works on it.
 
     Exit status: 0 shown, 2 the server or the namespace can't be reached.
     """
-    async with open_inspector(redis, namespace) as inspector:
+    async with open_inspector(redis, settings.namespace, timeout_seconds=settings.redis_timeout_seconds) as inspector:
         while True:
             found = await inspector.status()
             if as_json:

@@ -22,6 +22,7 @@ from asyncwb.redis.queue import Queue
 from asyncwb.redis.steps import Hello
 from asyncwb.redis.suitability import server_info
 from asyncwb.registry import backend_from_url, plugins
+from asyncwb.settings import Settings
 from asyncwb.succession import Began, successor_of
 from asyncwb.urls import redact
 
@@ -31,8 +32,13 @@ _STUCK_SECONDS: Final = 10.0
 _OLD_SECONDS: Final = 300.0
 
 
-async def diagnose(redis: str | None, backend: str | None, namespace: str) -> AsyncIterator[Finding]:
-    """Looks at everything that can be looked at; never raises for what it finds."""
+async def diagnose(redis: str | None, backend: str | None, settings: Settings) -> AsyncIterator[Finding]:
+    """Looks at everything that can be looked at; never raises for what it finds.
+
+    Args:
+        redis, backend: their URLs; None for an embedded server, and for no backend.
+        settings: the namespace, and how long to wait.
+    """
     driver = _redis_py()
     yield driver
     if driver.level == "error":
@@ -43,11 +49,11 @@ async def diagnose(redis: str | None, backend: str | None, namespace: str) -> As
     if backend is None:
         yield Finding("backend", "warning", "not looked at", "pass --backend URL, or set ASYNCWB_BACKEND")
     else:
-        async for finding in _backend(backend, namespace, place):
+        async for finding in _backend(backend, settings, place):
             yield finding
     async with AsyncExitStack() as stack:
         try:
-            link = await connect(redis, stack, timeout_seconds=5.0)
+            link = await connect(redis, stack, timeout_seconds=settings.redis_timeout_seconds)
             info = await server_info(link)
         except AsyncwbError as error:
             yield Finding("server", "error", str(error), _advice_unreachable(error))
@@ -55,7 +61,7 @@ async def diagnose(redis: str | None, backend: str | None, namespace: str) -> As
         for finding in look_at_server(link, info):
             yield finding
         yield await look_at_clock(link)
-        async for finding in _namespace(link, namespace, place):
+        async for finding in _namespace(link, settings.namespace, place):
             yield finding
 
 
@@ -94,8 +100,8 @@ class _Place:
     began: list[Began] = field(default_factory=list)
 
 
-async def _backend(url: str, namespace: str, place: _Place) -> AsyncIterator[Finding]:
-    shown = redact(url)
+async def _backend(url: str, settings: Settings, place: _Place) -> AsyncIterator[Finding]:
+    shown, namespace = redact(url), settings.namespace
     try:
         plugin = backend_from_url(url, codec=Codec())
     except MissingDependency as error:
@@ -105,7 +111,11 @@ async def _backend(url: str, namespace: str, place: _Place) -> AsyncIterator[Fin
         yield Finding("backend", "error", f"{shown} is wrong", str(error))
         return
     guarded = GuardedBackend(
-        plugin, name=shown, namespace=namespace, connect_timeout_seconds=5.0, save_timeout_seconds=5.0
+        plugin,
+        name=shown,
+        namespace=namespace,
+        connect_timeout_seconds=settings.connect_timeout_seconds,
+        save_timeout_seconds=settings.save_timeout_seconds,
     )
     try:
         await guarded.open()

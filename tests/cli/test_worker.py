@@ -16,9 +16,20 @@ from servers import Server
 
 from asyncwb import Buffer
 from asyncwb.redis.connection import RedisLink
+from asyncwb.redis.inspection import Inspection
 from asyncwb.redis.queue import Queue
 from asyncwb.testing import MemoryBackend
 from asyncwb_backends.sqlite import SQLiteBackend
+
+FLAKY = """
+from asyncwb.testing import FaultyBackend
+from asyncwb_backends.sqlite import from_url
+
+def make(url, *, codec):
+    backend = FaultyBackend(from_url("sqlite" + url.removeprefix("flaky"), codec=codec))
+    backend.poison = {"bad": ValueError("not now")}
+    return backend
+"""
 
 Worker = asyncio.subprocess.Process
 StartWorker = Callable[..., Awaitable[Worker]]
@@ -177,6 +188,49 @@ async def test_worker_names_what_is_wrong(start_worker: StartWorker) -> None:
     assert worker.returncode == 2
     assert "no backend for scheme 'nosuch'" in errors.decode()
     assert "hunter2" not in errors.decode()
+
+
+async def test_worker_gives_up_a_record_by_its_own_settings(
+    valkey_server: Server, tmp_path: Path, start_worker: StartWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "flaky-1.0.dist-info").mkdir()
+    (tmp_path / "flaky-1.0.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: flaky\nVersion: 1.0\n")
+    (tmp_path / "flaky-1.0.dist-info" / "entry_points.txt").write_text("[asyncwb.backends]\nflaky = flaky:make\n")
+    (tmp_path / "flaky.py").write_text(FLAKY)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setenv("ASYNCWB_MAX_ATTEMPTS", "none")
+    monkeypatch.setenv("ASYNCWB_RETRY_INITIAL_SECONDS", "0.01")
+    monkeypatch.setenv("ASYNCWB_RETRY_MAX_SECONDS", "0.02")
+    backend = f"flaky:///{tmp_path}/a.db?table=asyncwb"
+    async with writer(valkey_server, tmp_path) as buffer:
+        await buffer.set("bad", 1)
+        worker = await start_worker("--backend", backend)
+        inspection = Inspection(buffer._engine.lanes[0].queue)
+
+        async def attempts() -> int:
+            found = await inspection.describe("bad")
+            return found.listed.attempts if found is not None else 0
+
+        async with asyncio.timeout(20):
+            while await attempts() <= 12:
+                await asyncio.sleep(0.02)
+        assert (await buffer.stats()).dead == 0, "tried more often than the default, and for ever"
+        worker.kill()
+        await worker.wait()
+        await until_said(await start_worker("--backend", backend, "--max-attempts", "3"), "flushing namespace")
+        async with asyncio.timeout(20):
+            while (await buffer.stats()).dead == 0:
+                await asyncio.sleep(0.02)
+
+
+async def test_worker_refuses_other_partitions_than_the_namespace_has(
+    valkey_server: Server, tmp_path: Path, start_worker: StartWorker
+) -> None:
+    async with writer(valkey_server, tmp_path, partitions=3):
+        _, errors = await asyncio.wait_for((await start_worker("--partitions", "2")).communicate(), 15)
+        assert "partitions" in errors.decode().splitlines()[-1]
+        worker = await start_worker("--partitions", "3")
+        await until_said(worker, "flushing namespace")
 
 
 async def test_worker_refuses_a_namespace_of_another_layout(

@@ -1,0 +1,162 @@
+"""Options for settings, derived from `Settings` with all that belongs to them, so that none is forgotten."""
+
+import dataclasses
+import functools
+import inspect
+import re
+from collections.abc import Callable, Collection, Iterable
+from contextlib import suppress
+from types import NoneType
+from typing import Any, Final, Literal, TypeVar, get_args, get_origin, get_type_hints
+
+import click
+
+from asyncwb.errors import ConfigurationError
+from asyncwb.settings import Settings
+
+R = TypeVar("R")
+
+NAMES: Final = tuple(field.name for field in dataclasses.fields(Settings))
+
+WRITING: Final = (
+    "durability", "replicas", "max_dirty", "max_bytes", "max_age_seconds", "low_watermark", "on_full",
+    "full_timeout_seconds", "max_remembered_writes", "max_value_bytes",
+)  # fmt: skip
+"""What makes a difference to processes that write; those that only flush don't look at it."""
+
+LOOKING: Final = ("namespace", "redis_timeout_seconds")
+"""What commands need that look at Redis."""
+
+STORING: Final = ("connect_timeout_seconds", "save_timeout_seconds")
+"""What they need besides to look into a backend."""
+
+_METAVARS: Final = {"_seconds": "SECONDS", "_bytes": "BYTES", "namespace": "NS"}
+
+
+def settings_options(
+    only: Collection[str] = NAMES,
+    *,
+    without: Collection[str] = (),
+    shown: dict[str, str] | None = None,
+    **defaults: object,
+) -> Callable[[Callable[..., R]], Callable[..., R]]:
+    """Gives a command options for settings, and passes what they make as `settings`, a `Settings`.
+
+    What is said on the command line comes before the variable (`ASYNCWB_MAX_ATTEMPTS`), and that before the default of
+    the command. Click's `default_map` is between the last two: a place for what a file says.
+
+    Args:
+        only: names of settings; all of them unless told.
+        without: those of them that it doesn't take.
+        shown: what `--help` shows in place of a default.
+        defaults: of this command, other than those of `Settings`.
+    """
+    names = [name for name in NAMES if name in {*only, *defaults} and name not in without]
+    usual = Settings().replace(defaults)  # type: ignore[arg-type] # it checks the names itself
+
+    def decorate(command: Callable[..., R]) -> Callable[..., R]:
+        @functools.wraps(command)
+        def run(**arguments: Any) -> R:
+            chosen = {name: arguments.pop(name) for name in names}
+            return command(settings=dataclasses.replace(usual, **chosen), **arguments)
+
+        decorated: Callable[..., R] = run
+        for name in reversed(names):
+            decorated = _option(name, getattr(usual, name), (shown or {}).get(name))(decorated)
+        return decorated
+
+    return decorate
+
+
+def option_of(name: str) -> str:
+    """`--max-attempts` for max_attempts."""
+    return f"--{name.replace('_', '-')}"
+
+
+def variable_of(name: str) -> str:
+    """`ASYNCWB_MAX_ATTEMPTS` for max_attempts."""
+    return f"ASYNCWB_{name.upper()}"
+
+
+def arguments_for(settings: Settings, names: Iterable[str]) -> list[str]:
+    """Settings as they are written on a command line."""
+    return [f"{option_of(name)}={_written(getattr(settings, name))}" for name in names]
+
+
+def refused(name: str, message: str) -> click.BadParameter:
+    """An error about a setting that is sound by itself, but not for this command."""
+    return click.BadParameter(message, param_hint=f"'{option_of(name)}' (env var: '{variable_of(name)}')")
+
+
+def check_flushers(settings: Settings) -> None:
+    """Raises `click.BadParameter` if there is none: for commands whose work is to flush."""
+    if not settings.flushers:
+        raise refused("flushers", "this command flushes, so that it needs one at least")
+
+
+def _written(value: object) -> str:
+    return "none" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _option(name: str, default: object, shown: str | None) -> Callable[[Callable[..., R]], Callable[..., R]]:
+    kind = SettingType(name)
+    metavar = next((metavar for end, metavar in _METAVARS.items() if name.endswith(end)), "NUMBER")
+    if kind.choices:
+        metavar = f"[{'|'.join(kind.choices)}]"
+    return click.option(
+        option_of(name),
+        name,
+        type=kind,
+        metavar=f"{metavar}|none" if kind.optional else metavar,
+        # As a user would write it, since click shows that.
+        default=_written(default),
+        show_default=shown or True,
+        envvar=variable_of(name),
+        show_envvar=True,
+        help=_descriptions()[name],
+    )
+
+
+class SettingType(click.ParamType):  # type: ignore[type-arg] # generic since click 8.2
+    """The values of a setting: `Settings` judges them.
+
+    Attributes:
+        choices: the words that it takes; none if it is a number.
+        optional: whether it may be None, which is written as none.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        kind = get_type_hints(Settings)[name]
+        self.choices: tuple[str, ...] = get_args(kind) if get_origin(kind) is Literal else ()
+        kinds = set(get_args(kind)) if not self.choices and get_args(kind) else {kind}
+        self.optional = NoneType in kinds
+        (self._kind,) = kinds - {NoneType}
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Raises `click.BadParameter`, with the words of `Settings` and the names of option and variable."""
+        if self.optional and isinstance(value, str) and value.lower() == "none":
+            return None
+        if isinstance(value, str) and self._kind in (int, float):
+            with suppress(ValueError):  # it is refused for what it is
+                value = self._kind(value)
+        try:
+            return getattr(Settings().replace({self.name: value}), self.name)  # type: ignore[misc] # a name of many
+        except ConfigurationError as error:
+            self.fail(f"{error}{', or none' if self.optional else ''}", param, ctx)
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[Any]:
+        return click.Choice(self.choices).shell_complete(ctx, param, incomplete)
+
+
+@functools.cache
+def _descriptions() -> dict[str, str]:
+    """What the docstring of `Settings` says of each of them, in the words of a command line."""
+    attributes = inspect.cleandoc(Settings.__doc__ or "").partition("Attributes:\n")[2]
+    found = dict.fromkeys(NAMES, "")  # python -OO has no docstrings
+    for name, text in re.findall(r"^ {4}(\w+): (.+(?:\n {8}.+)*)", attributes, re.MULTILINE):
+        words = " ".join(text.split()).replace("None", "none")
+        words = re.sub(rf'\b({"|".join(NAMES)})="(\w+)"', lambda match: f"{option_of(match[1])} {match[2]}", words)
+        words = re.sub(rf"`({'|'.join(NAMES)})`", lambda match: option_of(match[1]), words)
+        found[name] = words[:1].upper() + words[1:]
+    return found

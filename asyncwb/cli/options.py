@@ -20,7 +20,7 @@ NAMES: Final = tuple(field.name for field in dataclasses.fields(Settings))
 
 WRITING: Final = (
     "durability", "replicas", "max_dirty", "max_bytes", "max_age_seconds", "low_watermark", "on_full",
-    "full_timeout_seconds", "max_remembered_writes", "max_value_bytes",
+    "full_timeout_seconds", "max_remembered_writes", "max_value_bytes", "check_values",
 )  # fmt: skip
 """What makes a difference to processes that write; those that only flush don't look at it."""
 
@@ -30,6 +30,7 @@ LOOKING: Final = ("namespace", "redis_timeout_seconds")
 STORING: Final = ("connect_timeout_seconds", "save_timeout_seconds")
 """What they need besides to look into a backend."""
 
+_FLAGS: Final = {"true": True, "false": False}
 _METAVARS: Final = {"_seconds": "SECONDS", "_bytes": "BYTES", "namespace": "NS"}
 
 
@@ -95,7 +96,9 @@ def check_flushers(settings: Settings) -> None:
 
 
 def _written(value: object) -> str:
-    return "none" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+    if value is None or isinstance(value, bool):
+        return str(value).lower()
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _option(name: str, default: object, shown: str | None) -> Callable[[Callable[..., R]], Callable[..., R]]:
@@ -121,7 +124,7 @@ class SettingType(click.ParamType):  # type: ignore[type-arg] # generic since cl
     """The values of a setting: `Settings` judges them.
 
     Attributes:
-        choices: the words that it takes; none if it is a number.
+        choices: the words that it takes; none if it is a number or a name.
         optional: whether it may be None, which is written as none.
     """
 
@@ -132,6 +135,8 @@ class SettingType(click.ParamType):  # type: ignore[type-arg] # generic since cl
         kinds = set(get_args(kind)) if not self.choices and get_args(kind) else {kind}
         self.optional = NoneType in kinds
         (self._kind,) = kinds - {NoneType}
+        if self._kind is bool:
+            self.choices = tuple(_FLAGS)
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Raises `click.BadParameter`, with the words of `Settings` and the names of option and variable."""
@@ -140,6 +145,8 @@ class SettingType(click.ParamType):  # type: ignore[type-arg] # generic since cl
         if isinstance(value, str) and self._kind in (int, float):
             with suppress(ValueError):  # it is refused for what it is
                 value = self._kind(value)
+        if isinstance(value, str) and self._kind is bool:
+            value = _FLAGS.get(value.lower(), value)
         try:
             return getattr(Settings().replace({self.name: value}), self.name)  # type: ignore[misc] # a name of many
         except ConfigurationError as error:

@@ -18,8 +18,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from asyncwb.buffer import Buffer
+from asyncwb.cli.ingest.rows import Chunk, Format, MalformedLine, Row, guess_format, read_rows
 from asyncwb.cli.options import settings_options
-from asyncwb.cli.rows import Chunk, Format, MalformedLine, Row, guess_format, read_rows
 from asyncwb.cli.shared import (
     EXIT_FAULT,
     REFUSED,

@@ -1,0 +1,5 @@
+"""`asyncwb ingest`: streams rows of files through a buffer into a backend."""
+
+from asyncwb.cli.ingest.command import ingest
+
+__all__ = ["ingest"]

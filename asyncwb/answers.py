@@ -4,7 +4,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import Final, NoReturn, TypeGuard, get_args
 
-from asyncwb.backend import Limits
+from asyncwb.backend import COLUMN_TYPES, Limits
 from asyncwb.errors import BrokenContract, SaveError
 from asyncwb.records import MAX_EPOCH, CodecName, Record
 from asyncwb.succession import Began
@@ -106,6 +106,31 @@ class Judge:
                 self._broken("load returned key {}, which wasn't asked for", key)
             self._record(record, key)
         return found
+
+    def column_types(self, types: object) -> dict[str, str]:
+        """What `column_types` returned, if it is types by names of fields."""
+        if not isinstance(types, Mapping):
+            self._broken("column_types returned {}: it has to return a mapping of types by names of fields", types)
+        for name, type_ in types.items():
+            if not isinstance(name, str) or not isinstance(type_, str) or type_.removesuffix("?") not in COLUMN_TYPES:
+                self._broken(
+                    f"column_types returned {{}} for field {{}}: there are {', '.join(COLUMN_TYPES)}, each with or "
+                    "without a ?",
+                    type_,
+                    name,
+                )
+        return dict(types)
+
+    def refused(self, reasons: object, records: Sequence[Record]) -> list[str | None]:
+        """What `refused(records)` returned, if it is a reason or None for each record."""
+        if not isinstance(reasons, Sequence) or isinstance(reasons, str | bytes) or len(reasons) != len(records):
+            self._broken(
+                "refused of {} record(s) returned {}: it has to return a reason or None for each", len(records), reasons
+            )
+        for reason in reasons:
+            if reason is not None and not isinstance(reason, str):
+                self._broken("refused returned {} as a reason: it has to be a str or None", reason)
+        return list(reasons)
 
     def _record(self, record: object, key: str) -> None:
         if not isinstance(record, Record):

@@ -2,10 +2,14 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Final, Protocol, runtime_checkable
 
 from asyncwb.codecs import Codec
 from asyncwb.records import Record
+
+COLUMN_TYPES: Final = ("text", "int", "float", "number", "decimal", "bool", "date", "datetime", "json")
+"""What a method `column_types` may answer, each with or without a ? for null: `number` is whole numbers and floats,
+`decimal` a decimal number as text, `date` and `datetime` text as RFC 3339 has it, `json` anything."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -58,6 +62,16 @@ class Backend(Protocol):
     storage can no longer take that back. It is for storages that show a save before it is durable, while `save` is
     still under way; `flush` and `drain` ask it. Leave it out where `load` shows only what is durable, as transactions
     of most databases do.
+
+    A method `async def column_types(self) -> Mapping[str, str]`, if there is one, says what the place takes in fields
+    of values: name of a field -> one of "text", "int", "float", "number", "decimal", "bool", "date", "datetime" and
+    "json", with a "?" after it where null is taken, too. `asyncwb ingest` makes that of the texts of a CSV file; a
+    field that isn't named stays a text. It is called before `open`, too, and leaves nothing behind.
+
+    A method `async def refused(self, records, *, namespace: str) -> Sequence[str | None]`, if there is one, says why
+    `save` would refuse records for good: a reason for each of them, None if it would not. `asyncwb ingest --dry-run`
+    asks it before `open`, with at most `limits.max_batch` records, each newer than what is stored. It leaves nothing
+    behind: no file, no table, no owner of the place. What can't be known without that counts as taken.
 
     Failures: raise `SaveError(failed={key: reason})` when some records failed and all others were saved; with a
     `RecordRejected` as its reason a record is never tried again as it is, with anything else it is. Raise

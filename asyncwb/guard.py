@@ -31,6 +31,8 @@ Load = Callable[[Sequence[str]], Awaitable[dict[str, Record]]]
 
 _log: Final = logging.getLogger("asyncwb")
 _LONGEST_REASON: Final = 500
+_CONFIGURED: Final = ("open", "new_epoch", "column_types", "refused")
+"""Calls of a plugin that may find out that its settings can't work."""
 
 
 _in_use: Final[dict[int, "GuardedBackend"]] = {}
@@ -198,6 +200,30 @@ class GuardedBackend:
         """As `load`, and a crash of the storage can't take back what it returns. Raises BackendError."""
         return await self._load(getattr(self._backend, "load_durable", self._backend.load), keys)
 
+    async def column_types(self) -> dict[str, str]:
+        """What the place takes in fields of values, as `Backend` has it; empty if it doesn't say. Opens nothing.
+
+        Raises BackendError, ConfigurationError.
+        """
+        ask = getattr(self._backend, "column_types", None)
+        if ask is None:
+            return {}
+        return self._judge.column_types(await self._bounded(ask, self._connect, "column_types"))
+
+    async def refused(self, records: Sequence[Record]) -> list[str | None] | None:
+        """Why each of some records would be refused for good, None if not; None if the plugin can't say. Opens nothing.
+
+        Args:
+            records: at most `limits.max_batch`, newer than what is stored.
+
+        Raises BackendError, ConfigurationError.
+        """
+        ask = getattr(self._backend, "refused", None)
+        if ask is None:
+            return None
+        found = await self._bounded(lambda: ask(records, namespace=self._namespace), self._save, "refused")
+        return self._judge.refused(found, records)
+
     async def _load(self, load: Load, keys: Sequence[str]) -> dict[str, Record]:
         await self._ready()
         found = await self._bounded(lambda: load(keys), self._save, "load")
@@ -306,7 +332,7 @@ class GuardedBackend:
 
         Raises:
             BackendError: whatever went wrong, an error outside of this part of the tree being its cause.
-            ConfigurationError: from `open` and `new_epoch`.
+            ConfigurationError: from `_CONFIGURED`.
         """
         try:
             async with asyncio.timeout(seconds) as limit:
@@ -321,6 +347,6 @@ class GuardedBackend:
                 raise BackendTimeout(f"{what} of backend {self.name} took longer than {seconds:g} s") from error
             raise BackendTimeout(f"{what} of backend {self.name} timed out: {error!r}") from error
         except Exception as error:
-            if what in ("open", "new_epoch") and isinstance(error, ConfigurationError):
+            if what in _CONFIGURED and isinstance(error, ConfigurationError):
                 raise
             raise BackendUnavailable(f"{what} of backend {self.name} failed: {describe(error)}") from error

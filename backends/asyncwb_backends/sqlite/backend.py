@@ -2,7 +2,7 @@
 
 import sqlite3
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -22,6 +22,7 @@ from asyncwb_backends.sqlite.clock import TableClock
 from asyncwb_backends.sqlite.connection import REFUSED, Database
 from asyncwb_backends.sqlite.keyvalue import KeyValueTable
 from asyncwb_backends.sqlite.ledger import Ledger
+from asyncwb_backends.sqlite.mapped import MappedTable
 from asyncwb_backends.sqlite.table import PURGE_ROWS, Step, Table
 
 DAY_SECONDS: Final = 86_400
@@ -120,6 +121,36 @@ class SQLiteBackend:
         for highest, lowest in rows or ():
             return lowest if isinstance(lowest, int) and lowest < 0 else highest
         return None
+
+    async def column_types(self) -> Mapping[str, str]:
+        """Of a `MappedTable`, as the table declares them; nothing of any other."""
+        if not isinstance(self._named, MappedTable):
+            return {}
+        async with self._database.apart() as reader:
+            return await self._named.column_types(reader)
+
+    async def refused(self, records: Sequence[Record], *, namespace: str) -> Sequence[str | None]:
+        """Saves them in a transaction that is rolled back, so that every rule of the table has its say.
+
+        Raises BackendUnavailable, ConfigurationError and PlaceTaken, as `open` does.
+        """
+        table = self._named or KeyValueTable(default_name(namespace))
+        ledger = Ledger(table, place=f"table {table.name!r} of SQLite file {self.path}")
+        reasons: list[str | None] = []
+        async with self._database.apart() as writer:
+            for record in records:
+                if not writer.in_transaction:  # a trigger may have rolled it back
+                    await writer.execute("BEGIN IMMEDIATE")
+                    await table.prepare(writer)
+                    await ledger.claim(writer, namespace, None)
+                try:
+                    await _apply(writer, table.steps([record], self._clock.now()))
+                    reasons.append(None)
+                except RecordRejected as error:
+                    reasons.append(str(error))
+                except REFUSED as error:
+                    reasons.append(str(_reason(error)))
+        return reasons
 
     async def save(self, records: Sequence[Record]) -> int:
         newest = newest_per_key(records)

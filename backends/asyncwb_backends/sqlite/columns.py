@@ -51,6 +51,17 @@ def column(name: str, declared: str) -> Column:
     return Column(name, declared, write, read)
 
 
+def column_type(declared: str) -> str:
+    """What texts have to be made of for a column of this type, as `column_types` of a backend has it.
+
+    Texts stay as they are for what SQLite treats as numeric though few would call it so: DATE for instance.
+    """
+    kind = _kind(declared)
+    if kind == "NUMERIC":
+        return "number" if re.search("DEC|NUM", declared.upper()) else "text"
+    return {"INTEGER": "int", "REAL": "float", "BOOL": "bool", "JSON": "json"}.get(kind, "text")
+
+
 def key_column(name: str, declared: str) -> type[str] | Callable[[str], int]:
     """From a key to what SQLite stores: `str`, or ValueError for a key that isn't the one spelling of its number.
 

@@ -24,6 +24,8 @@ from asyncwb_backends.sqlite.reasons import explain
 _BUSY_SECONDS: Final = 10.0
 _OPEN_SECONDS: Final = 10.0
 _CLOSE_SECONDS: Final = 5.0
+# FULL: a commit under NORMAL can roll back on power loss, after Redis has dropped the record.
+_PRAGMAS: Final = ("journal_mode=WAL", "synchronous=FULL", "cache_size=-65536", "wal_autocheckpoint=10000")
 
 REFUSED: Final = (sqlite3.DataError, sqlite3.IntegrityError, sqlite3.InterfaceError, OverflowError, UnicodeError)
 """What SQLite raises for one record's sake; everything else says something about the file."""
@@ -99,6 +101,26 @@ class Database:
             yield writer
             self._unfinished = False
             self._check_identity()
+
+    @contextlib.asynccontextmanager
+    async def apart(self) -> AsyncIterator[aiosqlite.Connection]:
+        """A connection of its own, also before `open`, that leaves nothing behind unless the caller commits.
+
+        Where there is no file it is one to an empty database in memory. Raises BackendUnavailable, or one of `REFUSED`.
+        """
+        async with self._mapped():
+            writer = await self._connect(isolation_level=None, pragmas=(), uri=self._uri_to_look())
+            try:
+                yield writer
+            finally:
+                with anyio.move_on_after(_CLOSE_SECONDS, shield=True):
+                    await writer.close()
+
+    def _uri_to_look(self) -> str:
+        """Of the file, which isn't made; of a database in memory where it isn't there, but could be made."""
+        if os.path.exists(self._absolute) or not os.path.isdir(os.path.dirname(self._absolute)):  # noqa: PTH110, PTH112, PTH120
+            return f"{Path(self._absolute).as_uri()}?mode=rw"
+        return "file::memory:"
 
     async def fetch(self, query: str, parameters: Sequence[Any] = ()) -> Iterable[Any]:
         """The rows of one query, which is one snapshot."""
@@ -181,13 +203,19 @@ class Database:
             raise BackendUnavailable(f"SQLite file {self.path} isn't open")
         return connection
 
-    async def _connect(self, *, isolation_level: Any) -> aiosqlite.Connection:
+    async def _connect(
+        self, *, isolation_level: Any, pragmas: Sequence[str] = _PRAGMAS, uri: str | None = None
+    ) -> aiosqlite.Connection:
         failure: list[sqlite3.Error] = []
 
         def connect() -> sqlite3.Connection:
             try:
                 return sqlite3.connect(
-                    self._absolute, timeout=_BUSY_SECONDS, isolation_level=isolation_level, cached_statements=16
+                    uri or self._absolute,
+                    uri=uri is not None,
+                    timeout=_BUSY_SECONDS,
+                    isolation_level=isolation_level,
+                    cached_statements=16,
                 )
             except sqlite3.Error as error:
                 failure.append(error)
@@ -201,8 +229,7 @@ class Database:
             await asyncio.shield(opening)
             if failure:
                 raise failure[0]
-            # FULL: a commit under NORMAL can roll back on power loss, after Redis has dropped the record.
-            for pragma in ("journal_mode=WAL", "synchronous=FULL", "cache_size=-65536", "wal_autocheckpoint=10000"):
+            for pragma in pragmas:
                 await connection.execute_fetchall(f"PRAGMA {pragma}")
         except BaseException:
             with anyio.move_on_after(_CLOSE_SECONDS, shield=True):

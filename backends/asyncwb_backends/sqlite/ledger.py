@@ -44,6 +44,11 @@ class Ledger:
 
     async def open(self, writer: aiosqlite.Connection, namespace: str, former: str | None) -> None:
         """Notes the owner, and commits. Raises PlaceTaken."""
+        await self.claim(writer, namespace, former)
+        await writer.commit()
+
+    async def claim(self, writer: aiosqlite.Connection, namespace: str, former: str | None) -> None:
+        """Notes the owner; the caller commits. Raises PlaceTaken."""
         await writer.execute(self._create)
         if self._takes(await self._rows(writer), namespace, former):
             if not writer.in_transaction:
@@ -52,7 +57,6 @@ class Ledger:
                 await writer.execute(self._note, (namespace.encode(),))
                 if former is not None:
                     await writer.execute_fetchall(self._next, {"at_least": 1})
-        await writer.commit()
 
     def epoch(self, rows: Sequence[Any], namespace: str) -> int:
         """The highest that was allotted, from the rows of `query`. Raises PlaceTaken."""

@@ -10,7 +10,7 @@ import msgspec
 
 from asyncwb import Codec, ConfigurationError, Record, RecordRejected
 from asyncwb.records import CodecName
-from asyncwb_backends.sqlite.columns import Column, column, key_column
+from asyncwb_backends.sqlite.columns import Column, column, column_type, key_column
 from asyncwb_backends.sqlite.defaults import Declared, misread
 from asyncwb_backends.sqlite.table import PURGE_ROWS, Step, dated, quoted
 
@@ -134,8 +134,9 @@ class MappedTable:
         )
 
     async def prepare(self, writer: aiosqlite.Connection) -> None:
-        # Two processes must not both add the column.
-        await writer.execute("BEGIN IMMEDIATE")
+        if not writer.in_transaction:
+            # Two processes must not both add the column.
+            await writer.execute("BEGIN IMMEDIATE")
         declared = await self._declared(writer)
         self._key_to_sql = key_column(self._key, declared[self._key].type)
         # Whatever the column says, two texts are never one key. (An integer primary key has no collation.)
@@ -154,6 +155,17 @@ class MappedTable:
                 f"column {self._key!r} is neither its primary key nor unique by itself, or it ignores case: "
                 "two keys could share a row, or one have two"
             ) from error
+
+    async def column_types(self, reader: aiosqlite.Connection) -> dict[str, str]:
+        """As `column_types` of a backend; of the columns that are there."""
+        types = {}
+        for _, name, declared, required, *_ in await reader.execute_fetchall(
+            f"PRAGMA table_xinfo({quoted(self.name)})"
+        ):
+            type_ = column_type(declared)
+            if name in (self._key, *self._names) and type_ != "text":
+                types[name] = type_ if required or name == self._key else f"{type_}?"
+        return types
 
     async def _declared(self, writer: aiosqlite.Connection) -> dict[str, Declared]:
         """How the table declares its columns, the version's among them."""

@@ -145,14 +145,16 @@ def test_malformed_line_stops_with_its_number(valkey_server: Server, database: P
 def test_malformed_lines_are_skipped_and_counted(valkey_server: Server, database: Path, tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text(BAD_CSV)
     result = ingest(valkey_server, database, str(tmp_path / "a.csv"), "--key", "k", "--json", "--on-error", "skip")
-    assert result.exit_code == 0, result.output
-    assert [line.split(":")[1] for line in result.stderr.splitlines()] == [" line 3", " line 4", " line 5"]
+    assert result.exit_code == 1, result.output
+    where = [f"skipped: {tmp_path / 'a.csv'}, line {number}" for number in (3, 4, 5)]
+    assert [":".join(line.split(":")[:2]) for line in result.stderr.splitlines()] == where
     assert json.loads(result.stdout)["skipped"] == 3
     (tmp_path / "a.jsonl").write_bytes(BAD_JSONL)
     result = ingest(
         valkey_server, tmp_path / "b.db", str(tmp_path / "a.jsonl"), "--key", "k", "--json", "--on-error", "skip",
         "--namespace", "other",
     )  # fmt: skip
+    assert result.exit_code == 1, result.output
     assert json.loads(result.stdout)["skipped"] == 6, result.stderr
     assert saved(tmp_path / "b.db") == {"a": {"k": "a"}, "b": {"k": "b"}}
 
@@ -160,13 +162,14 @@ def test_malformed_lines_are_skipped_and_counted(valkey_server: Server, database
 def test_bytes_that_are_no_utf8_spoil_their_row_alone(valkey_server: Server, database: Path, tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_bytes(b"k,v\na,1\nb,\xff\nc,3\n")
     result = ingest(valkey_server, database, str(tmp_path / "a.csv"), "--key", "k", "--on-error", "skip")
+    assert result.exit_code == 1
     assert "line 3: not UTF-8" in result.stderr
     assert set(saved(database)) == {"a", "c"}
 
 
 @pytest.mark.parametrize(
     ("content", "key", "complaint"),
-    [("a,b\n1,2\n", "c", "no column 'c' in the header; there are a, b"), ("a,a\n1,2\n", "a", "twice")],
+    [("a,b\n1,2\n", "c", "no column 'c' in the header; there are 'a', 'b'"), ("a,a\n1,2\n", "a", "twice")],
 )
 def test_header_that_cannot_work(
     valkey_server: Server, database: Path, tmp_path: Path, content: str, key: str, complaint: str

@@ -1,128 +1,45 @@
-"""`asyncwb ingest`: streams rows through a buffer into a backend."""
+"""The command `asyncwb ingest`: its options, and what happens in which order."""
 
 import asyncio
-import json
 import math
-import sys
 import time
-import zlib
-from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass, field
-from hashlib import blake2b
-from pathlib import Path
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Final
 
-import anyio
 import click
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from asyncwb.buffer import Buffer
-from asyncwb.cli.ingest.rows import Chunk, Format, MalformedLine, Row, guess_format, read_rows
+from asyncwb.cli.closing import closing_backend
+from asyncwb.cli.ingest.dry_run import dry_run
+from asyncwb.cli.ingest.fieldtypes import Types, types_from_option
+from asyncwb.cli.ingest.reading import Reading, read_chunks, title, total_size
+from asyncwb.cli.ingest.report import Counts, progress_bar, report, show
+from asyncwb.cli.ingest.rows import Key
+from asyncwb.cli.ingest.sources import checked_encoding
+from asyncwb.cli.ingest.writing import Refusals, Writing
 from asyncwb.cli.options import settings_options
-from asyncwb.cli.shared import (
-    EXIT_FAULT,
-    REFUSED,
-    asynchronous,
-    backend_option,
-    json_option,
-    redis_option,
-)
-from asyncwb.errors import AsyncwbError, DeadLettered, InvalidValue, OutcomeUnknown
-from asyncwb.events import DeadLetter, Event
+from asyncwb.cli.shared import EXIT_FAULT, REFUSED, asynchronous, backend_option, json_option, redis_option
+from asyncwb.errors import AsyncwbError, ConfigurationError, DeadLettered
+from asyncwb.plain import excerpt
 from asyncwb.settings import Settings
-from asyncwb.stats import Stats, Totals
 
-_ROWS_AHEAD: Final = 32
-
-_FEWEST_UNSAVED: Final = 1000
-_MOST_UNSAVED: Final = 20_000
-"""Rows that may be unsaved at once, at first and in the end: what is ahead of the first refusals may be refused too."""
-_LOOK_AGAIN_SECONDS: Final = 0.005
-_FIRST_REASONS: Final = 5
-
-
-@dataclass(slots=True)
-class _Counts:
-    """What has been done so far; distinct keys are counted by an 8-byte hash each, `position` is in bytes."""
-
-    rows: int = 0
-    acknowledged: int = 0
-    skipped: int = 0
-    position: int = 0
-    refused: int = 0
-    hashes: set[bytes] = field(default_factory=set)
-    malformed: MalformedLine | None = None
-
-
-class _Refusals:
-    """Rows that the backend refuses for good: how many, and the first reasons; an observer of the buffer."""
-
-    def __init__(self, most: int) -> None:
-        self._most = most
-        self.count = 0
-        self.reasons: dict[str, str] = {}
-
-    @property
-    def too_many(self) -> bool:
-        return self.count >= self._most
-
-    def __call__(self, event: Event) -> None:
-        if isinstance(event, DeadLetter):
-            self.count += 1
-            self.note(event.key, event.reason)
-
-    def note(self, key: str, reason: str) -> None:
-        if len(self.reasons) < _FIRST_REASONS:
-            self.reasons.setdefault(reason, key)
-
-    def tell(self) -> None:
-        for reason, key in self.reasons.items():
-            click.echo(f"key {key!r} was refused: {reason}", err=True)
-
-
-class _Window:
-    """Bounds the rows that are acknowledged and not yet saved: few at first, more as long as the backend takes them.
-
-    So a backend that refuses every row is given no more than a few of them before that is known.
-
-    Args:
-        stats: of the buffer.
-    """
-
-    def __init__(self, stats: Callable[[], Awaitable[Stats]]) -> None:
-        self._stats = stats
-        self._size = _FEWEST_UNSAVED
-        self._left = 0
-        self._dead: int | None = None
-        self._looking = asyncio.Lock()
-
-    async def enter(self) -> None:
-        """Returns when one more row may be written."""
-        while self._left <= 0:
-            async with self._looking:
-                if self._left <= 0:
-                    await self._look()
-        self._left -= 1
-
-    async def _look(self) -> None:
-        stats = await self._stats()
-        unsaved = stats.dirty + stats.leased
-        if self._dead is not None and stats.dead > self._dead:
-            self._size = max(self._size // 2, _FEWEST_UNSAVED)
-        elif self._dead is not None and unsaved < self._size // 2:
-            self._size = min(2 * self._size, _MOST_UNSAVED)
-        self._dead = stats.dead
-        room = self._size - unsaved
-        if room >= self._size // 10:
-            self._left = room
-        else:
-            await asyncio.sleep(_LOOK_AGAIN_SECONDS)
+_DRY_ROWS: Final = 1000
+_CHARACTERS: Final = {"tab": "\t", "\\t": "\t", "comma": ",", "semicolon": ";", "pipe": "|", "space": " "}
+"""Names that are easier to write in a shell than what they stand for."""
 
 
 @click.command()
-@click.argument("file", type=click.Path(exists=True, dir_okay=False, allow_dash=True))
-@click.option("--key", required=True, metavar="COLUMN", help="The column or field that holds the key.")
+@click.argument(
+    "files", metavar="FILE...", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, allow_dash=True)
+)
+@click.option(
+    "--key",
+    required=True,
+    metavar="COLUMN[,COLUMN...]",
+    help="The column or field that holds the key, or several.",
+)
 @backend_option
 @redis_option
 @settings_options(
@@ -132,7 +49,33 @@ class _Window:
     full_timeout_seconds=math.inf,
     max_delay_seconds=0.2,
 )
-@click.option("--format", "row_format", type=click.Choice(["csv", "jsonl"]), help="By default from the file's name.")
+@click.option(
+    "--format",
+    "row_format",
+    type=click.Choice(["csv", "json", "jsonl"]),
+    help="By default from each file's name. An array or lines of JSON are told apart by themselves.",
+)
+@click.option(
+    "--delimiter",
+    metavar="CHAR",
+    show_default="a comma, for .tsv a tab",
+    help="Of CSV: a character, or tab, comma, semicolon, pipe or space.",
+)
+@click.option("--quotechar", metavar="CHAR", default='"', show_default=True, help='Of CSV; "none" for none at all.')
+@click.option("--encoding", metavar="NAME", default="utf-8", show_default=True, help="As in windows-1252 or utf-16.")
+@click.option(
+    "--types",
+    metavar="COLUMN=TYPE,...",
+    help="Of CSV: int, float, number, decimal, bool, text, date, datetime or json; int? takes an empty field as null. "
+    "By default as the backend's table has its columns, where there is one, else text.",
+)
+@click.option("--limit", type=click.IntRange(1), metavar="N", help="Read the first N rows only.")
+@click.option(
+    "--dry-run",
+    "dry",
+    is_flag=True,
+    help=f"Check the first {_DRY_ROWS:,} rows, or --limit of them, and write nothing; needs no Redis.",
+)
 @click.option("--writers", type=click.IntRange(1, 10_000), default=200, show_default=True, help="Concurrent writers.")
 @click.option(
     "--on-error",
@@ -152,190 +95,122 @@ class _Window:
 @asynchronous
 async def ingest(
     *,
-    file: str,
+    files: Sequence[str],
     key: str,
     backend: str,
     redis: str | None,
     settings: Settings,
-    row_format: Format | None,
+    row_format: str | None,
+    delimiter: str | None,
+    quotechar: str,
+    encoding: str,
+    types: str | None,
+    limit: int | None,
+    dry: bool,
     writers: int,
     on_error: str,
     max_refused: int,
     as_json: bool,
 ) -> None:
-    """Stream rows of FILE (or - for stdin) into a backend, each as a JSON object under its key.
+    """Stream rows of each FILE (or - for stdin) into a backend, each as a JSON object under its key.
 
-    Rows of one key are applied in their order: the last one wins. Values of CSV are strings. Ends when all is saved, or
-    refused for good. Once --max-refused rows were refused it reads no more, and ends when what was written by then is
-    saved or refused. An interrupted run loses nothing that was acknowledged; run it again to complete it.
+    A FILE is CSV with a header, JSON Lines, or a JSON array of objects; .gz and .zst after its name mean that it is
+    compressed. Several are read one after the other.
 
-    Exit status: 0 all is saved, 1 a line was malformed or the backend refused a row for good, 2 wrong usage, not
-    reached, or no room beside the dead letters of this namespace.
+    Rows of one key are applied in their order: the last one wins. Ends when all is saved, or refused for good. Once
+    --max-refused rows were refused it reads no more, and ends when what was written by then is saved or refused. An
+    interrupted run loses nothing that was acknowledged; run it again to complete it.
+
+    A key of several columns is their texts with a colon between them; a colon or backslash in them has a backslash
+    before it.
+
+    --dry-run finds what is malformed or too long, and asks the backend what it would refuse, as far as it can tell
+    without keeping anything. It can't know what others write until the rows really come.
+
+    Exit status: 0 all is saved, or a dry run found nothing; 1 a line was malformed (skipped or not), or the backend
+    refused a row for good, or would; 2 wrong usage, a file that can't be read at all, not reached, or no room beside
+    the dead letters of this namespace.
     """
+    reading = Reading(
+        key=Key.from_option(key),
+        format=None if row_format is None else "csv" if row_format == "csv" else "json",
+        delimiter=None if delimiter is None else _character("--delimiter", delimiter),
+        quotechar=None if quotechar == "none" else _character("--quotechar", quotechar),
+        encoding=checked_encoding(encoding),
+        types=Types(asked=types_from_option(types)),
+        limit=limit or (_DRY_ROWS if dry else None),
+    )
+    reading.check(files)
+    async with closing_backend(backend, settings, codec="json") as place:
+        if reading.has_csv(files):
+            told = await place.column_types()
+            reading = replace(reading, types=replace(reading.types, told=told))
+        await asyncio.to_thread(reading.check_beginnings, files)
+        if dry:
+            await dry_run(place, files, reading, settings, as_json=as_json)
+            return
     started = time.monotonic()
-    counts = _Counts()
-    refusals = _Refusals(max_refused)
-    console = Console(stderr=True)
+    counts, refusals = Counts(), Refusals(max_refused)
     buffer: Buffer[dict[str, Any]] = Buffer(
         redis,
         backend=backend,
         settings=settings,
         observer=refusals,
     )
+    work = Writing(buffer, counts, refusals, writers=writers, skip=on_error == "skip")
     try:
         async with buffer:
-            with _progress(console) as progress:
-                shown = asyncio.create_task(_show(progress, counts, buffer, file))
-                try:
-                    chunks = read_rows(file, key=key, format=row_format or guess_format(file))
-                    work = _Ingest(buffer, counts, refusals, writers=writers, skip=on_error == "skip")
-                    await work.run(chunks)
-                    try:
-                        await buffer.drain()
-                    except DeadLettered as error:
-                        counts.refused = len(error.reasons)
-                        for name, reason in error.reasons.items():
-                            refusals.note(name, reason)
-                finally:
-                    shown.cancel()
-                    await asyncio.wait([shown])
+            await _write(work, buffer=buffer, counts=counts, refusals=refusals, files=files, reading=reading)
     except (asyncio.CancelledError, KeyboardInterrupt, AsyncwbError):
         if counts.acknowledged:
             click.echo(f"{counts.acknowledged} row(s) are acknowledged and safe; run the same again to go on", err=True)
         raise
-    _report(counts, buffer.totals, time.monotonic() - started, as_json=as_json)
+    report(counts, buffer.totals, time.monotonic() - started, as_json=as_json)
+    _end(counts, refusals, buffer.totals.dead, stopped=f" (--max-refused {max_refused})" if work.stopped else "")
+
+
+async def _write(
+    work: Writing,
+    *,
+    buffer: Buffer[dict[str, Any]],
+    counts: Counts,
+    refusals: Refusals,
+    files: Sequence[str],
+    reading: Reading,
+) -> None:
+    """Returns when everything that was read is saved, or refused for good."""
+    with progress_bar(Console(stderr=True)) as progress:
+        shown = asyncio.create_task(show(progress, counts, buffer, title=title(files), size=total_size(files)))
+        try:
+            await work.run(read_chunks(files, reading))
+            try:
+                await buffer.drain()
+            except DeadLettered as error:
+                counts.refused = len(error.reasons)
+                for name, reason in error.reasons.items():
+                    refusals.note(name, reason)
+        finally:
+            shown.cancel()
+            await asyncio.wait([shown])
+
+
+def _end(counts: Counts, refusals: Refusals, dead: int, *, stopped: str) -> None:
+    """Says what went wrong, if anything. Raises SystemExit then."""
     if counts.malformed is not None:
         click.echo(f"Error: {counts.malformed}; stopped there (--on-error skip goes on)", err=True)
-        raise SystemExit(EXIT_FAULT)
-    if refused := max(counts.refused, buffer.totals.dead):
+    refused = max(counts.refused, dead)
+    if refused:
         refusals.tell()
-        stopped = f"; stopped there (--max-refused {max_refused})" if work.stopped else ""
-        click.echo(f"Error: {refused:,} {REFUSED}{stopped}", err=True)
+        click.echo(f"Error: {refused:,} {REFUSED}{f'; stopped there{stopped}' if stopped else ''}", err=True)
+    if counts.malformed is not None or counts.skipped or refused:
         raise SystemExit(EXIT_FAULT)
 
 
-class _Ingest:
-    """All rows of a key pass through the same writer, one after the other, so their order stands."""
-
-    def __init__(
-        self, buffer: Buffer[dict[str, Any]], counts: _Counts, refusals: _Refusals, *, writers: int, skip: bool
-    ) -> None:
-        self._buffer = buffer
-        self._counts = counts
-        self._refusals = refusals
-        self._skip = skip
-        self._window = _Window(buffer.stats)
-        self.stopped = False
-        self._lanes: list[asyncio.Queue[Row | None]] = [asyncio.Queue(_ROWS_AHEAD) for _ in range(writers)]
-
-    async def run(self, chunks: AsyncIterator[Chunk]) -> None:
-        """Returns when every row is acknowledged, up to a malformed one unless that is skipped.
-
-        Once too many were refused, rows that aren't written by then are left out; `stopped` is True.
-        """
-        try:
-            async with anyio.create_task_group() as group:
-                for lane in self._lanes:
-                    group.start_soon(self._write, lane)
-                await self._distribute(chunks)
-                for lane in self._lanes:
-                    await lane.put(None)
-        except BaseExceptionGroup as errors:
-            # One is enough: that the others were cancelled says nothing.
-            raise _first(errors) from errors
-
-    async def _distribute(self, chunks: AsyncIterator[Chunk]) -> None:
-        counts = self._counts
-        async for chunk in chunks:
-            counts.position = chunk.position
-            for item in chunk.items:
-                self.stopped = self.stopped or self._refusals.too_many
-                if counts.malformed is not None or self.stopped:
-                    return
-                counts.rows += 1
-                if isinstance(item, MalformedLine):
-                    self._malformed(item)
-                    continue
-                raw = item.key.encode()
-                counts.hashes.add(blake2b(raw, digest_size=8).digest())
-                await self._lanes[zlib.crc32(raw) % len(self._lanes)].put(item)
-
-    async def _write(self, lane: "asyncio.Queue[Row | None]") -> None:
-        while (row := await lane.get()) is not None:
-            await self._window.enter()
-            while True:
-                if self._refusals.too_many:
-                    self.stopped = True
-                    break
-                try:
-                    await self._buffer.set(row.key, row.value)
-                except InvalidValue as error:
-                    self._malformed(MalformedLine(f"line {row.line}: {error}"))
-                except OutcomeUnknown:
-                    continue  # the same row once more, still before the next of its key
-                else:
-                    self._counts.acknowledged += 1
-                break
-
-    def _malformed(self, line: MalformedLine) -> None:
-        if self._skip:
-            self._counts.skipped += 1
-            click.echo(f"skipped: {line}", err=True)
-        elif self._counts.malformed is None:
-            self._counts.malformed = line
-
-
-def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    error = group.exceptions[0]
-    return _first(error) if isinstance(error, BaseExceptionGroup) else error
-
-
-def _report(counts: _Counts, totals: Totals, seconds: float, *, as_json: bool) -> None:
-    report = {
-        "rows": counts.rows,
-        "acknowledged": counts.acknowledged,
-        "skipped": counts.skipped,
-        "distinct_keys": len(counts.hashes),
-        "saved": totals.saved,
-        "coalesced": max(0, counts.acknowledged - totals.saved - totals.dead),
-        "dead": totals.dead,
-        "seconds": round(seconds, 3),
-    }
-    if as_json:
-        sys.stdout.write(json.dumps(report) + "\n")
-        return
-    click.echo(
-        f"{counts.acknowledged:,} of {counts.rows:,} rows acknowledged ({counts.skipped:,} skipped), "
-        f"{len(counts.hashes):,} keys; {totals.saved:,} records saved, {report['coalesced']:,} writes coalesced; "
-        f"{seconds:.1f} s, {counts.acknowledged / seconds:,.0f} rows/s"
-    )
-
-
-def _progress(console: Console) -> Progress:
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.fields[rows]:,} rows, {task.fields[rate]:,.0f}/s"),
-        TextColumn("{task.fields[buffered]:,} buffered, {task.fields[saved]:,} saved"),
-        TimeElapsedColumn(),
-        console=console,
-        disable=not console.is_terminal,
-        transient=True,
-    )
-
-
-async def _show(progress: Progress, counts: _Counts, buffer: Buffer[dict[str, Any]], file: str) -> None:
-    size = None if file == "-" else (await anyio.Path(file).stat()).st_size
-    task = progress.add_task(Path(file).name, total=size, rows=0, rate=0.0, buffered=0, saved=0)
-    started = time.monotonic()
-    while not progress.disable:
-        stats = await buffer.stats()
-        progress.update(
-            task,
-            completed=counts.position,
-            rows=counts.acknowledged,
-            rate=counts.acknowledged / max(0.001, time.monotonic() - started),
-            buffered=stats.dirty + stats.leased,
-            saved=buffer.totals.saved,
+def _character(option: str, text: str) -> str:
+    """One character, or a name for one. Raises ConfigurationError."""
+    found = _CHARACTERS.get(text.lower(), text)
+    if len(found) != 1 or found in "\r\n":
+        raise ConfigurationError(
+            f"{option} {excerpt(text)}: write one character, or one of {', '.join(name for name in _CHARACTERS)}"
         )
-        await asyncio.sleep(0.2)
+    return found

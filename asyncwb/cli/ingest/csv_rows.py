@@ -1,0 +1,171 @@
+"""Rows of CSV."""
+
+import csv
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import BinaryIO, Final, Literal
+
+from asyncwb.cli.ingest.fieldtypes import Types
+from asyncwb.cli.ingest.rows import LONGEST, TOO_LONG, Item, Key, malformed, named
+from asyncwb.cli.ingest.sources import Source
+from asyncwb.cli.output import plain
+from asyncwb.errors import ConfigurationError
+from asyncwb.plain import excerpt
+
+_NAMES: Final = {",": "','", ";": "';'", "\t": "tab", "|": "'|'"}
+"""Usual delimiters, as the option takes them in a shell."""
+
+
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """How fields are separated, and quoted if at all: one character each."""
+
+    delimiter: str = ","
+    quotechar: str | None = '"'
+
+    def reader(self, lines: Iterator[str]) -> Iterator[list[str]]:
+        """Of rows; strict, so that what doesn't fit isn't guessed."""
+        quoting: Literal[0, 3] = csv.QUOTE_NONE if self.quotechar is None else csv.QUOTE_MINIMAL
+        return csv.reader(lines, delimiter=self.delimiter, quotechar=self.quotechar, quoting=quoting, strict=True)
+
+
+def csv_rows(source: Source, stream: BinaryIO, *, key: Key, dialect: Dialect, types: Types) -> Iterator[Item]:
+    """Rows and malformed lines in their order; in memory is one row at a time.
+
+    Raises:
+        ConfigurationError: the header can't be read, or hasn't these columns.
+    """
+    csv.field_size_limit(LONGEST)
+    # What isn't UTF-8 becomes lone surrogates, so that only its row is malformed.
+    lines = _Lines(io.TextIOWrapper(stream, "utf-8", errors="surrogateescape", newline=""))
+    reader = dialect.reader(lines)
+    header = _header(source, reader, lines, key, dialect)
+    if header is None:
+        return
+    converters = types.converters(source.name, header)
+    width = len(header)
+    while True:
+        line = lines.begin_row()
+        try:
+            fields = next(reader)
+        except StopIteration:
+            return
+        except (csv.Error, _TooLong) as error:
+            yield malformed(source.name, line, plain(str(error)))
+            continue
+        if not fields:
+            continue
+        if len(fields) != width:
+            yield malformed(source.name, line, f"{len(fields)} fields, but the header has {width}")
+            continue
+        if not is_unicode("".join(fields)):
+            yield malformed(source.name, line, f"not {source.encoding}")
+            continue
+        try:
+            for at, convert in converters:
+                fields[at] = convert(fields[at])
+        except ValueError as error:
+            yield malformed(source.name, line, error)
+            continue
+        yield key.row(source.name, line, dict(zip(header, fields, strict=True)))
+
+
+def is_unicode(text: str) -> bool:
+    """Whether there is no lone surrogate in it."""
+    if text.isascii():
+        return True
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+class _TooLong(Exception):
+    """A row that is too long to be held in memory."""
+
+
+class _Lines:
+    """Lines of bounded length, counted.
+
+    Attributes:
+        first: the first line that isn't blank, for guesses at the header.
+    """
+
+    def __init__(self, text: io.TextIOWrapper) -> None:
+        self._readline = text.readline
+        self._number = 0
+        self._size = 0
+        self.first = ""
+
+    def begin_row(self) -> int:
+        """The number of the next line, with which a row begins."""
+        self._size = 0
+        return self._number + 1
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        line = self._readline(LONGEST + 1)
+        if not line:
+            raise StopIteration
+        self._number += 1
+        self._size += len(line)
+        if self._size > LONGEST:
+            if len(line) <= LONGEST:
+                raise _TooLong(f"its row is {TOO_LONG}: is a quote not closed?")
+            while line and line[-1] not in "\r\n":
+                line = self._readline(LONGEST)
+            raise _TooLong(TOO_LONG)
+        if not self.first:
+            self.first = line.strip("\r\n")
+        return line
+
+
+def _header(source: Source, reader: Iterator[list[str]], lines: _Lines, key: Key, dialect: Dialect) -> list[str] | None:
+    """The names of the columns; None if there is nothing at all."""
+    file, encoding = source.name, source.encoding
+    lines.begin_row()
+    try:
+        header = next((fields for fields in reader if fields), None)
+    except (csv.Error, _TooLong) as error:
+        hint = _hint(lines.first, key, dialect, width=1)
+        raise ConfigurationError(f"{file}: the header is no CSV: {plain(str(error))}{hint}") from error
+    if header is None:
+        return None
+    text = "".join(header)
+    if "\0" in text:
+        raise ConfigurationError(
+            f"{file}: the header has a NUL character: it is binary, or in another encoding (try --encoding utf-16)"
+        )
+    if not is_unicode(text):
+        hint = "" if encoding != "UTF-8" else ", as in --encoding windows-1252"
+        raise ConfigurationError(f"{file}: the header isn't {encoding}: name the encoding of the file{hint}")
+    if missing := [name for name in key.names if name not in header]:
+        hint = _hint(lines.first, key, dialect, width=len(header))
+        raise ConfigurationError(
+            f"{file}: no column {excerpt(missing[0])} in the header; there are {named(header)}{hint}"
+        )
+    if len(set(header)) != len(header):
+        raise ConfigurationError(f"{file}: the header names a column twice: {named(header)}")
+    return header
+
+
+def _hint(line: str, key: Key, dialect: Dialect, *, width: int) -> str:
+    """The delimiter that the header seems to have, if it is another one."""
+    best, most = "", width
+    for delimiter in _NAMES:
+        try:
+            (fields,) = Dialect(delimiter, dialect.quotechar).reader(iter([line]))
+        except (csv.Error, ValueError, TypeError):  # TypeError: it is the quotechar
+            continue
+        if all(name in fields for name in key.names):
+            best = delimiter
+            break
+        if len(fields) > most and width == 1:
+            best, most = delimiter, len(fields)
+    if not best or best == dialect.delimiter:
+        return ""
+    return f". It looks as if it were separated by {_NAMES[best]}: try --delimiter {_NAMES[best]}"

@@ -1,0 +1,114 @@
+"""`asyncwb ingest --dry-run`: what would become of the first rows, without a server and without writing anything."""
+
+import json
+import sys
+from collections.abc import Sequence
+from typing import Any, Final
+
+import click
+
+from asyncwb.cli.ingest.reading import Reading, read_chunks
+from asyncwb.cli.ingest.rows import Item, MalformedLine, Row, malformed
+from asyncwb.cli.output import plain
+from asyncwb.cli.shared import EXIT_FAULT
+from asyncwb.codecs import Codec
+from asyncwb.errors import InvalidValue
+from asyncwb.guard import GuardedBackend
+from asyncwb.records import MAX_EPOCH, Record, make_version
+from asyncwb.settings import Settings
+from asyncwb.values import Values
+
+_LONGEST_REASON: Final = 500
+_SHOWN: Final = 20
+"""Reasons that are shown; the others are counted."""
+
+
+async def dry_run(
+    backend: GuardedBackend, files: Sequence[str], reading: Reading, settings: Settings, *, as_json: bool
+) -> None:
+    """Reads and checks the rows, and reports. Raises SystemExit with status 1 if one of them can't be ingested."""
+    check = _Check(backend, settings)
+    async for chunk in read_chunks(files, reading):
+        await check.look(chunk.items)
+    check.report(as_json=as_json)
+    if check.malformed or check.refused:
+        raise SystemExit(EXIT_FAULT)
+
+
+class _Check:
+    """What is known of the rows so far.
+
+    Attributes:
+        malformed: rows that can't be acknowledged.
+        refused: rows that the backend would refuse.
+        asked: whether the backend could tell.
+    """
+
+    def __init__(self, backend: GuardedBackend, settings: Settings) -> None:
+        self._backend = backend
+        self._codec: Codec[Any] = Codec("json")
+        self._values: Values[Any] = Values(self._codec, settings)
+        self._values.limit(backend)
+        self._page = backend.limits.max_batch
+        self._rows = 0
+        self._keys: set[str] = set()
+        self.malformed = 0
+        self.refused = 0
+        self.asked = True
+
+    async def look(self, items: Sequence[Item]) -> None:
+        good: list[tuple[Row, Record]] = []
+        for item in items:
+            self._rows += 1
+            found = item if isinstance(item, MalformedLine) else self._record(item)
+            if isinstance(found, MalformedLine):
+                self.malformed += 1
+                self._tell(str(found))
+            else:
+                assert isinstance(item, Row)
+                good.append((item, found))
+        for start in range(0, len(good), self._page):
+            await self._ask(good[start : start + self._page])
+
+    def _record(self, row: Row) -> Record | MalformedLine:
+        self._keys.add(row.key)
+        try:
+            self._values.body(row.key.encode(), row.value)
+        except InvalidValue as error:
+            return malformed(row.file, row.line, error)
+        # Of the highest epoch, each newer than the last: as it isn't stale, the backend looks at it.
+        version = make_version(MAX_EPOCH, self._rows)
+        return Record(row.key, version, self._codec.encode(row.value), codec=self._codec.name)
+
+    async def _ask(self, rows: Sequence[tuple[Row, Record]]) -> None:
+        reasons = await self._backend.refused([record for _, record in rows])
+        if reasons is None:
+            self.asked = False
+            return
+        for (row, _), reason in zip(rows, reasons, strict=True):
+            if reason is not None:
+                self.refused += 1
+                why = plain(reason, _LONGEST_REASON)
+                self._tell(f"{row.file}, line {row.line}: key {row.key!r} would be refused: {why}")
+
+    def _tell(self, what: str) -> None:
+        if self.malformed + self.refused <= _SHOWN:
+            click.echo(what, err=True)
+
+    def report(self, *, as_json: bool) -> None:
+        """On stdout."""
+        figures = {
+            "rows": self._rows,
+            "malformed": self.malformed,
+            "refused": self.refused,
+            "distinct_keys": len(self._keys),
+            "backend_asked": self.asked,
+        }
+        if as_json:
+            sys.stdout.write(json.dumps(figures) + "\n")
+            return
+        refused = f"{self.refused:,} the backend would refuse" if self.asked else "its backend can't be asked"
+        click.echo(
+            f"{self._rows:,} rows checked, {len(self._keys):,} keys: {self.malformed:,} malformed, {refused}; "
+            "nothing was written"
+        )

@@ -1,0 +1,161 @@
+"""Types of CSV fields: from texts to what JSON has."""
+
+import csv
+import math
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from decimal import Decimal
+from typing import Any, Final
+
+import msgspec
+
+from asyncwb.backend import COLUMN_TYPES
+from asyncwb.cli.ingest.rows import named
+from asyncwb.errors import ConfigurationError
+from asyncwb.plain import excerpt
+
+Convert = Callable[[str], Any]
+"""From a field's text to its value; raises ValueError."""
+
+_WHOLE: Final = re.compile(r"[+-]?[0-9]+")
+_NUMBER: Final = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
+_TRUTHS: Final = {
+    **dict.fromkeys(("true", "t", "yes", "y", "on", "1"), True),
+    **dict.fromkeys(("false", "f", "no", "n", "off", "0"), False),
+}
+
+
+def _int(text: str) -> int:
+    if not _WHOLE.fullmatch(text):
+        raise ValueError(text)
+    return int(text)
+
+
+def _float(text: str) -> float:
+    if not _NUMBER.fullmatch(text) or not math.isfinite(number := float(text)):
+        raise ValueError(text)
+    return number
+
+
+def _number(text: str) -> int | float:
+    if _WHOLE.fullmatch(text):
+        return int(text)
+    number = _float(text)
+    if Decimal(repr(number)) != Decimal(text):
+        raise ValueError(text)
+    return number
+
+
+def _decimal(text: str) -> str:
+    if not _NUMBER.fullmatch(text):
+        raise ValueError(text)
+    return str(Decimal(text))
+
+
+def _bool(text: str) -> bool:
+    truth = _TRUTHS.get(text.lower())
+    if truth is None:
+        raise ValueError(text)
+    return truth
+
+
+def _date(text: str) -> str:
+    return date.fromisoformat(text).isoformat()
+
+
+def _datetime(text: str) -> Any:
+    return msgspec.to_builtins(datetime.fromisoformat(text))
+
+
+_KINDS: Final[dict[str, tuple[Convert, str]]] = {
+    "int": (_int, "a whole number"),
+    "float": (_float, "a number"),
+    "number": (_number, "a number that 64 bits hold exactly"),
+    "decimal": (_decimal, "a decimal number"),
+    "bool": (_bool, "true or false"),
+    "date": (_date, "a date as in 2026-01-31"),
+    "datetime": (_datetime, "a date and time as in 2026-01-31T12:00:00Z"),
+    "json": (msgspec.json.decode, "JSON"),
+}
+"""Type -> what converts a text that isn't empty, and what it has to be."""
+
+
+@dataclass(frozen=True, slots=True)
+class Types:
+    """The types of columns by their names: `int` for instance, or `int?` where an empty field is null.
+
+    Attributes:
+        asked: by the user; each has to be in the header.
+        told: by the backend; each counts if it is there.
+    """
+
+    asked: Mapping[str, str] = field(default_factory=dict)
+    told: Mapping[str, str] = field(default_factory=dict)
+
+    def converters(self, file: str, header: Sequence[str]) -> list[tuple[int, Convert]]:
+        """What converts the fields of a row: positions and functions, whose ValueError says what is wrong.
+
+        Raises:
+            ConfigurationError: a column isn't in the header.
+        """
+        for name in self.asked:
+            if name not in header:
+                raise ConfigurationError(
+                    f"{file}: --types names column {excerpt(name)}, which isn't in the header; "
+                    f"there are {named(header)}"
+                )
+        found = []
+        for at, name in enumerate(header):
+            type_ = self.asked.get(name) or self.told.get(name, "text")
+            if type_ != "text":
+                found.append((at, _converter(name, type_, by_backend=name not in self.asked)))
+        return found
+
+
+def types_from_option(text: str | None) -> dict[str, str]:
+    """`id=int,price=decimal?`: types by the names of columns; a pair with a comma in it is put in double quotes.
+
+    Raises:
+        ConfigurationError: it can't be read, or there is no such type.
+    """
+    types: dict[str, str] = {}
+    try:
+        pairs = next(csv.reader([text or ""], strict=True), [])
+    except (csv.Error, ValueError) as error:
+        raise ConfigurationError(f"--types {excerpt(text)} can't be read: {error}") from error
+    for pair in pairs:
+        name, equals, type_ = pair.rpartition("=")
+        if not equals or not name:
+            raise ConfigurationError(f"--types: write COLUMN=TYPE, as in id=int,price=decimal, not {excerpt(pair)}")
+        if type_.removesuffix("?") not in COLUMN_TYPES:
+            raise ConfigurationError(
+                f"--types: there is no type {excerpt(type_)}; there are {', '.join(COLUMN_TYPES)}, "
+                "each with a ? after it where an empty field means null"
+            )
+        if name in types:
+            raise ConfigurationError(f"--types names column {excerpt(name)} twice")
+        types[name] = type_
+    return types
+
+
+def _converter(name: str, type_: str, *, by_backend: bool) -> Convert:
+    kind, nullable = type_.removesuffix("?"), type_.endswith("?")
+    if kind == "text":
+        return lambda text: text or None
+    convert, what = _KINDS[kind]
+    source = " for its column in the backend" if by_backend else ""
+
+    def converted(text: str) -> Any:
+        text = text.strip()
+        if not text:
+            if nullable:
+                return None
+            raise ValueError(f"field {excerpt(name)} is empty, but has to be {what}{source}")
+        try:
+            return convert(text)
+        except (ValueError, ArithmeticError, RecursionError, msgspec.MsgspecError):
+            raise ValueError(f"field {excerpt(name)} has to be {what}{source}, not {excerpt(text)}") from None
+
+    return converted

@@ -1,0 +1,162 @@
+"""Reads files in a thread of its own, one after the other, and gives their rows in chunks."""
+
+import asyncio
+import itertools
+import sys
+import threading
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Final, Literal
+
+from asyncwb.cli.ingest.csv_rows import Dialect, csv_rows
+from asyncwb.cli.ingest.fieldtypes import Types
+from asyncwb.cli.ingest.json_rows import json_rows
+from asyncwb.cli.ingest.rows import Item, Key, MalformedLine
+from asyncwb.cli.ingest.sources import Source, shown, size_of, unpacked_suffix
+from asyncwb.cli.ingest.streams import DamagedSource
+from asyncwb.errors import ConfigurationError
+
+Format = Literal["csv", "json"]
+
+_CHUNK_ROWS: Final = 1000
+_CHUNKS_AHEAD: Final = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Some rows, and how far in all files they end: bytes read so far, as they are on the disk."""
+
+    items: list[Item]
+    position: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reading:
+    """How files are read.
+
+    Attributes:
+        key: the columns or fields of the key.
+        format: of all files; if None, each file's name tells.
+        delimiter: of CSV; if None, a tab where the name ends in .tsv, else a comma.
+        quotechar: of CSV; None if there is none.
+        encoding: as `checked_encoding` returns it.
+        types: of the columns of CSV.
+        limit: of rows, the malformed ones among them; None for no limit.
+    """
+
+    key: Key
+    format: Format | None = None
+    delimiter: str | None = None
+    quotechar: str | None = '"'
+    encoding: str = "utf-8"
+    types: Types = field(default_factory=Types)
+    limit: int | None = None
+
+    def format_of(self, file: str) -> Format:
+        """By the file's name, if it wasn't asked for; CSV unless the name says otherwise."""
+        return self.format or ("json" if unpacked_suffix(file) in (".jsonl", ".ndjson", ".json") else "csv")
+
+    def has_csv(self, files: Sequence[str]) -> bool:
+        """Whether one of the files is CSV."""
+        return any(self.format_of(file) == "csv" for file in files)
+
+    def check(self, files: Sequence[str]) -> None:
+        """Raises ConfigurationError if these files can't be read in this way, whatever is in them."""
+        if files.count("-") > 1:
+            raise ConfigurationError("stdin can be read only once: name - once among the files")
+        if self.types.asked and not self.has_csv(files):
+            raise ConfigurationError("--types is for CSV: JSON has types of its own")
+        for dialect in map(self._dialect, files):
+            if dialect.delimiter == dialect.quotechar:
+                raise ConfigurationError(f"--delimiter and --quotechar are both {dialect.delimiter!r}")
+
+    def check_beginnings(self, files: Sequence[str]) -> None:
+        """What is wrong at the beginning of a file is told before anything of the first one is taken.
+
+        Pipes are left out: what is read of them is gone. Raises ConfigurationError.
+        """
+        for file in files:
+            if size_of(file) is not None:
+                next(self._rows(Source(file, encoding=self.encoding), file), None)
+
+    def _dialect(self, file: str) -> Dialect:
+        return Dialect(self.delimiter or ("\t" if unpacked_suffix(file) == ".tsv" else ","), self.quotechar)
+
+    def chunks(self, files: Sequence[str]) -> Iterator[Chunk]:
+        """Rows and malformed lines of all files in their order.
+
+        Raises:
+            ConfigurationError: a file can't be read, or its header doesn't fit.
+        """
+        before, left = 0, sys.maxsize if self.limit is None else self.limit
+        for file in files:
+            source = Source(file, encoding=self.encoding)
+            rows = self._rows(source, file)
+            while left and (items := list(itertools.islice(rows, min(_CHUNK_ROWS, left)))):
+                left -= len(items)
+                yield Chunk(items, before + source.position)
+            before += source.position
+
+    def _rows(self, source: Source, file: str) -> Iterator[Item]:
+        try:
+            with source as stream:
+                if self.format_of(file) == "json":
+                    yield from json_rows(source, stream, key=self.key)
+                else:
+                    dialect = self._dialect(file)
+                    yield from csv_rows(source, stream, key=self.key, dialect=dialect, types=self.types)
+        except OSError as error:
+            raise ConfigurationError(f"{source.name}: {error.strerror or error}") from error
+        except DamagedSource as error:
+            yield MalformedLine(f"{source.name}: {error}; what comes after that can't be read")
+
+
+async def read_chunks(files: Sequence[str], reading: Reading) -> AsyncIterator[Chunk]:
+    """Chunks of rows; `-` is stdin. At most a few chunks are ahead of the consumer.
+
+    Raises:
+        ConfigurationError: as `Reading.chunks`.
+    """
+    loop = asyncio.get_running_loop()
+    chunks: asyncio.Queue[Chunk | Exception | None] = asyncio.Queue()
+    room = threading.Semaphore(_CHUNKS_AHEAD)
+    gone = False
+
+    def put(item: Chunk | Exception | None) -> None:
+        with suppress(RuntimeError):  # the loop is closed: the command was interrupted
+            loop.call_soon_threadsafe(chunks.put_nowait, item)
+
+    def read() -> None:
+        try:
+            for chunk in reading.chunks(files):
+                room.acquire()
+                if gone:
+                    return
+                put(chunk)
+            put(None)
+        except Exception as error:  # noqa: BLE001 - raised again by the consumer, who would wait for ever otherwise
+            put(error)
+
+    # A daemon: it may be blocked on a pipe for good when the command is interrupted.
+    threading.Thread(target=read, name="asyncwb-ingest", daemon=True).start()
+    try:
+        while (chunk := await chunks.get()) is not None:
+            if isinstance(chunk, Exception):
+                raise chunk
+            yield chunk
+            room.release()
+    finally:
+        gone = True
+        room.release()
+
+
+def total_size(files: Sequence[str]) -> int | None:
+    """Bytes of all files, None if nobody can know."""
+    sizes = [size_of(file) for file in files]
+    return None if None in sizes else sum(size or 0 for size in sizes)
+
+
+def title(files: Sequence[str]) -> str:
+    """How the files are called in one line."""
+    return shown(files[0]) if len(files) == 1 else f"{len(files)} files"

@@ -1,0 +1,172 @@
+"""A file or stdin as a stream of UTF-8 bytes: decompressed by its name, recoded from its encoding."""
+
+import codecs
+import gzip
+import io
+import os
+import stat
+import sys
+import zlib
+from contextlib import suppress
+from importlib import import_module
+from pathlib import Path
+from types import TracebackType
+from typing import Any, BinaryIO, Final
+
+from asyncwb.cli.ingest.streams import BLOCK, Chained, Counted, DamagedSource, Recoded, Unpacked
+from asyncwb.cli.output import plain
+from asyncwb.errors import ConfigurationError, MissingDependency
+from asyncwb.plain import excerpt
+
+_UTF8: Final = ("utf-8", "utf-8-sig")
+_LONGEST_NAME: Final = 200
+
+_PACKED: Final = {".gz": b"\x1f\x8b", ".zst": b"\x28\xb5\x2f\xfd"}
+"""Suffixes of names, and how such a file begins."""
+
+_LOOKS: Final = {
+    b"\x1f\x8b": "gzip: its name has to end in .gz, or pipe it through `gunzip -c`",
+    b"\x28\xb5\x2f\xfd": "Zstandard: its name has to end in .zst, or pipe it through `zstd -dc`",
+    b"BZh": "bzip2, which isn't read: pipe it through `bunzip2 -c`",
+    b"\xfd7zXZ\x00": "xz, which isn't read: pipe it through `xz -dc`",
+    b"PK\x03\x04": "a zip archive or a spreadsheet, which isn't read: unpack it, or save it as CSV",
+    b"PAR1": "Parquet, which isn't read: convert it to CSV or JSON Lines",
+}
+_MARKS: Final = {
+    b"\xff\xfe\x00\x00": "UTF-32: try --encoding utf-32",
+    b"\x00\x00\xfe\xff": "UTF-32: try --encoding utf-32",
+    b"\xff\xfe": "UTF-16: try --encoding utf-16",
+    b"\xfe\xff": "UTF-16: try --encoding utf-16",
+}
+"""Byte order marks of other encodings than UTF-8; the longer ones first."""
+
+
+def checked_encoding(name: str) -> str:
+    """The name of an encoding of text. Raises ConfigurationError."""
+    try:
+        found = codecs.lookup(name)
+        with suppress(UnicodeDecodeError):  # of an encoding of several bytes
+            b"a".decode(name)
+        found.incrementaldecoder()
+    except (LookupError, TypeError, ValueError) as error:
+        raise ConfigurationError(
+            f"--encoding {excerpt(name)} is no encoding of text; write for example windows-1252, latin-1 or utf-16"
+        ) from error
+    return found.name
+
+
+def shown(file: str) -> str:
+    """How messages call a FILE."""
+    return "stdin" if file == "-" else plain(file, _LONGEST_NAME)
+
+
+def unpacked_suffix(file: str) -> str:
+    """The suffix of a name that tells the format, in lower case: `.csv` of `a.csv.gz`."""
+    path = Path(file)
+    return (path.with_suffix("") if path.suffix.lower() in _PACKED else path).suffix.lower()
+
+
+def size_of(file: str) -> int | None:
+    """In bytes, as it is on the disk; None if nobody can know, as of a pipe."""
+    if file == "-":
+        return None
+    try:
+        found = os.stat(file)  # noqa: PTH116 - a name that comes from anywhere
+    except OSError:
+        return None
+    return found.st_size if stat.S_ISREG(found.st_mode) else None
+
+
+class Source:
+    """One FILE while it is read: a context manager that gives its stream.
+
+    Args:
+        file: a path, or `-` for stdin.
+        encoding: as `checked_encoding` returns it.
+
+    Attributes:
+        name: how messages call it.
+        encoding: how messages call its encoding.
+
+    Raises:
+        ConfigurationError: on entering: it is no text as far as its first bytes tell, or not what its name says.
+        OSError: on entering and reading.
+        DamagedSource: on reading.
+    """
+
+    def __init__(self, file: str, *, encoding: str) -> None:
+        self.name = shown(file)
+        self.encoding = "UTF-8" if encoding in _UTF8 else encoding
+        self._file, self._recode = file, encoding not in _UTF8
+        self._counted: Counted | None = None
+
+    @property
+    def position(self) -> int:
+        """How many bytes of it were read so far, as they are on the disk."""
+        return self._counted.position if self._counted else 0
+
+    def __enter__(self) -> BinaryIO:
+        if self._file == "-" and sys.stdin is None:
+            raise ConfigurationError("stdin is closed, and FILE is -: name a file, or pipe the rows into it")
+        self._counted = Counted(self._file)
+        try:
+            return self._open(io.BufferedReader(self._counted, BLOCK))
+        except BaseException:
+            self._counted.close()
+            raise
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._counted is not None:
+            self._counted.close()
+
+    def _open(self, stream: BinaryIO) -> BinaryIO:
+        suffix = "" if self._file == "-" else Path(self._file).suffix.lower()
+        if suffix in _PACKED:
+            head, stream = _beginning(stream, (_PACKED[suffix],))
+            if not head:
+                raise DamagedSource(f"it is empty, and its name ends in {suffix}")
+            if head != _PACKED[suffix]:
+                raise ConfigurationError(f"{self.name}: its name ends in {suffix}, but that isn't what it holds")
+            stream = io.BufferedReader(_unpacked(stream, suffix), BLOCK)
+        looks = _LOOKS if self._recode else {**_MARKS, **_LOOKS}
+        head, stream = _beginning(stream, tuple(looks))
+        for mark, what in looks.items():
+            if head.startswith(mark):
+                raise ConfigurationError(f"{self.name} looks like {what}")
+        if self._recode:
+            stream = io.BufferedReader(Recoded(stream, self.encoding), BLOCK)
+        head, stream = _beginning(stream, (codecs.BOM_UTF8,))
+        if head == codecs.BOM_UTF8:
+            stream.read(len(head))
+        return stream
+
+
+def _beginning(stream: BinaryIO, marks: tuple[bytes, ...]) -> tuple[bytes, BinaryIO]:
+    """As many of the first bytes as tell which of the marks they are, and a stream that begins with them again.
+
+    Not a byte more: the next one may be long in coming.
+    """
+    head = b""
+    while any(mark != head and mark.startswith(head) for mark in marks):
+        byte = stream.read(1)
+        if not byte:
+            break
+        head += byte
+    return head, io.BufferedReader(Chained(head, stream), BLOCK) if head else stream
+
+
+def _unpacked(stream: BinaryIO, suffix: str) -> Unpacked:
+    if suffix == ".gz":
+        return Unpacked(gzip.GzipFile(fileobj=stream), "gzip", (gzip.BadGzipFile, zlib.error))
+    in_python = sys.version_info >= (3, 14)
+    try:
+        zstd: Any = import_module("compression.zstd" if in_python else "backports.zstd")
+    except ImportError as error:
+        raise MissingDependency(
+            "this Python was built without Zstandard: pipe the file through `zstd -dc`"
+            if in_python
+            else "files in .zst need 'backports.zstd', which isn't installed: run pip install 'asyncwb[zstd]'"
+        ) from error
+    return Unpacked(zstd.ZstdFile(stream), "Zstandard", (zstd.ZstdError,))

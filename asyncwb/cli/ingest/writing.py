@@ -1,0 +1,172 @@
+"""Writes rows into a buffer: those of one key in their order, and few at first, as the backend may refuse them all."""
+
+import asyncio
+import zlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+from hashlib import blake2b
+from typing import Any, Final
+
+import anyio
+import click
+
+from asyncwb.buffer import Buffer
+from asyncwb.cli.ingest.reading import Chunk
+from asyncwb.cli.ingest.report import Counts
+from asyncwb.cli.ingest.rows import MalformedLine, Row, malformed
+from asyncwb.cli.output import plain
+from asyncwb.errors import InvalidValue, OutcomeUnknown
+from asyncwb.events import DeadLetter, Event
+from asyncwb.stats import Stats
+
+_ROWS_AHEAD: Final = 32
+
+_FEWEST_UNSAVED: Final = 1000
+_MOST_UNSAVED: Final = 20_000
+"""Rows that may be unsaved at once, at first and in the end: what is ahead of the first refusals may be refused too."""
+_LOOK_AGAIN_SECONDS: Final = 0.005
+_FIRST_REASONS: Final = 5
+_LONGEST_REASON: Final = 500
+
+
+class Refusals:
+    """Rows that the backend refuses for good: how many, and the first reasons; an observer of the buffer."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self.count = 0
+        self.reasons: dict[str, str] = {}
+
+    @property
+    def too_many(self) -> bool:
+        """Whether it is time to stop."""
+        return self.count >= self._most
+
+    def __call__(self, event: Event) -> None:
+        if isinstance(event, DeadLetter):
+            self.count += 1
+            self.note(event.key, event.reason)
+
+    def note(self, key: str, reason: str) -> None:
+        """Keeps a reason, if it is among the first."""
+        if len(self.reasons) < _FIRST_REASONS:
+            self.reasons.setdefault(reason, key)
+
+    def tell(self) -> None:
+        """On stderr."""
+        for reason, key in self.reasons.items():
+            click.echo(f"key {key!r} was refused: {plain(reason, _LONGEST_REASON)}", err=True)
+
+
+class _Window:
+    """Bounds the rows that are acknowledged and not yet saved: few at first, more as long as the backend takes them.
+
+    So a backend that refuses every row is given no more than a few of them before that is known.
+
+    Args:
+        stats: of the buffer.
+    """
+
+    def __init__(self, stats: Callable[[], Awaitable[Stats]]) -> None:
+        self._stats = stats
+        self._size = _FEWEST_UNSAVED
+        self._left = 0
+        self._dead: int | None = None
+        self._looking = asyncio.Lock()
+
+    async def enter(self) -> None:
+        """Returns when one more row may be written."""
+        while self._left <= 0:
+            async with self._looking:
+                if self._left <= 0:
+                    await self._look()
+        self._left -= 1
+
+    async def _look(self) -> None:
+        stats = await self._stats()
+        unsaved = stats.dirty + stats.leased
+        if self._dead is not None and stats.dead > self._dead:
+            self._size = max(self._size // 2, _FEWEST_UNSAVED)
+        elif self._dead is not None and unsaved < self._size // 2:
+            self._size = min(2 * self._size, _MOST_UNSAVED)
+        self._dead = stats.dead
+        room = self._size - unsaved
+        if room >= self._size // 10:
+            self._left = room
+        else:
+            await asyncio.sleep(_LOOK_AGAIN_SECONDS)
+
+
+class Writing:
+    """All rows of a key pass through the same writer, one after the other, so their order stands."""
+
+    def __init__(
+        self, buffer: Buffer[dict[str, Any]], counts: Counts, refusals: Refusals, *, writers: int, skip: bool
+    ) -> None:
+        self._buffer = buffer
+        self._counts = counts
+        self._refusals = refusals
+        self._skip = skip
+        self._window = _Window(buffer.stats)
+        self.stopped = False
+        self._lanes: list[asyncio.Queue[Row | None]] = [asyncio.Queue(_ROWS_AHEAD) for _ in range(writers)]
+
+    async def run(self, chunks: AsyncIterator[Chunk]) -> None:
+        """Returns when every row is acknowledged, up to a malformed one unless that is skipped.
+
+        Once too many were refused, rows that aren't written by then are left out; `stopped` is True.
+        """
+        try:
+            async with anyio.create_task_group() as group:
+                for lane in self._lanes:
+                    group.start_soon(self._write, lane)
+                await self._distribute(chunks)
+                for lane in self._lanes:
+                    await lane.put(None)
+        except BaseExceptionGroup as errors:
+            # One is enough: that the others were cancelled says nothing.
+            raise _first(errors) from errors
+
+    async def _distribute(self, chunks: AsyncIterator[Chunk]) -> None:
+        counts = self._counts
+        async for chunk in chunks:
+            counts.position = chunk.position
+            for item in chunk.items:
+                self.stopped = self.stopped or self._refusals.too_many
+                if counts.malformed is not None or self.stopped:
+                    return
+                counts.rows += 1
+                if isinstance(item, MalformedLine):
+                    self._malformed(item)
+                    continue
+                raw = item.key.encode()
+                counts.hashes.add(blake2b(raw, digest_size=8).digest())
+                await self._lanes[zlib.crc32(raw) % len(self._lanes)].put(item)
+
+    async def _write(self, lane: "asyncio.Queue[Row | None]") -> None:
+        while (row := await lane.get()) is not None:
+            await self._window.enter()
+            while True:
+                if self._refusals.too_many:
+                    self.stopped = True
+                    break
+                try:
+                    await self._buffer.set(row.key, row.value)
+                except InvalidValue as error:
+                    self._malformed(malformed(row.file, row.line, error))
+                except OutcomeUnknown:
+                    continue  # the same row once more, still before the next of its key
+                else:
+                    self._counts.acknowledged += 1
+                break
+
+    def _malformed(self, line: MalformedLine) -> None:
+        if self._skip:
+            self._counts.skipped += 1
+            click.echo(f"skipped: {line}", err=True)
+        elif self._counts.malformed is None:
+            self._counts.malformed = line
+
+
+def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    error = group.exceptions[0]
+    return _first(error) if isinstance(error, BaseExceptionGroup) else error

@@ -38,7 +38,7 @@ _COMMANDS: Final = {
     ),
     "ingest": (
         "asyncwb.cli.ingest:ingest",
-        "Stream rows of FILE (or - for stdin) into a backend, each as a JSON object under its key.",
+        "Stream rows of each FILE (or - for stdin) into a backend, each as a JSON object under its key.",
     ),
     "keys": ("asyncwb.cli.records:keys", "List unsaved records, those that are due first."),
     "show": (

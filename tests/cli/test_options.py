@@ -25,7 +25,8 @@ OTHER = {
     "max_dirty": "10", "max_bytes": "1000", "max_age_seconds": "0.5", "low_watermark": "0.5", "on_full": "wait",
     "full_timeout_seconds": "inf", "max_remembered_writes": "5", "max_delay_seconds": "0.25", "batch_size": "7",
     "batch_bytes": "100", "max_value_bytes": "50", "check_values": "False", "lease_seconds": "3",
-    "save_timeout_seconds": "1e3", "drain_timeout_seconds": "0", "connect_timeout_seconds": "0.1", "redis_timeout_seconds": "0.2",
+    "save_timeout_seconds": "1e3", "drain_timeout_seconds": "0", "connect_timeout_seconds": "0.1",
+    "redis_timeout_seconds": "0.2",
     "redis_retry_seconds": "0", "max_attempts": "none", "retry_initial_seconds": "0.01", "retry_max_seconds": "0.02",
     "probe_seconds": "0.03", "backoff_initial_seconds": "0.04", "backoff_max_seconds": "0.06",
 }  # fmt: skip

@@ -56,10 +56,8 @@ def column_type(declared: str) -> str:
 
     Texts stay as they are for what SQLite treats as numeric though few would call it so: DATE for instance.
     """
-    kind = _kind(declared)
-    if kind == "NUMERIC":
-        return "number" if re.search("DEC|NUM", declared.upper()) else "text"
-    return {"INTEGER": "int", "REAL": "float", "BOOL": "bool", "JSON": "json"}.get(kind, "text")
+    types = {"INTEGER": "int", "REAL": "float", "DECIMAL": "number", "BOOL": "bool", "JSON": "json"}
+    return types.get(_kind(declared), "text")
 
 
 def key_column(name: str, declared: str) -> type[str] | Callable[[str], int]:

@@ -22,11 +22,13 @@ __all__ = [
     "BufferFull",
     "CircuitChanged",
     "Codec",
+    "CodecName",
     "ConfigurationError",
     "ConnectionChanged",
     "DeadLetter",
     "DeadLettered",
     "DecodeError",
+    "Durability",
     "EmbeddedServerError",
     "EpochChanged",
     "Event",
@@ -134,8 +136,8 @@ if TYPE_CHECKING:
         TaskCrashed,
     )
     from asyncwb.places import Bookkeeping, allot_epoch, claim_place, default_name, takes_place
-    from asyncwb.records import Record, Version
-    from asyncwb.settings import Settings
+    from asyncwb.records import CodecName, Record, Version
+    from asyncwb.settings import Durability, Settings
     from asyncwb.stats import Stats, Totals
 else:
     from importlib import import_module

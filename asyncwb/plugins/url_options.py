@@ -1,0 +1,159 @@
+"""The options of a backend's URL as a dataclass: typed, checked, and never with credentials in a message."""
+
+import dataclasses
+import difflib
+import math
+from collections.abc import Sequence
+from types import NoneType, UnionType
+from typing import Annotated, Any, Final, Generic, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from urllib.parse import unquote_plus
+
+import msgspec
+
+from asyncwb.errors import ConfigurationError
+from asyncwb.urls import redact
+
+T = TypeVar("T")
+
+_LONGEST_SHOWN: Final = 80
+_USUAL: Final = msgspec.Meta(ge=0, le=2**63 - 1)
+
+
+def parse_options(url: str, options: type[T]) -> T:
+    """What stands behind the `?` of a URL, as an object of a dataclass.
+
+    ::
+
+        @dataclass(frozen=True)
+        class Options:
+            table: str | None = None
+            sync: Literal["batch", "file"] = "batch"
+            tombstone_seconds: float = 86_400
+
+        options = parse_options("notes:///var/lib/app?sync=file", Options)
+
+    Args:
+        url: with its scheme, by which messages call it.
+        options: a dataclass; each field is an option. Its type is str, int, float, bool (`0`, `1`, `true` or
+            `false`), a Literal of strings or numbers, or one of these or None. Numbers are from 0 to 2**63 - 1;
+            `Annotated[int, msgspec.Meta(ge=1, le=9)]` has other bounds.
+
+    Raises:
+        ConfigurationError: an option is unknown (the message suggests the nearest), missing, given twice, or can't be
+            what it says.
+    """
+    found = _split(url.partition("#")[0], options)
+    if found.others:
+        name = found.others[0][0]
+        nearest = difflib.get_close_matches(name, found.known, n=1)
+        hint = f". Did you mean {nearest[0]!r}?" if nearest else ""
+        names = f"there are {', '.join(found.known)}" if found.known else "there are none"
+        raise ConfigurationError(f"{found.shown}: unknown option {redact(name)[:_LONGEST_SHOWN]!r}; {names}{hint}")
+    return found.options
+
+
+def take_options(url: str, options: type[T]) -> tuple[T, str]:
+    """As `parse_options`, for a URL that goes on to a driver which has options of its own.
+
+    Returns:
+        The backend's own options, and the URL without them; all others are left in it as they stand.
+
+    Raises:
+        ConfigurationError: as `parse_options`, but for unknown options, which are the driver's.
+    """
+    found = _split(url, options)
+    others = "&".join(text for _, text in found.others)
+    return found.options, f"{url.partition('?')[0]}?{others}" if others else url.partition("?")[0]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Found(Generic[T]):
+    """What a URL holds.
+
+    Attributes:
+        shown: how messages call it.
+        known: the names of the backend's own options.
+        options: these, as an object of the dataclass.
+        others: name and text of each other option.
+    """
+
+    shown: str
+    known: Sequence[str]
+    options: T
+    others: Sequence[tuple[str, str]]
+
+
+def _split(url: str, options: type[T]) -> _Found[T]:
+    shown = _shown(url)
+    query = url.partition("?")[2]
+    if "@" in query:
+        # Perhaps it begins inside of a password, whose rest must not be shown as an option.
+        raise ConfigurationError(f"{shown}: write @ in an option as %40, and ? in a user or password as %3F")
+    fields = dataclasses.fields(options)  # type: ignore[arg-type] # mypy has no bound for dataclasses
+    hints = get_type_hints(options, include_extras=True)
+    types = {field.name: hints[field.name] for field in fields}
+    own: dict[str, Any] = {}
+    others = []
+    for text in filter(None, query.split("&")):
+        name, _, value = (unquote_plus(part) for part in text.partition("="))
+        if name not in types:
+            others.append((name, text))
+        elif name in own:
+            raise ConfigurationError(f"{shown}: option {name!r} is given twice")
+        else:
+            own[name] = _converted(shown, name, value, types[name])
+    for field in fields:
+        required = field.default is field.default_factory is dataclasses.MISSING
+        if required and field.name not in own:
+            raise ConfigurationError(f"{shown}: option {field.name!r} is missing")
+    return _Found(shown, [*types], options(**own), others)
+
+
+def _shown(url: str) -> str:
+    scheme = url.partition(":")[0]
+    # What has no slashes may be user:password@host.
+    return f"{scheme} URL" if "://" in url or "@" not in url else "backend URL"
+
+
+def _converted(shown: str, name: str, text: str, hint: Any) -> Any:
+    kind, bounds = _kind(hint)
+    try:
+        value = msgspec.convert(text, Annotated[kind, bounds] if bounds else kind, strict=False)
+    except msgspec.ValidationError:
+        pass
+    else:
+        if not isinstance(value, float) or math.isfinite(value):
+            return value
+    # Outside of the handler, so that the error has no context that quotes the value.
+    given = redact(f"{name}={text}")
+    given = given if len(given) <= _LONGEST_SHOWN else f"{given[:_LONGEST_SHOWN]}…"
+    raise ConfigurationError(f"{shown}: {given}: use {_wanted(name, kind, bounds)}")
+
+
+def _kind(hint: Any) -> tuple[Any, msgspec.Meta | None]:
+    """The type without None, and what bounds it."""
+    bounds = None
+    if get_origin(hint) is Annotated:
+        hint, bounds, *_ = get_args(hint)
+    if get_origin(hint) in (Union, UnionType):
+        (hint,) = (each for each in get_args(hint) if each is not NoneType)
+        return _kind(hint) if bounds is None else (hint, bounds)
+    if bounds is None and hint in (int, float):
+        bounds = _USUAL
+    return hint, bounds
+
+
+def _wanted(name: str, kind: Any, bounds: msgspec.Meta | None) -> str:
+    """What an option takes, in words."""
+    if get_origin(kind) is Literal:
+        *most, last = map(str, get_args(kind))
+        return f"{', '.join(most)} or {last}" if most else last
+    if kind is bool:
+        return "0 or 1"
+    if kind not in (int, float):
+        return "another text"
+    what = ("a whole number" if kind is int else "a number") + (" of seconds" if name.endswith("_seconds") else "")
+    lowest, highest = (bounds.ge, bounds.le) if bounds else (None, None)
+    if highest is None or bounds is _USUAL:
+        return what if lowest is None else f"{what}, {lowest} or more"
+    return f"{what}, {highest} or less" if lowest is None else f"{what} from {lowest} to {highest}"

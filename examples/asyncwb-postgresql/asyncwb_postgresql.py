@@ -1,17 +1,16 @@
 """A PostgreSQL backend for asyncwb: one table, and one conditional upsert for a whole batch."""
 
-import asyncio
 import json
 import re
-import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import Any
-from urllib.parse import parse_qsl, urlencode
 
 import asyncpg
 
 from asyncwb import (
+    AsyncwbError,
     BackendReplaced,
     BackendUnavailable,
     Codec,
@@ -24,11 +23,23 @@ from asyncwb import (
     newest_per_key,
     takes_place,
 )
+from asyncwb.plugins import ConnectionPool, PurgeTimer, record_bytes, split_by_bytes, take_options
 
-CLOSE_SECONDS = 5.0
-PURGE_EVERY_SECONDS = 60.0
+STATEMENT_BYTES = 2**28
+"""Well below the 2**30 bytes that PostgreSQL takes in a message."""
 REFUSED = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError, asyncpg.ProgramLimitExceededError, ValueError)
 """What one record's contents can lead to; every other error says something about the server."""
+
+SAVE = """
+    INSERT INTO "{table}" AS held (key, version, codec, value, data, deleted_at)
+        SELECT key, version, codec, value::json, data, CASE WHEN deleted THEN now() END
+        FROM unnest($1::text[], $2::bigint[], $3::text[], $4::text[], $5::bytea[], $6::bool[])
+            AS new (key, version, codec, value, data, deleted)
+    ON CONFLICT (key) DO UPDATE SET version = excluded.version, codec = excluded.codec,
+        value = excluded.value, data = excluded.data, deleted_at = excluded.deleted_at
+    WHERE held.version < excluded.version
+"""
+Pool = ConnectionPool[Any]
 
 
 class PostgreSQLBackend:
@@ -55,33 +66,43 @@ class PostgreSQLBackend:
         self._table = table or ""
         self._namespace = ""
         self._tombstone_seconds = tombstone_seconds
-        self._next_purge = 0.0
-        self._pool: Any = None
+        self._purge_timer = PurgeTimer()
+        self._pool: Pool | None = None
 
     async def open(self, *, namespace: str, former: str | None = None) -> None:
         self._table = self._named or default_name(namespace)
+        self._save = SAVE.format(table=self._table)
+        self._purge = f'DELETE FROM "{self._table}" WHERE deleted_at < now() - make_interval(secs => $1)'
         self._read_epoch = f'SELECT namespace, epoch FROM "{self._table}_epoch"'
         self._namespace = namespace
+        self._pool = ConnectionPool(
+            self._connect,
+            close=lambda connection: connection.close(),
+            terminate=lambda connection: connection.terminate(),
+            healthy_after=(*REFUSED, AsyncwbError),
+        )
         try:
             async with self._mapped():
-                self._pool = await asyncpg.create_pool(
-                    self._dsn,
-                    min_size=1,
-                    max_size=8,
-                    timeout=5,
-                    # Whatever the server's own setting: a save that has returned is on disk.
-                    server_settings={"synchronous_commit": "on"},
-                    # Never a standby, whose rows may be older than a finished save.
-                    target_session_attrs="read-write",
-                )
-                await self._create(former)
+                await self._pool.run(lambda connection: self._create(connection, former))
         except BaseException:
             await self.close()
             raise
 
-    async def _create(self, former: str | None) -> None:
+    async def _connect(self) -> Any:
+        return await asyncpg.connect(
+            self._dsn,
+            timeout=4,
+            # Whatever the server's own setting: a save that has returned is on disk.
+            server_settings={"synchronous_commit": "on"},
+            # Never a standby, whose rows may be older than a finished save.
+            target_session_attrs="read-write",
+        )
+
+    async def _create(self, connection: Any, former: str | None) -> None:
         """Makes the tables, and notes the owner."""
-        async with self._pool.acquire() as connection, connection.transaction():
+        if await connection.fetchval("SHOW fsync") == "off":  # of the whole server; no session can turn it on
+            raise ConfigurationError("PostgreSQL runs with fsync=off, so no save is durable: turn it on")
+        async with connection.transaction():
             # Two processes that create a table at the same time collide in spite of IF NOT EXISTS.
             await connection.execute("SELECT pg_advisory_xact_lock(hashtext('asyncwb'), hashtext($1))", self._table)
             try:
@@ -110,75 +131,72 @@ class PostgreSQLBackend:
 
     async def close(self) -> None:
         pool, self._pool = self._pool, None
-        if pool is None:
-            return
-        try:
-            await asyncio.wait_for(pool.close(), CLOSE_SECONDS)
-        except (TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
-            pool.terminate()
+        if pool is not None:
+            await pool.close()
 
     async def new_epoch(self, at_least: int) -> int:
-        async with self._mapped():
-            row = await self._opened().fetchrow(self._read_epoch)
-            self._takes(row, None)
-            if not at_least:
-                return int(row["epoch"]) if row else 0
-            epoch = await self._opened().fetchval(
-                f"""INSERT INTO "{self._table}_epoch" AS held (name, epoch, namespace)
-                    VALUES ('epoch', greatest(1, $1::bigint), $2)
-                    ON CONFLICT (name) DO UPDATE SET epoch = greatest(held.epoch + 1, $1::bigint)
-                        WHERE held.namespace = $2 RETURNING epoch""",
-                at_least,
-                self._namespace,
-            )
-            if epoch is None:
-                raise BackendUnavailable(f"table {self._table!r} has just been handed over")
-            return int(epoch)
+        async with self._mapped() as pool:
+            return await pool.run(lambda connection: self._next_epoch(connection, at_least))
+
+    async def _next_epoch(self, connection: Any, at_least: int) -> int:
+        row = await connection.fetchrow(self._read_epoch)
+        self._takes(row, None)
+        if not at_least:
+            return int(row["epoch"]) if row else 0
+        epoch = await connection.fetchval(
+            f"""INSERT INTO "{self._table}_epoch" AS held (name, epoch, namespace)
+                VALUES ('epoch', greatest(1, $1::bigint), $2)
+                ON CONFLICT (name) DO UPDATE SET epoch = greatest(held.epoch + 1, $1::bigint)
+                    WHERE held.namespace = $2 RETURNING epoch""",
+            at_least,
+            self._namespace,
+        )
+        if epoch is None:
+            raise BackendUnavailable(f"table {self._table!r} has just been handed over")
+        return int(epoch)
 
     async def note_server(self, partition: int, epoch: int, server: str) -> list[tuple[int, str]]:
-        async with self._mapped(), self._opened().acquire() as connection, connection.transaction():
+        async with self._mapped() as pool:
+            return await pool.run(lambda connection: self._note(connection, str(partition), epoch, server))
+
+    async def _note(self, connection: Any, partition: str, epoch: int, server: str) -> list[tuple[int, str]]:
+        async with connection.transaction():
             held = await connection.fetchval(f'SELECT servers FROM "{self._table}_epoch" FOR UPDATE')
             noted = json.loads(held or "{}")
-            began = dict(noted.get(str(partition), ()))
+            began = dict(noted.get(partition, ()))
             if epoch and epoch not in began:
-                noted[str(partition)] = sorted({**began, epoch: server}.items())[-16:]
+                noted[partition] = sorted({**began, epoch: server}.items())[-16:]
                 await connection.execute(f'UPDATE "{self._table}_epoch" SET servers = $1', json.dumps(noted))
-        return [(each, name) for each, name in noted.get(str(partition), ())]
+        return [(each, name) for each, name in noted.get(partition, ())]
 
     def _takes(self, row: Any, former: str | None) -> bool:
         owner = row["namespace"] if row else None
         return takes_place(owner, self._namespace, former=former, place=f"table {self._table!r}")
 
     async def highest_version(self) -> Any:
-        async with self._mapped():
-            return await self._opened().fetchval(f'SELECT max(version) FROM "{self._table}"')
+        async with self._mapped() as pool:
+            return await pool.run(lambda connection: connection.fetchval(f'SELECT max(version) FROM "{self._table}"'))
 
     async def save(self, records: Sequence[Record]) -> int:
         # In the order of keys: two batches that lock the same rows in different orders would wait for each other.
         newest = sorted(newest_per_key(records), key=lambda record: record.key)
         failed: dict[str, Exception] = {}
-        async with self._mapped():
-            applied = await self._save_or_halve(newest, failed)
-            await self._purge_sometimes()
+        applied = 0
+        async with self._mapped() as pool:
+            for part in split_by_bytes(newest, STATEMENT_BYTES, size_of=record_bytes):
+                applied += await self._save_or_halve(pool, part, failed)
+            if self._purge_timer.is_due():
+                await pool.run(lambda connection: connection.execute(self._purge, self._tombstone_seconds))
         stale = len(records) - applied - len(failed)
         if failed:
             raise SaveError(failed, stale=stale)
         return stale
 
-    async def _save_or_halve(self, records: Sequence[Record], failed: dict[str, Exception]) -> int:
+    async def _save_or_halve(self, pool: Pool, records: Sequence[Record], failed: dict[str, Exception]) -> int:
         """How many were newer than what was stored. A batch that is refused is halved until the bad ones are alone."""
-        if not records:
-            return 0
         try:
-            status = await self._opened().execute(
-                f"""INSERT INTO "{self._table}" AS held (key, version, codec, value, data, deleted_at)
-                    SELECT key, version, codec, value::json, data, CASE WHEN deleted THEN now() END
-                    FROM unnest($1::text[], $2::bigint[], $3::text[], $4::text[], $5::bytea[], $6::bool[])
-                        AS new (key, version, codec, value, data, deleted)
-                    ON CONFLICT (key) DO UPDATE SET version = excluded.version, codec = excluded.codec,
-                        value = excluded.value, data = excluded.data, deleted_at = excluded.deleted_at
-                    WHERE held.version < excluded.version""",
-                *zip(*map(row, records), strict=True),
+            status = await pool.run(
+                lambda connection: connection.execute(self._save, *zip(*map(row, records), strict=True))
             )
             return int(status.rpartition(" ")[2])
         except REFUSED as error:
@@ -186,34 +204,21 @@ class PostgreSQLBackend:
                 failed[records[0].key] = RecordRejected(f"PostgreSQL can't store it: {error}")
                 return 0
         middle = len(records) // 2
-        first = await self._save_or_halve(records[:middle], failed)
-        return first + await self._save_or_halve(records[middle:], failed)
+        first = await self._save_or_halve(pool, records[:middle], failed)
+        return first + await self._save_or_halve(pool, records[middle:], failed)
 
     async def load(self, keys: Sequence[str]) -> dict[str, Record]:
-        async with self._mapped():
-            rows = await self._opened().fetch(
-                f'SELECT key, version, codec, value, data, deleted_at FROM "{self._table}" WHERE key = ANY($1::text[])',
-                [escaped(key) for key in keys],
-            )
+        query = f'SELECT key, version, codec, value, data, deleted_at FROM "{self._table}" WHERE key = ANY($1::text[])'
+        async with self._mapped() as pool:
+            rows = await pool.run(lambda connection: connection.fetch(query, list(map(escaped, keys))))
         return {each.key: each for each in map(record, rows)}
 
-    async def _purge_sometimes(self) -> None:
-        if time.monotonic() >= self._next_purge:
-            self._next_purge = time.monotonic() + PURGE_EVERY_SECONDS
-            await self._opened().execute(
-                f"""DELETE FROM "{self._table}" WHERE deleted_at < now() - make_interval(secs => $1)""",
-                self._tombstone_seconds,
-            )
-
-    def _opened(self) -> Any:
+    @asynccontextmanager
+    async def _mapped(self) -> AsyncIterator[Pool]:
         if self._pool is None:
             raise BackendUnavailable("the PostgreSQL backend isn't open")
-        return self._pool
-
-    @asynccontextmanager
-    async def _mapped(self) -> AsyncIterator[None]:
         try:
-            yield
+            yield self._pool
         except asyncpg.UndefinedTableError as error:
             raise BackendReplaced(f"PostgreSQL: {error}: it was dropped, and is made again") from error
         except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
@@ -236,11 +241,15 @@ def record(row: Any) -> Record:
     return Record(key, row["version"], payload or b"", codec=row["codec"], deleted=row["deleted_at"] is not None)
 
 
+@dataclass(frozen=True)
+class Options:
+    """The backend's own options in a URL; all others are PostgreSQL's."""
+
+    table: str | None = None
+    tombstone_seconds: int = 86_400
+
+
 def from_url(url: str, *, codec: Codec[Any]) -> PostgreSQLBackend:  # noqa: ARG001 - any codec will do
     """`postgresql://user@host/database?table=users&tombstone_seconds=N`, and PostgreSQL's own options."""
-    start, _, query = url.partition("?")
-    options = dict(parse_qsl(query, keep_blank_values=True))
-    table, seconds = options.pop("table", None), options.pop("tombstone_seconds", "86400")
-    if not seconds.isdecimal():
-        raise ConfigurationError("PostgreSQL URL: tombstone_seconds has to be a whole number of seconds")
-    return PostgreSQLBackend(f"{start}?{urlencode(options)}", table=table, tombstone_seconds=float(seconds))
+    options, dsn = take_options(url, Options)
+    return PostgreSQLBackend(dsn, table=options.table, tombstone_seconds=options.tombstone_seconds)

@@ -233,7 +233,7 @@ async def test_other_peoples_files_are_left_alone(backend: FileBackend) -> None:
     for name in others:
         (backend.path / name).write_text("mine")
     await backend.save([put("42", 1)])
-    backend._next_sweep = 0.0
+    backend._purge_timer.again()
     await backend.save([put("42", 2)])
     assert set(files(backend)) == {*others, f"42.{version(2)}.json"}
 
@@ -246,7 +246,7 @@ async def test_what_a_frozen_writer_published_late_is_collected(backend: FileBac
     late = backend.path / f"42.{version(3)}.json"
     late.write_bytes(b"3")
     assert (await backend.load(["42"]))["42"].version == version(5)
-    backend._next_sweep = 0.0
+    backend._purge_timer.again()
     await backend.save([put("other", 1)])
     assert not late.exists()
 
@@ -259,7 +259,7 @@ async def test_old_tombstones_are_purged_and_nothing_comes_back(tmp_path: Path) 
         then = time.time() - 101
         os.utime(backend.path / f"old.{version(5)}.deleted", (then, then))
         (backend.path / f"old.{version(3)}.json").write_bytes(b"3")
-        backend._next_sweep = 0.0
+        backend._purge_timer.again()
         await backend.save([put("live", 1)])
         assert set(files(backend)) == {f"new.{version(5)}.deleted", f"live.{V1}.json"}
     finally:
@@ -272,7 +272,7 @@ async def test_sweep_comes_to_every_bucket(tmp_path: Path) -> None:
     try:
         await backend.save([tombstone(str(number), 1) for number in range(100)])
         for seq in range(17):
-            backend._next_sweep = 0.0
+            backend._purge_timer.again()
             await backend.save([put("live", seq + 1)])
         assert len(files(backend)) == 1
     finally:
@@ -339,7 +339,6 @@ async def test_content_is_synced_before_its_name_and_the_name_before_older_files
         await backend.save([put(str(number), 1) for number in range(10)])
         for name in ("create", "fsync", "sync_all_of", "publish", "remove"):
             spy(name)
-        backend._next_sweep = float("inf")
         await backend.save([put(str(number), 2) for number in range(10)])
     finally:
         await backend.close()

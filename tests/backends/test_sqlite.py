@@ -66,7 +66,7 @@ async def test_old_tombstones_are_purged(tmp_path: Path) -> None:
     await backend.open(namespace="asyncwb")
     try:
         await backend.save([tombstone(f"k{number}", 1) for number in range(2500)])
-        backend._next_purge = 0.0
+        backend._purge_timer.again()
         await asyncio.sleep(1.1)  # tombstones are dated in whole seconds
         for seq in range(2, 6):
             await backend.save([put("live", seq)])
@@ -77,7 +77,7 @@ async def test_old_tombstones_are_purged(tmp_path: Path) -> None:
 
 async def test_tombstones_within_their_time_are_kept(backend: SQLiteBackend) -> None:
     await backend.save([tombstone("a", 1)])
-    backend._next_purge = 0.0
+    backend._purge_timer.again()
     await backend.save([put("b", 1)])
     assert set(await backend.load(["a", "b"])) == {"a", "b"}
 

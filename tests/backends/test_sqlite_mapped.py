@@ -183,7 +183,7 @@ async def test_tombstones_are_purged_after_their_time(opened: Opening, users: Pa
     async with opened(tombstone_seconds=0.0) as backend:
         await backend.save([tombstone("7", 1)])
         await asyncio.sleep(1.1)  # tombstones are dated in whole seconds
-        backend._next_purge = 0.0
+        backend._purge_timer.again()
         await backend.save([user("1", 2)])
     assert execute(users, "SELECT * FROM users_asyncwb_tombstones") == []
 

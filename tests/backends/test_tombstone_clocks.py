@@ -118,7 +118,7 @@ async def main(url, key):
     backend = backend_from_url(url, codec=Codec("json"))
     await backend.open(namespace="asyncwb")
     await backend.save([tombstone(key, 5)])
-    backend._next_purge = backend._next_sweep = 0.0
+    backend._purge_timer.again()
     await backend.save([put("live", 1)])
     await backend.close()
     print(time.time())
@@ -153,8 +153,7 @@ async def test_late_save_revives_nothing_although_a_process_has_a_wrong_clock(
     try:
         await backend.save([tombstone("ours", 5)])
         assert abs(with_a_clock(ahead, tmp_path, url) - time.time() - ahead) < HOUR
-        for attribute in ("_next_purge", "_next_sweep"):
-            setattr(backend, attribute, 0.0)
+        backend._purge_timer.again()  # type: ignore[attr-defined]
         await backend.save([put("live", 2)])
         assert await backend.save([put("ours", 3), put("theirs", 3)]) == 2
         found = await backend.load(["ours", "theirs"])

@@ -4,7 +4,6 @@ import asyncio
 import functools
 import itertools
 import math
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final, TypeVar
@@ -13,6 +12,7 @@ import anyio
 import anyio.to_thread
 
 from asyncwb import BackendUnavailable, ConfigurationError, Limits, Record, SaveError
+from asyncwb.plugins import PurgeTimer
 from asyncwb.records import CodecName
 from asyncwb_backends.filesystem.folder import Folder
 from asyncwb_backends.filesystem.names import Names
@@ -22,7 +22,6 @@ T = TypeVar("T")
 DAY_SECONDS: Final = 86_400
 _THREADS: Final = 8
 _CLOSE_SECONDS: Final = 5.0
-_SWEEP_EVERY_SECONDS: Final = 60.0
 _SWEEPS_A_ROUND: Final = 60
 """So each bucket is swept about once an hour."""
 
@@ -72,7 +71,7 @@ class FileBackend:
         buckets = self._names.buckets()
         self._buckets = itertools.cycle(buckets)
         self._sweep_buckets = math.ceil(len(buckets) / _SWEEPS_A_ROUND)
-        self._next_sweep = 0.0
+        self._purge_timer = PurgeTimer()
 
     async def open(self, *, namespace: str, former: str | None = None) -> None:
         """Raises BackendUnavailable, ConfigurationError."""
@@ -111,9 +110,7 @@ class FileBackend:
         return await self._in_thread(functools.partial(self._folder.load_durable, keys))
 
     async def _sweep_sometimes(self) -> None:
-        now = time.monotonic()
-        if now >= self._next_sweep:
-            self._next_sweep = now + _SWEEP_EVERY_SECONDS
+        if self._purge_timer.is_due():
             buckets = list(itertools.islice(self._buckets, self._sweep_buckets))
             await self._in_thread(functools.partial(self._folder.sweep, buckets))
 

@@ -2,19 +2,27 @@
 
 import asyncio
 import re
-from typing import Any, Final
-from urllib.parse import parse_qsl, unquote, urlencode
+from dataclasses import dataclass
+from typing import Annotated, Any, Final
+from urllib.parse import unquote
 
+import msgspec
 from motor.motor_asyncio import AsyncIOMotorClient
 from pymongo.errors import InvalidURI, PyMongoError
 from pymongo.uri_parser import parse_uri
 
 from asyncwb import Codec, ConfigurationError, default_name
+from asyncwb.plugins import take_options
 from asyncwb_backends.mongodb.backend import DAY_SECONDS, MongoDBBackend
 
-_OWN_OPTIONS: Final = ("collection", "tombstone_seconds")
 _SELECTION_MS: Final = "4000"
 """Less than `connect_timeout_seconds`, so that the driver gets to say what is wrong."""
+
+
+@dataclass(frozen=True)
+class _Options:
+    collection: str | None = None
+    tombstone_seconds: Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)] = DAY_SECONDS
 
 
 def from_url(url: str, *, codec: Codec[Any]) -> MongoDBBackend:
@@ -24,29 +32,22 @@ def from_url(url: str, *, codec: Codec[Any]) -> MongoDBBackend:
     Raises:
         ConfigurationError: the URL or an option can't work.
     """
-    start, _, query = url.partition("?")
-    scheme, _, rest = start.partition("://")
+    scheme, _, rest = url.partition("?")[0].partition("://")
     _, _, database = rest.partition("/")
     if not database:
         raise ConfigurationError(f"{scheme} URL: name a database, as in {scheme}://localhost/app?collection=users")
-    options = parse_qsl(query, keep_blank_values=True)
-    own = {name: value for name, value in options if name in _OWN_OPTIONS}
-    theirs = {name: value for name, value in options if name not in _OWN_OPTIONS}
-    collection, seconds = own.get("collection"), own.get("tombstone_seconds", str(DAY_SECONDS))
-    if collection is not None and not _is_name(collection):
-        raise ConfigurationError(f"{scheme} URL: no collection can be called {collection!r}")
-    if not re.fullmatch(r"\d{1,9}", seconds):
-        raise ConfigurationError(f"{scheme} URL: tombstone_seconds has to be a whole number of seconds")
-    if not any(name.lower() == "serverselectiontimeoutms" for name in theirs):
-        theirs["serverSelectionTimeoutMS"] = _SELECTION_MS
-    address = f"{start}?{urlencode(theirs)}"
+    own, address = take_options(url, _Options)
+    if own.collection is not None and not _is_name(own.collection):
+        raise ConfigurationError(f"{scheme} URL: no collection can be called {own.collection!r}")
+    if not re.search(r"(?i)[?&]serverSelectionTimeoutMS=", address):
+        address += f"{'&' if '?' in address else '?'}serverSelectionTimeoutMS={_SELECTION_MS}"
     _check(address, scheme)
 
     def connect(namespace: str) -> tuple[Any, Any]:
         client: Any = AsyncIOMotorClient(address, io_loop=asyncio.get_running_loop())
-        return client, client[unquote(database)][collection or default_name(namespace)]
+        return client, client[unquote(database)][own.collection or default_name(namespace)]
 
-    return MongoDBBackend.connecting(connect, tombstone_seconds=float(seconds), codec=codec.name)
+    return MongoDBBackend.connecting(connect, tombstone_seconds=own.tombstone_seconds, codec=codec.name)
 
 
 def _is_name(collection: str) -> bool:
@@ -67,7 +68,7 @@ def _check(address: str, scheme: str) -> None:
             )
         else:
             problem = (
-                f"all options but {' and '.join(_OWN_OPTIONS)} have to be MongoDB's own, with values that it takes"
+                "all options but collection and tombstone_seconds have to be MongoDB's own, with values that it takes"
             )
         raise ConfigurationError(f"{scheme} URL can't be read ({type(error).__name__}): {problem}") from None
     if options.get("w") == 0:

@@ -1,7 +1,6 @@
 """The SQLite backend as asyncwb calls it: one transaction a batch, conditional on versions, whatever the table."""
 
 import sqlite3
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
@@ -18,6 +17,7 @@ from asyncwb import (
     default_name,
     newest_per_key,
 )
+from asyncwb.plugins import PurgeTimer
 from asyncwb_backends.sqlite.clock import TableClock
 from asyncwb_backends.sqlite.connection import REFUSED, Database
 from asyncwb_backends.sqlite.keyvalue import KeyValueTable
@@ -26,7 +26,6 @@ from asyncwb_backends.sqlite.mapped import MappedTable
 from asyncwb_backends.sqlite.table import PURGE_ROWS, Step, Table
 
 DAY_SECONDS: Final = 86_400
-_PURGE_EVERY_SECONDS: Final = 60.0
 _KEYS_A_QUERY: Final = 400
 _LOOK_SECONDS: Final = 2.0
 """How long the highest version is looked for. There is no index on versions: it took 17 % of the speed of saves, and a
@@ -62,7 +61,7 @@ class SQLiteBackend:
         self._database = Database(self.path)
         self._named = KeyValueTable(table) if isinstance(table, str) else table
         self._clock = TableClock(tombstone_seconds)
-        self._next_purge = 0.0
+        self._purge_timer = PurgeTimer()
         self._namespace = ""
         self._ledger: Ledger | None = None
         self._table: Table | None = None
@@ -214,20 +213,17 @@ class SQLiteBackend:
         return applied, failed
 
     async def _purge_sometimes(self, writer: aiosqlite.Connection) -> None:
-        now = time.monotonic()
-        if now < self._next_purge:
-            return
         ledger = self._ledger
-        if ledger is None:
-            return  # closing
+        if ledger is None or not self._purge_timer.is_due():  # None: it is being closed
+            return
         stored = {name: value for name, value in await writer.execute_fetchall(ledger.read_times)}  # noqa: C416
         look = self._clock.look(stored)
         await writer.executemany(ledger.keep, look.rows.items())
         await writer.executemany(ledger.forget, [(name,) for name in look.forgotten])
         cursor = await writer.execute(self.table.purge, (look.purge_before,))
         await writer.commit()
-        # A full page says that there is more: the next save takes the next page.
-        self._next_purge = now + (0 if cursor.rowcount == PURGE_ROWS else _PURGE_EVERY_SECONDS)
+        if cursor.rowcount == PURGE_ROWS:
+            self._purge_timer.again()
 
 
 async def _apply(writer: aiosqlite.Connection, steps: Sequence[Step]) -> int:

@@ -58,7 +58,7 @@ async def test_old_tombstones_are_purged(url: str) -> None:
     try:
         await backend.open(namespace="one")
         await backend.save([tombstone("a", 1)])
-        backend._next_purge = 0.0
+        backend._purge_timer.again()
         await backend.save([put("b", 1)])
         assert set(await backend.load(["a", "b"])) == {"b"}
     finally:

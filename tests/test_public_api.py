@@ -9,15 +9,17 @@ import sys
 from importlib import import_module
 from importlib.resources import files
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from imports import HEAVY, loaded_by
 
 import asyncwb
-from asyncwb import errors
+from asyncwb import errors, plugins
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text("utf-8")
+GUIDE = (ROOT / "docs" / "writing-a-backend.md").read_text("utf-8")
 
 
 def test_door_is_explicit_and_complete() -> None:
@@ -90,6 +92,19 @@ def test_everything_public_is_documented(name: str) -> None:
     for method, function in inspect.getmembers(each, inspect.isfunction):
         if not method.startswith("_") and function.__module__.startswith("asyncwb"):
             assert function.__doc__, f"{name}.{method}"
+
+
+def test_literals_of_public_signatures_are_public() -> None:
+    assert set(get_args(asyncwb.CodecName)) == {"json", "msgpack", "bytes"}
+    assert set(get_args(asyncwb.Durability)) == {"memory", "fsync", "replicated"}
+
+
+@pytest.mark.parametrize("name", plugins.__all__)
+def test_every_helper_for_plugins_is_documented(name: str) -> None:
+    assert sorted(plugins.__all__) == list(plugins.__all__)
+    assert getattr(plugins, name).__doc__
+    assert name not in asyncwb.__all__, "services have no use for it"
+    assert f"`{name}" in GUIDE
 
 
 def test_readme_imports_only_what_is_public() -> None:

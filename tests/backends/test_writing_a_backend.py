@@ -1,10 +1,13 @@
-"""The tutorial: its code is run as it stands, and does what it says."""
+"""The tutorial: its code is run as it stands, passes a strict type checker, and does what it says."""
 
 import re
+import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
-from environments import REPOSITORY, Environment
+from environments import PLUGIN, REPOSITORY, Environment
 
 TEXT = (REPOSITORY / "docs" / "writing-a-backend.md").read_text("utf-8")
 BLOCKS = re.findall(r"```(\w+)\n(.*?)```", TEXT, re.DOTALL)
@@ -15,23 +18,51 @@ def files(name: str) -> list[str]:
     return [code for _, code in BLOCKS if code.startswith(f"# {name}\n")]
 
 
+def commands() -> list[str]:
+    return [line for language, code in BLOCKS if language == "sh" for line in code.splitlines()]
+
+
 @pytest.fixture(scope="module")
-def environment(wheels: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Environment:
+def environment(tmp_path_factory: pytest.TempPathFactory) -> Environment:
+    """With pip alone, for the tutorial tells what else to install."""
     environment = Environment(tmp_path_factory.mktemp("environment") / "venv")
-    environment.install(f"asyncwb[testing,embedded] @ {wheels[0].as_uri()}")
+    environment.install("pip")
     return environment
 
 
 def test_every_block_is_run_or_a_command() -> None:
     for language, code in BLOCKS:
         assert language in ("sh", "text") or re.match(r"# [\w.]+\n", code), code
-    commands = [line for language, code in BLOCKS if language == "sh" for line in code.splitlines()]
-    assert commands == [
+    assert commands() == [
+        "pip install '/path/to/asyncwb[testing,embedded]'",
         "pip install -e '.[test]'",
         "asyncwb backends",
         'pytest -k "stale or tombstone or epoch or codec or namespace or highest"',
         "pytest",
     ]
+
+
+def test_fixture_that_drops_what_it_made_is_one_that_is_used() -> None:
+    (excerpt,) = files("test_postgresql.py")
+    assert excerpt.partition("\n")[2] in (PLUGIN / "tests" / "test_postgresql.py").read_text()
+
+
+def test_code_passes_a_strict_type_checker(tmp_path: Path) -> None:
+    """Both attempts, each with the modules that go with it."""
+    for version, names in enumerate(
+        [("asyncwb_notes.py", "test_notes.py"), ("asyncwb_notes.py", "test_notes.py", "refuse_large_notes.py")]
+    ):
+        folder = tmp_path / str(version)
+        folder.mkdir()
+        for name in names:
+            (folder / name).write_text(files(name)[min(version, len(files(name)) - 1)])
+        for name in ("conftest.py", "test_service.py"):
+            (folder / name).write_text(files(name)[0])
+        done = subprocess.run(
+            [sys.executable, "-m", "mypy", "--strict", "--cache-dir", str(REPOSITORY / ".cache" / "mypy"), "."],
+            cwd=folder, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stdout + done.stderr
 
 
 @pytest.mark.long
@@ -42,12 +73,13 @@ def test_tutorial_leads_from_failing_tests_to_a_backend_that_passes(environment:
     write("asyncwb_notes.py", 0)
     write("pyproject.toml", 0)
     write("test_notes.py", 0)
-    environment.install("--no-deps", "-e", str(tmp_path))
-    assert "notes" in environment.run("asyncwb", "backends").stdout
+    install, install_plugin, list_backends, run_quick, run_all = commands()
+    for command in (install.replace("/path/to/asyncwb", str(REPOSITORY)), install_plugin):
+        done = environment.run(*shlex.split(command), cwd=tmp_path, timeout=300)
+        assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    assert "notes" in environment.run(*shlex.split(list_backends)).stdout
 
-    first = environment.run(
-        "pytest", "-k", "stale or tombstone or epoch or codec or namespace or highest", cwd=tmp_path, timeout=120
-    )
+    first = environment.run(*shlex.split(run_quick), cwd=tmp_path, timeout=120)
     (promised,) = (code for language, code in BLOCKS if language == "text")
     for line in promised.splitlines():
         assert line in first.stdout, first.stdout[-3000:]
@@ -57,7 +89,7 @@ def test_tutorial_leads_from_failing_tests_to_a_backend_that_passes(environment:
     for name in ("conftest.py", "test_service.py", "refuse_large_notes.py"):
         write(name, 0)
     (tmp_path / "test_refusals.py").write_text(TEST_OF_REFUSALS)
-    second = environment.run("pytest", "-rs", cwd=tmp_path, timeout=180)
+    second = environment.run(*shlex.split(run_all), "-rs", cwd=tmp_path, timeout=180)
     assert second.returncode == 0, second.stdout[-5000:]
     assert "SQLite has one writer at a time" in second.stdout
     assert re.search(r"\b2 skipped", second.stdout)

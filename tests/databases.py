@@ -1,4 +1,4 @@
-"""Real database servers for tests: MongoDB and PostgreSQL on loopback, always ended by their own process id."""
+"""Real database servers for tests: MongoDB, PostgreSQL, MariaDB on loopback, always ended by their own process id."""
 
 import importlib.util
 import os
@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -141,3 +142,48 @@ class PostgreSQL(ServerProcess):
         (self._folder / "site").chmod(0o755)
         shutil.chown(self._folder, self._user)
         return self._folder / "site" / binaries.relative_to(package.parent)
+
+
+@cache
+def mariadb_programs() -> tuple[Mapping[str, str], str]:
+    """The paths of its programs; or none, and why."""
+    names = ("mariadbd", "mariadb-install-db", "mariadb")
+    found = {name: shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin") for name in names}
+    paths = {name: path for name, path in found.items() if path}
+    if len(paths) < len(names):
+        return {}, "MariaDB isn't installed (Debian: apt-get install mariadb-server-core mariadb-client-core)"
+    return paths, ""
+
+
+class MariaDB(ServerProcess):
+    """One MariaDB server, on a unix socket alone, with a database `test`."""
+
+    def __init__(self) -> None:
+        programs, reason = mariadb_programs()
+        assert programs, reason
+        self._programs = programs
+        super().__init__()
+        self._socket = str(self._folder / "socket")
+        self._options = ["--no-defaults", f"--datadir={self._folder / 'data'}"]
+        if os.getuid() == 0:
+            self._options.append("--user=root")
+        install = [programs["mariadb-install-db"], *self._options, "--auth-root-authentication-method=normal"]
+        done = subprocess.run(install, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+        self.start()
+
+    def start(self) -> None:
+        self._run(
+            self._programs["mariadbd"], *self._options, f"--socket={self._socket}", "--skip-networking",
+            ready=lambda: self.run("SELECT 1", database="mysql"),
+        )  # fmt: skip
+
+    def run(self, script: str, *, database: str = "test") -> list[list[str]]:
+        """The rows of all statements of a script, as text. Raises AssertionError if one fails."""
+        client = [self._programs["mariadb"], "--no-defaults", f"--socket={self._socket}", "--user=root"]
+        done = subprocess.run(
+            [*client, "--batch", "--skip-column-names", database],
+            input=script, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        return [line.split("\t") for line in done.stdout.splitlines()]

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from uuid import uuid4
 
 import pytest
-from databases import Mongod, PostgreSQL, mongod_binary, postgresql_binaries
+from databases import MariaDB, Mongod, PostgreSQL, mariadb_programs, mongod_binary, postgresql_binaries
 
 
 def _missing(reason: str) -> None:
@@ -54,5 +54,16 @@ def postgresql() -> Iterator[PostgreSQL]:
     if path is None:
         _missing(reason)
     server = PostgreSQL()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def mariadb() -> Iterator[MariaDB]:
+    """A server for all tests."""
+    programs, reason = mariadb_programs()
+    if not programs:
+        _missing(reason)
+    server = MariaDB()
     yield server
     server.stop()

@@ -166,10 +166,7 @@ class Bench:
                 first = number % len(contestants)
                 for each in (*contestants[first:], *contestants[:first]):
                     progress.update(task, description=f"{title}: {each.name}")
-                    gc.collect()
-                    with asyncio.Runner(loop_factory=_loop_factory(each.loop)) as runner:
-                        sample = runner.run(_once(each))
-                    self.results[each.name].samples.append(sample)
+                    self.results[each.name].samples.append(run_once(each))
                     progress.advance(task)
             progress.update(task, description=title)
 
@@ -200,12 +197,19 @@ class Bench:
         )  # fmt: skip
 
 
-async def _once(contestant: Contestant) -> Sample:
-    sample = await contestant.run()
+def run_once(contestant: Contestant) -> Sample:
+    """A sample, from an event loop of its own; raises AssertionError if it is no measurement."""
+    gc.collect()
+    with asyncio.Runner(loop_factory=_loop_factory(contestant.loop)) as runner:
+        sample = runner.run(_measured(contestant))
     for metric, value in sample.items():
         if not value >= 0:
             raise AssertionError(f"{contestant.name}: {metric} is {value}")
     return sample
+
+
+async def _measured(contestant: Contestant) -> Sample:
+    return await contestant.run()
 
 
 def _loop_factory(loop: str) -> Callable[[], asyncio.AbstractEventLoop]:

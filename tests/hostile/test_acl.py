@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from commands import run, run_json
 from replication import ask
-from servers import KINDS, Server
+from servers import KINDS, Server, knows_waitaof
 
 import asyncwb.redis
 from asyncwb import Buffer, DeadLettered, RecordRejected, RedisError, RedisRefused, Settings
@@ -195,12 +195,12 @@ async def test_printed_rules_are_enough(
 @pytest.mark.parametrize("kind", KINDS)
 async def test_printed_rule_is_enough_for_fsync(kind: str, private_server: StartServer) -> None:
     """WAITAOF where the server knows it, else the setting that makes it needless."""
-    config = {"appendonly": "yes", "appendfsync": "everysec" if kind == "valkey" else "always"}
+    config = {"appendonly": "yes", "appendfsync": "everysec" if knows_waitaof(kind) else "always"}
     server = await asyncio.to_thread(private_server, kind, **config)
     bare = await user(server, "acl.3", "service")
     with pytest.raises((RedisRefused, RedisError, ValueError), match="doctor --acl"):
         await Buffer[int](bare, backend=MemoryBackend(), namespace="acl.3", durability="fsync").open()
-    besides = BESIDES['durability="fsync"' if kind == "valkey" else 'durability="fsync" before Redis 7.2']
+    besides = BESIDES['durability="fsync"' if knows_waitaof(kind) else 'durability="fsync" before Redis 7.2']
     url = await user(server, "acl.3", "service", f"+{besides}")
     async with Buffer[int](url, backend=MemoryBackend(), namespace="acl.3", durability="fsync") as buffer:
         await buffer.set("a", 1)

@@ -3,18 +3,23 @@
 import struct
 from collections.abc import Callable, Sequence
 from functools import cache
+from importlib.util import find_spec
 from typing import Any
 
 import msgspec
-from lupa import lua51
 
 Call = Callable[[list[bytes]], Any]
+
+LUA_MISSING = "" if find_spec("lupa") else "lupa isn't installed (it has no wheel for Python 3.15)"
+"""Why no script can be run here, if so."""
 
 
 class ScriptHost:
     """Runs scripts one at a time; their `redis.call` goes to whoever runs them."""
 
     def __init__(self) -> None:
+        from lupa import lua51  # noqa: PLC0415 - the newest Python has no lupa, and still imports the proofs
+
         self._lua = lua51.LuaRuntime(encoding=None, unpack_returned_tuples=True, register_eval=False)
         self._call: Call | None = None
         self._compiled: dict[str, Any] = {}

@@ -17,9 +17,12 @@ from asyncwb.redis.steps import Failure
 from asyncwb.settings import Durability
 from asyncwb.stale import StaleRecords
 from simulation.changes import Changes
+from simulation.lua import LUA_MISSING
 from simulation.proof import note
 from simulation.storage import SimulatedBackend, Storage
 from simulation.world import World, run_seed
+
+pytestmark = pytest.mark.skipif(bool(LUA_MISSING), reason=LUA_MISSING)
 
 FIND_WITHIN = 600
 

@@ -6,6 +6,7 @@ import random
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AsyncExitStack
+from functools import cache
 from typing import Any
 
 from asyncwb.buffer import Buffer
@@ -28,7 +29,6 @@ from simulation.result import Result
 from simulation.server import ModelServer
 from simulation.storage import SimulatedBackend, Storage, StorageFaults
 
-HOST = ScriptHost()
 NAMESPACE = "simulated"
 STEPS = 1000
 """About so many callbacks run while there are faults; then everything heals."""
@@ -46,6 +46,12 @@ _REFUSALS = (
     "ERR NOREPLICAS Not enough good replicas to write. script: 0123, on @user_script:1.",
     "ERR Error running script (call to f_0123): @user_script:1: @user_script: 1: -MISCONF Errors writing to the AOF",
 )
+
+
+@cache
+def _host() -> ScriptHost:
+    """Compiles each script once for all worlds; only now, for Pythons without lupa import this, too."""
+    return ScriptHost()
 
 
 class _Engine(Engine):
@@ -127,7 +133,7 @@ class World:
         # In coarse steps what happens one after the other happens at the same time: deadlines meet.
         self._clock_step_ms = rng.choice((1, 1, 20, 100))
         self.oracle.clock = self.loop.time
-        self.server = ModelServer(self._server_ms, self._identity(), HOST, on_write=self._on_write)
+        self.server = ModelServer(self._server_ms, self._identity(), _host(), on_write=self._on_write)
         self.durability: Durability = rng.choice(("memory", "memory", "fsync", "replicated"))
         self.server.info = {"aof_enabled": "1", "appendfsync": "everysec", "connected_slaves": "1"}
         self.network.server = self.server

@@ -7,7 +7,6 @@ from itertools import islice
 from typing import Final, NoReturn, Protocol
 
 import anyio
-from anyio.abc import TaskGroup
 
 from asyncwb.errors import BackendUnavailable
 from asyncwb.records import Record
@@ -130,7 +129,7 @@ class Loader:
         self._fresh = self._parts_under_way = self._under_way = 0
         self._begun = 0
         self._usual = 0.0
-        self._group: TaskGroup | None = None
+        self._group: asyncio.TaskGroup | None = None
 
     def ask(self, key: str, caller: Caller, number: int) -> None:
         """Queues a key; `begin` has to be called when all is queued that belongs together."""
@@ -161,7 +160,8 @@ class Loader:
             self._answer_all(root, BackendUnavailable("the load crashed, see the log"))
         self._roots.clear()
         try:
-            async with anyio.create_task_group() as group:
+            # Loads are also begun by callbacks of the loop, in which anyio doesn't know where it is.
+            async with asyncio.TaskGroup() as group:
                 self._group = group
                 self.begin()
                 await anyio.sleep_forever()
@@ -201,7 +201,7 @@ class Loader:
         self._parts_under_way += load.parent is not None
         self._begun += 1
         load.number = self._begun
-        self._group.start_soon(self._run, load)
+        self._group.create_task(self._run(load))
 
     async def _run(self, load: _Load) -> None:
         started = self._loop.time()

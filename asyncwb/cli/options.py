@@ -7,12 +7,12 @@ import re
 from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
 from types import NoneType
-from typing import Any, Final, Literal, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, Final, Literal, TypeVar, Unpack, get_args, get_origin, get_type_hints
 
 import click
 
 from asyncwb.errors import ConfigurationError
-from asyncwb.settings import Settings
+from asyncwb.settings import SettingOptions, Settings
 
 R = TypeVar("R")
 
@@ -39,7 +39,7 @@ def settings_options(
     *,
     without: Collection[str] = (),
     shown: dict[str, str] | None = None,
-    **defaults: object,
+    **defaults: Unpack[SettingOptions],
 ) -> Callable[[Callable[..., R]], Callable[..., R]]:
     """Gives a command options for settings, and passes what they make as `settings`, a `Settings`.
 
@@ -53,7 +53,7 @@ def settings_options(
         defaults: of this command, other than those of `Settings`.
     """
     names = [name for name in NAMES if name in {*only, *defaults} and name not in without]
-    usual = Settings().replace(defaults)  # type: ignore[arg-type] # it checks the names itself
+    usual = Settings().replace(defaults)
 
     def decorate(command: Callable[..., R]) -> Callable[..., R]:
         @functools.wraps(command)

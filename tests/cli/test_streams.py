@@ -118,8 +118,11 @@ def worker(line: list[str], redirections: str, given: dict[str, str]) -> tuple[i
 
     try:
         asyncio.run(wait())
-    finally:
-        process.send_signal(signal.SIGTERM)
+    except BaseException:
+        process.kill()
+        process.communicate()
+        raise
+    process.send_signal(signal.SIGTERM)
     return ended(process, "")
 
 

@@ -199,6 +199,7 @@ async def test_worker_gives_up_a_record_by_its_own_settings(
     (tmp_path / "flaky.py").write_text(FLAKY)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     monkeypatch.setenv("ASYNCWB_MAX_ATTEMPTS", "none")
+    monkeypatch.setenv("ASYNCWB_LEASE_SECONDS", "1")  # the killed worker may hold it
     monkeypatch.setenv("ASYNCWB_RETRY_INITIAL_SECONDS", "0.01")
     monkeypatch.setenv("ASYNCWB_RETRY_MAX_SECONDS", "0.02")
     backend = f"flaky:///{tmp_path}/a.db?table=asyncwb"

@@ -3,7 +3,6 @@
 import codecs
 import gzip
 import io
-import os
 import stat
 import sys
 import zlib
@@ -71,7 +70,7 @@ def size_of(file: str) -> int | None:
     if file == "-":
         return None
     try:
-        found = os.stat(file)  # noqa: PTH116 - a name that comes from anywhere
+        found = Path(file).stat()
     except OSError:
         return None
     return found.st_size if stat.S_ISREG(found.st_mode) else None

@@ -155,6 +155,11 @@ def test_binary_files_are_told_by_what_they_look_like(read: Read, name: str, con
     assert str(caught.value).isprintable()
 
 
+@pytest.mark.parametrize("name", ["PAR1", "BZh", "BZh9", "PK", "B", "P"])
+def test_columns_that_are_called_like_a_binary_format_are_columns(read: Read, name: str) -> None:
+    assert read({"a.csv": f"{name},id\n1,2\n".encode()}) == [(2, "2", {name: "1", "id": "2"})]
+
+
 def test_no_message_has_control_characters_of_the_data(read: Read) -> None:
     escape = b"\x1b[31m\x07\x9b\xc2\x9b"
     with pytest.raises(ConfigurationError) as caught:

@@ -26,11 +26,12 @@ _PACKED: Final = {".gz": b"\x1f\x8b", ".zst": b"\x28\xb5\x2f\xfd"}
 _LOOKS: Final = {
     b"\x1f\x8b": "gzip: its name has to end in .gz, or pipe it through `gunzip -c`",
     b"\x28\xb5\x2f\xfd": "Zstandard: its name has to end in .zst, or pipe it through `zstd -dc`",
-    b"BZh": "bzip2, which isn't read: pipe it through `bunzip2 -c`",
     b"\xfd7zXZ\x00": "xz, which isn't read: pipe it through `xz -dc`",
     b"PK\x03\x04": "a zip archive or a spreadsheet, which isn't read: unpack it, or save it as CSV",
-    b"PAR1": "Parquet, which isn't read: convert it to CSV or JSON Lines",
+    b"PAR1\x15": "Parquet, which isn't read: convert it to CSV or JSON Lines",
+    **{b"BZh%d1AY" % size: "bzip2, which isn't read: pipe it through `bunzip2 -c`" for size in range(1, 10)},
 }
+"""How binary files begin, as no text does, and what to do about them."""
 _MARKS: Final = {
     b"\xff\xfe\x00\x00": "UTF-32: try --encoding utf-32",
     b"\x00\x00\xfe\xff": "UTF-32: try --encoding utf-32",

@@ -1,47 +1,29 @@
 """How `asyncwb ingest` reads files: encodings, compression, delimiters, arrays, limits, keys; without any server."""
 
 import gzip
-import io
 import json
 import os
 import sys
-import threading
 import tracemalloc
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import pytest
+from readings import Read, keys, read_files
 
 from asyncwb.cli.ingest.reading import Reading
-from asyncwb.cli.ingest.rows import Key, MalformedLine, Row
+from asyncwb.cli.ingest.rows import Key
 from asyncwb.cli.ingest.sources import checked_encoding
 from asyncwb.errors import ConfigurationError
-
-Read = Callable[..., list[Any]]
 
 
 @pytest.fixture
 def read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Read:
-    """What files give: (line, key, value) of each row, the message of each malformed line. Names are given with their
-    contents, as in `read({"a.csv": b"..."})`."""
+    """Of files in a folder of the test's own."""
     monkeypatch.chdir(tmp_path)
-
-    def reading(files: dict[str, bytes] | Sequence[str], **options: Any) -> list[Any]:
-        if isinstance(files, dict):
-            for name, content in files.items():
-                Path(name).write_bytes(content)
-        options = {"key": Key(("id",)), **options}
-        items = [item for chunk in Reading(**options).chunks(list(files)) for item in chunk.items]
-        assert all(isinstance(item, Row | MalformedLine) for item in items)
-        return [(item.line, item.key, item.value) if isinstance(item, Row) else str(item) for item in items]
-
-    return reading
-
-
-def keys(found: list[Any]) -> list[str]:
-    return [each[1] if isinstance(each, tuple) else each for each in found]
+    return read_files
 
 
 BOM = b"\xef\xbb\xbf"
@@ -281,68 +263,6 @@ def test_file_without_rows_is_fine(read: Read, name: str) -> None:
 
 def test_nul_characters_are_data(read: Read) -> None:
     assert read({"a.csv": b"id,v\n1,a\0b\n"}) == [(2, "1", {"id": "1", "v": "a\0b"})]
-
-
-# JSON
-
-
-def test_array_is_read_like_lines(read: Read) -> None:
-    values = [
-        {"id": 1, "text": 'brackets ]}[{, "quotes" and \\ backslashes'}, {"id": "ä", "deep": [[{"a": [{}, []]}], "}"]},
-        {"id": 3, "number": -1.5e300, "null": None}, {"id": 4, "x": "\\"}, {"id": 5, "x": 'a\\"}'},
-    ]  # fmt: skip
-    for indent in (None, 2):
-        for ascii_ in (True, False):
-            text = json.dumps(values, indent=indent, ensure_ascii=ascii_).encode()
-            assert [value for _, _, value in read({"a.json": text})] == values
-            assert [value for _, _, value in read({"a.jsonl": b" \n" + text + b"\n \t"})] == values
-
-
-def test_elements_that_are_no_rows_are_malformed_alone_with_their_lines(read: Read) -> None:
-    text = b'\n[\n  {"id": 1},\n  [{"id": 2}],\n  3, "four", null\n  ,{"id": },\n{"x": 7},\n'
-    text += b'\n{"id": "\xff"}, {"id": 9}\n]\n'
-    expected = "a JSON object expected"
-    assert read({"a.json": text}) == [
-        (3, "1", {"id": 1}), f"a.json, line 4: {expected}", *[f"a.json, line 5: {expected}"] * 3,
-        "a.json, line 6: JSON is malformed: invalid character (byte 7)", "a.json, line 7: no field 'id'",
-        "a.json, line 9: not UTF-8", (9, "9", {"id": 9}),
-    ]  # fmt: skip
-
-
-@pytest.mark.parametrize(
-    ("after", "why"),
-    [
-        (b"", "isn't closed"), (b",", "isn't closed"), (b',{"id":', "isn't closed"), (b',"ab', "isn't closed"),
-        (b",[1,2", "isn't closed"), (b",1", "isn't closed"), (b"] x", "more after the end"),
-        (b"][", "more after the end"), (b' {"id":2}]', "a comma or the end of the array expected"),
-        (b"}]", "a comma or the end of the array expected"), (b",]", "a comma before the end"),
-        (b",,]", "an element expected"), (b":1]", "a comma or the end"),
-    ],
-)  # fmt: skip
-def test_array_that_is_broken_ends_there_with_a_malformed_line(read: Read, after: bytes, why: str) -> None:
-    first, *_, last = read({"a.json": b'[\n{"id":1}\n' + after})
-    assert first == (2, "1", {"id": 1})
-    assert last.startswith("a.json, line 3: ")
-    assert why in last
-
-
-def test_array_that_comes_in_pieces(read: Read, tmp_path: Path) -> None:
-    values = [{"id": number, "x": "]}" * number, "y": [{"z": "\\" * number}] * (number % 3)} for number in range(60)]
-    text = json.dumps(values).encode()
-    for size in (1, 7, 1000):
-        os.mkfifo(tmp_path / "a.json")
-
-        def write(size: int = size) -> None:
-            with io.FileIO(tmp_path / "a.json", "w") as pipe:
-                for start in range(0, len(text), size):
-                    pipe.write(text[start : start + size])
-
-        writer = threading.Thread(target=write)
-        writer.start()
-        found = read(["a.json"])
-        writer.join()
-        assert [value for _, _, value in found] == values
-        (tmp_path / "a.json").unlink()
 
 
 # Several files, keys, limits

@@ -2,7 +2,7 @@
 
 import json
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -11,12 +11,16 @@ import pytest
 from click.testing import CliRunner, Result
 from servers import Server
 
-from asyncwb.backend import COLUMN_TYPES
+from asyncwb import Record, Settings
+from asyncwb.backend import COLUMN_TYPES, Limits
 from asyncwb.cli import main
+from asyncwb.cli.ingest.dry_run import dry_run
 from asyncwb.cli.ingest.fieldtypes import Types, types_from_option
 from asyncwb.cli.ingest.reading import Reading
 from asyncwb.cli.ingest.rows import Key, Row
 from asyncwb.errors import ConfigurationError
+from asyncwb.guard import GuardedBackend
+from asyncwb.testing import MemoryBackend
 
 
 def values(path: Path, texts: list[str], type_: str) -> list[Any]:
@@ -249,6 +253,33 @@ def test_dry_run_finds_values_over_the_backends_limit(
     assert json.loads(result.stdout)["malformed"] == 1
     assert "line 2: value of key '1' has 17825" in result.stderr
     assert not (tmp_path / "a.db").exists()
+
+
+class Closed(MemoryBackend):
+    """Knows its limits once it is open."""
+
+    @property
+    def limits(self) -> Limits:
+        raise OSError("it isn't open")
+
+    @limits.setter
+    def limits(self, limits: Limits) -> None:
+        pass
+
+    async def refused(self, records: Sequence[Record], *, namespace: str) -> list[str | None]:
+        return ["no" if record.value["name"] == "bad" else None for record in records]
+
+
+async def test_dry_run_asks_a_plugin_that_knows_no_limits_before_it_is_open(
+    csv: Callable[..., str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    backend = GuardedBackend(
+        Closed(), name="closed://", namespace="ns", connect_timeout_seconds=5, save_timeout_seconds=5
+    )
+    reading = Reading(key=Key(("id",)))
+    with pytest.raises(SystemExit):
+        await dry_run(backend, [csv(NUT, "2,bad,,0,,,,")], reading, Settings(), as_json=False)
+    assert "line 3: key '2' would be refused: no\n" in capsys.readouterr().err
 
 
 def test_dry_run_tells_a_place_of_another_namespace(

@@ -3,16 +3,18 @@
 import json
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any, Final
 
 import click
 
+from asyncwb.backend import Limits
 from asyncwb.cli.ingest.reading import Reading, read_chunks
 from asyncwb.cli.ingest.rows import Item, MalformedLine, Row, malformed
 from asyncwb.cli.output import plain
 from asyncwb.cli.shared import EXIT_FAULT
 from asyncwb.codecs import Codec
-from asyncwb.errors import InvalidValue
+from asyncwb.errors import BackendUnavailable, InvalidValue
 from asyncwb.guard import GuardedBackend
 from asyncwb.records import MAX_EPOCH, Record, make_version
 from asyncwb.settings import Settings
@@ -46,10 +48,12 @@ class _Check:
 
     def __init__(self, backend: GuardedBackend, settings: Settings) -> None:
         self._backend = backend
-        self._codec: Codec[Any] = Codec("json")
+        self._codec: Codec[Any] = Codec("json", check=settings.check_values)
         self._values: Values[Any] = Values(self._codec, settings)
-        self._values.limit(backend)
-        self._page = backend.limits.max_batch
+        self._page = Limits().max_batch
+        with suppress(BackendUnavailable):  # a plugin need not know its limits before it is open
+            self._values.limit(backend)
+            self._page = backend.limits.max_batch
         self._rows = 0
         self._keys: set[str] = set()
         self.malformed = 0

@@ -43,10 +43,13 @@ def compare_with(options: argparse.Namespace, console: Console) -> int:
                 tell=console.print,
             )  # fmt: skip
             done.results.save(options.out / f"{name}-against.json")
-            (options.out / f"{name}-against.md").write_text(done.table() + "\n", "utf-8")
+            (options.out / f"{name}-against.md").write_text(
+                "\n\n".join([*done.origins(), done.table()]) + "\n", "utf-8"
+            )
             for missing, side in done.lacking.items():
                 console.print(f"only {side} has {missing!r}: it isn't compared")
-            console.print(f"{name}, measured with {done.harness} benchmarks:")
+            told = "\n".join([f"{name}, measured with {done.harness} benchmarks", *done.origins()])
+            console.print(told, soft_wrap=True, markup=False, emoji=False, highlight=False)
             console.print(done.table(), soft_wrap=True, markup=False, emoji=False, highlight=False)
     except CannotCompare as error:
         console.print(f"can't compare: {error}")

@@ -54,6 +54,21 @@ class Comparison:
                 lines.append(f"| {name} | {metric} | {numbers} | {self._ratio(name, metric)} |")
         return "\n".join(lines)
 
+    def origins(self) -> list[str]:
+        """A line for each side: its commit, its Python, and what else it has in another version."""
+        machines = [self.results.machine[side] for side in self.sides]
+        packages = [each["packages"] for each in machines]
+        differing = sorted(
+            name for name in {*packages[0], *packages[1]} if len({each.get(name) for each in packages}) > 1
+        )
+        return [
+            ", ".join(
+                [f"{side}: commit {machine['commit']}", f"Python {machine['python']}"]
+                + [f"{name} {machine['packages'].get(name, 'missing')}" for name in differing]
+            )
+            for side, machine in zip(self.sides, machines, strict=True)
+        ]
+
     def _series(self, name: str, side: str) -> Series:
         return self.results[f"{name}, {side}"]
 
@@ -147,7 +162,9 @@ def _take_turns(
         hello = each.hear()
         if not Path(hello["asyncwb"]).is_relative_to(each.side.source):
             raise CannotCompare(f"{each.side.name} would measure {hello['asyncwb']}")
-        results.machine[each.side.name] = hello["machine"]
+        # Benchmarks that were lent to a commit would tell the one that they are of.
+        commit = {"commit": each.side.commit[:12]} if each.side.commit else {}
+        results.machine[each.side.name] = hello["machine"] | commit
     done = Comparison(results=results, sides=(mine.side.name, other.side.name), harness=harness)
     while True:
         offers = [each.hear() for each in processes]

@@ -24,16 +24,18 @@ class Side:
     """An installed asyncwb.
 
     Attributes:
-        name: "1a2b3c4" or "Python 3.14", as shown.
+        name: "1a2b3c4" or "Python 3.14.0", as shown.
         python: of its environment.
         source: where its asyncwb has to come from.
         harnesses: folders with `benchmarks` and `tests`, in the order in which they are tried.
+        commit: in full; None is the work tree.
     """
 
     name: str
     python: str
     source: Path
     harnesses: tuple[Path, ...]
+    commit: str | None = None
 
 
 def present() -> Side:
@@ -54,11 +56,11 @@ def other(commit: str | None, python: str | None) -> Side:
         CannotCompare: there is no such commit or Python, or it can't be installed.
     """
     chosen = python or sys.executable
-    label = f"Python {python}" if python else ""
     if commit is None:
         environment = _CACHE / f"python-{_file_name(chosen)}"
         _sync(ROOT, chosen, {"UV_PROJECT_ENVIRONMENT": str(environment)})
-        return Side(label, str(environment / "bin/python"), ROOT, (ROOT,))
+        installed = str(environment / "bin/python")
+        return Side(_version(installed), installed, ROOT, (ROOT,))
     full = _git("rev-parse", "--verify", "--quiet", f"{commit}^{{commit}}").decode().strip()
     folder = _CACHE / f"{full[:12]}-{_file_name(chosen)}"
     tree, harness = folder / "tree", folder / "harness"
@@ -76,8 +78,9 @@ def other(commit: str | None, python: str | None) -> Side:
         shutil.copytree(ROOT / part, harness / part, ignore=shutil.ignore_patterns("__pycache__"))
     _sync(tree, chosen, {})
     own = (tree,) if (tree / "benchmarks/side.py").exists() else ()
-    name = ", ".join([commit, *filter(None, [label])])
-    return Side(name, str(tree / ".venv/bin/python"), tree, (harness, *own))
+    installed = str(tree / ".venv/bin/python")
+    name = f"{commit}, {_version(installed)}" if python else commit
+    return Side(name, installed, tree, (harness, *own), full)
 
 
 def clean_environment() -> dict[str, str]:
@@ -101,6 +104,11 @@ def _git(*arguments: str) -> bytes:
         reason = done.stderr.decode("utf-8", "replace").strip() or "no such commit"
         raise CannotCompare(f"`git {' '.join(arguments)}`: {reason}")
     return done.stdout
+
+
+def _version(python: str) -> str:
+    """As it says itself: "Python 3.14.0"."""
+    return subprocess.run([python, "--version"], capture_output=True, text=True, check=True).stdout.strip()
 
 
 def _file_name(python: str) -> str:

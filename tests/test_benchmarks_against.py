@@ -1,11 +1,13 @@
 """Comparisons of two environments: who measures when, what is compared, and what is told instead."""
 
 import json
+import platform
 import re
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -79,6 +81,15 @@ def test_ratio_is_of_pairs_and_shown_with_its_spread(side: Make) -> None:
     _, _, speed, lost, *_ = done.table().splitlines()
     assert re.findall(r"[\d.]+", speed) == ["300", "200", "1.500", "0.750", "1.500"]
     assert re.findall(r"[\d.]+", lost) == ["0", "0"], "nothing over nothing is no ratio"
+
+
+def test_each_side_is_told_with_what_differs(side: Make) -> None:
+    done = tiny(side("1", x=1.0), replace(side("2", x=1.0), commit="0123456789abcdef"))
+    mine, theirs = done.origins()
+    assert mine.startswith("1: commit ")
+    assert theirs == f"2: commit 0123456789ab, Python {platform.python_version()}"
+    done.results.machine["2"]["packages"]["redis"] = "0.1"
+    assert done.origins()[1].endswith(", redis 0.1")
 
 
 def test_contestant_that_one_side_lacks_is_told(side: Make, log: Path) -> None:

@@ -5,7 +5,7 @@ import difflib
 import math
 from collections.abc import Sequence
 from types import NoneType, UnionType
-from typing import Annotated, Any, Final, Generic, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Final, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 from urllib.parse import unquote_plus
 
 import msgspec
@@ -36,20 +36,20 @@ def parse_options(url: str, options: type[T]) -> T:
         url: with its scheme, by which messages call it.
         options: a dataclass; each field is an option. Its type is str, int, float, bool (`0`, `1`, `true` or
             `false`), a Literal of strings or numbers, or one of these or None. Numbers are from 0 to 2**63 - 1;
-            `Annotated[int, msgspec.Meta(ge=1, le=9)]` has other bounds.
+            `Annotated[int, msgspec.Meta(ge=1, le=9)]` has other bounds. Give what is secret `field(repr=False)`.
 
     Raises:
         ConfigurationError: an option is unknown (the message suggests the nearest), missing, given twice, or can't be
             what it says.
     """
-    found = _split(url.partition("#")[0], options)
-    if found.others:
-        name = found.others[0][0]
-        nearest = difflib.get_close_matches(name, found.known, n=1)
+    found, others = _split(url.partition("#")[0], options)
+    if others:
+        name, known = others[0][0], list(_types(options))
+        nearest = difflib.get_close_matches(name, known, n=1)
         hint = f". Did you mean {nearest[0]!r}?" if nearest else ""
-        names = f"there are {', '.join(found.known)}" if found.known else "there are none"
-        raise ConfigurationError(f"{found.shown}: unknown option {redact(name)[:_LONGEST_SHOWN]!r}; {names}{hint}")
-    return found.options
+        names = f"there are {', '.join(known)}" if known else "there are none"
+        raise ConfigurationError(f"{_shown(url)}: unknown option {redact(name)[:_LONGEST_SHOWN]!r}; {names}{hint}")
+    return found
 
 
 def take_options(url: str, options: type[T]) -> tuple[T, str]:
@@ -61,37 +61,19 @@ def take_options(url: str, options: type[T]) -> tuple[T, str]:
     Raises:
         ConfigurationError: as `parse_options`, but for unknown options, which are the driver's.
     """
-    found = _split(url, options)
-    others = "&".join(text for _, text in found.others)
-    return found.options, f"{url.partition('?')[0]}?{others}" if others else url.partition("?")[0]
+    found, others = _split(url, options)
+    address, query = url.partition("?")[0], "&".join(text for _, text in others)
+    return found, f"{address}?{query}" if query else address
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class _Found(Generic[T]):
-    """What a URL holds.
-
-    Attributes:
-        shown: how messages call it.
-        known: the names of the backend's own options.
-        options: these, as an object of the dataclass.
-        others: name and text of each other option.
-    """
-
-    shown: str
-    known: Sequence[str]
-    options: T
-    others: Sequence[tuple[str, str]]
-
-
-def _split(url: str, options: type[T]) -> _Found[T]:
+def _split(url: str, options: type[T]) -> tuple[T, Sequence[tuple[str, str]]]:
+    """The backend's own options, and name and text of each other one: in no object whose `repr` would show them."""
     shown = _shown(url)
     query = url.partition("?")[2]
     if "@" in query:
         # Perhaps it begins inside of a password, whose rest must not be shown as an option.
         raise ConfigurationError(f"{shown}: write @ in an option as %40, and ? in a user or password as %3F")
-    fields = dataclasses.fields(options)  # type: ignore[arg-type] # mypy has no bound for dataclasses
-    hints = get_type_hints(options, include_extras=True)
-    types = {field.name: hints[field.name] for field in fields}
+    types = _types(options)
     own: dict[str, Any] = {}
     others = []
     for text in filter(None, query.split("&")):
@@ -102,11 +84,21 @@ def _split(url: str, options: type[T]) -> _Found[T]:
             raise ConfigurationError(f"{shown}: option {name!r} is given twice")
         else:
             own[name] = _converted(shown, name, value, types[name])
-    for field in fields:
+    for field in _fields(options):
         required = field.default is field.default_factory is dataclasses.MISSING
         if required and field.name not in own:
             raise ConfigurationError(f"{shown}: option {field.name!r} is missing")
-    return _Found(shown, [*types], options(**own), others)
+    return options(**own), others
+
+
+def _fields(options: type[Any]) -> Sequence[dataclasses.Field[Any]]:
+    return dataclasses.fields(options)
+
+
+def _types(options: type[Any]) -> dict[str, Any]:
+    """Name -> type of the options."""
+    hints = get_type_hints(options, include_extras=True)
+    return {field.name: hints[field.name] for field in _fields(options)}
 
 
 def _shown(url: str) -> str:

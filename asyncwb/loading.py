@@ -159,14 +159,15 @@ class Loader:
         for root in self._roots:
             self._answer_all(root, BackendUnavailable("the load crashed, see the log"))
         self._roots.clear()
-        try:
-            # Loads are also begun by callbacks of the loop, in which anyio doesn't know where it is.
-            async with asyncio.TaskGroup() as group:
-                self._group = group
+        # Not anyio's: timers begin loads, too, and outside of a task anyio can't tell asyncio from trio where the
+        # package sniffio is installed.
+        async with asyncio.TaskGroup() as group:
+            self._group = group
+            try:
                 self.begin()
                 await anyio.sleep_forever()
-        finally:
-            self._group = None
+            finally:
+                self._group = None  # it takes no more tasks
         raise AssertionError("serves until it is cancelled")
 
     def close(self, error: Exception) -> None:

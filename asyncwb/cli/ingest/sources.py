@@ -108,7 +108,7 @@ class Source:
     def __enter__(self) -> BinaryIO:
         if self._file == "-" and sys.stdin is None:
             raise ConfigurationError("stdin is closed, and FILE is -: name a file, or pipe the rows into it")
-        self._counted = Counted(self._file)
+        self._counted = Counted.open(self._file)
         try:
             return self._open(io.BufferedReader(self._counted, BLOCK))
         except BaseException:

@@ -33,9 +33,15 @@ class _Reading(io.RawIOBase):
 class Counted(_Reading):
     """A file or stdin that counts the bytes that were read of it."""
 
-    def __init__(self, file: str) -> None:
-        self._raw = io.FileIO(sys.stdin.fileno(), closefd=False) if file == "-" else io.FileIO(file)
+    def __init__(self, raw: io.FileIO) -> None:
+        """An open file: what failed to open one would fail once more when it is finalized, which 3.14 prints."""
+        self._raw = raw
         self.position = 0
+
+    @classmethod
+    def open(cls, file: str) -> "Counted":
+        """A file by its name, `-` is stdin; raises OSError."""
+        return cls(io.FileIO(sys.stdin.fileno(), closefd=False) if file == "-" else io.FileIO(file))
 
     def readinto(self, buffer: Any) -> int:
         count: int | None

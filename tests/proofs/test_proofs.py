@@ -92,7 +92,10 @@ async def test_unit_that_hangs_is_ended_with_its_children(fragile: Path, monkeyp
 
 
 def _runs(pid: int) -> bool:
-    return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def test_what_is_lost_or_not_reached_is_told() -> None:

@@ -132,11 +132,14 @@ def mounted_in(root: Path) -> list[str]:
 def gone(pid: int) -> bool:
     """Waits for a process to be gone, or at least a zombie of somebody else's."""
     deadline = time.monotonic() + 10
-    while psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
-        if time.monotonic() > deadline:
-            return False
+    while time.monotonic() < deadline:
+        try:
+            if psutil.Process(pid).status() == psutil.STATUS_ZOMBIE:
+                return True
+        except psutil.NoSuchProcess:
+            return True
         time.sleep(0.02)
-    return True
+    return False
 
 
 def test_command_sees_the_folder_as_its_root_and_gives_its_status(chroot: Chroot) -> None:

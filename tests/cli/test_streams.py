@@ -21,6 +21,8 @@ from asyncwb.cli.shared import EXIT_PIPE
 from asyncwb.testing import FaultyBackend, MemoryBackend
 
 COMMANDS = list(leaves(main))
+QUICK = {("backends",), ("ingest",), ("status",), ("worker",)}
+"""One of each kind; the others are run with the long tests."""
 CLOSED = {"stdin": "<&-", "stdout": ">&-", "stderr": "2>&-"}
 ROWS = '{"id": 1}\n{"id": 2}\n'
 
@@ -126,7 +128,13 @@ def worker(line: list[str], redirections: str, given: dict[str, str]) -> tuple[i
     return ended(process, "")
 
 
-@pytest.mark.parametrize(("path", "command"), COMMANDS, ids=[" ".join(path) for path, _ in COMMANDS])
+@pytest.mark.parametrize(
+    ("path", "command"),
+    [
+        pytest.param(*each, id=" ".join(each[0]), marks=() if each[0] in QUICK else pytest.mark.long)
+        for each in COMMANDS
+    ],
+)
 def test_command_ends_alike_with_a_closed_stream(
     path: tuple[str, ...], command: click.Command, given: dict[str, str]
 ) -> None:

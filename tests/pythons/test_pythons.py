@@ -84,6 +84,7 @@ def test_python_of_this_machine_is_found_by_its_version(tmp_path: Path) -> None:
     assert asked.startswith(f"Python {version}.")
 
 
+@pytest.mark.long
 def test_clone_has_what_a_commit_would_have_and_runs_commands_in_it(tmp_path: Path) -> None:
     clone = Clone(Found(Here(), sys.executable), tmp_path, seconds=60)
     assert (tmp_path / "asyncwb/README.md").exists()

@@ -8,6 +8,12 @@
 The first two need `pip install 'asyncwb[embedded,testing]'`, and aren't imported here.
 """
 
+import sys
+
+if "pytest" in sys.modules:
+    # So that the contract's assertions show values; before it is imported, and not where there is no pytest.
+    sys.modules["pytest"].register_assert_rewrite("asyncwb.testing.contract")
+
 from asyncwb.testing.faults import FaultyBackend
 from asyncwb.testing.memory import MemoryBackend
 

@@ -9,8 +9,8 @@
 
 The URL names a storage that is empty at first, and in it a place (a table, say), where a backend can have several.
 Where a backend isn't made from a URL by an entry point, override `make_backend`. What a backend can't do by its nature
-it declares in `cannot`; those tests are skipped with the reason, and no others are. pytest-asyncio has to run in its
-auto mode.
+it declares in `cannot`; those tests are skipped with the reason. So is what has nothing to test. pytest-asyncio has to
+run in its auto mode.
 
 Needs `pip install 'asyncwb[testing]'`.
 """
@@ -19,6 +19,7 @@ from asyncwb.testing.contract.answers import AnswerContract
 from asyncwb.testing.contract.base import ABILITIES
 from asyncwb.testing.contract.concurrency import ConcurrencyContract
 from asyncwb.testing.contract.epochs import EpochContract
+from asyncwb.testing.contract.keys import KeyContract
 from asyncwb.testing.contract.lifetimes import LifetimeContract
 from asyncwb.testing.contract.places import PlaceContract
 from asyncwb.testing.contract.processes import ProcessContract
@@ -27,10 +28,20 @@ from asyncwb.testing.contract.stepping import run_until_suspension
 from asyncwb.testing.contract.values import ValueContract
 from asyncwb.testing.contract.versions import VersionContract
 
-__all__ = ["ABILITIES", "KEYS", "NAMESPACE", "BackendContract", "put", "run_until_suspension", "tombstone", "version"]
+__all__ = [
+    "ABILITIES",
+    "KEYS",
+    "NAMESPACE",
+    "BackendContract",
+    "put",
+    "run_until_suspension",
+    "tombstone",
+    "version",
+]
 
 
 class BackendContract(
+    KeyContract,
     ValueContract,
     VersionContract,
     AnswerContract,

@@ -1,6 +1,7 @@
 """What all parts of the contract share: how a backend is made, and what it may declare that it can't do."""
 
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from typing import Any, ClassVar, Final, TypeVar
 
 import msgspec
@@ -11,6 +12,10 @@ from asyncwb.codecs import Codec
 from asyncwb.records import Record
 from asyncwb.registry import backend_from_url
 from asyncwb.testing.contract.records import KEYS, NAMESPACE, tombstone, version
+from asyncwb.testing.contract.timelimit import bound, bounded
+
+_OPEN_SECONDS: Final = 30.0
+"""For `open` and `close`: asyncwb allows them 5, but the machine that tests run on may be slow."""
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -43,9 +48,17 @@ class ContractBase:
 
     Attributes:
         cannot: ability (see `ABILITIES`) -> why this backend hasn't got it.
+        time_limit_seconds: a test that takes longer fails, and says where it hung.
     """
 
     cannot: ClassVar[Mapping[str, str]] = {}
+    time_limit_seconds: ClassVar[float] = 120.0
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        for name, test in list(vars(cls).items()):
+            if name.startswith("test_"):
+                setattr(cls, name, bound(test))
 
     @pytest.fixture
     def url(self) -> str:
@@ -68,6 +81,12 @@ class ContractBase:
         """Records that this backend can't store, if there are any."""
         return ()
 
+    def poison_or_skip(self) -> Sequence[Record]:
+        """`poison`, or the test is skipped."""
+        return self.poison() or pytest.skip(
+            f"{type(self).__name__} names no record that its backend can't store: override poison() if there are any"
+        )
+
     def put(self, key: str, seq: int, number: int | None = None, *, epoch: int = 1, size: int = 0) -> Record:
         """A record with the value of `number`, by default of its sequence number."""
         value = self.value(seq if number is None else number, size)
@@ -84,25 +103,20 @@ class ContractBase:
     @pytest.fixture
     async def backend(self, url: str) -> AsyncIterator[Backend]:
         """Open and empty."""
+        async with self.opened(url) as backend:
+            yield backend
+
+    @asynccontextmanager
+    async def opened(self, url: str, namespace: str = NAMESPACE) -> AsyncIterator[Backend]:
+        """A backend of its own on the same storage, open; closed in the end."""
         backend = self.make_backend(url)
         try:
-            await backend.open(namespace=NAMESPACE)
+            async with bounded("open", _OPEN_SECONDS):
+                await backend.open(namespace=namespace)
             yield backend
         finally:
-            await backend.close()
-
-
-def same(found: Mapping[str, Record], expected: Mapping[str, Record]) -> bool:
-    """Whether two sets of records are equal, the bytes of JSON and msgpack payloads apart."""
-    return found.keys() == expected.keys() and all(_image(found[key]) == _image(expected[key]) for key in expected)
-
-
-def _image(record: Record) -> object:
-    if record.deleted:
-        return record.key, record.version
-    # Encoded again, so that 1, 1.0 and True are told apart, and so is the order of fields.
-    value = record.payload if record.codec == "bytes" else msgspec.msgpack.encode(record.value)
-    return record.key, record.version, record.codec, value
+            async with bounded("close", _OPEN_SECONDS):
+                await backend.close()
 
 
 def by_key(*records: Record) -> dict[str, Record]:
@@ -110,4 +124,4 @@ def by_key(*records: Record) -> dict[str, Record]:
     return {record.key: record for record in records}
 
 
-__all__ = ["ABILITIES", "NAMESPACE", "ContractBase", "by_key", "requires", "same", "tombstone", "version"]
+__all__ = ["ABILITIES", "NAMESPACE", "ContractBase", "by_key", "requires", "tombstone", "version"]

@@ -12,7 +12,7 @@ import threading
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
@@ -24,6 +24,10 @@ if TYPE_CHECKING:
 
 _SECONDS: Final = 60.0
 _STOP_POLL_SECONDS: Final = 0.001
+_TELL_SECONDS: Final = 1.0
+"""How long a process that hangs has to say where."""
+_LONGEST_LINE: Final = 2**26
+_LONGEST_LOG: Final = 5000
 
 
 class Nursery:
@@ -34,9 +38,14 @@ class Nursery:
         self._folder: Path | None = None
         self._process: subprocess.Popen[bytes] | None = None
 
-    def log(self) -> str:
-        """What the processes have written to stderr."""
-        return (self._folder / "log").read_text("utf-8", "replace") if self._folder else ""
+    def log(self, since: int = 0) -> str:
+        """What the processes have written to stderr, from that byte on; the end of it, if it is long."""
+        written = (self._folder / "log").read_bytes()[since:] if self._folder else b""
+        return written.decode("utf-8", "replace")[-_LONGEST_LOG:]
+
+    def log_size(self) -> int:
+        """In bytes, for `log`."""
+        return (self._folder / "log").stat().st_size if self._folder else 0
 
     def close(self) -> None:
         """Ends it by its own id."""
@@ -72,7 +81,8 @@ class Nursery:
     @asynccontextmanager
     async def child(self, url: str) -> "AsyncIterator[Child]":
         """A process with the backend of this URL open; killed in the end, whatever happens."""
-        reader, writer = await asyncio.open_unix_connection(self._start())
+        path = self._start()
+        reader, writer = await asyncio.open_unix_connection(path, limit=_LONGEST_LINE)
         child = Child(self, reader, writer)
         try:
             await child.begin(url)
@@ -82,14 +92,22 @@ class Nursery:
 
 
 class Child:
-    """One process; made by `Nursery.child`."""
+    """One process; made by `Nursery.child`.
+
+    Attributes:
+        where: the line of the backend's code before which it was frozen or killed last.
+    """
 
     def __init__(self, nursery: Nursery, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._nursery = nursery
-        self._reader = reader
         self._writer = writer
+        self._log_start = nursery.log_size()
         self._pid = 0
         self._timer: threading.Timer | None = None
+        self._lines: asyncio.Queue[bytes] = asyncio.Queue()
+        # In a task of its own, so that a call that waits for its answer and the end of the process don't meet.
+        self._reading = asyncio.create_task(self._read(reader))
+        self.where = ""
 
     async def begin(self, url: str) -> None:
         """Opens the backend."""
@@ -103,6 +121,14 @@ class Child:
     async def new_epoch(self, at_least: int) -> int:
         """`Backend.new_epoch`."""
         return (await self._ask(Request("new_epoch", number=at_least))).number
+
+    async def save_and_die(self, records: Sequence[Record]) -> None:
+        """Saves them, and dies of SIGKILL in the statement after that."""
+        await self._die_of(Request("save", records=to_wire(records), die_after=True))
+
+    async def new_epoch_and_die(self, at_least: int) -> None:
+        """Has an epoch allotted, and dies likewise."""
+        await self._die_of(Request("new_epoch", number=at_least, die_after=True))
 
     async def count_steps(self, records: Sequence[Record]) -> int:
         """Saves them; of how many steps that consisted."""
@@ -124,6 +150,7 @@ class Child:
         reply = await self._ask(request)
         if not reply.frozen:
             return False
+        self.where = reply.frozen
         async with asyncio.timeout(_SECONDS):
             while not self.frozen:  # noqa: ASYNC110 - there is no event for it
                 await asyncio.sleep(_STOP_POLL_SECONDS)
@@ -151,24 +178,38 @@ class Child:
 
     async def save_and_die_at(self, records: Sequence[Record], step: int) -> None:
         """Saves them, and dies of SIGKILL before that step; or after the save, if it was over before."""
-        await self._send(Request("save", records=to_wire(records), at=step, freeze=Freeze.KILL))
-        await asyncio.wait_for(self._reader.readline(), _SECONDS)
+        reply = await self._ask(Request("save", records=to_wire(records), at=step, freeze=Freeze.KILL))
+        self.where = reply.frozen or "the end of the save"
         await self.kill()
 
     async def kill(self) -> None:
         """SIGKILL; returns when it is dead."""
         self._stop_timer()
-        if self._pid and not self._reader.at_eof():
+        if self._pid and not self._reading.done():
             with suppress(ProcessLookupError):
                 os.kill(self._pid, signal.SIGCONT)
                 os.kill(self._pid, signal.SIGKILL)
         with suppress(ConnectionError):
             self._writer.write_eof()
-            while await asyncio.wait_for(self._reader.read(65_536), _SECONDS):
-                pass
+        await asyncio.wait((self._reading,), timeout=_SECONDS)
+        self._reading.cancel()
         self._writer.close()
         with suppress(ConnectionError):
             await self._writer.wait_closed()
+
+    async def _read(self, reader: asyncio.StreamReader) -> None:
+        with suppress(ConnectionError):
+            while line := await reader.readline():
+                self._lines.put_nowait(line)
+        self._lines.put_nowait(b"")
+
+    async def _die_of(self, request: Request) -> None:
+        await self._send(request)
+        line = await self._line()
+        if line:
+            self._understood(line)  # raises what went wrong before that
+            raise AssertionError("the other process should have killed itself")
+        await self.kill()
 
     async def _ask(self, request: Request) -> Reply:
         await self._send(request)
@@ -176,16 +217,33 @@ class Child:
 
     async def _send(self, request: Request) -> None:
         self._writer.write(msgspec.json.encode(request) + b"\n")
-        await self._writer.drain()
+        with suppress(ConnectionError):  # it has ended, and the answer says why
+            await self._writer.drain()
 
     async def _reply(self) -> Reply:
-        line = await asyncio.wait_for(self._reader.readline(), _SECONDS)
+        line = await self._line()
         if not line:
-            raise AssertionError(f"the other process ended: {self._nursery.log()}")
-        reply: Any = msgspec.json.decode(line, type=Reply)
+            raise AssertionError(f"the other process ended:\n{self._nursery.log(self._log_start)}")
+        return self._understood(line)
+
+    async def _line(self) -> bytes:
+        """What it says next; b"" when it has ended."""
+        try:
+            async with asyncio.timeout(_SECONDS):
+                return await self._lines.get()
+        except TimeoutError:
+            before = self._nursery.log_size()
+            if self._pid:
+                os.kill(self._pid, signal.SIGUSR1)
+                await asyncio.sleep(_TELL_SECONDS)
+            where = self._nursery.log(before if self._pid else self._log_start)
+            raise AssertionError(f"the other process has not answered for {_SECONDS:g} s:\n{where}") from None
+
+    def _understood(self, line: bytes) -> Reply:
+        reply = msgspec.json.decode(line, type=Reply)
         if reply.error:
-            raise AssertionError(f"in the other process: {reply.error}")
-        return reply  # type: ignore[no-any-return]
+            raise AssertionError(f"in the other process:\n{reply.error}")
+        return reply
 
 
 def _stopped(pid: int) -> bool:

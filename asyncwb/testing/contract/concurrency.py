@@ -2,16 +2,20 @@
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from typing import Any, Final
 
 import pytest
 
 from asyncwb.backend import Backend
-from asyncwb.testing.contract.base import NAMESPACE, ContractBase, by_key, requires, same
+from asyncwb.records import Record
+from asyncwb.testing.contract.base import ContractBase, requires
 from asyncwb.testing.contract.stepping import run_until_suspension
+from asyncwb.testing.contract.views import view, view_of
 
 _MOST_SUSPENSIONS: Final = 1000
 _SECONDS: Final = 30.0
+_LOOK_SECONDS: Final = 0.05
 
 
 class ConcurrencyContract(ContractBase):
@@ -21,7 +25,7 @@ class ConcurrencyContract(ContractBase):
         keys = [str(number) for number in range(20)]
         batches = [[self.put(key, seq) for key in keys] for seq in range(1, 31)]
         await asyncio.gather(*(backend.save(batch) for batch in reversed(batches)))
-        assert same(await backend.load(keys), by_key(*batches[-1]))
+        assert view(await backend.load(keys)) == view_of(*batches[-1])
 
     async def test_concurrent_saves_of_one_key_are_applied_in_the_order_of_versions(self, backend: Backend) -> None:
         """Each save is either applied or stale, and a reader never sees a version go down."""
@@ -41,26 +45,22 @@ class ConcurrencyContract(ContractBase):
         assert set(stale) <= {0, 1}
         assert stale[8] == 0, "the highest version is never stale"
         assert seen == sorted(seen)
-        assert same(await backend.load(["1"]), by_key(self.put("1", 10)))
+        assert view(await backend.load(["1"])) == view_of(self.put("1", 10))
 
     @requires("sharing")
     async def test_two_objects_see_each_others_saves(self, backend: Backend, url: str) -> None:
-        other = self.make_backend(url)
-        try:
-            await other.open(namespace=NAMESPACE)
+        async with self.opened(url) as other:
             for seq in range(1, 5):
                 await backend.save([self.put("9", seq)])
-                assert same(await other.load(["9"]), by_key(self.put("9", seq))), "it remembers what it once read"
+                assert view(await other.load(["9"])) == view_of(self.put("9", seq)), "it remembers what it once read"
             for seq in range(1, 20, 2):
                 assert await backend.save([self.put("1", seq)]) == 0
-                assert same(await other.load(["1"]), by_key(self.put("1", seq)))
+                assert view(await other.load(["1"])) == view_of(self.put("1", seq))
                 assert await other.save([self.put("1", seq)]) == 1
                 assert await other.save([self.put("1", seq + 1)]) == 0
-                assert same(await backend.load(["1"]), by_key(self.put("1", seq + 1)))
+                assert view(await backend.load(["1"])) == view_of(self.put("1", seq + 1))
             assert await other.new_epoch(3) == 3
             assert await backend.new_epoch(0) == 3
-        finally:
-            await other.close()
 
     async def test_save_cancelled_at_any_await_leaves_the_backend_usable(self, backend: Backend) -> None:
         async def check(seq: int, finished: bool) -> None:
@@ -69,22 +69,43 @@ class ConcurrencyContract(ContractBase):
                 loaded = await backend.load(["1", "2"])
                 await backend.save([self.put("1", seq)])
                 after = await backend.load(["1"])
-            assert same({"2": loaded["2"]}, by_key(self.put("2", seq)))
+            assert view({"2": loaded["2"]}) == view_of(self.put("2", seq))
             before = loaded.get("1")
-            assert before is None or same({"1": before}, by_key(self.put("1", before.version & 0xFFFFFFFF)))
+            assert before is None or view({"1": before}) == view_of(self.put("1", before.version & 0xFFFFFFFF))
             if finished:
                 assert before is not None
                 assert before.version == self.put("1", seq).version
-            assert same(after, by_key(self.put("1", seq)))
+            assert view(after) == view_of(self.put("1", seq))
 
         await _cancel_everywhere(lambda seq: backend.save([self.put("1", seq)]), check)
+
+    async def test_what_a_load_has_shown_is_not_undone_when_a_save_is_cancelled(self, backend: Backend) -> None:
+        """Loaded in the middle of a save that is rolled back then: `flush` has taken it for saved by that time."""
+        await backend.save([self.put("1", 1)])
+        for stop_at in range(1, _MOST_SUSPENSIONS):
+            shown: dict[str, Record] = {}
+
+            async def look(shown: dict[str, Record] = shown) -> None:
+                with suppress(TimeoutError):  # it waits for the save, and so shows nothing of it
+                    async with asyncio.timeout(_LOOK_SECONDS):
+                        shown.update(await backend.load(["1"]))
+
+            batch = [self.put("1", stop_at * 10), self.put("2", stop_at * 10)]
+            finished = await run_until_suspension(lambda batch=batch: backend.save(batch), stop_at, meanwhile=look)  # type: ignore[misc]
+            left = await backend.load(["1"])
+            if shown:
+                was, found = shown["1"].version, left["1"].version if left else 0
+                assert found >= was, f"{view(shown)} was shown, and is {view(left)} after the save was cancelled"
+            if finished:
+                return
+        pytest.fail(f"not finished after {_MOST_SUSPENSIONS} suspensions")
 
     async def test_load_cancelled_at_any_await_leaves_the_backend_usable(self, backend: Backend) -> None:
         await backend.save([self.put("1", 1)])
 
         async def check(_seq: int, _finished: bool) -> None:
             async with asyncio.timeout(_SECONDS):
-                assert same(await backend.load(["1"]), by_key(self.put("1", 1)))
+                assert view(await backend.load(["1"])) == view_of(self.put("1", 1))
 
         await _cancel_everywhere(lambda _seq: backend.load(["1", "2"]), check)
 

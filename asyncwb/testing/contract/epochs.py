@@ -3,7 +3,7 @@
 import asyncio
 
 from asyncwb.backend import Backend
-from asyncwb.testing.contract.base import NAMESPACE, ContractBase, requires
+from asyncwb.testing.contract.base import ContractBase, requires
 
 
 class EpochContract(ContractBase):
@@ -36,10 +36,6 @@ class EpochContract(ContractBase):
     async def test_epoch_survives_the_object(self, backend: Backend, url: str) -> None:
         epoch = await backend.new_epoch(5)
         await backend.close()
-        other = self.make_backend(url)
-        try:
-            await other.open(namespace=NAMESPACE)
+        async with self.opened(url) as other:
             assert await other.new_epoch(0) == epoch
             assert await other.new_epoch(1) > epoch
-        finally:
-            await other.close()

@@ -6,6 +6,7 @@ It imports the contract's subclass once, and forks for each connection to the so
 """
 
 import asyncio
+import faulthandler
 import importlib
 import importlib.util
 import os
@@ -15,6 +16,7 @@ import socket
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -25,6 +27,7 @@ import msgspec
 
 from asyncwb.backend import Backend
 from asyncwb.testing.contract.records import NAMESPACE
+from asyncwb.testing.contract.whereabouts import line_of, whereabouts
 from asyncwb.testing.contract.wire import Freeze, Reply, Request, from_wire
 
 _CONTRACT: Final = str(Path(__file__).parent) + os.sep
@@ -41,7 +44,7 @@ class Steps:
         self._own = own
         self._known: dict[str, bool] = {}
         self._lock = threading.Lock()
-        self._act: Callable[[], None] = die
+        self._act: Callable[[str], None] = lambda _: None
         self._at: int | None = None
         self._armed = False
         self.count = 0
@@ -53,15 +56,15 @@ class Steps:
         listdir: Any = os.listdir
 
         def in_two_parts(path: Any = ".") -> list[Any]:
-            before = listdir(path)
-            self._step()
+            before, caller = listdir(path), sys._getframe(1)  # noqa: SLF001 - the documented way
+            self._step(lambda: f"the middle of a listing at {line_of(caller)}")
             after = set(listdir(path)) if self._armed else before
             return [name for name in before if name in after]
 
         os.listdir = in_two_parts
 
-    def arm(self, at: int | None, act: Callable[[], None]) -> None:
-        """Counts from 0."""
+    def arm(self, at: int | None, act: Callable[[str], None]) -> None:
+        """Counts from 0; the act is told the line that comes next."""
         self.count, self._at, self._act, self._armed = 0, at, act, True
 
     def disarm(self) -> None:
@@ -75,18 +78,18 @@ class Steps:
             own = self._known[file] = self._own(file)
         return self._line if own else None
 
-    def _line(self, _frame: FrameType, event: str, _arg: Any) -> Any:
+    def _line(self, frame: FrameType, event: str, _arg: Any) -> Any:
         if event == "line":
-            self._step()
+            self._step(lambda: line_of(frame))
         return self._line
 
-    def _step(self) -> None:
+    def _step(self, where: Callable[[], str]) -> None:
         if self._armed:
             with self._lock:
                 self.count += 1
                 reached = self.count == self._at
             if reached:
-                self._act()
+                self._act(where())
 
 
 def code_of(backend: Backend) -> Callable[[str], bool]:
@@ -133,6 +136,9 @@ class Servant:
         backend: Backend = self._contract().make_backend(url)
         steps = Steps(code_of(backend))
         steps.install()
+        # Where it hangs, when the test has waited long enough.
+        loop.add_signal_handler(signal.SIGUSR1, lambda: _tell(whereabouts(loop, None)))
+        faulthandler.register(signal.SIGUSR1, chain=True)
         await backend.open(namespace=NAMESPACE)
         self._say(Reply(os.getpid()))
         while line := await loop.run_in_executor(None, lines.readline):
@@ -140,20 +146,26 @@ class Servant:
             try:
                 number = await self._obey(backend, request, steps)
             except Exception as error:  # noqa: BLE001 - told to the test, which fails
-                self._say(Reply(error=f"{error!r} (cause: {error.__cause__!r})"))
+                self._say(Reply(error="".join(traceback.format_exception(error))))
             else:
                 self._say(Reply(number))
 
     async def _obey(self, backend: Backend, request: Request, steps: Steps) -> int:
         if request.do == "new_epoch":
-            return await backend.new_epoch(request.number)
+            epoch = await backend.new_epoch(request.number)
+            if request.die_after:
+                die()
+            return epoch
         if request.do == "clock":
             _set_clock(request.number)
             return 0
         records = from_wire(request.records)
         if request.do == "save" and request.at is None:
-            return await backend.save(records)
-        steps.arm(request.at, self._freeze if request.freeze is Freeze.STOP else die)
+            stale = await backend.save(records)
+            if request.die_after:
+                die()
+            return stale
+        steps.arm(request.at, self._freeze if request.freeze is Freeze.STOP else self._die)
         try:
             if request.do == "load":
                 (wanted,) = records
@@ -164,8 +176,12 @@ class Servant:
             steps.disarm()
         return steps.count if request.do == "count" else stale
 
-    def _freeze(self) -> None:
-        self._say(Reply(frozen=True))
+    def _die(self, where: str) -> None:
+        self._say(Reply(frozen=where))
+        die()
+
+    def _freeze(self, where: str) -> None:
+        self._say(Reply(frozen=where))
         # To this thread: one for the process may be taken by another, while this one goes on for a moment.
         signal.pthread_kill(threading.get_ident(), signal.SIGSTOP)
 
@@ -177,6 +193,11 @@ def _set_clock(ahead_seconds: int) -> None:
     now, now_ns = time.time, time.time_ns
     time.time = lambda: now() + ahead_seconds
     time.time_ns = lambda: now_ns() + ahead_seconds * 10**9
+
+
+def _tell(text: str) -> None:
+    sys.stderr.write(f"{text}\n")
+    sys.stderr.flush()
 
 
 def die() -> None:

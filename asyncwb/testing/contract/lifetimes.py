@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from asyncwb.backend import Backend
-from asyncwb.testing.contract.base import NAMESPACE, ContractBase, by_key, requires, same, tombstone
+from asyncwb.testing.contract.base import NAMESPACE, ContractBase, requires, tombstone
+from asyncwb.testing.contract.views import view, view_of
 
 T = TypeVar("T")
 
@@ -32,13 +33,9 @@ class LifetimeContract(ContractBase):
         records = [self.put("1", 1), tombstone("2", 2), self.put("3", 5)]
         await backend.save(records)
         await backend.close()
-        other = self.make_backend(url)
-        try:
-            await other.open(namespace=NAMESPACE)
-            assert same(await other.load(["1", "2", "3"]), by_key(*records))
+        async with self.opened(url) as other:
+            assert view(await other.load(["1", "2", "3"])) == view_of(*records)
             assert await other.save([self.put("1", 1), self.put("2", 1), self.put("3", 6)]) == 2
-        finally:
-            await other.close()
 
     async def test_backend_can_be_opened_again(self, backend: Backend) -> None:
         epoch = await backend.new_epoch(1)
@@ -46,9 +43,25 @@ class LifetimeContract(ContractBase):
         for _ in range(3):
             await backend.close()
             await backend.open(namespace=NAMESPACE)
-        assert same(await backend.load(["1"]), by_key(self.put("1", 1)))
+        assert view(await backend.load(["1"])) == view_of(self.put("1", 1))
         assert await backend.save([self.put("1", 2)]) == 0
         assert await backend.new_epoch(0) == epoch
+
+    @requires("sharing")
+    async def test_closing_one_object_leaves_the_others_open(self, backend: Backend, url: str) -> None:
+        """Several in one process: a pool, a file or a lock that they share isn't closed with the first of them."""
+        async with self.opened(url) as other:
+            for seq in (10, 20):
+                async with self.opened(url) as third:
+                    await third.save([self.put("3", seq)])
+                    saving = asyncio.gather(*(each.save([self.put("1", seq)]) for each in (backend, other)))
+                assert sorted(await saving) == [0, 1], "closed while others were saving"
+                for number, each in enumerate((backend, other), 1):
+                    assert await each.save([self.put("1", seq + number)]) == 0, "another object was closed"
+                    assert view(await each.load(["1", "3"])) == view_of(self.put("1", seq + number), self.put("3", seq))
+                    assert await each.new_epoch(seq + number) >= seq + number
+        assert await backend.save([self.put("2", 1)]) == 0, "another object was closed"
+        assert view(await backend.load(["2"])) == view_of(self.put("2", 1))
 
     async def test_closing_twice_is_fine(self, backend: Backend) -> None:
         await backend.close()
@@ -77,7 +90,7 @@ class LifetimeContract(ContractBase):
             for _ in range(3):
                 await _apart(lambda: self._life(url))
             gc.collect()
-            left = await _settled(before.left)
+            left = await settled(before.left, _SETTLE_SECONDS)
         assert not left, f"still there after close: {left}"
         unclosed = [str(each.message) for each in caught if issubclass(each.category, ResourceWarning)]
         assert not unclosed, f"never closed: {unclosed}"
@@ -91,7 +104,7 @@ class LifetimeContract(ContractBase):
             await backend.new_epoch(0)
         finally:
             await backend.close()
-        tasks = await _settled(lambda: asyncio.all_tasks() - {asyncio.current_task()})
+        tasks = await settled(lambda: asyncio.all_tasks() - {asyncio.current_task()}, _SETTLE_SECONDS)
         assert not tasks, f"tasks left after close: {tasks}"
 
 
@@ -101,9 +114,9 @@ async def _apart(life: Callable[[], Coroutine[Any, Any, None]]) -> None:
         await asyncio.get_running_loop().run_in_executor(executor, lambda: asyncio.run(life()))
 
 
-async def _settled(left: Callable[[], T]) -> T:
+async def settled(left: Callable[[], T], seconds: float) -> T:
     """What is left at last: drivers end their threads and transports soon after close, not within it."""
-    deadline = time.monotonic() + _SETTLE_SECONDS
+    deadline = time.monotonic() + seconds
     while True:
         found = left()
         if not found or time.monotonic() > deadline:

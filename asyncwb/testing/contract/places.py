@@ -10,7 +10,8 @@ import pytest
 from asyncwb.backend import Backend
 from asyncwb.errors import PlaceTaken
 from asyncwb.succession import SERVERS_KEPT
-from asyncwb.testing.contract.base import NAMESPACE, ContractBase, by_key, requires, same, tombstone
+from asyncwb.testing.contract.base import NAMESPACE, ContractBase, requires, tombstone
+from asyncwb.testing.contract.views import view, view_of
 
 OTHER: Final = "contract.Other-1"
 """Another namespace, with all kinds of characters."""
@@ -27,7 +28,7 @@ class PlaceContract(ContractBase):
         assert OTHER in str(caught.value), "the message names both"
         await backend.close()
         await backend.open(namespace=NAMESPACE)
-        assert same(await backend.load(["1"]), by_key(self.put("1", 1)))
+        assert view(await backend.load(["1"])) == view_of(self.put("1", 1))
 
     @requires("persistence")
     async def test_another_namespace_is_refused_by_another_object(self, backend: Backend, url: str) -> None:
@@ -108,6 +109,7 @@ class PlaceContract(ContractBase):
         for epoch, server in first:
             await noting.note_server(0, epoch, server)
         assert list(await noting.note_server(0, 5, first[-1][1])) == first, "noting it again changes nothing"
+        assert list(await noting.note_server(0, 5, "f" * 40)) == first, "what is noted of an epoch first stays"
         await backend.close()
         await backend.open(namespace=NAMESPACE)
         assert list(await noting.note_server(0, 0, "")) == first

@@ -8,8 +8,9 @@ import pytest
 
 from asyncwb.backend import Backend
 from asyncwb.records import Record
-from asyncwb.testing.contract.base import ContractBase, by_key, requires, same, tombstone
+from asyncwb.testing.contract.base import ContractBase, requires, tombstone
 from asyncwb.testing.contract.child import Child, Nursery
+from asyncwb.testing.contract.views import view, view_of
 
 _PATIENCE_SECONDS: Final = 0.1
 _MOST_STEPS: Final = 400
@@ -41,14 +42,16 @@ class ProcessContract(ContractBase):
     async def test_what_was_saved_survives_the_end_of_its_process(
         self, backend: Backend, url: str, nursery: Nursery
     ) -> None:
+        """The process kills itself in the very statement after the call: what was to be done later isn't done."""
         records = [self.put("1", 1), tombstone("2", 2)]
-        async with nursery.child(url) as child:
-            assert await child.save(records) == 0
-            epoch = await child.new_epoch(5)
-            await child.kill()
-        assert same(await backend.load(["1", "2"]), by_key(*records))
-        assert await backend.new_epoch(0) == epoch
+        for record in records:
+            async with nursery.child(url) as child:
+                await child.save_and_die([record])
+        assert view(await backend.load(["1", "2"])) == view_of(*records)
         assert await backend.save(records) == 2
+        async with nursery.child(url) as child:
+            await child.new_epoch_and_die(5)
+        assert await backend.new_epoch(0) >= 5
 
     @requires("persistence", "sharing")
     async def test_two_processes_save_the_same_keys(self, backend: Backend, url: str, nursery: Nursery) -> None:
@@ -61,7 +64,7 @@ class ProcessContract(ContractBase):
         async with nursery.child(url) as one, nursery.child(url) as two:
             stale = await asyncio.gather(run(one, batches[::2]), run(two, batches[1::2]))
             assert stale[1] < 20 * len(keys), "the highest version is never stale"
-        assert same(await backend.load(keys), by_key(*batches[-1]))
+        assert view(await backend.load(keys)) == view_of(*batches[-1])
 
     @requires("persistence", "sharing")
     async def test_two_processes_never_get_the_same_epoch(self, backend: Backend, url: str, nursery: Nursery) -> None:
@@ -80,16 +83,17 @@ class ProcessContract(ContractBase):
     ) -> None:
         async with nursery.child(url) as child:
             steps = await child.count_steps([self.put("0", 1)])
+        _skip_if_unseen(steps + 1)
         # Not the last step: the save may be over by then, and there is nothing to kill.
         for point in range(1, self.kill_points + 1):
             old, new = self.put(str(point), 1, size=1000), self.put(str(point), 2, size=1000)
             assert await backend.save([old]) == 0
             async with nursery.child(url) as child:
                 await child.save_and_die_at([new], max(1, steps * point // (self.kill_points + 1)))
-            found = await backend.load([old.key])
-            assert same(found, by_key(old)) or same(found, by_key(new)), f"killed at point {point}: {found}"
-            assert await backend.save([new]) == (0 if same(found, by_key(old)) else 1)
-            assert same(await backend.load([old.key]), by_key(new))
+            found = view(await backend.load([old.key]))
+            assert found in (view_of(old), view_of(new)), f"killed at {child.where}"
+            assert await backend.save([new]) == (0 if found == view_of(old) else 1), f"killed at {child.where}"
+            assert view(await backend.load([old.key])) == view_of(new)
 
     @requires("persistence", "sharing")
     async def test_process_frozen_inside_save_cannot_undo_a_newer_one(
@@ -104,11 +108,11 @@ class ProcessContract(ContractBase):
                     old, new = self.put(key, step * 10), newer(key, step * 10 + 1)
                     # Not for long: the save may have to wait for the frozen one.
                     if not await child.save_and_freeze_at([old], step, seconds=_PATIENCE_SECONDS):
+                        _skip_if_unseen(step)
                         break
                     assert await backend.save([new]) == 0
                     await child.thaw()
-                    found = await backend.load([key])
-                    assert same(found, by_key(new)), f"frozen at step {step}: {found}"
+                    assert view(await backend.load([key])) == view_of(new), f"frozen at {child.where}"
 
     @requires("persistence", "sharing", "progress")
     async def test_process_frozen_inside_save_holds_up_nobody(
@@ -118,12 +122,14 @@ class ProcessContract(ContractBase):
             for step in range(1, _MOST_STEPS + 1):
                 old, new = self.put("1", step * 10), self.put("1", step * 10 + 1)
                 if not await child.save_and_freeze_at([old], step, seconds=_PROGRESS_SECONDS):
+                    _skip_if_unseen(step)
                     return
                 assert await backend.save([new, self.put("2", step)]) == 0
-                assert same(await backend.load(["1"]), by_key(new)), f"frozen at step {step}"
-                assert child.frozen, f"frozen at step {step}, it held up the others for {_PROGRESS_SECONDS:g} s"
+                assert view(await backend.load(["1"])) == view_of(new), f"frozen at {child.where}"
+                held_up = f"frozen at {child.where}, it held up the others for {_PROGRESS_SECONDS:g} s"
+                assert child.frozen, held_up
                 await child.thaw()
-                assert same(await backend.load(["1"]), by_key(new)), f"thawed at step {step}"
+                assert view(await backend.load(["1"])) == view_of(new), f"frozen at {child.where}, and thawed"
 
     @requires("persistence", "sharing")
     async def test_process_frozen_inside_load_finds_what_was_there_or_is_newer(
@@ -137,11 +143,13 @@ class ProcessContract(ContractBase):
         async with nursery.child(url) as child:
             for step in range(1, _MOST_STEPS + 1):
                 if not await child.load_and_freeze_at(held, step, seconds=seconds):
+                    _skip_if_unseen(step)
                     break
                 newer = self.put("1", 1 + step)
                 assert await backend.save([newer]) == 0
                 found = await child.thaw()
-                assert found >= held.version, f"frozen at step {step}: {'an older' if found else 'no'} record was found"
+                kind = "an older" if found else "no"
+                assert found >= held.version, f"frozen at {child.where}, it found {kind} record"
                 held = newer
 
     @requires("persistence", "sharing", "clock")
@@ -159,3 +167,11 @@ class ProcessContract(ContractBase):
                 await child.save([self.put("5", 5)])  # the first save of a process is likely to purge
                 await child.save([self.put("6", 5)])
             assert await backend.save([self.put("1", 3), self.put(key, 3)]) == 2, f"with a clock of {wrong:+d} s"
+
+
+def _skip_if_unseen(step: int) -> None:
+    """A call that is over before its first step."""
+    if step == 1:
+        pytest.skip(
+            "no line of the backend's own code was seen: is it compiled? It can't be frozen or killed in a call"
+        )

@@ -4,13 +4,24 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+_Meanwhile = Callable[[], Coroutine[Any, Any, None]] | None
+
 
 class _Stepped:
-    """An awaitable that cancels its task when the wrapped coroutine suspends for the nth time."""
+    """An awaitable that cancels its task when the wrapped coroutine suspends for the nth time.
 
-    def __init__(self, coroutine: Coroutine[Any, Any, Any], stop_at: int) -> None:
+    With `meanwhile` it does that when what the coroutine waits for is there, and `meanwhile` has ended before that.
+    """
+
+    def __init__(
+        self,
+        coroutine: Coroutine[Any, Any, Any],
+        stop_at: int,
+        meanwhile: _Meanwhile,
+    ) -> None:
         self._coroutine = coroutine
         self._stop_at = stop_at
+        self._meanwhile = meanwhile
         self.suspensions = 0
         self.task: asyncio.Task[Any] | None = None
 
@@ -24,18 +35,36 @@ class _Stepped:
             except StopIteration as stop:
                 return stop.value
             self.suspensions += 1
-            if self.suspensions == self._stop_at and self.task is not None:
-                asyncio.get_running_loop().call_soon(self.task.cancel)
+            reached = self.suspensions == self._stop_at and self.task is not None
+            if reached and self._meanwhile is None:
+                asyncio.get_running_loop().call_soon(self._cancel)
             value, error = None, None
             try:
                 value = yield waiting
+                if reached and self._meanwhile is not None:
+                    # In a task of its own: to libraries that count by tasks this one is in the middle of a call.
+                    yield from asyncio.create_task(self._meanwhile()).__await__()
+                    self._cancel()
+                    yield from asyncio.sleep(0).__await__()
             except BaseException as caught:  # noqa: BLE001 - handed on to the wrapped coroutine
                 error = caught
 
+    def _cancel(self) -> None:
+        if self.task is not None:
+            self.task.cancel()
 
-async def run_until_suspension(make: Callable[[], Coroutine[Any, Any, Any]], stop_at: int) -> bool:
-    """Runs a coroutine and cancels it at its nth suspension; True if it finished before that, or all the same."""
-    stepped = _Stepped(make(), stop_at)
+
+async def run_until_suspension(
+    make: Callable[[], Coroutine[Any, Any, Any]],
+    stop_at: int,
+    *,
+    meanwhile: _Meanwhile = None,
+) -> bool:
+    """Runs a coroutine and cancels it at its nth suspension; True if it finished before that, or all the same.
+
+    With `meanwhile` it is held at the end of that suspension until `meanwhile` has ended, and cancelled then.
+    """
+    stepped = _Stepped(make(), stop_at, meanwhile)
 
     async def run() -> None:
         await stepped

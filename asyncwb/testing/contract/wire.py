@@ -10,7 +10,7 @@ from asyncwb.records import CodecName, Record
 
 
 class Freeze(Enum):
-    """What a child does to itself at a step."""
+    """What a child does to itself at a step, or after a call."""
 
     STOP = "SIGSTOP"
     KILL = "SIGKILL"
@@ -30,7 +30,7 @@ class Request(msgspec.Struct):
     """What a child shall do; `at` counts from 1.
 
     "save" and "count" take records, "load" the key of a single record, "clock" how many seconds its wall clock shall be
-    ahead.
+    ahead. With `die_after` it kills itself in the statement after "save" or "new_epoch", before anything else can run.
     """
 
     do: Literal["save", "load", "count", "new_epoch", "clock"]
@@ -38,14 +38,18 @@ class Request(msgspec.Struct):
     number: int = 0
     at: int | None = None
     freeze: Freeze = Freeze.STOP
+    die_after: bool = False
 
 
 class Reply(msgspec.Struct):
-    """What it answers: a number, or why there is none; `frozen` where another reply comes after the thaw."""
+    """What it answers: a number, or why there is none.
+
+    With `frozen`, the line of the backend's code before which it freezes or dies, another reply comes after the thaw.
+    """
 
     number: int = 0
     error: str = ""
-    frozen: bool = False
+    frozen: str = ""
 
 
 def to_wire(records: Sequence[Record]) -> list[WireRecord]:

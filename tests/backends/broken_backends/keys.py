@@ -1,0 +1,159 @@
+"""Backends that take different keys for one."""
+
+import hashlib
+import re
+import unicodedata
+import zlib
+from collections.abc import Sequence
+
+from asyncwb import Record
+from asyncwb.testing import MemoryBackend
+
+from .sound import InMemory
+
+
+class Renames(MemoryBackend):
+    """Keeps each record under a name that it makes of the key."""
+
+    async def save(self, records: Sequence[Record]) -> int:
+        return await super().save([renamed(each, self.name(each.key)) for each in records])
+
+    async def load(self, keys: Sequence[str]) -> dict[str, Record]:
+        found = {key: self.records.get(self.name(key)) for key in keys}
+        return {key: renamed(record, key) for key, record in found.items() if record is not None}
+
+    def name(self, key: str) -> str:
+        return key
+
+
+def renamed(record: Record, key: str) -> Record:
+    return Record(key, record.version, record.payload, codec=record.codec, deleted=record.deleted)
+
+
+class TestSoundNames(InMemory):
+    made = Renames
+
+
+class PadsKeys(Renames):
+    """As a collation with PAD SPACE compares."""
+
+    def name(self, key: str) -> str:
+        return key.rstrip(" ") or " "
+
+
+class TestPadsKeys(InMemory):
+    made = PadsKeys
+
+
+class TrimsKeys(Renames):
+    def name(self, key: str) -> str:
+        return key.strip() or key
+
+
+class TestTrimsKeys(InMemory):
+    made = TrimsKeys
+
+
+class FoldsCase(Renames):
+    def name(self, key: str) -> str:
+        return key.lower()
+
+
+class TestFoldsCase(InMemory):
+    made = FoldsCase
+
+
+class FoldsAccents(Renames):
+    def name(self, key: str) -> str:
+        return "".join(each for each in unicodedata.normalize("NFD", key) if not unicodedata.combining(each))
+
+
+class TestFoldsAccents(InMemory):
+    made = FoldsAccents
+
+
+class NormalizesKeys(Renames):
+    def name(self, key: str) -> str:
+        return unicodedata.normalize("NFC", key)
+
+
+class TestNormalizesKeys(InMemory):
+    made = NormalizesKeys
+
+
+class KnowsNoEmoji(Renames):
+    """As old collations of MySQL's utf8mb4: all that is outside of the basic plane has one weight."""
+
+    def name(self, key: str) -> str:
+        return "".join(each if each < "\U00010000" else "\U0001f600" for each in key)
+
+
+class TestKnowsNoEmoji(InMemory):
+    made = KnowsNoEmoji
+
+
+class TakesKeysForNumbers(Renames):
+    def name(self, key: str) -> str:
+        return str(int(key)) if re.fullmatch(r"[0-9]{1,18}", key) else key
+
+
+class TestTakesKeysForNumbers(InMemory):
+    made = TakesKeysForNumbers
+
+
+class TakesKeysForPatterns(Renames):
+    """A LIKE where a = should be."""
+
+    async def load(self, keys: Sequence[str]) -> dict[str, Record]:
+        found = {}
+        for key in keys:
+            pattern = "".join({"%": ".*", "_": "."}.get(each) or re.escape(each) for each in key)
+            for name, record in self.records.items():
+                if re.fullmatch(pattern, name, re.DOTALL):
+                    found[key] = renamed(record, key)
+                    break
+        return found
+
+
+class TestTakesKeysForPatterns(InMemory):
+    made = TakesKeysForPatterns
+
+
+class CutsKeys(Renames):
+    def name(self, key: str) -> str:
+        return key[:255]
+
+
+class TestCutsKeys(InMemory):
+    made = CutsKeys
+
+
+class ChecksumsKeys(Renames):
+    def name(self, key: str) -> str:
+        return str(zlib.crc32(key.encode()))
+
+
+class TestChecksumsKeys(InMemory):
+    made = ChecksumsKeys
+
+
+class ShortensHashes(Renames):
+    """Of long keys alone, and 32 bits of a good hash."""
+
+    def name(self, key: str) -> str:
+        return key if len(key) < 200 else "#" + hashlib.sha256(key.encode()).hexdigest()[:8]
+
+
+class TestShortensHashes(InMemory):
+    made = ShortensHashes
+
+
+class HashesLongKeys(Renames):
+    """A short key may be what a long one is called."""
+
+    def name(self, key: str) -> str:
+        return key if len(key.encode()) <= 255 else hashlib.sha256(key.encode()).hexdigest()
+
+
+class TestHashesLongKeys(InMemory):
+    made = HashesLongKeys

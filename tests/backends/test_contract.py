@@ -65,10 +65,27 @@ CAUGHT_BY = {
     "TestReadsOnceAndForAll": "test_two_objects_see_each_others_saves",
     "TestPurgesByItsOwnClock": "test_tombstone_outlives_a_process_with_a_wrong_clock",
     "TestListsOnce": "test_process_frozen_inside_load_finds_what_was_there_or_is_newer",
+    "TestPurgesAtOnce": "test_tombstone_is_kept_until_its_time_is_over",
+    "TestPurgesEarly": "test_tombstone_is_kept_until_its_time_is_over",
+    "TestKeepsTheFirstDate": "test_tombstone_is_kept_until_its_time_is_over",
+    "TestNeverPurges": "test_tombstone_is_purged_when_its_time_is_over",
+    "TestPurgesOnlyWhatWasNeverThere": "test_tombstone_is_purged_when_its_time_is_over",
+    "TestPurgesWhatIsOld": "test_purging_leaves_live_records_alone",
+    "TestPurgesWhatWasDeletedOnce": "test_purging_leaves_live_records_alone",
+    "TestSwallowsErrors": "test_calls_fail_while_the_storage_is_stopped",
+    "TestFindsNothingThen": "test_calls_fail_while_the_storage_is_stopped",
+    "TestRemembersItsEpoch": "test_calls_fail_while_the_storage_is_stopped",
+    "TestBlamesItsRecords": "test_calls_fail_while_the_storage_is_stopped",
+    "TestSaysThatItIsForGood": "test_backend_that_is_opened_in_an_outage_opens_after_it",
+    "TestStaysBroken": "test_object_works_again_after_an_outage",
+    "TestKeepsDeadConnections": "test_restart_costs_one_call_at_most",
+    "TestWaitsInSpiteOfCancellation": "test_calls_can_be_cancelled_while_the_storage_is_frozen",
+    "TestSaysGoodbye": "test_close_is_quick_while_the_storage_is_frozen",
+    "TestTellsItsPassword": "test_message_of_an_outage_holds_no_password",
 }
 SOUND = ("TestSoundInMemory", "TestSoundOnDisk")
 # Those that only the broken ones beside them are made of.
-SOUND_IN_PART = ("TestSoundNames",)
+SOUND_IN_PART = ("TestSoundNames", "TestSoundPurging", "TestSoundOnAServer")
 
 FILES = {
     name: path for path in BROKEN.glob("[!t]*.py") for name in re.findall(r"(?m)^class (Test\w+)", path.read_text())

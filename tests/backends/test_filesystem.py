@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asyncwb import BackendUnavailable, Codec, ConfigurationError, Record, RecordRejected, SaveError
+from asyncwb import Backend, BackendUnavailable, Codec, ConfigurationError, Record, RecordRejected, SaveError
 from asyncwb.registry import backend_from_url
-from asyncwb.testing.contract import KEYS, BackendContract, put, tombstone, version
+from asyncwb.testing.contract import KEYS, BackendContract, Outage, put, tombstone, version
 from asyncwb_backends.filesystem import FileBackend, disk, from_url
 from asyncwb_backends.filesystem.names import Names
 
@@ -25,7 +25,23 @@ V1 = version(1)
 class TestFileBackend(BackendContract):
     @pytest.fixture
     def url(self, tmp_path: Path) -> str:
-        return f"file://{tmp_path}/data"
+        (tmp_path / "disk").mkdir()
+        return f"file://{tmp_path}/disk/data"
+
+    @pytest.fixture
+    def outage(self, tmp_path: Path) -> Outage:
+        """The disk is unmounted, so to speak."""
+        disk, away = tmp_path / "disk", tmp_path / "away"
+        return Outage(stop=lambda: disk.rename(away), start=lambda: away.rename(disk))
+
+    async def let_time_pass(self, backend: Backend, url: str, seconds: float) -> None:
+        assert isinstance(backend, FileBackend)
+        for _, _, names, descriptor in os.fwalk(backend.path):
+            for name in names:
+                written = os.stat(name, dir_fd=descriptor).st_mtime
+                os.utime(name, (written - seconds, written - seconds), dir_fd=descriptor)
+        # All buckets at once.
+        backend._next_sweep, backend._sweep_buckets = 0.0, len(backend._names.buckets())
 
     def poison(self) -> list[Record]:
         return [Record("\ud800", V1, b"1")]

@@ -3,7 +3,7 @@
 import asyncio
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -11,10 +11,12 @@ import pytest
 from databases import Mongod
 from pymongo import AsyncMongoClient, MongoClient, WriteConcern
 
-from asyncwb import BackendUnavailable, Codec, ConfigurationError, Record, RecordRejected, SaveError
+from asyncwb import Backend, BackendUnavailable, Codec, ConfigurationError, Record, RecordRejected, SaveError
 from asyncwb.registry import backend_from_url
-from asyncwb.testing.contract import BackendContract, put, tombstone, version
+from asyncwb.testing.contract import BackendContract, Outage, put, tombstone, version
+from asyncwb.testing.contract.outages import OutageContract
 from asyncwb_backends.mongodb import MongoDBBackend
+from asyncwb_backends.mongodb import backend as mongodb_backend
 from asyncwb_backends.mongodb.documents import OWN
 from asyncwb_backends.mongodb.url import from_url
 
@@ -27,7 +29,15 @@ class Motor(BackendContract):
 
     @pytest.fixture
     def url(self, mongodb_url: str) -> str:
-        return mongodb_url
+        return f"{mongodb_url}&serverSelectionTimeoutMS=1000"
+
+    purge_seconds = 20.0  # the server looks now and then
+
+    async def let_time_pass(self, backend: Backend, url: str, seconds: float) -> None:
+        assert isinstance(backend, MongoDBBackend)
+        date = f"{OWN}.deleted_at"
+        earlier = {"$subtract": [f"${date}", int(seconds * 1000)]}
+        await backend._records.update_many({date: {"$exists": True}}, [{"$set": {date: earlier}}])
 
     def poison(self) -> list[Record]:
         return [
@@ -63,6 +73,19 @@ class PyMongo(Motor):
 
 class TestMotorStandalone(Motor):
     pass
+
+
+@pytest.mark.long
+class TestOutages(OutageContract):
+    @pytest.fixture
+    def url(self, mongodb_url: str) -> str:
+        return f"{mongodb_url}&serverSelectionTimeoutMS=1000"
+
+    @pytest.fixture
+    def outage(self, mongods: Callable[[bool], Mongod], monkeypatch: pytest.MonkeyPatch) -> Outage:
+        monkeypatch.setattr(mongodb_backend, "_CLOSE_SECONDS", 1.0)  # to be quick
+        server = mongods(False)
+        return Outage(stop=server.kill, start=server.start, freeze=server.freeze, thaw=server.thaw)
 
 
 @pytest.mark.long

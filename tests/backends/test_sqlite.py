@@ -7,18 +7,28 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from asyncwb import BackendUnavailable, Codec, ConfigurationError, Record
+from asyncwb import Backend, BackendUnavailable, Codec, ConfigurationError, Record
 from asyncwb.registry import backend_from_url
-from asyncwb.testing.contract import BackendContract, put, tombstone, version
+from asyncwb.testing.contract import BackendContract, Outage, put, tombstone, version
 from asyncwb_backends.sqlite import SQLiteBackend, from_url
+from asyncwb_backends.sqlite import connection as sqlite_connection
 
 CODEC: Codec[Any] = Codec("json")
+
+
+def live_through(backend: SQLiteBackend, seconds: float) -> None:
+    """Both clocks of its process go on by so much, and it looks at them with the next save."""
+    wall, monotonic = backend._clock._wall, backend._clock._monotonic
+    backend._clock._wall = lambda: wall() + seconds
+    backend._clock._monotonic = lambda: monotonic() + seconds
+    backend._next_purge = 0.0
 
 
 class TestSQLiteBackend(BackendContract):
@@ -26,7 +36,25 @@ class TestSQLiteBackend(BackendContract):
 
     @pytest.fixture
     def url(self, tmp_path: Path) -> str:
-        return f"sqlite:///{tmp_path}/a.db?table=asyncwb"
+        (tmp_path / "disk").mkdir()
+        return f"sqlite:///{tmp_path}/disk/a.db?table=asyncwb"
+
+    @pytest.fixture
+    def outage(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Outage]:
+        """The disk is unmounted, so to speak, or another program holds the file's lock."""
+        monkeypatch.setattr(sqlite_connection, "_CLOSE_SECONDS", 1.0)  # to be quick
+        disk, away = tmp_path / "disk", tmp_path / "away"
+        with closing(sqlite3.connect(disk / "a.db", isolation_level=None, check_same_thread=False)) as other:
+            yield Outage(
+                stop=lambda: disk.rename(away),
+                start=lambda: away.rename(disk),
+                freeze=lambda: other.execute("BEGIN IMMEDIATE"),
+                thaw=lambda: other.execute("ROLLBACK"),
+            )
+
+    async def let_time_pass(self, backend: Backend, url: str, seconds: float) -> None:
+        assert isinstance(backend, SQLiteBackend)
+        live_through(backend, seconds)
 
     def poison(self) -> list[Record]:
         return [Record("poison", version(1), b"\xff is not UTF-8"), Record("\ud800", version(1), b"1")]

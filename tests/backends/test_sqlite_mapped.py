@@ -50,6 +50,13 @@ class TestTextKeys(BackendContract):
         execute(tmp_path / "a.db", "CREATE TABLE users (id TEXT PRIMARY KEY, n INTEGER NOT NULL, text TEXT)")
         return f"sqlite:///{tmp_path}/a.db?table=users&key=id&columns=n,text&add_version=1"
 
+    async def let_time_pass(self, backend: Backend, url: str, seconds: float) -> None:
+        assert isinstance(backend, SQLiteBackend)
+        wall, monotonic = backend._clock._wall, backend._clock._monotonic
+        backend._clock._wall = lambda: wall() + seconds
+        backend._clock._monotonic = lambda: monotonic() + seconds
+        backend._next_purge = 0.0
+
     def poison(self) -> list[Record]:
         values: Sequence[object] = (
             {"text": ""}, {"n": 1, "text": "", "more": 1}, {"n": "1", "text": ""}, {"n": None, "text": ""},

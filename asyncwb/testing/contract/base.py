@@ -11,6 +11,7 @@ from asyncwb.backend import Backend
 from asyncwb.codecs import Codec
 from asyncwb.records import Record
 from asyncwb.registry import backend_from_url
+from asyncwb.testing.contract.outage import Outage
 from asyncwb.testing.contract.records import KEYS, NAMESPACE, tombstone, version
 from asyncwb.testing.contract.timelimit import bound, bounded
 
@@ -49,10 +50,14 @@ class ContractBase:
     Attributes:
         cannot: ability (see `ABILITIES`) -> why this backend hasn't got it.
         time_limit_seconds: a test that takes longer fails, and says where it hung.
+        tombstone_seconds: how long this backend keeps a tombstone.
+        purge_seconds: how long it may take to purge what `let_time_pass` has made old enough, with saves going on.
     """
 
     cannot: ClassVar[Mapping[str, str]] = {}
     time_limit_seconds: ClassVar[float] = 120.0
+    tombstone_seconds: ClassVar[float] = 86_400.0
+    purge_seconds: ClassVar[float] = 10.0
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
@@ -64,6 +69,42 @@ class ContractBase:
     def url(self) -> str:
         """Override: names a storage that is empty, and the place in it: another namespace has to be led there, too."""
         raise NotImplementedError("give the contract a fixture `url` that names an empty storage")
+
+    @pytest.fixture
+    def outage(self) -> Outage:
+        """Override where the storage can be taken away: how that is done. Else those tests are skipped.
+
+        With a server that the tests have started::
+
+            @pytest.fixture
+            def outage(self):
+                return Outage(
+                    stop=server.kill,
+                    start=server.start,
+                    freeze=lambda: os.kill(server.pid, signal.SIGSTOP),
+                    thaw=lambda: os.kill(server.pid, signal.SIGCONT),
+                )
+        """
+        pytest.skip(
+            f"{type(self).__name__} doesn't tell how its storage fails: override the fixture `outage`, as in "
+            "`return Outage(stop=server.kill, start=server.start, freeze=server.freeze, thaw=server.thaw)`"
+        )
+
+    async def let_time_pass(self, backend: Backend, url: str, seconds: float) -> None:  # noqa: ARG002 - to be overridden
+        """Override: makes everything in the storage that many seconds older, and the next purge due.
+
+        That is an UPDATE of whatever dates it keeps, of all rows, or a clock that is set. If a timer decides when the
+        backend purges, let it have run out.
+
+        Args:
+            backend: open.
+            url: of its storage.
+            seconds: how much older.
+        """
+        pytest.skip(
+            f"{type(self).__name__} doesn't tell how time passes: override `async def let_time_pass(self, backend, "
+            "url, seconds)` so that it makes all tombstones that much older and a purge due, for example by an UPDATE"
+        )
 
     def make_backend(self, url: str) -> Backend:
         """A backend on the storage, not open. Called in other processes, too, on a fresh object of this class."""

@@ -7,7 +7,7 @@ from uuid import uuid4
 import asyncpg
 import pytest
 
-from asyncwb import BackendReplaced, Buffer, Codec, ConfigurationError, Record
+from asyncwb import Backend, BackendReplaced, Buffer, Codec, ConfigurationError, Record
 from asyncwb.testing.contract import BackendContract, put, tombstone, version
 from asyncwb_postgresql import PostgreSQLBackend, from_url
 
@@ -31,6 +31,14 @@ class TestPostgreSQLBackend(BackendContract):
     @pytest.fixture
     def url(self, url: str) -> str:
         return url
+
+    async def let_time_pass(self, backend: Backend, url: str, seconds: float) -> None:
+        schema = url.partition("search_path=")[2].partition("&")[0]
+        connection = await asyncpg.connect(SERVER)
+        await connection.execute(f"UPDATE {schema}.users SET deleted_at = deleted_at - interval '{seconds} seconds'")
+        await connection.close()
+        assert isinstance(backend, PostgreSQLBackend)
+        backend._next_purge = 0.0
 
     def poison(self) -> list[Record]:
         return [

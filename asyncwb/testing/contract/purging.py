@@ -1,0 +1,69 @@
+"""The contract: tombstones are kept for their time, and purged then; nothing else ever is."""
+
+import asyncio
+import time
+from typing import Final
+
+import pytest
+
+from asyncwb.backend import Backend
+from asyncwb.testing.contract.base import ContractBase, tombstone
+from asyncwb.testing.contract.views import view, view_of
+
+_POLL_SECONDS: Final = 0.05
+
+
+class PurgeContract(ContractBase):
+    """Purging.
+
+    Time is passed by `let_time_pass`, which an author overrides: it makes what is stored older, and a purge due. Then
+    some records are saved, since most backends purge when they save.
+    """
+
+    async def test_tombstone_is_kept_until_its_time_is_over(self, backend: Backend, url: str) -> None:
+        """An older save that comes late is stale as long; another tombstone, which is old enough, shows a purge.
+
+        A key that is deleted again has a new tombstone, whose time begins anew.
+        """
+        await backend.save([tombstone("old", 5), tombstone("renewed", 4)])
+        await self.let_time_pass(backend, url, self.tombstone_seconds * 0.6)
+        young = [tombstone("young", 5), tombstone("renewed", 5)]
+        await backend.save(young)
+        await self._purge(backend)
+        late = [self.put("young", 3), self.put("renewed", 3)]
+        assert await backend.save(late) == 2, "a tombstone was purged at once"
+        await self.let_time_pass(backend, url, self.tombstone_seconds * 0.6)
+        await self._purge(backend, "old")
+        assert await backend.save(late) == 2, "a tombstone was purged too early"
+        assert view(await backend.load(["young", "renewed"])) == view_of(*young)
+
+    async def test_tombstone_is_purged_when_its_time_is_over(self, backend: Backend, url: str) -> None:
+        await backend.save([tombstone("1", 5), self.put("2", 1)])
+        await backend.save([tombstone("2", 5)])
+        await self.let_time_pass(backend, url, self.tombstone_seconds * 1.2)
+        await self._purge(backend, "1", "2")
+        assert view(await backend.load(["1", "2"])) == {}, (
+            f"not purged in {self.purge_seconds:g} s, with saves going on"
+        )
+        assert await backend.save([self.put("1", 3)]) == 0, "what is gone can be written again, with any version"
+        assert view(await backend.load(["1"])) == view_of(self.put("1", 3))
+
+    async def test_purging_leaves_live_records_alone(self, backend: Backend, url: str) -> None:
+        """However old they are, and though their key was deleted once."""
+        live = [self.put("live", 1), self.put("again", 7), self.put("renewed", 9)]
+        await backend.save([live[0], tombstone("again", 5), self.put("renewed", 5)])
+        await backend.save([*live[1:], tombstone("dead", 5)])
+        await self.let_time_pass(backend, url, self.tombstone_seconds * 1.2)
+        await self._purge(backend, "dead")
+        assert view(await backend.load([record.key for record in live])) == view_of(*live)
+        assert await backend.save(live) == len(live), "a version was forgotten"
+
+    async def _purge(self, backend: Backend, *gone: str) -> None:
+        """Saves some records until these keys are purged, for `purge_seconds` at most; twice if there are none."""
+        deadline = time.monotonic() + self.purge_seconds
+        for seq in range(1, 10_000):
+            await backend.save([self.put("saved meanwhile", seq)])
+            if seq > 1 and (time.monotonic() > deadline or not (gone and await backend.load(gone))):
+                return
+            await asyncio.sleep(_POLL_SECONDS if seq > 1 else 0)
+        pytest.fail("the clock stands still")

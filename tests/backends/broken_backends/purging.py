@@ -1,0 +1,127 @@
+"""Backends that purge too early, too late, or what they shouldn't; and a sound one."""
+
+import time
+from collections.abc import Sequence
+
+from asyncwb import Backend, Record
+from asyncwb.testing import MemoryBackend
+
+from .sound import InMemory
+
+DAY_SECONDS = 86_400
+
+
+class Purges(MemoryBackend):
+    """Sound: dates tombstones, and removes those that are a day old with every save."""
+
+    keep_seconds: float = DAY_SECONDS
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.dates: dict[str, float] = {}
+
+    async def save(self, records: Sequence[Record]) -> int:
+        stale = await super().save(records)
+        for each in records:
+            if self.records[each.key] is each:
+                self.date(each)
+        self.purge(time.time() - self.keep_seconds)
+        return stale
+
+    def date(self, record: Record) -> None:
+        self.dates.pop(record.key, None)
+        if record.deleted:
+            self.dates[record.key] = time.time()
+
+    def purge(self, before: float) -> None:
+        for key in [key for key, date in self.dates.items() if date < before]:
+            del self.records[key], self.dates[key]
+
+
+class Dated(InMemory):
+    made = Purges
+    purge_seconds = 0.3
+
+    async def let_time_pass(self, backend: Backend, url: str, seconds: float) -> None:
+        assert isinstance(backend, Purges)
+        backend.dates = {key: date - seconds for key, date in backend.dates.items()}
+
+
+class TestSoundPurging(Dated):
+    pass
+
+
+class PurgesAtOnce(Purges):
+    keep_seconds = 0.0
+
+
+class TestPurgesAtOnce(Dated):
+    made = PurgesAtOnce
+
+
+class PurgesEarly(Purges):
+    keep_seconds = DAY_SECONDS / 2
+
+
+class TestPurgesEarly(Dated):
+    made = PurgesEarly
+
+
+class KeepsTheFirstDate(Purges):
+    """Of a key that is deleted twice."""
+
+    def date(self, record: Record) -> None:
+        if not (record.deleted and record.key in self.dates):
+            super().date(record)
+
+
+class TestKeepsTheFirstDate(Dated):
+    made = KeepsTheFirstDate
+
+
+class NeverPurges(Purges):
+    keep_seconds = float("inf")
+
+
+class TestNeverPurges(Dated):
+    made = NeverPurges
+
+
+class PurgesWhatIsOld(Purges):
+    """All that is old, deleted or not."""
+
+    def date(self, record: Record) -> None:
+        self.dates[record.key] = time.time()
+
+
+class TestPurgesWhatIsOld(Dated):
+    made = PurgesWhatIsOld
+
+
+class PurgesWhatWasDeletedOnce(Purges):
+    """A record that is written again keeps the date at which it was deleted."""
+
+    def date(self, record: Record) -> None:
+        if record.deleted:
+            self.dates[record.key] = time.time()
+
+
+class TestPurgesWhatWasDeletedOnce(Dated):
+    made = PurgesWhatWasDeletedOnce
+
+
+class PurgesOnlyWhatWasNeverThere(Purges):
+    """A tombstone that takes the place of a record keeps that one's date: none."""
+
+    def date(self, record: Record) -> None:
+        if record.deleted and record.key not in self.seen:
+            super().date(record)
+        self.seen.add(record.key)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: set[str] = set()
+
+
+class TestPurgesOnlyWhatWasNeverThere(Dated):
+    made = PurgesOnlyWhatWasNeverThere

@@ -1,5 +1,6 @@
 """Real database servers for tests: MongoDB, PostgreSQL, MariaDB on loopback, always ended by their own process id."""
 
+import contextlib
 import importlib.util
 import os
 import platform
@@ -13,6 +14,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import psutil
 from pymongo import MongoClient
 from servers import ServerProcess
 
@@ -138,6 +140,18 @@ class PostgreSQL(ServerProcess):
         After SIGKILL its other processes still hold the shared memory for a moment, and it can't be started again.
         """
         self._end(signal.SIGQUIT)
+
+    def freeze(self) -> None:
+        """With its processes, one for each connection."""
+        super().freeze()
+        for child in psutil.Process(self.pid).children():
+            child.suspend()
+
+    def thaw(self) -> None:
+        super().thaw()
+        for child in psutil.Process(self.pid).children():
+            with contextlib.suppress(psutil.NoSuchProcess):  # its client has gone meanwhile
+                child.resume()
 
     def _ping(self) -> None:
         subprocess.run([self.program("pg_isready"), "-q", "-h", "127.0.0.1", "-p", str(self.port)], check=True)

@@ -45,7 +45,7 @@ def test_plugin_passes_the_contract(environment: Environment, postgresql: Postgr
     assert int(passed[1]) > 60
     skipped = sorted(set(re.findall(r"^SKIPPED \[\d+\] \S+ (.+)$", done.stdout, re.MULTILINE)))
     assert len(skipped) == 2, done.stdout
-    # They need more of the server than its URL.
+    # Its outages are in test_postgresql_outages.py, for they need more of the server than its URL.
     assert "doesn't tell how its storage fails" in skipped[0]
     assert "no method load_durable" in skipped[1]
 

@@ -19,8 +19,8 @@ class Limits:
     Attributes:
         max_batch: records per `save`, at most.
         preferred_batch: records per `save` where the user asks for no other number; `max_batch` if that is less.
-        max_value_bytes: bytes of one encoded value, or None for no limit of its own. Larger values are refused when
-            they are written to the buffer.
+        max_value_bytes: bytes of one encoded value, whatever it consists of (escaping it may double it), or None for no
+            limit of its own. Larger values are refused when they are written to the buffer.
         concurrent_saves: how many `save` calls may run at once in one process.
     """
 
@@ -35,8 +35,15 @@ class Backend(Protocol):
     """A place where writes come to rest: five methods and its limits.
 
     A backend object serves one namespace. All are called from one event loop, and `save` and `load` may run
-    concurrently; other processes use the same storage at the same time. Every call may be cancelled at any await, and
-    is bounded in time by the caller.
+    concurrently; other processes use the same storage at the same time.
+
+    Every call is bounded in time by the caller, and may be cancelled at any await: `open`, `close`, `new_epoch`,
+    `highest_version` and `note_server` after `connect_timeout_seconds` (5 by default), `save`, `load` and
+    `load_durable` after `save_timeout_seconds` (60 by default; the parts of a save that took too long have less). What
+    was cancelled has 5 seconds to end; then it is left to itself, and other calls begin. So wait for nothing that may
+    take longer once you are cancelled, also when the storage hangs, and never block the event loop, in which no time
+    limit works. After a cancelled call the object works as before; a connection on which an answer is still to come
+    can't be used again.
 
     A `Record` has a key, a version, and either a value or the mark of a tombstone. A store of bytes keeps its `payload`
     (with its `codec`), a store of documents its `value`, which is decoded when it is first asked for. `load` has to
@@ -110,7 +117,11 @@ class Backend(Protocol):
         ...
 
     async def close(self) -> None:
-        """Releases everything, within seconds, also when the storage hangs. Called also after a failed `open`."""
+        """Releases everything, within 5 seconds, also when the storage hangs: say good-bye to it under a time limit.
+
+        Called also after a failed `open`, twice, and with calls under way that have just been cancelled. Other objects
+        on the same storage, also in the same process, stay open.
+        """
         ...
 
     async def new_epoch(self, at_least: int) -> int:
@@ -139,7 +150,7 @@ class Backend(Protocol):
         - *Cancellable* at any await: then each record may or may not have been saved, as a whole, and the next call
           works.
         - A *tombstone* is kept with its version for a stated time (a day by default) and then purged by the backend, so
-          that an older save that comes late can't bring the value back.
+          that an older save that comes late can't bring the value back. Nothing else is ever purged.
 
         At most `limits.max_batch` records a call; none is fine, too.
 
@@ -154,6 +165,8 @@ class Backend(Protocol):
 
     async def load(self, keys: Sequence[str]) -> dict[str, Record]:
         """The stored records of those keys that have one, tombstones included, never older than a finished `save`.
+
+        Keys are compared byte by byte: no blank, case, accent or Unicode form is folded, and none is cut.
 
         If it may show what isn't durable yet, there has to be a method `load_durable`, see above.
 

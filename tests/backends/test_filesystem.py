@@ -41,7 +41,8 @@ class TestFileBackend(BackendContract):
                 written = os.stat(name, dir_fd=descriptor).st_mtime
                 os.utime(name, (written - seconds, written - seconds), dir_fd=descriptor)
         # All buckets at once.
-        backend._next_sweep, backend._sweep_buckets = 0.0, len(backend._names.buckets())
+        backend._sweep_buckets = len(backend._names.buckets())
+        backend._purge_timer.again()
 
     def poison(self) -> list[Record]:
         return [Record("\ud800", V1, b"1")]

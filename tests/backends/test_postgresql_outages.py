@@ -5,7 +5,6 @@ from collections.abc import Iterator
 import pytest
 from databases import PostgreSQL
 
-import asyncwb_postgresql
 from asyncwb.testing.contract import Outage
 from asyncwb.testing.contract.outages import OutageContract
 
@@ -25,6 +24,5 @@ class TestPostgreSQLBackend(OutageContract):
         return f"{server.url}?table={request.node.name[:50]}"
 
     @pytest.fixture
-    def outage(self, server: PostgreSQL, monkeypatch: pytest.MonkeyPatch) -> Outage:
-        monkeypatch.setattr(asyncwb_postgresql, "CLOSE_SECONDS", 1.0)  # to be quick
+    def outage(self, server: PostgreSQL) -> Outage:
         return Outage(stop=server.kill, start=server.start, freeze=server.freeze, thaw=server.thaw)

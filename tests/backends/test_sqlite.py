@@ -28,7 +28,7 @@ def live_through(backend: SQLiteBackend, seconds: float) -> None:
     wall, monotonic = backend._clock._wall, backend._clock._monotonic
     backend._clock._wall = lambda: wall() + seconds
     backend._clock._monotonic = lambda: monotonic() + seconds
-    backend._next_purge = 0.0
+    backend._purge_timer.again()
 
 
 class TestSQLiteBackend(BackendContract):

@@ -55,7 +55,7 @@ class TestTextKeys(BackendContract):
         wall, monotonic = backend._clock._wall, backend._clock._monotonic
         backend._clock._wall = lambda: wall() + seconds
         backend._clock._monotonic = lambda: monotonic() + seconds
-        backend._next_purge = 0.0
+        backend._purge_timer.again()
 
     def poison(self) -> list[Record]:
         values: Sequence[object] = (

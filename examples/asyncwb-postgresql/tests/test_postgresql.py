@@ -38,7 +38,7 @@ class TestPostgreSQLBackend(BackendContract):
         await connection.execute(f"UPDATE {schema}.users SET deleted_at = deleted_at - interval '{seconds} seconds'")
         await connection.close()
         assert isinstance(backend, PostgreSQLBackend)
-        backend._next_purge = 0.0
+        backend._purge_timer.again()
 
     def poison(self) -> list[Record]:
         return [

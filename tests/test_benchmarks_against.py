@@ -69,6 +69,7 @@ def test_sides_take_turns_and_the_other_begins_in_each_pair(side: Make, log: Pat
     assert log.read_text() == "1x 2x 2y 1y " + "2y 1y 1x 2x " + "1z 2z " + "2z 1z "
 
 
+@pytest.mark.long
 def test_as_many_rounds_as_the_question_has_and_three_at_least(side: Make, log: Path) -> None:
     tiny(side("1", rounds=5, x=1.0), side("2", rounds=5, x=1.0))
     assert [log.read_text().split().count(each) for each in ("1x", "2x", "1z", "2z")] == [5, 5, 3, 3]
@@ -83,6 +84,7 @@ def test_ratio_is_of_pairs_and_shown_with_its_spread(side: Make) -> None:
     assert re.findall(r"[\d.]+", lost) == ["0", "0"], "nothing over nothing is no ratio"
 
 
+@pytest.mark.long
 def test_each_side_is_told_with_what_differs(side: Make) -> None:
     done = tiny(side("1", x=1.0), replace(side("2", x=1.0), commit="0123456789abcdef"))
     mine, theirs = done.origins()
@@ -92,18 +94,21 @@ def test_each_side_is_told_with_what_differs(side: Make) -> None:
     assert done.origins()[1].endswith(", redis 0.1")
 
 
+@pytest.mark.long
 def test_contestant_that_one_side_lacks_is_told(side: Make, log: Path) -> None:
     done = tiny(side("1", x=1.0, new=1.0), side("2", x=1.0, old=1.0))
     assert (done.names, done.lacking) == (["x", "z"], {"new": "1", "old": "2"})
     assert "new" not in log.read_text()
 
 
+@pytest.mark.long
 def test_only_what_was_asked_for_is_measured(side: Make, log: Path) -> None:
     done = tiny(side("1", xa=1.0, xb=1.0, y=1.0), side("2", xa=1.0, xb=1.0, y=1.0), only="[xz]*", rounds=1)
     assert (done.names, done.lacking) == (["xa", "xb", "z"], {})
     assert "y" not in log.read_text()
 
 
+@pytest.mark.long
 def test_benchmarks_that_do_not_fit_give_way_to_the_commits_own(side: Make, tmp_path: Path) -> None:
     mine, fitting, unfit = side("1", x=1.0), side("2", x=2.0), side("unfit", x=1.0)
     (unfit.harnesses[0] / "benchmarks/tiny.py").write_text("from asyncwb import WhatItHasNot")

@@ -98,6 +98,7 @@ class TestPyMongoStandalone(PyMongo):
     pass
 
 
+@pytest.mark.long
 class TestPyMongoReplicaSet(PyMongo):
     replica_set = True
 

@@ -42,6 +42,7 @@ def execute(path: Path, *statements: str) -> list[tuple[Any, ...]]:
         connection.close()
 
 
+@pytest.mark.long
 class TestTextKeys(BackendContract):
     cannot = {"progress": WRITER, "any_value": ROWS}
 
@@ -66,7 +67,6 @@ class TestTextKeys(BackendContract):
         return [*broken, *(Record("poison", version(1), msgspec.json.encode(value)) for value in values)]
 
 
-@pytest.mark.long
 class TestIntegerKeys(TestTextKeys):
     cannot = {"progress": WRITER, "any_value": ROWS, "any_key": "the key column is INTEGER"}
     kill_points = 2

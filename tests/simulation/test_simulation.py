@@ -82,6 +82,7 @@ def broken(script: Script, old: str, new: str) -> Changes:
             broken(scripts.PUT, "if no_room and is_hopeless(added, grown) then", "if false then"),
             "hang: a write",
             id="writes wait for dead letters",
+            marks=pytest.mark.long,
         ),
         pytest.param(
             broken(scripts.DISOWN, "allow_at_maxmemory()\nlocal noted", "do return 1 end\nlocal noted"),

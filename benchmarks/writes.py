@@ -75,11 +75,13 @@ async def _acknowledged(
     with bench.folder() as folder:
         backend = f"sqlite:///{folder}/users.db?table=asyncwb"
         async with Buffer(url, backend=backend, codec="bytes", settings=settings) as users:
+            busy = time.process_time()
             count, took = await timed_calls(
                 writers, seconds, lambda n: users.set(all_keys[n % KEYS], all_values[n % VALUES])
             )
+            busy = time.process_time() - busy
             check_saved((await users.stats()).dirty, count)
-    return {"writes_per_s": count / took}
+    return {"writes_per_s": count / took, "client_cpu_us": busy / count * 1e6}
 
 
 async def _saving(
@@ -93,16 +95,17 @@ async def _saving(
     with bench.folder() as folder:
         backend = f"sqlite:///{folder}/users.db?table=asyncwb"
         async with Buffer(url, backend=backend, codec="bytes", **options) as users:
-            started = time.perf_counter()
+            started, busy = time.perf_counter(), time.process_time()
             count, took = await timed_calls(
                 writers, seconds, lambda n: users.set(all_keys[n % KEYS], all_values[n % VALUES])
             )
             await users.drain(timeout=120)
             until_saved = time.perf_counter() - started
+            busy = time.process_time() - busy
         with closing(sqlite3.connect(folder / "users.db")) as file:
             ((rows,),) = file.execute("SELECT count(*) FROM asyncwb")
         check_saved(rows, count)
-    return {"writes_per_s": count / took, "saved_per_s": rows / until_saved}
+    return {"writes_per_s": count / took, "saved_per_s": rows / until_saved, "client_cpu_us": busy / count * 1e6}
 
 
 def _asyncwb(bench: Bench, form: str, writers: int, place: _Place = _USUAL) -> Contestant:

@@ -13,6 +13,16 @@ from asyncwb.testing.contract.views import view, view_of
 _POLL_SECONDS: Final = 0.05
 
 
+# Numbers: some backends take no other keys.
+_OLD: Final = "11"
+_RENEWED: Final = "12"
+_YOUNG: Final = "13"
+_LIVE: Final = "14"
+_AGAIN: Final = "15"
+_DEAD: Final = "16"
+_MEANWHILE: Final = "17"
+
+
 class PurgeContract(ContractBase):
     """Purging.
 
@@ -25,17 +35,17 @@ class PurgeContract(ContractBase):
 
         A key that is deleted again has a new tombstone, whose time begins anew.
         """
-        await backend.save([tombstone("old", 5), tombstone("renewed", 4)])
+        await backend.save([tombstone(_OLD, 5), tombstone(_RENEWED, 4)])
         await self.let_time_pass(backend, url, self.tombstone_seconds * 0.6)
-        young = [tombstone("young", 5), tombstone("renewed", 5)]
+        young = [tombstone(_YOUNG, 5), tombstone(_RENEWED, 5)]
         await backend.save(young)
         await self._purge(backend)
-        late = [self.put("young", 3), self.put("renewed", 3)]
+        late = [self.put(_YOUNG, 3), self.put(_RENEWED, 3)]
         assert await backend.save(late) == 2, "a tombstone was purged at once"
         await self.let_time_pass(backend, url, self.tombstone_seconds * 0.6)
-        await self._purge(backend, "old")
+        await self._purge(backend, _OLD)
         assert await backend.save(late) == 2, "a tombstone was purged too early"
-        assert view(await backend.load(["young", "renewed"])) == view_of(*young)
+        assert view(await backend.load([_YOUNG, _RENEWED])) == view_of(*young)
 
     async def test_tombstone_is_purged_when_its_time_is_over(self, backend: Backend, url: str) -> None:
         await backend.save([tombstone("1", 5), self.put("2", 1)])
@@ -50,11 +60,11 @@ class PurgeContract(ContractBase):
 
     async def test_purging_leaves_live_records_alone(self, backend: Backend, url: str) -> None:
         """However old they are, and though their key was deleted once."""
-        live = [self.put("live", 1), self.put("again", 7), self.put("renewed", 9)]
-        await backend.save([live[0], tombstone("again", 5), self.put("renewed", 5)])
-        await backend.save([*live[1:], tombstone("dead", 5)])
+        live = [self.put(_LIVE, 1), self.put(_AGAIN, 7), self.put(_RENEWED, 9)]
+        await backend.save([live[0], tombstone(_AGAIN, 5), self.put(_RENEWED, 5)])
+        await backend.save([*live[1:], tombstone(_DEAD, 5)])
         await self.let_time_pass(backend, url, self.tombstone_seconds * 1.2)
-        await self._purge(backend, "dead")
+        await self._purge(backend, _DEAD)
         assert view(await backend.load([record.key for record in live])) == view_of(*live)
         assert await backend.save(live) == len(live), "a version was forgotten"
 
@@ -62,7 +72,7 @@ class PurgeContract(ContractBase):
         """Saves some records until these keys are purged, for `purge_seconds` at most; twice if there are none."""
         deadline = time.monotonic() + self.purge_seconds
         for seq in range(1, 10_000):
-            await backend.save([self.put("saved meanwhile", seq)])
+            await backend.save([self.put(_MEANWHILE, seq)])
             if seq > 1 and (time.monotonic() > deadline or not (gone and await backend.load(gone))):
                 return
             await asyncio.sleep(_POLL_SECONDS if seq > 1 else 0)

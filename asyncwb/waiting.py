@@ -48,6 +48,7 @@ class _Wait:
         letter: the dead letter that has ended the wait.
         pause: until the next look, in seconds.
         hastened: when the write was made due last.
+        saved: the highest version that was told to be saved before the first look was answered.
     """
 
     key: bytes
@@ -58,6 +59,7 @@ class _Wait:
     letter: DeadRecord | None = None
     pause: float = _FIRST_POLL_SECONDS
     hastened: float = field(default=-_HASTEN_EVERY_SECONDS)
+    saved: Version = 0
 
 
 class Unsaved(NamedTuple):
@@ -148,7 +150,9 @@ class Waiter:
             return
         for key, version in writes:
             for wait in self._by_key.get(key, ()):
-                if wait.version is not None and wait.version <= version:
+                if wait.version is None:
+                    wait.saved = max(wait.saved, version)  # Redis is just being asked which version it waits for
+                elif wait.version <= version:
                     _end(wait)
 
     def close(self, error: Exception) -> None:
@@ -265,6 +269,9 @@ class Waiter:
                     _end(wait)  # there is nothing of it to be saved
                     continue
                 wait.version = newest
+                if newest <= wait.saved:
+                    _end(wait)
+                    continue
             if held is not None and held.version == wait.version and held.dead is None:
                 self._again(wait)
             else:

@@ -23,6 +23,7 @@ from asyncwb import (
 from asyncwb.acknowledged import Acknowledged
 from asyncwb.inspector import open_inspector
 from asyncwb.records import make_version
+from asyncwb.redis.steps import Look
 from asyncwb.testing import FaultyBackend, MemoryBackend
 
 
@@ -196,6 +197,30 @@ async def test_backend_that_hangs_holds_up_no_other_flush(valkey_url: str, names
         assert not asking.done()
         backend.before_load.set()
         await asyncio.wait_for(asking, 5)
+
+
+async def test_save_that_is_told_while_redis_is_asked_answers_the_flush(valkey_url: str, namespace: str) -> None:
+    backend = FaultyBackend(MemoryBackend())
+    async with make(valkey_url, namespace, backend) as buffer:
+        backend.before_save.clear()
+        await buffer.set("a", 1)
+        waiter = buffer._engine.lanes[0].waiter
+        look, saved = waiter._looked, asyncio.Event()
+
+        async def looked(keys: Sequence[bytes], *, hasten: bool) -> Look:
+            await saved.wait()
+            return await look(keys, hasten=hasten)
+
+        waiter._looked = looked  # type: ignore[method-assign]
+        flushing = asyncio.create_task(buffer.flush("a", timeout=5))
+        await asyncio.sleep(0.05)
+        backend.before_load.clear()
+        backend.before_save.set()
+        while buffer.totals.saved < 1:
+            await asyncio.sleep(0.01)
+        saved.set()
+        await flushing  # the backend could not be asked
+        backend.before_load.set()
 
 
 async def test_what_nobody_knows_any_more_is_not_called_lost(valkey_url: str, namespace: str) -> None:

@@ -35,14 +35,18 @@ class Values(Generic[T]):
             self._limit = f"the limit of {own} of backend {backend.name}"
 
     def body(self, raw: bytes, value: T) -> bytes:
-        """Raises InvalidValue, ValueTooLarge."""
+        """Of a record. Raises InvalidValue, ValueTooLarge."""
+        return self._prefix + self.payload(raw, value)
+
+    def payload(self, raw: bytes, value: T) -> bytes:
+        """The encoded value. Raises InvalidValue, ValueTooLarge."""
         try:
             payload = self._codec.encode(value)
         except InvalidValue as error:
             raise InvalidValue(f"value of key {raw.decode()!r}: {error}") from error
         if len(payload) > self._most:
             raise ValueTooLarge(f"value of key {raw.decode()!r} has {len(payload)} bytes, over {self._limit}")
-        return self._prefix + payload
+        return payload
 
     def value(self, raw: bytes, found: Answer) -> T | None:
         """Raises DecodeError, and what was found if that is an error."""

@@ -8,9 +8,9 @@ from enum import Enum
 from typing import Any, Final
 from uuid import UUID
 
+from asyncwb.encoding.dialect import BINARY
 from asyncwb.plain import excerpt
 
-_BINARY: Final = (bytes, bytearray, memoryview)
 _TEXTUAL: Final = (date, time, timedelta, UUID, Decimal)
 """What is read back as the text that stands for it where no type says otherwise."""
 
@@ -74,8 +74,8 @@ def _single(one: Any, other: Any, at: str) -> str | None:
     if isinstance(one, float) and not math.isfinite(one):
         same = isinstance(other, float) and (one == other or (math.isnan(one) and math.isnan(other)))
         return None if same else f"JSON has no {one}, at `{at}`; use codec='msgpack'"
-    if isinstance(one, _BINARY):
-        if isinstance(other, _BINARY):
+    if isinstance(one, BINARY):
+        if isinstance(other, BINARY):
             return None if bytes(one) == bytes(other) else f"other bytes are read back, at `{at}`"
         return f"bytes are read back as text, at `{at}`; use codec='msgpack', or a type that says bytes"
     if _is_converted(one, other):

@@ -2,7 +2,10 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
+
+BINARY: Final = (bytes, bytearray, memoryview)
+"""What is bytes to Python."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

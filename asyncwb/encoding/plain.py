@@ -6,13 +6,11 @@ from typing import Any, Final, Literal
 import msgspec
 from msgspec import inspect
 
-from asyncwb.encoding.dialect import Dialect
+from asyncwb.encoding.dialect import BINARY, Dialect
 
 _Encode = Callable[[Any], bytes]
 _Decode = Callable[[bytes], Any]
 _ComesBack = Callable[[Any, bytes], bool]
-
-_BINARY: Final = (bytes, bytearray, memoryview)
 
 
 def msgspec_dialect(name: Literal["json", "msgpack"], type_: Any) -> Dialect:
@@ -67,13 +65,13 @@ def _has_plain_equality(node: inspect.Type) -> bool:
 def _encode_bytes(value: object) -> bytes:
     if type(value) is bytes:
         return value
-    if not isinstance(value, _BINARY):
+    if not isinstance(value, BINARY):
         raise TypeError("bytes, bytearray or memoryview expected")
     return bytes(memoryview(value))  # not what a subclass makes of itself
 
 
 def _image(value: Any) -> Any:
-    return msgspec.to_builtins(value, builtin_types=_BINARY, enc_hook=_raw_bytes)
+    return msgspec.to_builtins(value, builtin_types=BINARY, enc_hook=_raw_bytes)
 
 
 def _strict_image(encode: Callable[[Any], bytes]) -> Callable[[Any], Any]:

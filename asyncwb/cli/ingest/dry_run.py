@@ -77,12 +77,12 @@ class _Check:
     def _record(self, row: Row) -> Record | MalformedLine:
         self._keys.add(row.key)
         try:
-            self._values.body(row.key.encode(), row.value)
+            payload = self._values.payload(row.key.encode(), row.value)
         except InvalidValue as error:
             return malformed(row.file, row.line, error)
         # Of the highest epoch, each newer than the last: as it isn't stale, the backend looks at it.
         version = make_version(MAX_EPOCH, self._rows)
-        return Record(row.key, version, self._codec.encode(row.value), codec=self._codec.name)
+        return Record(row.key, version, payload, codec=self._codec.name)
 
     async def _ask(self, rows: Sequence[tuple[Row, Record]]) -> None:
         reasons = await self._backend.refused([record for _, record in rows])

@@ -1,7 +1,7 @@
 """Values that msgspec encodes: its Structs, dataclasses, attrs, TypedDicts and the builtin types; and raw bytes."""
 
 from collections.abc import Callable, Iterator
-from typing import Any, Final, Literal
+from typing import Any, Literal
 
 import msgspec
 from msgspec import inspect

@@ -22,7 +22,6 @@ from asyncwb_backends.sqlite.clock import TableClock
 from asyncwb_backends.sqlite.connection import REFUSED, Database
 from asyncwb_backends.sqlite.keyvalue import KeyValueTable
 from asyncwb_backends.sqlite.ledger import Ledger
-from asyncwb_backends.sqlite.mapped import MappedTable
 from asyncwb_backends.sqlite.table import PURGE_ROWS, Step, Table
 
 DAY_SECONDS: Final = 86_400
@@ -123,7 +122,7 @@ class SQLiteBackend:
 
     async def column_types(self) -> Mapping[str, str]:
         """Of a `MappedTable`, as the table declares them; nothing of any other."""
-        if not isinstance(self._named, MappedTable):
+        if self._named is None:
             return {}
         async with self._database.apart() as reader:
             return await self._named.column_types(reader)

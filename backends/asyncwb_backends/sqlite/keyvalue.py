@@ -65,6 +65,10 @@ class KeyValueTable:
     def steps(self, records: Sequence[Record], now: int) -> Sequence[Step]:
         return (Step(self._save, [_row(record, now) for record in records], counted=True),)
 
+    async def column_types(self, _: aiosqlite.Connection) -> dict[str, str]:
+        """Of no field: the value is stored whole."""
+        return {}
+
     def query(self, keys: Sequence[str]) -> tuple[str, Sequence[Any]]:
         return f"{self._select} WHERE key IN ({','.join('?' * len(keys))})", keys
 

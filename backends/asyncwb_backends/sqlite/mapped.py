@@ -157,7 +157,6 @@ class MappedTable:
             ) from error
 
     async def column_types(self, reader: aiosqlite.Connection) -> dict[str, str]:
-        """As `column_types` of a backend; of the columns that are there."""
         types = {}
         for _, name, declared, required, *_ in await reader.execute_fetchall(
             f"PRAGMA table_xinfo({quoted(self.name)})"

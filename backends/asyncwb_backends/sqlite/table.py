@@ -1,6 +1,6 @@
 """What a kind of table has to know: how records become statements, and rows become records."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import aiosqlite
@@ -46,6 +46,10 @@ class Table(Protocol):
         Raises:
             RecordRejected: one of them can't be stored.
         """
+        ...
+
+    async def column_types(self, reader: aiosqlite.Connection, /) -> Mapping[str, str]:
+        """As `column_types` of a backend; of the columns that are there."""
         ...
 
     def query(self, keys: Sequence[str]) -> tuple[str, Sequence[Any]]:

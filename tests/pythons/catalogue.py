@@ -13,9 +13,9 @@ FROM_SUITE: Final = ("3.14", "3.15")
 PACKAGES: Final = (
     *(f"python{version}{part}" for version in FROM_SUITE for part in ("", "-venv")),
     "ca-certificates", "git",
-    # What the tests need, as on the machine itself: a Redis beside Valkey, what MongoDB's package leaves to the system,
-    # a clock that tests can set, and a PostgreSQL for the Python that has no package with one.
-    "redis-server", "libcurl4t64", "libfaketime", "postgresql",
+    # What the tests need, as on the machine itself: a Redis beside Valkey, a MariaDB, what MongoDB's package leaves to
+    # the system, a clock that tests can set, and a PostgreSQL for the Python that has no package with one.
+    "redis-server", "mariadb-server-core", "mariadb-client-core", "libcurl4t64", "libfaketime", "postgresql",
 )  # fmt: skip
 
 

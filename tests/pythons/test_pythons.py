@@ -149,6 +149,11 @@ def test_command_sees_the_folder_as_its_root_and_gives_its_status(chroot: Chroot
     assert (chroot.root / "work/where").read_text() == "/work\n"
 
 
+def test_what_the_tests_miss_in_the_folder_is_a_failure_and_not_a_skip(chroot: Chroot) -> None:
+    """The folder has what they need from Debian, so whatever they miss there is missing from `PACKAGES`."""
+    assert chroot.environment({"CI": ""})["CI"]
+
+
 def test_nothing_is_mounted_outside_while_and_after_it_runs(chroot: Chroot) -> None:
     script = "while read -r line; do echo $line; done < /proc/self/mountinfo > mounts; : > ready; sleep 60"
     command = chroot.command("/bin/sh", "-c", script, cwd=Path("/work"))

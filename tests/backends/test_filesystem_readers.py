@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -46,11 +47,18 @@ def names(backend: FileBackend) -> set[str]:
     return {path.name for path in backend.path.iterdir() if path.name != ".asyncwb"}
 
 
-def change_during_a_listing(monkeypatch: pytest.MonkeyPatch, change: Callable[[], object]) -> None:
-    """Makes the next listing one that shows as little as it may: only what was there from its beginning to its end."""
+def change_during_a_listing(monkeypatch: pytest.MonkeyPatch, change: Callable[[], object], *, skip: int = 0) -> None:
+    """Makes the next listing one that shows as little as it may: only what was there from its beginning to its end.
+
+    Args:
+        skip: how many listings are as usual before.
+    """
     real = os.listdir
+    coming = iter(range(skip, -1, -1))
 
     def listdir(folder: int) -> list[str]:
+        if next(coming):
+            return real(folder)
         monkeypatch.setattr(os, "listdir", real)
         before = real(folder)
         change()
@@ -58,6 +66,21 @@ def change_during_a_listing(monkeypatch: pytest.MonkeyPatch, change: Callable[[]
         return [name for name in before if name in after]
 
     monkeypatch.setattr(os, "listdir", listdir)
+
+
+@pytest.mark.usefixtures("kind_of_lock")
+async def test_epoch_that_is_replaced_during_a_listing_is_found(
+    backend: FileBackend, other: FileBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The first listing is for the owner, whose files are never removed.
+    allot = partial(other._folder.new_epoch, namespace="asyncwb")
+    assert await backend.new_epoch(1) == 1
+    change_during_a_listing(monkeypatch, lambda: [allot(at_least) for at_least in (1, 7)], skip=1)
+    assert await backend.new_epoch(0) == 1
+    assert await backend.new_epoch(0) == 7
+    change_during_a_listing(monkeypatch, lambda: [allot(1), allot(1)], skip=1)
+    assert await backend.new_epoch(1) == 10
+    assert os.listdir(backend.path / ".asyncwb").count("epoch.10") == 1
 
 
 @pytest.mark.usefixtures("kind_of_lock")

@@ -30,7 +30,7 @@ from asyncwb.records import SEQ_BITS, CodecName
 from asyncwb.succession import with_server
 from asyncwb_backends.filesystem import disk
 from asyncwb_backends.filesystem.names import DELETED, KEY, Names, Parsed, Stem
-from asyncwb_backends.filesystem.readers import reading
+from asyncwb_backends.filesystem.readers import present, reading
 from asyncwb_backends.filesystem.saving import Saving, draft_name, has_key
 from asyncwb_backends.filesystem.superseded import Superseded
 
@@ -150,6 +150,8 @@ class Folder:
     def new_epoch(self, at_least: int, namespace: str) -> int:
         """Numbers are files that are created exclusively; the highest counts, lower ones are removed.
 
+        As with records, they are removed only while nobody lists them (see `readers`): else a listing could show none.
+
         Raises:
             PlaceTaken: the folder belongs to another namespace.
         """
@@ -166,8 +168,10 @@ class Folder:
                     continue
                 disk.fsync(own)
                 # Since the look above somebody may have allotted this number, and a higher one, and removed this.
-                if max(_epochs(own)) == epoch:
-                    disk.remove([f"{EPOCH}{number}" for number in _epochs(own) if number < epoch], own)
+                allotted = _epochs(own)
+                if max(allotted, default=0) == epoch:
+                    if not present(own):
+                        disk.remove([f"{EPOCH}{number}" for number in allotted if number < epoch], own)
                     return epoch
 
     def note_server(self, partition: int, epoch: int, server: str) -> list[tuple[int, str]]:
@@ -344,7 +348,8 @@ def _now(drafts: int) -> float:
 
 
 def _epochs(own: int) -> list[int]:
-    names = (name.removeprefix(EPOCH) for name in os.listdir(own) if name.startswith(EPOCH))
+    with reading(own):
+        names = [name.removeprefix(EPOCH) for name in os.listdir(own) if name.startswith(EPOCH)]
     return [int(number) for number in names if number.isdecimal()]
 
 

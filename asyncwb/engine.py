@@ -35,8 +35,8 @@ from asyncwb.pool import FlusherPool
 from asyncwb.records import CodecName, Version
 from asyncwb.redis.durability import Promises
 from asyncwb.redis.epochs import Epochs
-from asyncwb.redis.inspection import Inspection
 from asyncwb.redis.keys import partition_of
+from asyncwb.redis.presence import Presence
 from asyncwb.redis.queue import Queue
 from asyncwb.redis.retry import Backoff, retrying
 from asyncwb.redis.suitability import Suitability, SuitabilityWatch, check_server
@@ -165,7 +165,7 @@ class Engine:
         self.writing = Writing(self.lane_of, promises, settings, self._rng)
 
         heartbeat = Heartbeat(
-            Inspection(queues[0]),
+            Presence(queues[0]),
             settings,
             self.totals,
             condition=self._condition,

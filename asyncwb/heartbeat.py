@@ -14,7 +14,7 @@ import anyio
 
 from asyncwb.errors import RedisError
 from asyncwb.progress import Progress
-from asyncwb.redis.inspection import Inspection
+from asyncwb.redis.presence import Presence
 from asyncwb.settings import Settings
 from asyncwb.stats import Totals
 
@@ -32,7 +32,7 @@ class Heartbeat:
     would if the backend were quick enough).
 
     Args:
-        inspection: of the first partition, which keeps the workers.
+        presence: of the namespace.
         settings: `flushers`.
         totals: of the process.
         condition: as above.
@@ -42,7 +42,7 @@ class Heartbeat:
 
     def __init__(
         self,
-        inspection: Inspection,
+        presence: Presence,
         settings: Settings,
         totals: Totals,
         *,
@@ -50,7 +50,7 @@ class Heartbeat:
         progress: Progress,
         rng: random.Random,
     ) -> None:
-        self._inspection = inspection
+        self._presence = presence
         self._settings = settings
         self._totals = totals
         self._condition = condition
@@ -68,7 +68,7 @@ class Heartbeat:
                 now = loop.time()
                 # A server that is away is no news here. To its end: one that is cancelled may arrive after the leaving.
                 with contextlib.suppress(RedisError), anyio.move_on_after(LEAVE_SECONDS, shield=True):
-                    await self._inspection.beat(self._id, self._facts(before, now - at))
+                    await self._presence.beat(self._id, self._facts(before, now - at))
                 before, at = self._totals.copy(), now
                 await asyncio.sleep(BEAT_SECONDS * self._rng.uniform(0.9, 1.1))
         finally:
@@ -76,7 +76,7 @@ class Heartbeat:
 
     async def _leave(self) -> None:
         with contextlib.suppress(RedisError), anyio.move_on_after(LEAVE_SECONDS, shield=True):
-            await self._inspection.leave(self._id)
+            await self._presence.leave(self._id)
 
     def _facts(self, before: Totals, seconds: float) -> dict[str, Any]:
         totals = self._totals

@@ -11,8 +11,9 @@ from asyncwb.connecting import connect
 from asyncwb.errors import ConfigurationError
 from asyncwb.gathering import gather_bounded
 from asyncwb.redis.connection import RedisLink
-from asyncwb.redis.inspection import Inspection, Listed, Place, Worker
+from asyncwb.redis.inspection import Inspection, Listed, Place
 from asyncwb.redis.keys import LAYOUT, PartitionKeys, partition_of
+from asyncwb.redis.presence import Presence, Worker
 from asyncwb.redis.queue import Queue
 from asyncwb.redis.retry import retrying
 from asyncwb.redis.steps import DeadRecord, Hello, PartitionStats
@@ -84,7 +85,7 @@ class Inspector:
             bytes=sum(each.bytes for each in stats),
             oldest_age_seconds=max(ages, default=None),
             epochs=[each.epoch for each in stats],
-            workers=await self.parts[0].workers(),
+            workers=await Presence(self.parts[0].queue).workers(),
             server={name: info[name] for name in _SHOWN_INFO if name in info},
         )
 

@@ -5,7 +5,6 @@ answers at once; in the server, as it counts the time of scripts (INFO commandst
 """
 
 import asyncio
-import hashlib
 import struct
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -20,7 +19,7 @@ from asyncwb.redis import scripts
 from asyncwb.redis.connection import RedisLink
 from asyncwb.redis.link import Argument
 from asyncwb.redis.queue import Queue
-from asyncwb.redis.scripts import Script
+from asyncwb.redis.script import Script
 from asyncwb.redis.steps import Bounds
 from asyncwb.testing import MemoryBackend
 from benchmarks.servers import Server
@@ -119,8 +118,7 @@ async def in_the_server(url: str, size: int) -> None:
             for name, (old, new) in _LEFT_OUT.items():
                 source = scripts.PUT.source.replace(old, new, 1) if old else scripts.PUT.source
                 assert not old or source != scripts.PUT.source, name
-                sha = hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest()
-                with patch.object(scripts, "PUT", Script("put", source, sha)):
+                with patch.object(scripts, "PUT", Script("put", source)):
                     before = await _script_time(link)
                     for _ in range(5):
                         groups = [[(b"k%012d" % (next(keys) * 7919 % 10_000_019), b"pb" + _VALUE)] for _ in range(size)]

@@ -7,7 +7,7 @@ from typing import Literal
 
 from servers import Server
 
-from asyncwb.redis.scripts import Script
+from asyncwb.redis.script import Script
 
 Kind = Literal["drop request", "drop reply", "hold request", "hold reply"]
 

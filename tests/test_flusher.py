@@ -16,6 +16,7 @@ from asyncwb.records import Record
 from asyncwb.redis import scripts
 from asyncwb.redis.connection import RedisLink
 from asyncwb.redis.queue import Queue
+from asyncwb.redis.script import Script
 from asyncwb.settings import Commit
 from asyncwb.testing import FaultyBackend, MemoryBackend
 from asyncwb.testing.contract import run_until_suspension
@@ -214,7 +215,7 @@ async def test_cancelled_at_any_await_a_record_is_dirty_or_saved(redis_server: S
 @pytest.mark.parametrize("kind", ["drop request", "drop reply"])
 @pytest.mark.parametrize("script", [scripts.CLAIM, scripts.ACK], ids=["claim", "ack"])
 async def test_lost_message_of_a_flush_loses_nothing(
-    redis_server: Server, commit: Commit, kind: str, script: scripts.Script
+    redis_server: Server, commit: Commit, kind: str, script: Script
 ) -> None:
     memory = MemoryBackend()
     async with open_rig(redis_server) as rig, open_proxy(redis_server) as proxy:

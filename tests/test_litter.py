@@ -15,7 +15,7 @@ from servers import KINDS, Server
 from asyncwb import Buffer, RecordRejected
 from asyncwb.inspector import open_inspector
 from asyncwb.redis.connection import RedisLink
-from asyncwb.redis.inspection import Inspection
+from asyncwb.redis.presence import Presence
 from asyncwb.testing import FaultyBackend, MemoryBackend
 
 SERVICE = Path(__file__).with_name("service_process.py")
@@ -136,13 +136,13 @@ async def rig(request: pytest.FixtureRequest, shared_server: Callable[[str], Ser
 
 
 async def test_silent_processes_are_not_shown_although_nobody_beats(rig: Rig) -> None:
-    inspection = Inspection(rig.queue)
-    await inspection.beat("alive", {"pid": 1})
+    presence = Presence(rig.queue)
+    await presence.beat("alive", {"pid": 1})
     seconds, _ = await rig.link.command("TIME")
     for name, silent in (("dead", 61), ("silent", 55)):
         said = ((int(seconds) - silent) * 1000).to_bytes(8) + b'{"pid":2}'
         await rig.link.command("HSET", rig.keys.workers, name, said)
-    shown = {worker.id: worker.silent_seconds for worker in await inspection.workers()}
+    shown = {worker.id: worker.silent_seconds for worker in await presence.workers()}
     assert set(shown) == {"alive", "silent"}
     assert shown["alive"] < 2 < 54 < shown["silent"] < 58
 

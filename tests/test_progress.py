@@ -45,7 +45,7 @@ async def test_backend_that_hangs_is_seen_while_it_hangs(
     valkey_url: str, namespace: str, where: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("asyncwb.heartbeat.BEAT_SECONDS", 0.05)
-    monkeypatch.setattr("asyncwb.redis.inspection._STALLED_SECONDS", 0.2)
+    monkeypatch.setattr("asyncwb.redis.presence._STALLED_SECONDS", 0.2)
     backend = FaultyBackend(MemoryBackend())
     async with Buffer[Any](valkey_url, backend=backend, namespace=namespace) as buffer:
         await buffer.set("a", 1)

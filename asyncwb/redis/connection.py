@@ -16,7 +16,7 @@ from asyncwb.errors import (
     RedisUnavailable,
 )
 from asyncwb.redis.link import Argument
-from asyncwb.redis.scripts import Script
+from asyncwb.redis.script import Script
 from asyncwb.redis.server_errors import ERRORS, Meaning, ServerError, UnknownScript, judge
 from asyncwb.redis.stream import ErrorReply, Stream
 from asyncwb.redis.targets import RedisClient, Target, target_of_client, target_of_url

@@ -1,17 +1,16 @@
-"""What an operator sees of one partition: its records, dead letters and workers. Changes nothing but on demand."""
+"""What an operator sees of one partition: its records and its dead letters. Changes nothing but on demand."""
 
 import struct
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-import msgspec
-
 from asyncwb.errors import DecodeError
 from asyncwb.records import SEQ_BITS, Record, Version
 from asyncwb.redis import scripts
 from asyncwb.redis.keys import TYPES
 from asyncwb.redis.queue import Queue
+from asyncwb.redis.script import Script
 from asyncwb.redis.steps import DeadRecord
 from asyncwb.redis.wire import OVERHEAD_BYTES, pack_version, unpack_dead, unpack_record
 
@@ -21,11 +20,7 @@ _PAGE: Final = 500
 _HEADER: Final = struct.Struct(">IIQ")
 # version, attempts, first failure. As in lua/ack.lua.
 _FAILING: Final = struct.Struct(">QIQ")
-_FORGET_MS: Final = 60_000
 _FAR_MS: Final = 2**53
-_STALLED_SECONDS: Final = 3.0
-# See `asyncwb.heartbeat`; of the right types, whoever wrote it.
-_FACTS: Final = msgspec.json.Decoder(dict[str, str | bool | int | float])
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -59,27 +54,6 @@ class Described:
     record: Record | None
     listed: Listed
     dead: DeadRecord | None
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Worker:
-    """A process with an open buffer.
-
-    Attributes:
-        id: of the buffer.
-        silent_seconds: since its last heartbeat; those that end in order leave at once.
-        facts: what it says of itself, see `asyncwb.heartbeat`.
-    """
-
-    id: str
-    silent_seconds: float
-    facts: dict[str, Any]
-
-    @property
-    def stalled_seconds(self) -> float:
-        """For how long it has saved nothing although records are due; 0.0 for less than some seconds of that."""
-        stalled = self.facts.get("stalled_seconds")
-        return stalled if isinstance(stalled, int | float) and stalled >= _STALLED_SECONDS else 0.0
 
 
 class Inspection:
@@ -128,14 +102,6 @@ class Inspection:
         dropped: int = await self._ask(scripts.DROP, *pairs)
         return dropped
 
-    async def beat(self, worker: str, facts: dict[str, Any]) -> None:
-        """A process says that it is there."""
-        await self._beat(worker, msgspec.json.encode(facts))
-
-    async def leave(self, worker: str) -> None:
-        """A process ends."""
-        await self._beat(worker, b"")
-
     async def misplaced(self) -> list[tuple[str, str, str]]:
         """Keys that another program has overwritten with something of another type: name, its type, and ours."""
         found = []
@@ -145,35 +111,9 @@ class Inspection:
                 found.append((name.decode(), theirs, ours))
         return found
 
-    async def workers(self) -> list[Worker]:
-        """Those that have been heard of within the last minute."""
-        found = [pair async for page in self.queue.fields(self.queue.keys.workers) for pair in page]
-        now, micros = await self.queue.link.command("TIME")
-        now_ms = int(now) * 1000 + int(micros) // 1000
-        workers = [
-            Worker(id=_name(name), silent_seconds=silent_ms / 1000, facts=facts)
-            for name, said in found
-            if (facts := _facts(said[8:])) is not None
-            # Others forget it at their next heartbeat, but perhaps nobody else is left.
-            and (silent_ms := max(0, now_ms - int.from_bytes(said[:8]))) <= _FORGET_MS
-        ]
-        return sorted(workers, key=lambda worker: worker.id)
-
-    async def _beat(self, worker: str, said: bytes) -> None:
-        keys = (*self.queue.keys.common, self.queue.keys.workers)
-        await self.queue.link.script(scripts.HEARTBEAT, keys, (self.queue.keys.record_prefix, worker, said, _FORGET_MS))
-
-    async def _ask(self, script: scripts.Script, *args: bytes | str | int) -> Any:
+    async def _ask(self, script: Script, *args: bytes | str | int) -> Any:
         keys = self.queue.keys
         return await self.queue.link.script(script, keys.common, (keys.record_prefix, *args))
-
-
-def _facts(said: bytes) -> dict[str, Any] | None:
-    """What a process says of itself; None if another program wrote it."""
-    try:
-        return _FACTS.decode(said)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        return None
 
 
 def _due(score: bytes, now: int) -> int:

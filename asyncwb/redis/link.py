@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol
 
-from asyncwb.redis.scripts import Script
+from asyncwb.redis.script import Script
 
 Argument = bytes | str | int
 

@@ -14,6 +14,7 @@ from asyncwb.records import MAX_EPOCH, MAX_SEQ, Record, Version, epoch_of, make_
 from asyncwb.redis import scripts
 from asyncwb.redis.keys import LAYOUT, PartitionKeys
 from asyncwb.redis.link import Argument, Link
+from asyncwb.redis.script import Script
 from asyncwb.redis.steps import (
     NO_LIMIT,
     Acked,
@@ -386,10 +387,10 @@ class Queue:
                 yield list(zip(found[::2], found[1::2], strict=True))
             cursor = int(reply)
 
-    async def _script(self, script: scripts.Script, *args: Argument) -> Any:
+    async def _script(self, script: Script, *args: Argument) -> Any:
         return await self.link.script(script, self.keys.common, (self.keys.record_prefix, *args))
 
-    async def _claim_script(self, script: scripts.Script, claim_id: str, *args: Argument) -> Any:
+    async def _claim_script(self, script: Script, claim_id: str, *args: Argument) -> Any:
         keys = (*self.keys.common, self.keys.claim(claim_id))
         return await self.link.script(script, keys, (self.keys.record_prefix, *args))
 

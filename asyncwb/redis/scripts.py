@@ -1,26 +1,16 @@
 """The Lua scripts, one file a step, each behind the shared prelude."""
 
-import hashlib
-from dataclasses import dataclass
 from importlib.resources import files
 from typing import Final
+
+from asyncwb.redis.script import Script
 
 _LUA: Final = files("asyncwb.redis") / "lua"
 _PRELUDE: Final = (_LUA / "prelude.lua").read_text("utf-8")
 
 
-@dataclass(frozen=True, slots=True)
-class Script:
-    """A script by its name, its source, and the SHA-1 under which the server caches it."""
-
-    name: str
-    source: str
-    sha: str
-
-
 def _load(name: str) -> Script:
-    source = _PRELUDE + (_LUA / f"{name}.lua").read_text("utf-8")
-    return Script(name, source, hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest())
+    return Script(name, _PRELUDE + (_LUA / f"{name}.lua").read_text("utf-8"))
 
 
 ACK: Final = _load("ack")

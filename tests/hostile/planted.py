@@ -16,6 +16,7 @@ from asyncwb.cli.output import value_of
 from asyncwb.redis.connection import RedisLink
 from asyncwb.redis.inspection import Inspection, Place
 from asyncwb.redis.keys import PartitionKeys
+from asyncwb.redis.presence import Presence
 from asyncwb.redis.queue import Queue
 from asyncwb.settings import Settings
 from asyncwb.testing import FaultyBackend, MemoryBackend
@@ -42,7 +43,9 @@ class Scene:
         self._backend = FaultyBackend(self._memory, keep_saves=False)
         self._namespace = f"planted.{name}"
         self._field = Field(link, PartitionKeys(self._namespace, 0), _VICTIM.encode(), rng)
-        self._inspection = Inspection(Queue(link, self._namespace, 0))
+        queue = Queue(link, self._namespace, 0)
+        self._inspection = Inspection(queue)
+        self._presence = Presence(queue)
         self._values: dict[str, int] = {_VICTIM: 1}
         while len(self._values) < 6:
             key = hostile_text(rng, 12)
@@ -184,7 +187,7 @@ class Scene:
         deadline = time.monotonic() + _PATIENCE
         while True:
             try:
-                await self._inspection.workers()
+                await self._presence.workers()
             except AsyncwbError:
                 if time.monotonic() > deadline:
                     raise

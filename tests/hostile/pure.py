@@ -18,8 +18,9 @@ from asyncwb.codecs import Codec
 from asyncwb.connecting import checked_target
 from asyncwb.errors import AsyncwbError, ConfigurationError, DecodeError, InvalidKey, InvalidValue
 from asyncwb.records import Record, make_version
-from asyncwb.redis.inspection import _due, _facts, _listed
+from asyncwb.redis.inspection import _due, _listed
 from asyncwb.redis.keys import PartitionKeys, partition_of
+from asyncwb.redis.presence import _facts
 from asyncwb.redis.queue import Queue
 from asyncwb.redis.wire import unpack_dead, unpack_record
 from asyncwb.registry import made_by

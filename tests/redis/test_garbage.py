@@ -12,6 +12,7 @@ from servers import Server
 
 from asyncwb import Buffer, DeadLettered, DecodeError, NamespaceMismatch, RedisError, WriteLost
 from asyncwb.redis.inspection import Inspection
+from asyncwb.redis.presence import Presence
 from asyncwb.redis.steps import Applied, Failure
 from asyncwb.redis.wire import pack_version, unpack_record
 from asyncwb.testing import FaultyBackend, MemoryBackend
@@ -188,22 +189,22 @@ async def test_garbage_as_byte_estimate_begins_anew(rig: Rig, value: str) -> Non
 
 
 async def test_wake_and_workers_of_another_type_are_replaced(rig: Rig) -> None:
-    inspection = Inspection(rig.queue)
+    presence = Presence(rig.queue)
     for name in (rig.keys.wake, rig.keys.workers):
         await rig.link.command("SET", name, "x")
     await rig.put("a")
-    await inspection.beat("w", {"pid": 1})
+    await presence.beat("w", {"pid": 1})
     assert await rig.link.command("LLEN", rig.keys.wake) == 1
-    assert [each.id for each in await inspection.workers()] == ["w"]
+    assert [each.id for each in await presence.workers()] == ["w"]
 
 
 @pytest.mark.parametrize("said", [b"", b"abc", b"\xff" * 20, b"\0" * 8 + b"no json", b"\0" * 8 + b'{"pid":[1]}'])
 async def test_garbage_among_the_workers_is_passed_over_and_forgotten(rig: Rig, said: bytes) -> None:
-    inspection = Inspection(rig.queue)
+    presence = Presence(rig.queue)
     await rig.link.command("HSET", rig.keys.workers, b"\xff", said)
-    assert await inspection.workers() == []
-    await inspection.beat("w", {"pid": 1})
-    assert [each.id for each in await inspection.workers()] == ["w"]
+    assert await presence.workers() == []
+    await presence.beat("w", {"pid": 1})
+    assert [each.id for each in await presence.workers()] == ["w"]
     assert await rig.link.command("HLEN", rig.keys.workers) == 1
 
 

@@ -8,7 +8,7 @@ from rig import Rig
 
 from asyncwb.errors import RedisError
 from asyncwb.records import Version, make_version
-from asyncwb.redis.scripts import Script
+from asyncwb.redis.script import Script
 from asyncwb.redis.steps import Claim, Failure, Held, Retries
 from asyncwb.redis.wire import pack_version
 

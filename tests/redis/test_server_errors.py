@@ -11,8 +11,8 @@ import redis
 from servers import Server
 
 from asyncwb import Buffer, RedisError, RedisOutOfMemory, RedisRefused, RedisUnavailable, Settings
-from asyncwb.redis import scripts
 from asyncwb.redis.connection import RedisLink
+from asyncwb.redis.script import Script
 from asyncwb.redis.server_errors import CODES, ERRORS, TEXTS, Meaning, UnknownScript, judge
 from asyncwb.testing import MemoryBackend
 
@@ -138,7 +138,7 @@ async def test_calls_wait_for_a_busy_server_on_the_connections_they_have(
 async def test_script_that_somebody_kills_is_sent_again(private_server: StartServer, kind: str) -> None:
     server = private_server(kind, lua_time_limit="20")
     link = RedisLink.from_url(server.url, timeout_seconds=5.0)
-    endless = scripts.Script("endless", "while true do end", "0" * 40)
+    endless = Script("endless", "while true do end")
     call = asyncio.create_task(link.script(endless, (), ()))
     await asyncio.sleep(0.1)
     order(server, "SCRIPT KILL")

@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 from asyncwb.redis.link import Argument
-from asyncwb.redis.scripts import Script
+from asyncwb.redis.script import Script
 from simulation.commands import ServerError
 from simulation.lua import ScriptHost
 from simulation.network import encoded, mapped

@@ -10,7 +10,8 @@ from typing import Any, Final, Literal
 
 from asyncwb.errors import OutcomeUnknown, RedisError, RedisUnavailable
 from asyncwb.redis.link import Argument
-from asyncwb.redis.scripts import PENDING, Script
+from asyncwb.redis.script import Script
+from asyncwb.redis.scripts import PENDING
 from asyncwb.redis.server_errors import ERRORS, judge
 from simulation.commands import Command, ServerError
 from simulation.loop import SimulatedLoop

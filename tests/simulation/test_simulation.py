@@ -12,7 +12,7 @@ from asyncwb import AsyncwbError, PlaceTaken, writing
 from asyncwb.order import CallOrder, Sent
 from asyncwb.reader import PendingRead, Reader
 from asyncwb.redis import scripts
-from asyncwb.redis.scripts import Script
+from asyncwb.redis.script import Script
 from asyncwb.redis.steps import Failure
 from asyncwb.settings import Durability
 from asyncwb.stale import StaleRecords

@@ -135,7 +135,7 @@ if TYPE_CHECKING:
         SuitabilityChanged,
         TaskCrashed,
     )
-    from asyncwb.places import Bookkeeping, allot_epoch, claim_place, default_name, takes_place
+    from asyncwb.plugins.places import Bookkeeping, allot_epoch, claim_place, default_name, takes_place
     from asyncwb.records import CodecName, Record, Version
     from asyncwb.settings import Durability, Settings
     from asyncwb.stats import Stats, Totals
@@ -143,7 +143,7 @@ else:
     from importlib import import_module
 
     # What a module imports comes before it, so that looking through them in this order imports nothing in vain.
-    _MODULES = ("errors", "settings", "stats", "records", "events", "codecs", "backend", "places", "buffer")
+    _MODULES = ("errors", "settings", "stats", "records", "events", "codecs", "backend", "plugins.places", "buffer")
 
     def __getattr__(name: str) -> object:
         if name in __all__:

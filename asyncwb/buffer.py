@@ -19,12 +19,14 @@ from typing import (
     overload,
 )
 
-from asyncwb.arguments import checked_flag, checked_items, checked_timeout, checked_version
 from asyncwb.backend import Backend
 from asyncwb.codecs import Codec
-from asyncwb.completing import completing
-from asyncwb.connecting import checked_target
-from asyncwb.engine import Engine
+from asyncwb.core.arguments import checked_flag, checked_items, checked_timeout, checked_version
+from asyncwb.core.engine import Engine
+from asyncwb.core.lifecycle import Lifetime
+from asyncwb.core.reading import read_many
+from asyncwb.core.userkeys import raw_key, raw_keys
+from asyncwb.core.values import Values
 from asyncwb.errors import (
     AsyncwbError,
     ConfigurationError,
@@ -32,20 +34,18 @@ from asyncwb.errors import (
     UsageError,
 )
 from asyncwb.events import Event, Observer
-from asyncwb.foreign import call_observer
-from asyncwb.guard import GuardedBackend
-from asyncwb.lifetime import Lifetime
-from asyncwb.outcomes import failure
-from asyncwb.plain import excerpt
-from asyncwb.reading import read_many
+from asyncwb.plugins.adapter import GuardedBackend
+from asyncwb.plugins.registry import named_backend
+from asyncwb.protocol.wire import DELETED_BODY
 from asyncwb.records import CodecName, Version
+from asyncwb.redis.connect import checked_target
 from asyncwb.redis.targets import RedisClient
-from asyncwb.redis.wire import DELETED_BODY
-from asyncwb.registry import named_backend
 from asyncwb.settings import Durability, SettingOptions, Settings, check_choice
 from asyncwb.stats import Stats, Totals
-from asyncwb.userkeys import raw_key, raw_keys
-from asyncwb.values import Values
+from asyncwb.support.completion import completing
+from asyncwb.support.foreign import call_observer
+from asyncwb.support.outcomes import failure
+from asyncwb.support.plain import excerpt
 
 if TYPE_CHECKING:
     from typing_extensions import TypeForm

@@ -18,10 +18,10 @@ from asyncwb.encoding import (
     uses_pydantic,
 )
 from asyncwb.errors import ConfigurationError, DecodeError, InvalidValue
-from asyncwb.foreign import is_exit
-from asyncwb.plain import excerpt
 from asyncwb.records import CodecName
 from asyncwb.settings import check_choice
+from asyncwb.support.foreign import is_exit
+from asyncwb.support.plain import excerpt
 
 T = TypeVar("T")
 

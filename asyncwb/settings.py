@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Final, Literal, TypedDict, get_args
 
 from asyncwb.errors import ConfigurationError
-from asyncwb.plain import excerpt, plain_int, plain_number, plain_str
+from asyncwb.support.plain import excerpt, plain_int, plain_number, plain_str
 
 Commit = Literal["script", "watch"]
 Durability = Literal["memory", "fsync", "replicated"]

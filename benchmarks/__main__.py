@@ -18,17 +18,17 @@ from typing import Final
 
 from rich.console import Console
 
-from benchmarks.against import compare
-from benchmarks.harness import Bench, Results
-from benchmarks.question import Question
-from benchmarks.report import write_report
-from benchmarks.sides import CannotCompare, other, present
+from benchmarks.harness.against import compare
+from benchmarks.harness.rounds import Bench, Results
+from benchmarks.harness.sides import CannotCompare, other, present
+from benchmarks.questions.question import Question
+from benchmarks.report.report import write_report
 
 NAMES: Final = ("writes", "flush", "contention", "reads", "stream", "growth", "idle", "checks")
 
 
 def question(name: str) -> Question:
-    found = import_module(f"benchmarks.{name}").QUESTION
+    found = import_module(f"benchmarks.questions.{name}").QUESTION
     assert isinstance(found, Question)
     return found
 

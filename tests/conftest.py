@@ -12,10 +12,10 @@ from uuid import uuid4
 
 import pytest
 import redis
-from environments import PLUGIN, REPOSITORY, build_wheel
-from servers import KINDS, Server, binary, required
 
 from asyncwb.settings import Settings
+from tests.harness.environments import PLUGIN, REPOSITORY, build_wheel
+from tests.harness.servers import KINDS, Server, binary, required
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

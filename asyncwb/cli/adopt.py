@@ -2,6 +2,7 @@
 
 import click
 
+from asyncwb.admin.inspector import open_inspector
 from asyncwb.cli.closing import closing_backend
 from asyncwb.cli.options import LOOKING, STORING, settings_options
 from asyncwb.cli.output import print_json
@@ -13,8 +14,7 @@ from asyncwb.cli.shared import (
 )
 from asyncwb.codecs import WIRE_CODECS
 from asyncwb.errors import ConfigurationError
-from asyncwb.inspector import open_inspector
-from asyncwb.redis.epochs import Epochs
+from asyncwb.protocol.epochs import Epochs
 from asyncwb.settings import Settings
 
 

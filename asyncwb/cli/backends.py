@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from asyncwb.cli.shared import json_option
-from asyncwb.registry import plugins
+from asyncwb.plugins.registry import plugins
 
 
 @click.command()

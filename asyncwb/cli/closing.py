@@ -5,11 +5,11 @@ from contextlib import asynccontextmanager, suppress
 
 from asyncwb.codecs import Codec
 from asyncwb.errors import BackendUnavailable
-from asyncwb.guard import GuardedBackend
+from asyncwb.plugins.adapter import GuardedBackend
+from asyncwb.plugins.registry import backend_from_url
 from asyncwb.records import CodecName
-from asyncwb.registry import backend_from_url
 from asyncwb.settings import Settings
-from asyncwb.urls import redact
+from asyncwb.support.redaction import redact
 
 
 @asynccontextmanager

@@ -2,11 +2,11 @@
 
 import click
 
+from asyncwb.admin.inspector import Inspector, open_inspector
 from asyncwb.cli.options import LOOKING, settings_options
 from asyncwb.cli.output import plain, print_json, print_table, time_text, value_of, version_text
 from asyncwb.cli.shared import EXIT_FAULT, asynchronous, json_option, redis_option
-from asyncwb.inspector import Inspector, open_inspector
-from asyncwb.redis.steps import DeadRecord
+from asyncwb.protocol.messages import DeadRecord
 from asyncwb.settings import Settings
 
 _PAGE = 1000

@@ -25,7 +25,7 @@ from asyncwb.cli.shared import EXIT_FAULT, asynchronous, json_option
 from asyncwb.cli.workload import DirectWrites, Ledger, Value, Verdict, Workload
 from asyncwb.codecs import Codec
 from asyncwb.errors import BackendUnavailable, DeadLettered, FlushTimeout, WriteLost
-from asyncwb.registry import backend_from_url
+from asyncwb.plugins.registry import backend_from_url
 from asyncwb.settings import SettingOptions, Settings
 from asyncwb.testing.faults import FaultyBackend
 

@@ -4,6 +4,9 @@ from typing import Final
 
 import click
 
+from asyncwb.admin.acl import BESIDES, OPERATORS, SERVICES, rule
+from asyncwb.admin.doctor import diagnose
+from asyncwb.admin.doctor.finding import Finding
 from asyncwb.cli.options import LOOKING, STORING, settings_options
 from asyncwb.cli.output import print_json
 from asyncwb.cli.shared import (
@@ -13,9 +16,6 @@ from asyncwb.cli.shared import (
     optional_backend_option,
     redis_option,
 )
-from asyncwb.diagnosis import diagnose
-from asyncwb.diagnosis.finding import Finding
-from asyncwb.redis.acl import BESIDES, OPERATORS, SERVICES, rule
 from asyncwb.settings import Settings
 
 _COLORS: Final = {"ok": "green", "warning": "yellow", "error": "red"}

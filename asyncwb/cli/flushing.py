@@ -13,14 +13,14 @@ from typing import Final
 from asyncwb.buffer import Buffer
 from asyncwb.cli.shared import EXIT_INTERRUPTED
 from asyncwb.codecs import WIRE_CODECS, Codec
-from asyncwb.connecting import connect
 from asyncwb.errors import ConfigurationError
+from asyncwb.plugins.registry import backend_from_url
+from asyncwb.protocol.queue import Queue
 from asyncwb.records import CodecName
-from asyncwb.redis.queue import Queue
-from asyncwb.redis.retry import retrying
-from asyncwb.registry import backend_from_url
+from asyncwb.redis.connect import connect
 from asyncwb.settings import Settings
-from asyncwb.urls import redact
+from asyncwb.support.backoff import retrying
+from asyncwb.support.redaction import redact
 
 _log: Final = logging.getLogger("asyncwb.worker")
 

@@ -6,6 +6,7 @@ from typing import Final
 
 import click
 
+from asyncwb.admin.inspector import Inspector, check_partitions
 from asyncwb.cli.closing import closing_backend
 from asyncwb.cli.options import LOOKING, STORING, settings_options
 from asyncwb.cli.output import print_json
@@ -17,12 +18,11 @@ from asyncwb.cli.shared import (
     redis_option,
 )
 from asyncwb.codecs import WIRE_CODECS
-from asyncwb.connecting import connect
-from asyncwb.inspector import Inspector, check_partitions
+from asyncwb.protocol.queue import Queue
 from asyncwb.records import CodecName
-from asyncwb.redis.queue import Queue
+from asyncwb.redis.connect import connect
 from asyncwb.settings import Settings
-from asyncwb.urls import redact
+from asyncwb.support.redaction import redact
 
 _CHECK_SECONDS: Final = 1.0
 """How often a process asks whether the place is still its own."""

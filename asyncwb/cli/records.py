@@ -5,6 +5,8 @@ from typing import Any
 
 import click
 
+from asyncwb.admin.inspector import open_inspector
+from asyncwb.admin.partition_view import Described, Listed, Place
 from asyncwb.cli.closing import closing_backend
 from asyncwb.cli.options import LOOKING, STORING, settings_options
 from asyncwb.cli.output import (
@@ -25,12 +27,10 @@ from asyncwb.cli.shared import (
     optional_backend_option,
     redis_option,
 )
-from asyncwb.inspector import open_inspector
+from asyncwb.core.userkeys import raw_key
 from asyncwb.records import Record
-from asyncwb.redis.inspection import Described, Listed, Place
 from asyncwb.settings import Settings
-from asyncwb.urls import redact
-from asyncwb.userkeys import raw_key
+from asyncwb.support.redaction import redact
 
 
 @click.command()

@@ -5,6 +5,7 @@ from collections.abc import Awaitable
 
 import click
 
+from asyncwb.admin.inspector import open_inspector
 from asyncwb.buffer import Buffer
 from asyncwb.cli.options import LOOKING, WRITING, check_flushers, settings_options
 from asyncwb.cli.output import plain, print_json
@@ -17,9 +18,8 @@ from asyncwb.cli.shared import (
 )
 from asyncwb.codecs import WIRE_CODECS
 from asyncwb.errors import ConfigurationError, DeadLettered, FlushTimeout, OutcomeUnknown, WriteLost
-from asyncwb.gathering import gather_bounded
-from asyncwb.inspector import open_inspector
 from asyncwb.settings import Settings
+from asyncwb.support.gathering import gather_bounded
 
 
 @click.command()

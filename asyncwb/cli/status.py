@@ -5,11 +5,11 @@ from typing import Final
 
 import click
 
+from asyncwb.admin.inspector import Inspector, Status, open_inspector
 from asyncwb.cli.options import LOOKING, settings_options
 from asyncwb.cli.output import bytes_text, plain, print_json, print_table, seconds_text
 from asyncwb.cli.shared import asynchronous, json_option, redis_option
-from asyncwb.inspector import Inspector, Status, open_inspector
-from asyncwb.redis.presence import Worker
+from asyncwb.protocol.presence import Worker
 from asyncwb.settings import Settings
 
 

@@ -9,7 +9,7 @@ from typing import Any, Final
 from uuid import UUID
 
 from asyncwb.encoding.dialect import BINARY
-from asyncwb.plain import excerpt
+from asyncwb.support.plain import excerpt
 
 _TEXTUAL: Final = (date, time, timedelta, UUID, Decimal)
 """What is read back as the text that stands for it where no type says otherwise."""

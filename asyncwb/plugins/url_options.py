@@ -11,7 +11,7 @@ from urllib.parse import unquote_plus
 import msgspec
 
 from asyncwb.errors import ConfigurationError
-from asyncwb.urls import redact
+from asyncwb.support.redaction import redact
 
 T = TypeVar("T")
 

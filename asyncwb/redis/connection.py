@@ -15,13 +15,13 @@ from asyncwb.errors import (
     RedisRefused,
     RedisUnavailable,
 )
+from asyncwb.redis.channel import ErrorReply, Stream
 from asyncwb.redis.link import Argument
 from asyncwb.redis.script import Script
 from asyncwb.redis.server_errors import ERRORS, Meaning, ServerError, UnknownScript, judge
-from asyncwb.redis.stream import ErrorReply, Stream
 from asyncwb.redis.targets import RedisClient, Target, target_of_client, target_of_url
 from asyncwb.redis.tls import advice
-from asyncwb.urls import hide_credentials
+from asyncwb.support.redaction import hide_credentials
 
 _log: Final = logging.getLogger("asyncwb")
 

@@ -27,7 +27,7 @@ from redis.driver_info import DriverInfo
 from redis.maint_notifications import MaintNotificationsConfig
 
 from asyncwb.errors import ConfigurationError
-from asyncwb.urls import keep_secret, redact
+from asyncwb.support.redaction import keep_secret, redact
 
 _SCHEMES: Final = {"redis": "redis", "rediss": "rediss", "unix": "unix", "valkey": "redis", "valkeys": "rediss"}
 _SENTINEL_SCHEMES: Final = {"redis+sentinel": "redis", "rediss+sentinel": "rediss"}

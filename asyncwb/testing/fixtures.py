@@ -18,7 +18,7 @@ import pytest_asyncio
 
 from asyncwb.backend import Backend
 from asyncwb.buffer import Buffer
-from asyncwb.embedded import EmbeddedServer
+from asyncwb.embedded.server import EmbeddedServer
 from asyncwb.testing.faults import FaultyBackend
 from asyncwb.testing.memory import MemoryBackend
 

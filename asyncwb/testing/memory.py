@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 
 from asyncwb.backend import Limits
-from asyncwb.places import takes_place
+from asyncwb.plugins.places import takes_place
+from asyncwb.plugins.succession import Began, with_server
 from asyncwb.records import Record
-from asyncwb.succession import Began, with_server
 
 
 class MemoryBackend:

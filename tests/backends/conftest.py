@@ -5,7 +5,8 @@ from collections.abc import Callable, Iterator
 from uuid import uuid4
 
 import pytest
-from databases import MariaDB, Mongod, PostgreSQL, mariadb_programs, mongod_binary, postgresql_binaries
+
+from tests.harness.databases import MariaDB, Mongod, PostgreSQL, mariadb_programs, mongod_binary, postgresql_binaries
 
 
 def _missing(reason: str) -> None:

@@ -14,7 +14,7 @@ import time
 from collections.abc import Sequence
 
 from asyncwb import Backend, Buffer, Codec, Limits, Record
-from asyncwb.registry import backend_from_url
+from asyncwb.plugins.registry import backend_from_url
 
 
 def tell(line: str) -> None:

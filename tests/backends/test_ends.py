@@ -7,8 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from databases import Mongod
-from servers import Server
+
+from tests.harness.databases import Mongod
+from tests.harness.servers import Server
 
 FAILING = """
 import asyncio, sys

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from asyncwb import Backend, BackendUnavailable, Codec, ConfigurationError, Record, RecordRejected, SaveError
-from asyncwb.registry import backend_from_url
+from asyncwb.plugins.registry import backend_from_url
 from asyncwb.testing.contract import KEYS, BackendContract, Outage, put, tombstone, version
 from asyncwb_backends.filesystem import FileBackend, disk, from_url
 from asyncwb_backends.filesystem.names import Names

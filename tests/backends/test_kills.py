@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
-from servers import Server
 
 from asyncwb import Backend, Buffer, Codec, Version
-from asyncwb.registry import backend_from_url
+from asyncwb.plugins.registry import backend_from_url
+from tests.harness.servers import Server
 
 pytestmark = pytest.mark.long
 

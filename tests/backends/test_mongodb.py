@@ -8,17 +8,17 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from databases import Mongod
 from pymongo import AsyncMongoClient, MongoClient, WriteConcern
 
 from asyncwb import Backend, BackendUnavailable, Codec, ConfigurationError, Record, RecordRejected, SaveError
-from asyncwb.registry import backend_from_url
+from asyncwb.plugins.registry import backend_from_url
 from asyncwb.testing.contract import BackendContract, Outage, put, tombstone, version
 from asyncwb.testing.contract.outages import OutageContract
 from asyncwb_backends.mongodb import MongoDBBackend
 from asyncwb_backends.mongodb import backend as mongodb_backend
 from asyncwb_backends.mongodb.documents import OWN
 from asyncwb_backends.mongodb.url import from_url
+from tests.harness.databases import Mongod
 
 CODEC: Codec[Any] = Codec("json")
 V1 = version(1)

@@ -5,7 +5,6 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import pytest
-from databases import Mongod
 from pymongo import ASCENDING, DESCENDING, MongoClient
 from pymongo.collation import Collation
 from pymongo.errors import DuplicateKeyError
@@ -15,6 +14,7 @@ from asyncwb.testing.contract import put, tombstone
 from asyncwb_backends.mongodb import MongoDBBackend
 from asyncwb_backends.mongodb.tombstones import own_values
 from asyncwb_backends.mongodb.url import from_url
+from tests.harness.databases import Mongod
 
 CODEC: Codec[Any] = Codec("json")
 STRICT = {"$jsonSchema": {"required": ["mail"], "properties": {"mail": {"bsonType": "string"}}}}

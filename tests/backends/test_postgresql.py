@@ -10,13 +10,13 @@ from typing import Any
 
 import asyncpg
 import pytest
-from databases import PostgreSQL, postgresql_binaries
 
 import asyncwb_postgresql
 from asyncwb import Bisected, Buffer, ConfigurationError, Event, Record
 from asyncwb.plugins import record_bytes
 from asyncwb.testing.contract import put, tombstone
 from asyncwb_postgresql import PostgreSQLBackend
+from tests.harness.databases import PostgreSQL, postgresql_binaries
 
 
 @pytest.fixture

@@ -3,10 +3,10 @@
 from collections.abc import Iterator
 
 import pytest
-from databases import PostgreSQL
 
 from asyncwb.testing.contract import Outage
 from asyncwb.testing.contract.outages import OutageContract
+from tests.harness.databases import PostgreSQL
 
 pytestmark = pytest.mark.long
 

@@ -9,8 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from databases import Mongod, PostgreSQL
-from environments import PLUGIN, REPOSITORY, Environment
+
+from tests.harness.databases import Mongod, PostgreSQL
+from tests.harness.environments import PLUGIN, REPOSITORY, Environment
 
 README = (REPOSITORY / "README.md").read_text("utf-8")
 SECTION = README.partition("## Backends")[2].partition("\n## ")[0]

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from asyncwb import Backend, BackendReplaced, BackendUnavailable, Buffer
-from asyncwb.guard import GuardedBackend
+from asyncwb.plugins.adapter import GuardedBackend
 from asyncwb.testing.contract import put
 from asyncwb_backends.filesystem import FileBackend
 from asyncwb_backends.filesystem.saving import Saving

@@ -9,11 +9,11 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from environments import PLUGIN
 
 from asyncwb import Backend, Buffer, Codec, ConfigurationError, Record
+from asyncwb.plugins.registry import backend_from_url
 from asyncwb.records import make_version
-from asyncwb.registry import backend_from_url
+from tests.harness.environments import PLUGIN
 
 HIGH = make_version(40, 7)
 Made = Callable[[], Backend]

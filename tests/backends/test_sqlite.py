@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from asyncwb import Backend, BackendUnavailable, Codec, ConfigurationError, Record
-from asyncwb.registry import backend_from_url
+from asyncwb.plugins.registry import backend_from_url
 from asyncwb.testing.contract import BackendContract, Outage, put, tombstone, version
 from asyncwb_backends.sqlite import SQLiteBackend, from_url
 from asyncwb_backends.sqlite import connection as sqlite_connection

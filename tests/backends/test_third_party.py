@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from databases import PostgreSQL
-from environments import PLUGIN, Environment
+
+from tests.harness.databases import PostgreSQL
+from tests.harness.environments import PLUGIN, Environment
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +98,7 @@ def test_broken_and_duplicate_plugins_are_reported_and_disturb_nobody(
     assert any("'broken' (asyncwb-broken 1.0) can't be loaded: RuntimeError('boom')" in line for line in lines)
     assert any(line.endswith("run pip install 'asyncwb[mongodb]'") for line in lines)
     script = (
-        "import sys; from asyncwb.registry import backend_from_url; from asyncwb import Codec\n"
+        "import sys; from asyncwb.plugins.registry import backend_from_url; from asyncwb import Codec\n"
         "backend_from_url(sys.argv[1], codec=Codec())"
     )
     assert environment.run("python", "-c", script, "file:///tmp/x").returncode == 0

@@ -7,12 +7,12 @@ import time
 from pathlib import Path
 
 import pytest
-from servers import FakeTime
 
 from asyncwb import Backend, Codec
-from asyncwb.registry import backend_from_url
+from asyncwb.plugins.registry import backend_from_url
 from asyncwb.testing.contract import put, tombstone
 from asyncwb_backends.sqlite.clock import GAP, TIME, TableClock
+from tests.harness.servers import FakeTime
 
 HOUR = 3600
 DAY = 24 * HOUR
@@ -111,7 +111,7 @@ def test_table_from_before_it_kept_a_time_has_no_old_tombstones() -> None:
 CHILD = """
 import asyncio, sys, time
 from asyncwb import Codec
-from asyncwb.registry import backend_from_url
+from asyncwb.plugins.registry import backend_from_url
 from asyncwb.testing.contract import put, tombstone
 
 async def main(url, key):

@@ -7,7 +7,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from environments import PLUGIN, REPOSITORY, Environment
+
+from tests.harness.environments import PLUGIN, REPOSITORY, Environment
 
 TEXT = (REPOSITORY / "docs" / "writing-a-backend.md").read_text("utf-8")
 BLOCKS = re.findall(r"```(\w+)\n(.*?)```", TEXT, re.DOTALL)

@@ -7,8 +7,9 @@ from typing import Any
 
 import asyncpg
 import pytest
-from databases import MariaDB, PostgreSQL
-from environments import REPOSITORY
+
+from tests.harness.databases import MariaDB, PostgreSQL
+from tests.harness.environments import REPOSITORY
 
 TEXT = (REPOSITORY / "docs" / "writing-a-sql-backend.md").read_text("utf-8")
 BLOCKS = re.findall(r"```sql\n-- (\w+)\n(.*?)```", TEXT, re.DOTALL)

@@ -6,15 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from commands import run, run_json
-from environments import Environment
-from replication import open_pair
-from servers import FakeTime, Server
 
 from asyncwb import Buffer
+from asyncwb.protocol.queue import Queue
 from asyncwb.redis.connection import RedisLink
-from asyncwb.redis.queue import Queue
 from asyncwb.testing import FaultyBackend, MemoryBackend
+from tests.harness.commands import run, run_json
+from tests.harness.environments import Environment
+from tests.harness.replication import open_pair
+from tests.harness.servers import FakeTime, Server
 
 StartServer = Callable[..., Server]
 

@@ -4,12 +4,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from commands import run, run_json
 
 from asyncwb import Buffer, DeadLettered, PlaceTaken, RecordRejected
 from asyncwb.records import Record, make_version
 from asyncwb.testing import FaultyBackend
 from asyncwb_backends.sqlite import SQLiteBackend
+from tests.harness.commands import run, run_json
 
 
 @pytest.fixture

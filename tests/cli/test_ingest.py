@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
-from servers import Server
 
 from asyncwb.cli import main
+from tests.harness.servers import Server
 
 JSON_KEYS = ["rows", "acknowledged", "skipped", "distinct_keys", "saved", "coalesced", "dead", "seconds"]
 

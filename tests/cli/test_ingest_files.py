@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
-from servers import Server
 
 from asyncwb.cli import main
+from tests.harness.servers import Server
 
 
 @pytest.fixture(autouse=True)

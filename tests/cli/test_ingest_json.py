@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from readings import Read, read_files
 
 from asyncwb.cli.ingest.json_array import BrokenArray, elements
+from tests.harness.readings import Read, read_files
 
 
 @pytest.fixture

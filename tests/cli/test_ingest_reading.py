@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from readings import Read, keys, read_files
 
 from asyncwb.cli.ingest.reading import Reading
 from asyncwb.cli.ingest.rows import Key
 from asyncwb.cli.ingest.sources import checked_encoding
 from asyncwb.errors import ConfigurationError
+from tests.harness.readings import Read, keys, read_files
 
 
 @pytest.fixture

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
-from servers import Server
 
 from asyncwb import Record, Settings
 from asyncwb.backend import COLUMN_TYPES, Limits
@@ -19,8 +18,9 @@ from asyncwb.cli.ingest.fieldtypes import Types, types_from_option
 from asyncwb.cli.ingest.reading import Reading
 from asyncwb.cli.ingest.rows import Key, Row
 from asyncwb.errors import ConfigurationError
-from asyncwb.guard import GuardedBackend
+from asyncwb.plugins.adapter import GuardedBackend
 from asyncwb.testing import MemoryBackend
+from tests.harness.servers import Server
 
 
 def values(path: Path, texts: list[str], type_: str) -> list[Any]:

@@ -2,10 +2,10 @@
 
 import click
 import pytest
-from commands import leaves
-from imports import HEAVY, loaded_by
 
 from asyncwb.cli import main
+from tests.harness.commands import leaves
+from tests.harness.imports import HEAVY, loaded_by
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["nosuch"]])

@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from commands import run, run_json
 
 from asyncwb import Buffer, DeadLettered, RecordRejected
+from asyncwb.admin.partition_view import Inspection
+from asyncwb.protocol.queue import Queue
 from asyncwb.redis.connection import RedisLink
-from asyncwb.redis.inspection import Inspection
-from asyncwb.redis.queue import Queue
 from asyncwb.testing import FaultyBackend, MemoryBackend
 from asyncwb_backends.sqlite import SQLiteBackend
+from tests.harness.commands import run, run_json
 
 
 @pytest.fixture

@@ -10,11 +10,11 @@ from typing import Any
 import click
 import pytest
 from click.testing import CliRunner, Result
-from commands import leaves
 
 from asyncwb import Settings
 from asyncwb.cli import main
 from asyncwb.cli.options import WRITING, settings_options
+from tests.harness.commands import leaves
 
 FIELDS = {field.name: field.default for field in dataclasses.fields(Settings)}
 COMMANDS = dict(leaves(main))

@@ -12,13 +12,13 @@ from pathlib import Path
 
 import click
 import pytest
-from commands import leaves
-from servers import Server
 
 from asyncwb import Buffer, DeadLettered, RecordRejected
 from asyncwb.cli import main
 from asyncwb.cli.shared import EXIT_PIPE
 from asyncwb.testing import FaultyBackend, MemoryBackend
+from tests.harness.commands import leaves
+from tests.harness.servers import Server
 
 COMMANDS = list(leaves(main))
 QUICK = {("backends",), ("ingest",), ("status",), ("worker",)}

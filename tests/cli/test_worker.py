@@ -12,14 +12,14 @@ from typing import Any
 
 import psutil
 import pytest
-from servers import Server
 
 from asyncwb import Buffer
+from asyncwb.admin.partition_view import Inspection
+from asyncwb.protocol.queue import Queue
 from asyncwb.redis.connection import RedisLink
-from asyncwb.redis.inspection import Inspection
-from asyncwb.redis.queue import Queue
 from asyncwb.testing import MemoryBackend
 from asyncwb_backends.sqlite import SQLiteBackend
+from tests.harness.servers import Server
 
 FLAKY = """
 from asyncwb.testing import FaultyBackend

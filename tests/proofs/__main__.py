@@ -10,17 +10,14 @@ import asyncio
 import os
 import sys
 import time
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from proofs.catalogue import NAMES, Form, proof
-from proofs.running import Run
-from proofs.table import shortfalls, show
+from tests.proofs.runner.catalogue import NAMES, Form, proof
+from tests.proofs.runner.running import Run
+from tests.proofs.runner.table import shortfalls, show
 
 _LINE_SECONDS = 30.0
 

@@ -1,11 +1,8 @@
 """One unit of a proof, in a process of its own: `python -m tests.proofs.unit NAME NUMBER` prints its report in JSON."""
 
 import sys
-from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
-from proofs.catalogue import proof
+from tests.proofs.runner.catalogue import proof
 
 if __name__ == "__main__":
     name, number = sys.argv[1:]

@@ -15,12 +15,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
-from pythons.catalogue import NEWEST, PYTHONS, SELECTED
-from pythons.chroot import Unavailable
-from pythons.machines import Here, find
-from pythons.suite import REPOSITORY, Clone, Failed, Outcome, commands
+from tests.pythons.catalogue import NEWEST, PYTHONS, SELECTED
+from tests.pythons.chroot import Unavailable
+from tests.pythons.machines import Here, find
+from tests.pythons.suite import REPOSITORY, Clone, Failed, Outcome, commands
 
 _CACHE: Final = REPOSITORY / ".cache" / "pythons"
 

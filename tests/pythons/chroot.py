@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from pythons.catalogue import PACKAGES, SUITE
+from tests.pythons.catalogue import PACKAGES, SUITE
 
 SCRIPT: Final = Path("/usr/share/debootstrap/scripts/sid")
 _ARCHIVE: Final = "Debian"

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol
 
-from pythons.catalogue import FROM_SUITE
-from pythons.chroot import Unavailable, debian
+from tests.pythons.catalogue import FROM_SUITE
+from tests.pythons.chroot import Unavailable, debian
 
 _ASK: Final = (
     "import sys, sysconfig; v = sys.version_info; free = bool(sysconfig.get_config_var('Py_GIL_DISABLED')); "

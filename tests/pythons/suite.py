@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final
 from xml.etree import ElementTree as ET
 
-from pythons.machines import Found
+from tests.pythons.machines import Found
 
 REPOSITORY: Final = Path(__file__).parents[2]
 _GRACE_SECONDS: Final = 30.0

@@ -12,11 +12,11 @@ from pathlib import Path
 import psutil
 import pytest
 
-from pythons.__main__ import Line, attempt, show
-from pythons.catalogue import LEFT_OUT
-from pythons.chroot import Chroot, Unavailable, check_available, remove
-from pythons.machines import Found, Here, find
-from pythons.suite import REPOSITORY, Clone, Failed, commands, read_results, run_bounded
+from tests.pythons.__main__ import Line, attempt, show
+from tests.pythons.catalogue import LEFT_OUT
+from tests.pythons.chroot import Chroot, Unavailable, check_available, remove
+from tests.pythons.machines import Found, Here, find
+from tests.pythons.suite import REPOSITORY, Clone, Failed, commands, read_results, run_bounded
 
 
 def test_commands_are_the_two_of_readme() -> None:

@@ -22,8 +22,8 @@ from asyncwb.cli.ingest.writing import Refusals, Writing
 from asyncwb.cli.options import settings_options
 from asyncwb.cli.shared import EXIT_FAULT, REFUSED, asynchronous, backend_option, json_option, redis_option
 from asyncwb.errors import AsyncwbError, ConfigurationError, DeadLettered
-from asyncwb.plain import excerpt
 from asyncwb.settings import Settings
+from asyncwb.support.plain import excerpt
 
 _DRY_ROWS: Final = 1000
 _CHARACTERS: Final = {"tab": "\t", "\\t": "\t", "comma": ",", "semicolon": ";", "pipe": "|", "space": " "}

@@ -11,7 +11,7 @@ from asyncwb.cli.ingest.rows import LONGEST, TOO_LONG, Item, Key, malformed, nam
 from asyncwb.cli.ingest.sources import Source
 from asyncwb.cli.output import plain
 from asyncwb.errors import ConfigurationError
-from asyncwb.plain import excerpt
+from asyncwb.support.plain import excerpt
 
 _NAMES: Final = {",": "','", ";": "';'", "\t": "tab", "|": "'|'"}
 """Usual delimiters, as the option takes them in a shell."""

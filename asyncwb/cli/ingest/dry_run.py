@@ -14,11 +14,11 @@ from asyncwb.cli.ingest.rows import Item, MalformedLine, Row, malformed
 from asyncwb.cli.output import plain
 from asyncwb.cli.shared import EXIT_FAULT
 from asyncwb.codecs import Codec
+from asyncwb.core.values import Values
 from asyncwb.errors import BackendUnavailable, InvalidValue
-from asyncwb.guard import GuardedBackend
+from asyncwb.plugins.adapter import GuardedBackend
 from asyncwb.records import MAX_EPOCH, Record, make_version
 from asyncwb.settings import Settings
-from asyncwb.values import Values
 
 _LONGEST_REASON: Final = 500
 _SHOWN: Final = 20

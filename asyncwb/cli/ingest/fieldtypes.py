@@ -14,7 +14,7 @@ import msgspec
 from asyncwb.backend import COLUMN_TYPES
 from asyncwb.cli.ingest.rows import named
 from asyncwb.errors import ConfigurationError
-from asyncwb.plain import excerpt
+from asyncwb.support.plain import excerpt
 
 Convert = Callable[[str], Any]
 """From a field's text to its value; raises ValueError."""

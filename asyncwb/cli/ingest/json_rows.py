@@ -9,7 +9,7 @@ from asyncwb.cli.ingest.json_array import BrokenArray, elements
 from asyncwb.cli.ingest.rows import LONGEST, TOO_LONG, Item, Key, malformed
 from asyncwb.cli.ingest.sources import Source
 from asyncwb.cli.output import plain
-from asyncwb.plain import excerpt
+from asyncwb.support.plain import excerpt
 
 _BLANKS: Final = b" \t\r\n"
 _decode: Final = msgspec.json.Decoder().decode

@@ -7,9 +7,9 @@ from typing import Any, Final
 
 import msgspec
 
+from asyncwb.core.userkeys import raw_key
 from asyncwb.errors import AsyncwbError, ConfigurationError, InvalidKey
-from asyncwb.plain import excerpt
-from asyncwb.userkeys import raw_key
+from asyncwb.support.plain import excerpt
 
 LONGEST: Final = 64 * 2**20
 """Of a line, and of a row of several lines: bytes of JSON, characters of CSV. So memory is bounded, whatever comes."""

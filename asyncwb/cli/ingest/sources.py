@@ -15,7 +15,7 @@ from typing import Any, BinaryIO, Final
 from asyncwb.cli.ingest.streams import BLOCK, Chained, Counted, DamagedSource, Recoded, Unpacked
 from asyncwb.cli.output import plain
 from asyncwb.errors import ConfigurationError, MissingDependency
-from asyncwb.plain import excerpt
+from asyncwb.support.plain import excerpt
 
 _UTF8: Final = ("utf-8", "utf-8-sig")
 _LONGEST_NAME: Final = 200

@@ -4,9 +4,9 @@ from typing import Final
 
 import pytest
 
-from asyncwb.answers import Judge
 from asyncwb.backend import Backend
 from asyncwb.errors import SaveError
+from asyncwb.plugins.answers import Judge
 from asyncwb.testing.contract.base import ContractBase, tombstone
 
 _JUDGE: Final = Judge("under test")

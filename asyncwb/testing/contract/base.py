@@ -9,8 +9,8 @@ import pytest
 
 from asyncwb.backend import Backend
 from asyncwb.codecs import Codec
+from asyncwb.plugins.registry import backend_from_url
 from asyncwb.records import Record
-from asyncwb.registry import backend_from_url
 from asyncwb.testing.contract.outage import Outage
 from asyncwb.testing.contract.records import KEYS, NAMESPACE, tombstone, version
 from asyncwb.testing.contract.timelimit import bound, bounded

@@ -16,7 +16,7 @@ import pytest
 
 from asyncwb.backend import Backend
 from asyncwb.errors import BackendReplaced, ConfigurationError, SaveError
-from asyncwb.foreign import call_apart
+from asyncwb.support.foreign import call_apart
 from asyncwb.testing.contract.base import NAMESPACE, ContractBase, tombstone
 from asyncwb.testing.contract.lifetimes import settled
 from asyncwb.testing.contract.outage import Outage

@@ -9,7 +9,7 @@ import pytest
 
 from asyncwb.backend import Backend
 from asyncwb.errors import PlaceTaken
-from asyncwb.succession import SERVERS_KEPT
+from asyncwb.plugins.succession import SERVERS_KEPT
 from asyncwb.testing.contract.base import NAMESPACE, ContractBase, requires, tombstone
 from asyncwb.testing.contract.views import view, view_of
 

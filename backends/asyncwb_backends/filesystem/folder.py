@@ -26,8 +26,8 @@ from typing import Final, cast
 import msgspec
 
 from asyncwb import BackendReplaced, BackendUnavailable, ConfigurationError, Record, takes_place
+from asyncwb.plugins.succession import with_server
 from asyncwb.records import SEQ_BITS, CodecName
-from asyncwb.succession import with_server
 from asyncwb_backends.filesystem import disk
 from asyncwb_backends.filesystem.names import DELETED, KEY, Names, Parsed, Stem
 from asyncwb_backends.filesystem.readers import present, reading

@@ -22,8 +22,8 @@ from asyncwb import (
     newest_per_key,
     takes_place,
 )
+from asyncwb.plugins.succession import SERVERS_KEPT
 from asyncwb.records import CodecName
-from asyncwb.succession import SERVERS_KEPT
 from asyncwb_backends.mongodb.batch import Batch
 from asyncwb_backends.mongodb.documents import OWN, record_of
 from asyncwb_backends.mongodb.tombstones import Tombstones

@@ -6,7 +6,7 @@ from typing import Any, Final
 import aiosqlite
 
 from asyncwb import takes_place
-from asyncwb.succession import with_server
+from asyncwb.plugins.succession import with_server
 from asyncwb_backends.sqlite.clock import GAP, TIME
 from asyncwb_backends.sqlite.table import Table, quoted
 

@@ -3,7 +3,7 @@
 Not collected by itself: `test_contract.py` runs the contract on all of them and looks at what it finds.
 """
 
-from asyncwb import foreign
+from asyncwb.support import foreign
 from asyncwb.testing.contract import lifetimes, outages, processes
 
 # Most of the broken ones make the contract wait in vain.

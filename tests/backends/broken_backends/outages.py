@@ -14,10 +14,10 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from servers import ServerProcess
 
 from asyncwb import BackendUnavailable, ConfigurationError, Limits, Record, SaveError, takes_place
 from asyncwb.testing.contract import BackendContract, Outage
+from tests.harness.servers import ServerProcess
 
 CONNECT_SECONDS = 1.0
 Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]

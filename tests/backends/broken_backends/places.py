@@ -4,7 +4,7 @@ import asyncio
 from typing import Any
 
 from asyncwb import takes_place
-from asyncwb.succession import with_server
+from asyncwb.plugins.succession import with_server
 from asyncwb.testing import MemoryBackend
 
 from .sound import InMemory, OnDisk, OneFile

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import pytest
 
 from asyncwb import Backend, Limits, Record, takes_place
-from asyncwb.succession import with_server
+from asyncwb.plugins.succession import with_server
 from asyncwb.testing import MemoryBackend
 from asyncwb.testing.contract import BackendContract
 

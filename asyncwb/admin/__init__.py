@@ -1,0 +1,1 @@
+"""What operators use: a look at a namespace, repairs, and the doctor."""

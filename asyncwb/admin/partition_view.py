@@ -1,0 +1,151 @@
+"""What an operator sees of one partition: its records and its dead letters. Changes nothing but on demand."""
+
+import struct
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+from asyncwb.errors import DecodeError
+from asyncwb.protocol import scripts
+from asyncwb.protocol.keys import TYPES
+from asyncwb.protocol.messages import DeadRecord
+from asyncwb.protocol.queue import Queue
+from asyncwb.protocol.wire import OVERHEAD_BYTES, pack_version, unpack_dead, unpack_record
+from asyncwb.records import SEQ_BITS, Record, Version
+from asyncwb.redis.script import Script
+
+Place = Literal["dirty", "leased"]
+
+_PAGE: Final = 500
+_HEADER: Final = struct.Struct(">IIQ")
+# version, attempts, first failure. As in lua/ack.lua.
+_FAILING: Final = struct.Struct(">QIQ")
+_FAR_MS: Final = 2**53
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Listed:
+    """A record that is dirty or leased.
+
+    Attributes:
+        key: of the record.
+        version: 0 if another program overwrote it.
+        bytes: in Redis.
+        age_seconds: since its first unsaved write.
+        due_in_seconds: until it is saved, or until its lease ends; negative if that is past.
+        attempts: how often it has failed.
+        reason: why, the last time.
+    """
+
+    key: str
+    version: Version
+    bytes: int
+    age_seconds: float
+    due_in_seconds: float
+    attempts: int = 0
+    reason: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Described:
+    """One record: where it is ("dirty", "leased", "dead", or "stray" if it is in no set), and all about it."""
+
+    where: str
+    record: Record | None
+    listed: Listed
+    dead: DeadRecord | None
+
+
+class Inspection:
+    """Looks into one partition."""
+
+    def __init__(self, queue: Queue) -> None:
+        self.queue = queue
+
+    async def listed(self, place: Place) -> AsyncIterator[Listed]:
+        """The records in a set, those that are due first; one that moves meanwhile may be missed, or come twice."""
+        offset = 0
+        which = "lease" if place == "leased" else "dirty"
+        while True:
+            now, *found = await self._ask(scripts.LIST, which, offset, _PAGE)
+            for key, score, header, size, failing in zip(*(found[i::5] for i in range(5)), strict=True):
+                yield _listed(key, header, failing, size=size, due_ms=_due(score, now), now=now)
+            if len(found) < 5 * _PAGE:
+                return
+            offset += _PAGE
+
+    async def dead(self) -> AsyncIterator[DeadRecord]:
+        """The dead letters, in no order."""
+        async for page in self.queue.fields(self.queue.keys.dead):
+            for key, entry in page:
+                yield unpack_dead(key, entry)
+
+    async def describe(self, key: str) -> Described | None:
+        """Everything about one record; None if Redis has none."""
+        raw = _raw(key)
+        reply = await self._ask(scripts.DESCRIBE, raw)
+        if reply is None:
+            return None
+        now, packed, due, lease, dead, failing = reply
+        due_ms = _due(lease or due or b"%d" % now, now)
+        try:
+            record = unpack_record(key, packed)
+        except DecodeError:
+            record = None
+        where = "leased" if lease else "dirty" if due else "dead" if dead else "stray"
+        listed = _listed(raw, packed[:OVERHEAD_BYTES], failing, size=len(packed), due_ms=due_ms, now=now)
+        return Described(where=where, record=record, listed=listed, dead=unpack_dead(raw, dead) if dead else None)
+
+    async def drop(self, letters: Sequence[DeadRecord]) -> int:
+        """Gives dead letters up, if they are still these; returns how many were."""
+        pairs = [part for letter in letters for part in (_raw(letter.key), pack_version(letter.version))]
+        dropped: int = await self._ask(scripts.DROP, *pairs)
+        return dropped
+
+    async def misplaced(self) -> list[tuple[str, str, str]]:
+        """Keys that another program has overwritten with something of another type: name, its type, and ours."""
+        found = []
+        for name, ours in zip(self.queue.keys.once, TYPES, strict=True):
+            theirs = (await self.queue.link.command("TYPE", name)).decode()
+            if theirs not in ("none", ours):
+                found.append((name.decode(), theirs, ours))
+        return found
+
+    async def _ask(self, script: Script, *args: bytes | str | int) -> Any:
+        keys = self.queue.keys
+        return await self.queue.link.script(script, keys.common, (keys.record_prefix, *args))
+
+
+def _due(score: bytes, now: int) -> int:
+    """Milliseconds until then; a score may be infinite, if another program set it."""
+    return int(min(max(float(score) - now, -_FAR_MS), _FAR_MS))
+
+
+def _listed(key: bytes, header: bytes, failing: bytes, *, size: int, due_ms: int, now: int) -> Listed:
+    version, age = 0, 0.0
+    if len(header) >= _HEADER.size:
+        epoch, seq, since = _HEADER.unpack_from(header)
+        version, age = epoch << SEQ_BITS | seq, max(0.0, (now - since) / 1000)
+    attempts, reason = 0, ""
+    if len(failing) >= _FAILING.size:
+        failed_version, attempts, _ = _FAILING.unpack_from(failing)
+        reason = failing[_FAILING.size :].decode("utf-8", "replace")
+        if failed_version != version:
+            attempts, reason = 0, ""
+    return Listed(
+        key=_name(key),
+        version=version,
+        bytes=size,
+        age_seconds=age,
+        due_in_seconds=due_ms / 1000,
+        attempts=attempts,
+        reason=reason,
+    )
+
+
+def _raw(key: str) -> bytes:
+    return key.encode("utf-8", "surrogateescape")
+
+
+def _name(raw: bytes) -> str:
+    return raw.decode("utf-8", "surrogateescape")

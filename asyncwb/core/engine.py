@@ -1,0 +1,378 @@
+"""The lifetimes of everything behind an open buffer: connections, the backend, batches and flushers."""
+
+import asyncio
+import contextlib
+import functools
+import logging
+import random
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack
+from functools import partial
+from typing import Any, ClassVar, Final, NoReturn, TypeVar
+
+import anyio
+from anyio.abc import TaskGroup
+
+from asyncwb.core.heartbeat import LEAVE_SECONDS, Heartbeat
+from asyncwb.core.partition import Lane
+from asyncwb.core.router import Writing
+from asyncwb.errors import (
+    AsyncwbError,
+    BackendUnavailable,
+    DeadLettered,
+    OutcomeUnknown,
+    RedisUnavailable,
+    ServerSucceeded,
+    UsageError,
+    WriteLost,
+)
+from asyncwb.events import ConnectionChanged, DeadLetter, EpochChanged, Event, ServerReturned, SuitabilityChanged
+from asyncwb.flushing.pool import FlusherPool
+from asyncwb.flushing.supervision import Supervisor
+from asyncwb.plugins.adapter import GuardedBackend
+from asyncwb.plugins.succession import Began
+from asyncwb.protocol.epochs import Epochs
+from asyncwb.protocol.keys import partition_of
+from asyncwb.protocol.presence import Presence
+from asyncwb.protocol.queue import Queue
+from asyncwb.reading.drain import together
+from asyncwb.records import CodecName, Version
+from asyncwb.redis.connect import Connect, connect
+from asyncwb.redis.suitability import Suitability, SuitabilityWatch, check_server
+from asyncwb.redis.targets import RedisClient
+from asyncwb.settings import Settings
+from asyncwb.stats import Totals
+from asyncwb.support.background import Service
+from asyncwb.support.backoff import Backoff, retrying
+from asyncwb.support.gathering import gather_bounded
+from asyncwb.support.outcomes import failure, failures_of
+from asyncwb.writing.durability import Promises
+
+T = TypeVar("T")
+
+_log: Final = logging.getLogger("asyncwb")
+
+_STOP_SECONDS: Final = 5.0
+
+
+class Engine:
+    """What runs while a buffer is open; opened once, closed once.
+
+    Args:
+        redis: a URL, a client, or None for an embedded server.
+        backend: opened and closed here.
+        settings: all of them.
+        codec: kept with the namespace.
+        emit: gets events.
+        rng: for jitter; a simulator gives its own.
+        connect: makes the link to Redis; likewise.
+
+    Attributes:
+        lanes: one for each partition.
+        pool: the flushers, None if this process only writes.
+        lane_of: the partition of a key; there once open.
+        writing: puts; there once open.
+        totals: what this process has done.
+    """
+
+    check_seconds: ClassVar[float] = 1.0
+    """How often is looked at what may change at any time."""
+
+    def __init__(
+        self,
+        redis: str | RedisClient | None,
+        backend: GuardedBackend,
+        settings: Settings,
+        *,
+        codec: CodecName,
+        emit: Callable[[Event], None],
+        rng: random.Random | None = None,
+        connect: Connect = connect,
+    ) -> None:
+        self._redis = redis
+        self._backend = backend
+        self._settings = settings
+        self._codec: CodecName = codec
+        self._emit = emit
+        self._rng = rng or random.Random()  # noqa: S311 - jitter, not secrets
+        self._connect = connect
+        self._stack = AsyncExitStack()
+        self._service: Service | None = None
+        self.lanes: list[Lane] = []
+        self.pool: FlusherPool | None = None
+        self.totals = Totals()
+        self.lane_of: Callable[[bytes], Lane]
+        self.writing: Writing
+
+    async def open(self) -> None:
+        """Raises what `Buffer.open` raises; `close` has to be called also then."""
+        settings = self._settings
+        self._backend.reserve()
+        self._stack.callback(self._backend.release)
+        link = await self._connect(self._redis, self._stack, timeout_seconds=settings.redis_timeout_seconds)
+        await self._at_open(lambda: check_server(link))
+
+        def connection_changed(reason: str | None, seconds: float) -> None:
+            self._emit(ConnectionChanged(reason is None, reason or "", seconds))
+
+        link.on_change = connection_changed
+        # Closed also after an open that failed or was cancelled: a plugin may hold half a connection.
+        self._stack.push_async_callback(self._backend.close)
+        suitability = Suitability()
+        queues = [Queue(link, settings.namespace, number, suitability) for number in range(settings.partitions)]
+        epochs = Epochs(queues, self._backend.new_epoch, codec=self._codec, note_server=self._backend.note_server)
+        self._backend.on_foreign = epochs.disown
+        check_epochs = Epochs.check_at_open
+        try:
+            await self._backend.open()
+        except BackendUnavailable as error:
+            # While Redis goes on in its epoch nobody needs the backend yet: a service has to start in an outage, too.
+            _log.warning("starting without the backend: %s", error)
+            check_epochs = Epochs.join
+        await self._patient_with_failovers(lambda: check_epochs(epochs))
+        promises = Promises(link, settings)
+        await self._at_open(lambda: promises.require(settings.durability))
+        self._observe(epochs, promises)
+        supervisor = Supervisor(settings, self.totals, self._emit, self._rng)
+        if settings.flushers:
+            self.pool = FlusherPool(
+                queues,
+                self._backend,
+                epochs,
+                settings,
+                totals=self.totals,
+                emit=self._flushed,
+                on_saved=self._saved,
+                rng=self._rng,
+                supervisor=supervisor,
+            )
+        self.lanes = [
+            Lane(
+                queue,
+                epochs,
+                self._backend,
+                promises,
+                settings,
+                totals=self.totals,
+                rng=self._rng,
+                on_wake=self.wake,
+                emit=self._emit,
+            )
+            for queue in queues
+        ]
+        self._stack.push_async_callback(self._leave)
+        self.lane_of = _lane_of(self.lanes)
+        self.writing = Writing(self.lane_of, promises, settings, self._rng)
+
+        heartbeat = Heartbeat(
+            Presence(queues[0]),
+            settings,
+            self.totals,
+            condition=self._condition,
+            progress=self._backend.progress,
+            rng=self._rng,
+        )
+
+        def suitability_changed(reason: str) -> None:
+            self._emit(SuitabilityChanged(not reason, reason))
+
+        watch = SuitabilityWatch(
+            link, suitability, patience_seconds=settings.redis_retry_seconds, on_change=suitability_changed
+        )
+
+        async def look_at_server() -> None:
+            await watch.check()
+            promises.forget()  # what it can promise may have been configured away as well
+
+        def start(group: TaskGroup) -> None:
+            for lane in self.lanes:
+                lane.start(group, supervisor)
+            group.start_soon(supervisor.keep, "serving writes to all partitions", self.writing.serve)
+            for what, check in (("the epoch", epochs.check), ("the server", look_at_server)):
+                group.start_soon(supervisor.keep, f"the watch over {what}", partial(self._watch, what, check))
+            group.start_soon(supervisor.keep, "the heartbeat", heartbeat.run)
+            if self.pool is not None:
+                group.start_soon(supervisor.keep, "the pool of flushers", self.pool.run)
+
+        self._service = Service(start, self._ended)
+
+    async def finish(self) -> None:
+        """Waits for acknowledgements and, if this process flushes, drains; says in a warning what is left."""
+        try:
+            async with asyncio.timeout(self._settings.drain_timeout_seconds):
+                await self.writing.join()
+                await gather_bounded([lane.join for lane in self.lanes])
+                if self.pool is not None:
+                    await self.drain()
+        except (DeadLettered, WriteLost) as error:
+            _log.warning("closing: %s", error)
+        except (TimeoutError, AsyncwbError) as error:
+            _log.warning("closing without having saved everything: %s", await self.left(error))
+
+    async def confirmed(self) -> None:
+        """Returns when no call waits to be confirmed, or after a moment: what it wrote is in Redis in any case."""
+        seconds = min(self._settings.drain_timeout_seconds, _STOP_SECONDS)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self.writing.confirmed()
+
+    async def close(self) -> None:
+        """Stops everything in bounded time."""
+        with anyio.move_on_after(4 * _STOP_SECONDS) as limit:
+            if self._service is not None:
+                await self._service.stop(_STOP_SECONDS)
+            self._refuse(UsageError("the buffer was closed"))
+            try:
+                await self._stack.aclose()
+            except AsyncwbError as error:
+                _log.warning("closing: %s", error)
+        if limit.cancelled_caught:
+            _log.warning("closing took longer than %g s and was given up", 4 * _STOP_SECONDS)
+
+    async def _leave(self) -> None:
+        """Leaves nothing of this process in Redis, if Redis answers; else it expires there."""
+        with anyio.move_on_after(LEAVE_SECONDS, shield=True):
+            await gather_bounded([lane.leave for lane in self.lanes])
+
+    def wake(self) -> None:
+        """Tells the flushers of this process that something may be due."""
+        if self.pool is not None:
+            self.pool.bell.ring()
+
+    async def drain(self) -> None:
+        """Returns when every write acknowledged before this call is saved.
+
+        Raises:
+            WriteLost, OutcomeUnknown, DeadLettered: some can't be saved any more; raised when all others are.
+            RedisError, BackendError: it can't be told.
+        """
+        drains = [lane.drain() for lane in self.lanes]
+        parts = await gather_bounded([drain.run for drain in drains])
+        if self.pool is not None:
+            await self.pool.settled()
+        drained = together(parts)
+        if not drained.errors:
+            for lane, part in zip(self.lanes, parts, strict=True):
+                lane.acknowledged.tell_lost(part.gone)
+        drained.raise_for_loss()
+
+    async def revive(self, keys: Sequence[bytes]) -> int:
+        """Makes dead-lettered records dirty; returns how many. Raises as `Buffer.revive`."""
+        parts: dict[Lane, list[str]] = {}
+        for raw in keys:
+            parts.setdefault(self.lane_of(raw), []).append(raw.decode())
+
+        revived, failed = 0, dict[str, AsyncwbError]()
+
+        async def of_one(lane: Lane, group: list[str]) -> None:
+            nonlocal revived
+            try:
+                count = await self.patiently(functools.partial(lane.queue.revive, group))
+            except AsyncwbError as error:
+                failed.update(failures_of(group, error))
+            else:
+                revived += count
+
+        await gather_bounded([functools.partial(of_one, *part) for part in parts.items()])
+        self.wake()
+        if failed:
+            raise failure(failed, of=len(keys))
+        return revived
+
+    async def left(self, error: Exception) -> str:
+        """What is unsaved, in words, and why."""
+        reason = str(error) or "time is over"
+        try:
+            async with asyncio.timeout(_STOP_SECONDS):
+                counts = await self.of_each_partition(lambda queue: queue.pending())
+        except (TimeoutError, AsyncwbError):
+            return f"{reason}; Redis can't be asked what is left"
+        dirty, leased = (sum(column) for column in zip(*counts, strict=True))
+        return (
+            f"{dirty} dirty and {leased} leased record(s) of namespace {self._settings.namespace!r} are left in Redis, "
+            f"safe; another flusher or the next start saves them ({reason})"
+        )
+
+    async def patiently(self, ask: Callable[[], Awaitable[T]]) -> T:
+        """Asks Redis something idempotent, again after a lost connection. Raises RedisError."""
+        return await retrying(ask, limit_seconds=self._settings.redis_retry_seconds, rng=self._rng)
+
+    async def of_each_partition(self, ask: Callable[[Queue], Awaitable[T]]) -> list[T]:
+        """Asks all partitions something idempotent, side by side. Raises RedisError."""
+
+        async def one(queue: Queue) -> T:
+            return await self.patiently(lambda: ask(queue))
+
+        return await gather_bounded([functools.partial(one, lane.queue) for lane in self.lanes])
+
+    def _observe(self, epochs: Epochs, promises: Promises) -> None:
+        def epoch_changed(partition: int, epoch: int) -> None:
+            promises.forget()
+            self._emit(EpochChanged(partition, epoch))
+
+        def server_returned(partition: int, epoch: int, successor: Began) -> None:
+            self._emit(ServerReturned(partition, epoch, successor[0]))
+
+        epochs.on_change = epoch_changed
+        epochs.on_return = server_returned
+
+    def _flushed(self, event: Event) -> None:
+        if isinstance(event, DeadLetter):
+            raw = event.key.encode("utf-8", "surrogateescape")
+            acknowledged = self.lane_of(raw).acknowledged
+            if version := acknowledged.version_of(raw):
+                acknowledged.note_dead(raw, version)
+        self._emit(event)
+
+    def _saved(self, partition: int, writes: Sequence[tuple[bytes, Version]]) -> None:
+        self.lanes[partition].waiter.saved(writes)
+
+    async def _patient_with_failovers(self, check: Callable[[], Awaitable[None]]) -> None:
+        """During a failover a connection may still lead to the former primary: it is refused only if it stays so."""
+        backoff = Backoff(self._settings.connect_timeout_seconds, self._rng)
+        while True:
+            try:
+                return await self._at_open(check)
+            except ServerSucceeded:
+                if not await backoff.pause():
+                    raise
+
+    async def _at_open(self, ask: Callable[[], Awaitable[T]]) -> T:
+        return await retrying(ask, limit_seconds=self._settings.connect_timeout_seconds, rng=self._rng)
+
+    def _condition(self) -> dict[str, Any]:
+        """What the heartbeat says of the flushers."""
+        return {"outage": False, "living": 0} if self.pool is None else self.pool.condition()
+
+    def _ended(self, error: BaseException | None) -> None:
+        reason = "the buffer was closed" if error is None else f"the buffer's background work has ended: {error!r}"
+        self._refuse(UsageError(reason))
+
+    def _refuse(self, error: UsageError) -> None:
+        """Fails every call that still waits or comes later."""
+        if self.lanes:
+            self.writing.close(error)
+        for lane in self.lanes:
+            lane.close(error)
+
+    async def _watch(self, what: str, check: Callable[[], Awaitable[None]]) -> NoReturn:
+        """Checks once a second what may change at any time without telling anybody."""
+        reported = False
+        while True:
+            await asyncio.sleep(self.check_seconds * self._rng.uniform(0.9, 1.1))
+            try:
+                await check()
+                reported = False
+            except AsyncwbError as error:
+                # A server that is lost has been told of by the link.
+                lost = isinstance(error, RedisUnavailable | OutcomeUnknown)
+                level = logging.DEBUG if reported or lost else logging.WARNING
+                _log.log(level, "%s can't be checked now: %s", what, error)
+                reported = not lost
+
+
+def _lane_of(lanes: Sequence[Lane]) -> Callable[[bytes], Lane]:
+    if len(lanes) == 1:
+        (only,) = lanes
+        return lambda _: only  # every call asks
+    return lambda raw: lanes[partition_of(raw, len(lanes))]

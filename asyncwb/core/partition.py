@@ -1,0 +1,149 @@
+"""Everything that serves one partition in one process: its queue, and the batches of its writes, reads and waits."""
+
+import asyncio
+import contextlib
+import random
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Final
+
+from anyio.abc import TaskGroup
+
+from asyncwb.errors import OutcomeUnknown, RedisError
+from asyncwb.events import Event
+from asyncwb.flushing.supervision import Supervisor
+from asyncwb.plugins.adapter import GuardedBackend
+from asyncwb.protocol.acknowledged import Acknowledged
+from asyncwb.protocol.epochs import Epochs
+from asyncwb.protocol.messages import Write
+from asyncwb.protocol.queue import Queue
+from asyncwb.protocol.wire import OVERHEAD_BYTES
+from asyncwb.reading.drain import Drain
+from asyncwb.reading.flush_waiter import Waiter
+from asyncwb.reading.reader import Found, Reader
+from asyncwb.records import Version
+from asyncwb.settings import Settings
+from asyncwb.stats import Totals
+from asyncwb.support.backoff import retrying
+from asyncwb.support.batching import Batcher
+from asyncwb.support.isolation import isolated
+from asyncwb.writing.admission import MOST_PER_REQUEST, Admission
+from asyncwb.writing.durability import Confirmation, Confirmer, Promises
+from asyncwb.writing.producer import Writer
+
+_MANY: Final = 2**30
+
+
+class Lane:
+    """One partition.
+
+    Attributes:
+        queue: its steps.
+        puts: groups of writes, one a caller, to the version of the first; those of the others follow.
+        confirms: levels of durability, with the epoch of the writes that they are asked for.
+        gets: groups of keys, one a caller, to what each of them has.
+        waiter: waits for saves.
+        acknowledged: what this process has written and not seen saved.
+    """
+
+    def __init__(
+        self,
+        queue: Queue,
+        epochs: Epochs,
+        backend: GuardedBackend,
+        promises: Promises,
+        settings: Settings,
+        *,
+        totals: Totals,
+        rng: random.Random,
+        on_wake: Callable[[], None],
+        emit: Callable[[Event], None],
+    ) -> None:
+        self.queue = queue
+        self._retry_seconds = settings.redis_retry_seconds
+        self._rng = rng
+        self._on_wake = on_wake
+        self._reader = Reader(queue, epochs, backend, settings, rng)
+        self._writer = Writer(queue, epochs, settings, rng=rng, on_wake=on_wake)
+        loop = asyncio.get_running_loop()
+        self.acknowledged = Acknowledged(max(2, settings.max_remembered_writes // settings.partitions), loop.time)
+        self._admission = Admission(
+            self._writer,
+            queue,
+            epochs,
+            backend,
+            settings,
+            acknowledged=self.acknowledged,
+            totals=totals,
+            rng=rng,
+            emit=emit,
+        )
+        self.puts: Batcher[Sequence[Write], Version] = Batcher(
+            self._admission.put,
+            max_weight=MOST_PER_REQUEST,
+            max_size=settings.batch_bytes,
+            # What is refused waits, or is written through, and what comes after it must not overtake it.
+            width=2 if settings.on_full == "raise" else 1,
+        )
+        confirmer = Confirmer(queue, promises, settings, rng)
+        self.confirms: Batcher[Confirmation, None] = Batcher(
+            isolated(confirmer.confirm), max_weight=_MANY, max_size=_MANY
+        )
+        self.gets: Batcher[Sequence[bytes], Sequence[Found]] = Batcher(
+            isolated(self._reader.read), max_weight=MOST_PER_REQUEST, max_size=_MANY, width=2
+        )
+        self.waiter = Waiter(queue, epochs, backend.load_durable, self.acknowledged, settings, rng=rng, on_wake=on_wake)
+
+    def start(self, group: TaskGroup, supervisor: Supervisor) -> None:
+        """Serves until the group is cancelled."""
+        for name, serve in (
+            ("writes", self.puts.serve),
+            ("writes at a limit", self._admission.serve),
+            ("confirmations", self.confirms.serve),
+            ("reads", self.gets.serve),
+            ("loads", self._reader.loader.serve),
+            ("those who wait for saves", self.waiter.serve),
+        ):
+            group.start_soon(supervisor.keep, f"serving {name} of partition {self.queue.partition}", serve)
+
+    async def join(self) -> None:
+        """Returns when no write waits for its acknowledgement."""
+        await self.puts.join()
+        await self._admission.join()
+
+    def drain(self) -> Drain:
+        """A drain of all that was acknowledged before this call; it begins to wait when it is run."""
+        return Drain(self.queue, self.waiter, self.acknowledged, patiently=self._patiently, on_wake=self._on_wake)
+
+    async def leave(self) -> None:
+        """Removes from Redis what only this process needed, which must send nothing any more."""
+        with contextlib.suppress(RedisError):  # then it expires there
+            await self._writer.leave()
+
+    async def _patiently(self, ask: Callable[[], Awaitable[Any]]) -> Any:
+        return await retrying(ask, limit_seconds=self._retry_seconds, rng=self._rng)
+
+    def close(self, error: Exception) -> None:
+        """Fails every call that still waits."""
+        unknown = f"{error} before the answer to a write came: it may or may not have been applied"
+        self.puts.close(error, under_way=OutcomeUnknown(unknown))
+        self._admission.close(error, under_way=OutcomeUnknown(unknown))
+        self.confirms.close(error)
+        self.gets.close(error)
+        self._reader.loader.close(error)
+        self.waiter.close(error)
+
+
+def in_pages(writes: Sequence[Write], settings: Settings) -> list[list[Write]]:
+    """Splits one caller's writes into groups that fit a script call, and the limits of an empty buffer."""
+    most = min(MOST_PER_REQUEST, settings.max_dirty or MOST_PER_REQUEST)
+    max_bytes = min(settings.batch_bytes, settings.max_bytes or settings.batch_bytes)
+    pages: list[list[Write]] = []
+    room = 0
+    for write in writes:
+        size = len(write[1]) + OVERHEAD_BYTES
+        if not pages or len(pages[-1]) == most or size > room:
+            pages.append([])
+            room = max_bytes
+        pages[-1].append(write)
+        room -= size
+    return pages

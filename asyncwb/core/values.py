@@ -1,0 +1,68 @@
+"""The values of a buffer as bodies of records, and back."""
+
+from typing import Generic, TypeVar
+
+from asyncwb.codecs import Codec
+from asyncwb.core.reading import Answer
+from asyncwb.errors import AsyncwbError, DecodeError, InvalidValue, ValueTooLarge
+from asyncwb.plugins.adapter import GuardedBackend
+from asyncwb.protocol.wire import OVERHEAD_BYTES, body_prefix, payload_of, unpack_record
+from asyncwb.settings import Settings
+
+T = TypeVar("T")
+
+
+class Values(Generic[T]):
+    """Args: codec: of the namespace; settings: `max_value_bytes`, `max_bytes`."""
+
+    def __init__(self, codec: Codec[T], settings: Settings) -> None:
+        self._codec = codec
+        self._settings = settings
+        self._prefix = body_prefix(codec.name)
+        self._most = settings.max_value_bytes
+        self._limit = f"max_value_bytes={self._most}"
+
+    def limit(self, backend: GuardedBackend) -> None:
+        """Finds the lowest limit of a value's length: of the settings, of what fits into the buffer, of the backend."""
+        own, bound = backend.limits.max_value_bytes, self._settings.max_bytes
+        self._most = self._settings.max_value_bytes
+        self._limit = f"max_value_bytes={self._most}"
+        if bound is not None and bound - OVERHEAD_BYTES < self._most:
+            self._most = bound - OVERHEAD_BYTES
+            self._limit = f"what max_bytes={bound} can ever take"
+        if own is not None and own < self._most:
+            self._most = own
+            self._limit = f"the limit of {own} of backend {backend.name}"
+
+    def body(self, raw: bytes, value: T) -> bytes:
+        """Of a record. Raises InvalidValue, ValueTooLarge."""
+        return self._prefix + self.payload(raw, value)
+
+    def payload(self, raw: bytes, value: T) -> bytes:
+        """The encoded value. Raises InvalidValue, ValueTooLarge."""
+        try:
+            payload = self._codec.encode(value)
+        except InvalidValue as error:
+            raise InvalidValue(f"value of key {raw.decode()!r}: {error}") from error
+        if len(payload) > self._most:
+            raise ValueTooLarge(f"value of key {raw.decode()!r} has {len(payload)} bytes, over {self._limit}")
+        return payload
+
+    def value(self, raw: bytes, found: Answer) -> T | None:
+        """Raises DecodeError, and what was found if that is an error."""
+        payload = payload_of(found, self._prefix) if isinstance(found, bytes) else None
+        if payload is None:
+            record = unpack_record(raw.decode(), found) if isinstance(found, bytes) else found
+            if isinstance(record, AsyncwbError):
+                raise record
+            if record is None or record.deleted:
+                return None
+            if record.codec != self._codec.name:
+                raise DecodeError(
+                    f"key {raw.decode()!r} was written by codec {record.codec!r}, not {self._codec.name!r}"
+                )
+            payload = record.payload
+        try:
+            return self._codec.decode(payload)
+        except DecodeError as error:
+            raise DecodeError(f"key {raw.decode()!r}: {error}") from error

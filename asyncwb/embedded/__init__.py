@@ -1,0 +1,1 @@
+"""A private Valkey server for "no Redis at hand"."""

@@ -1,0 +1,273 @@
+"""The process that owns an embedded server: started by file path, with the standard library alone.
+
+Usage: python supervisor.py DIRECTORY SERVER_BINARY
+
+Exit status 0: a guardian runs in the background and its server is ready. 75: the directory has a guardian already, or
+one that is just leaving. 1: the server can't be started; stderr says why.
+
+Users hold a connection to the guardian's socket. When the last one goes, by `leave`, by closing or by being killed,
+the guardian stops the server and exits. The directory is locked with flock(2); the server inherits the lock, so that
+it stays held for as long as anybody could write there.
+"""
+
+import contextlib
+import ctypes
+import fcntl
+import json
+import os
+import selectors
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Final
+
+BUSY: Final = 75
+READY: Final = b"ready\n"
+LEAVE: Final = b"leave\n"
+
+_PR_SET_PDEATHSIG: Final = 1
+_FIRST_USER_SECONDS: Final = 10.0
+_START_SECONDS: Final = 10.0
+_STOP_SECONDS: Final = 10.0
+_LONGEST_SOCKET_PATH: Final = 100
+_LONGEST_LOG_BYTES: Final = 2**20
+
+
+class Guardian:
+    """Owns the lock, the server and the users' connections."""
+
+    def __init__(self, directory: Path, binary: str, lock: int) -> None:
+        self._directory = directory
+        self._binary = binary
+        self._lock = lock
+        self._record = directory / "guardian.json"
+        self._log = directory / "server.log"
+        self._remove_stale()
+        parent = tempfile.gettempdir()
+        if len(parent) + 32 > _LONGEST_SOCKET_PATH:
+            parent = "/tmp"  # noqa: S108 - mkdtemp below makes a private folder; the configured one is too long
+        self._sockets = Path(tempfile.mkdtemp(prefix="asyncwb-", dir=parent))
+        self._server_socket = self._sockets / "s"
+        self._server: subprocess.Popen[bytes] | None = None
+        self._users: set[socket.socket] = set()
+        self._selector = selectors.DefaultSelector()
+        self._listener = socket.socket(socket.AF_UNIX)
+
+    def start(self) -> None:
+        """Raises `OSError` or `RuntimeError` with a message for the user."""
+        self._start_server()
+        path = self._sockets / "g"
+        self._listener.bind(str(path))
+        self._listener.listen(128)
+        self._listener.setblocking(False)
+        self._selector.register(self._listener, selectors.EVENT_READ)
+        draft = self._record.with_suffix(".new")
+        draft.write_text(
+            json.dumps({"pid": os.getpid(), "guardian": str(path), "server": str(self._server_socket)}), "utf-8"
+        )
+        draft.replace(self._record)
+
+    def serve(self) -> None:
+        """Returns when the last user has gone."""
+        deadline = time.monotonic() + _FIRST_USER_SECONDS
+        leaving: list[socket.socket] = []
+        while True:
+            for key, _ in self._selector.select(0.5):
+                if key.fileobj is self._listener:
+                    self._welcome()
+                elif isinstance(key.fileobj, socket.socket) and (gone := self._hear(key.fileobj)):
+                    leaving.append(gone)
+            if self._users:
+                _close(leaving)
+                deadline = 0.0
+            elif time.monotonic() >= deadline:
+                # Whoever has come in the meantime stays; whoever comes later finds no listener and starts a guardian.
+                self._welcome()
+                if not self._users:
+                    break
+            self._revive_server()
+        self._listener.close()
+        self._record.unlink(missing_ok=True)
+        self._stop_server()
+        # Only now: who left last may rely on the server having stopped.
+        _close(leaving)
+
+    def close(self) -> None:
+        """Ends everything, however far it got."""
+        with contextlib.suppress(OSError):
+            self._listener.close()
+        self._stop_server()
+        shutil.rmtree(self._sockets, ignore_errors=True)
+
+    def _welcome(self) -> None:
+        while True:
+            try:
+                user, _ = self._listener.accept()
+            except (BlockingIOError, ConnectionError):
+                return
+            user.setblocking(False)
+            with contextlib.suppress(OSError):
+                user.sendall(READY)
+            self._users.add(user)
+            self._selector.register(user, selectors.EVENT_READ)
+
+    def _hear(self, user: socket.socket) -> socket.socket | None:
+        """Whatever a user says means that it leaves, and so does silence for good."""
+        try:
+            user.recv(64)
+        except BlockingIOError:
+            return None
+        except OSError:
+            pass
+        self._selector.unregister(user)
+        self._users.discard(user)
+        return user
+
+    def _start_server(self) -> None:
+        if self._log.exists() and self._log.stat().st_size > _LONGEST_LOG_BYTES:
+            self._log.unlink()
+        options = {
+            "port": "0", "unixsocket": str(self._server_socket), "unixsocketperm": "700", "dir": str(self._directory),
+            "appendonly": "yes", "appendfsync": "always", "save": "", "maxmemory-policy": "noeviction",
+            "daemonize": "no",
+        }  # fmt: skip
+        args = [self._binary]
+        for name, value in options.items():
+            args += [f"--{name}", value]
+        guardian = os.getpid()
+        libc = ctypes.CDLL(None) if sys.platform == "linux" else None
+
+        def die_with_guardian() -> None:
+            if libc is not None:
+                libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+                if os.getppid() != guardian:
+                    os._exit(1)
+
+        with self._log.open("ab") as log:
+            # The signal fires when the thread that started the server ends: this is the main thread, and the only one.
+            self._server = subprocess.Popen(  # noqa: S603 - the binary is found by the caller, nobody types it
+                args,
+                cwd=self._directory,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                pass_fds=[self._lock],
+                preexec_fn=die_with_guardian,  # noqa: PLW1509 - single-threaded by design
+            )
+        self._await_server()
+
+    def _await_server(self) -> None:
+        deadline = time.monotonic() + _START_SECONDS
+        while time.monotonic() < deadline:
+            if self._server is None or self._server.poll() is not None:
+                break
+            with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as probe:
+                probe.settimeout(1)
+                probe.connect(str(self._server_socket))
+                probe.sendall(b"PING\r\n")
+                if probe.recv(64).startswith(b"+PONG"):
+                    return
+            time.sleep(0.005)
+        tail = self._log.read_text("utf-8", "replace")[-2000:] if self._log.exists() else ""
+        self._stop_server()
+        raise RuntimeError(f"the server in {self._directory} doesn't start:\n{tail}")
+
+    def _revive_server(self) -> None:
+        if self._server is not None and self._server.poll() is not None:
+            # Killed by somebody, or for want of memory: with appendfsync always nothing is lost.
+            with contextlib.suppress(RuntimeError, OSError):
+                self._start_server()
+
+    def _stop_server(self) -> None:
+        server, self._server = self._server, None
+        if server is None or server.poll() is not None:
+            return
+        server.terminate()
+        try:
+            server.wait(_STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            server.kill()
+            server.wait()
+
+    def _remove_stale(self) -> None:
+        """What a guardian left that was killed; the lock says that it and its server are gone."""
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            folder = Path(json.loads(self._record.read_text("utf-8"))["guardian"]).parent
+            if folder.name.startswith("asyncwb-"):
+                shutil.rmtree(folder, ignore_errors=True)
+        self._record.unlink(missing_ok=True)
+
+
+def _close(connections: list[socket.socket]) -> None:
+    for connection in connections:
+        connection.close()
+    connections.clear()
+
+
+def _lock(directory: Path) -> int | None:
+    lock = os.open(directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(lock)
+        return None
+    return lock
+
+
+def _guard(directory: Path, binary: str, lock: int, report: int) -> None:
+    """The background process: reports one byte or an error to the foreground, then serves."""
+    os.setsid()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    silence = os.open(os.devnull, os.O_RDWR)
+    for standard in (0, 1, 2):
+        os.dup2(silence, standard)
+    # Whatever else was inherited: a user waits for the end of a pipe that would stay open here.
+    first, last = sorted((lock, report))
+    for low, high in ((3, first), (first + 1, last), (last + 1, os.sysconf("SC_OPEN_MAX"))):
+        os.closerange(low, high)
+    guardian = None
+    try:
+        try:
+            guardian = Guardian(directory, binary, lock)
+            guardian.start()
+        except (OSError, RuntimeError) as error:
+            os.write(report, f"-{error}".encode("utf-8", "replace")[:4000])
+            return
+        os.write(report, b"+")
+        os.close(report)
+        guardian.serve()
+    finally:
+        if guardian is not None:
+            guardian.close()
+
+
+def main(arguments: list[str]) -> int:
+    directory, binary = Path(arguments[0]), arguments[1]
+    lock = _lock(directory)
+    if lock is None:
+        return BUSY
+    listen, report = os.pipe()
+    if os.fork() == 0:
+        os.close(listen)
+        _guard(directory, binary, lock, report)
+        return 0
+    os.close(report)
+    os.close(lock)
+    outcome = b""
+    while chunk := os.read(listen, 4096):
+        outcome += chunk
+    if outcome == b"+":
+        return 0
+    sys.stderr.write(outcome[1:].decode("utf-8", "replace") or "the guardian died")
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

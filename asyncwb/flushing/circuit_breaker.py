@@ -1,0 +1,152 @@
+"""The circuit: while the backend takes nothing, one probe at a time asks whether it is back, and nobody else does."""
+
+import asyncio
+import contextlib
+import logging
+import random
+from collections.abc import AsyncIterator, Callable
+from typing import Final
+
+from asyncwb.errors import BackendError
+from asyncwb.events import CircuitChanged
+from asyncwb.plugins.adapter import GuardedBackend, describe
+from asyncwb.settings import Settings
+
+_log: Final = logging.getLogger("asyncwb")
+
+_ARE_AN_OUTAGE: Final = 16
+"""So many different records failing in a row, none being saved: it isn't the records, though the probe may pass (a
+full disk, a table that is locked or gone)."""
+
+
+def backoff_seconds(settings: Settings, attempt: int, rng: random.Random, *, longest: float | None = None) -> float:
+    """Capped exponential back-off with jitter; `attempt` counts from 1."""
+    limit = settings.backoff_max_seconds if longest is None else longest
+    return min(limit, settings.backoff_initial_seconds * 2.0 ** min(attempt - 1, 30)) * rng.uniform(0.5, 1.0)
+
+
+class Circuit:
+    """Closed while the backend takes records, open in an outage. Shared by the flushers of a pool.
+
+    An outage begins when a save and the health probe both fail, or when many different records fail in a row and none
+    is saved. While it lasts, one flusher probes, after pauses with jitter; when the probe passes it makes a trial, and
+    the first record that is saved ends the outage.
+
+    Args:
+        backend: its `new_epoch(0)` is the probe.
+        settings: `probe_seconds`, `backoff_initial_seconds`.
+        rng: for jitter.
+        on_change: is told of the beginning and the end of an outage.
+    """
+
+    def __init__(
+        self,
+        backend: GuardedBackend,
+        settings: Settings,
+        *,
+        rng: random.Random,
+        on_change: Callable[[CircuitChanged], None],
+    ) -> None:
+        self._backend = backend
+        self._settings = settings
+        self._rng = rng
+        self._on_change = on_change
+        self._loop = asyncio.get_running_loop()
+        self._turn = asyncio.Lock()
+        self._probing = asyncio.Lock()
+        self._healthy_at = 0.0
+        self._opened_at: float | None = None
+        self._on_trial = False
+        self._trial_failed = False
+        self._failing: set[str] = set()
+
+    @property
+    def refuses(self) -> bool:
+        """Whether a save is useless now."""
+        return self._opened_at is not None and not (self._on_trial and not self._trial_failed)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether there is an outage."""
+        return self._opened_at is not None
+
+    @property
+    def on_trial(self) -> bool:
+        """Whether the one flusher that is let through in an outage is at work."""
+        return self._on_trial
+
+    @contextlib.asynccontextmanager
+    async def passage(self) -> AsyncIterator[None]:
+        """Lets everybody through while closed; in an outage one at a time, after the probe has passed."""
+        if self._opened_at is not None:
+            async with self._turn:
+                if await self._recovered():
+                    self._on_trial, self._trial_failed = True, False
+                    try:
+                        yield
+                        if not self._trial_failed:
+                            self.succeeded()  # there was nothing to save, but the probe has passed
+                    finally:
+                        self._on_trial = False
+                    return
+        yield
+
+    async def is_outage(self) -> bool:
+        """After a save failed: whether the backend fails as a whole. A probe that began since then decides."""
+        asked = self._loop.time()
+        async with self._probing:
+            if self.refuses:
+                return True
+            if self._healthy_at > asked:
+                return False
+            begun = self._loop.time()
+            try:
+                await self._backend.new_epoch(0)
+            except BackendError as error:
+                self._open(str(error))
+                return True
+            self._healthy_at = begun
+            return False
+
+    def succeeded(self) -> None:
+        """A record was saved."""
+        self._failing.clear()
+        if self._opened_at is None:
+            return
+        seconds = self._loop.time() - self._opened_at
+        self._opened_at = None
+        _log.info("backend %s takes records again, after %.1f s", self._backend.name, seconds)
+        self._on_change(CircuitChanged(open=False, seconds=seconds))
+
+    def failed_alone(self, key: str, error: Exception) -> bool:
+        """A record failed though the probe passes: whether that is the record's own fault."""
+        self._failing.add(key)
+        if len(self._failing) < _ARE_AN_OUTAGE and self._opened_at is None:
+            return True
+        self._open(f"{len(self._failing)} different records failed and none was saved, the last one: {describe(error)}")
+        return False
+
+    def _open(self, reason: str) -> None:
+        self._trial_failed = True
+        if self._opened_at is not None:
+            return
+        self._opened_at = self._loop.time()
+        _log.warning(
+            "backend %s takes nothing: writes stay in Redis, safe, and it is asked every %g s (%s)",
+            self._backend.name,
+            self._settings.probe_seconds,
+            reason,
+        )
+        self._on_change(CircuitChanged(open=True, reason=reason))
+
+    async def _recovered(self) -> bool:
+        """Waits until the probe passes; False if the outage has ended otherwise."""
+        attempt = 0
+        while self._opened_at is not None:
+            attempt += 1
+            longest = self._settings.probe_seconds
+            await asyncio.sleep(backoff_seconds(self._settings, attempt, self._rng, longest=longest))
+            with contextlib.suppress(BackendError):
+                await self._backend.new_epoch(0)
+                return self._opened_at is not None
+        return False

@@ -1,0 +1,104 @@
+"""The two ways to end a flush: one script for the batch, or the article's WATCH / MULTI / EXEC for each record."""
+
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from asyncwb.errors import DecodeError, RedisError
+from asyncwb.flushing.saver import Saves
+from asyncwb.flushing.stale import StaleRecords
+from asyncwb.protocol.messages import Claim, Failure
+from asyncwb.protocol.queue import Queue
+from asyncwb.protocol.transaction import Watch
+from asyncwb.records import Record, Version
+from asyncwb.settings import Commit
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What became of a claim's records, before the claim is settled by ack.
+
+    Attributes:
+        stale: how many were older than what the backend held.
+        failed: those that weren't saved, and what becomes of them.
+        saved: versions that were saved where they aren't the claimed ones.
+        conflicts: how many transactions failed because the record was written meanwhile (WatchErrors).
+    """
+
+    stale: int = 0
+    failed: dict[str, Failure] = field(default_factory=dict)
+    saved: dict[str, Version] = field(default_factory=dict)
+    conflicts: int = 0
+
+
+class Strategy(Protocol):
+    """Saves the records of a claim; ack settles the claim afterwards, from versions."""
+
+    async def save(self, queue: Queue, claim: Claim) -> Outcome:
+        """Never raises for a record that the backend refuses: that is part of the outcome."""
+        ...
+
+
+class ScriptStrategy:
+    """One save for the batch, and ack.lua alone decides each record: a hot key costs its neighbours nothing."""
+
+    def __init__(self, saves: Saves, stale: StaleRecords) -> None:
+        self._saves = saves
+        self._stale = stale
+
+    async def save(self, queue: Queue, claim: Claim) -> Outcome:
+        done = await self._saves.save(claim.records)
+        if done.stale:
+            taken = [record for record in claim.records if record.key not in done.failed]
+            done.failed.update(await self._stale.unsaved(queue, taken))
+        return Outcome(stale=done.stale, failed=done.failed)
+
+
+class WatchStrategy:
+    """The article's transaction for each record: WATCH, read, save, MULTI, delete, EXEC.
+
+    The hole in the article's algorithm is closed by the backend, which takes only what is newer than it holds. EXEC is
+    an optimisation here: whatever it answers, or whether its answer is lost, the ack that follows compares the version
+    that was saved with the record's. WATCHing a batch at once would let one hot key fail all its neighbours.
+    """
+
+    def __init__(self, saves: Saves, stale: StaleRecords) -> None:
+        self._saves = saves
+        self._stale = stale
+
+    async def save(self, queue: Queue, claim: Claim) -> Outcome:
+        outcome = Outcome()
+        for claimed in claim.records:
+            try:
+                async with Watch(queue, claimed.key) as watch:
+                    await self._save_watched(queue, watch, claimed, outcome)
+            except RedisError as error:
+                if claimed.key not in outcome.saved:
+                    outcome.failed[claimed.key] = Failure(str(error), "later")
+        return outcome
+
+    async def _save_watched(self, queue: Queue, watch: Watch, claimed: Record, outcome: Outcome) -> None:
+        try:
+            record = await watch.read()
+        except DecodeError as error:
+            outcome.failed[claimed.key] = Failure(str(error), "dead")
+            return
+        if record is None:
+            # As a rule somebody else has saved and settled it since the claim. But nobody here knows: if a former
+            # primary has answered, or a replica that lags, ack would remove what nobody has saved.
+            outcome.failed[claimed.key] = Failure("it was gone before it could be read", "later")
+            return
+        done = await self._saves.save([record])
+        if done.stale:
+            done.failed.update(await self._stale.unsaved(queue, [record]))
+        if done.failed:
+            outcome.failed.update(done.failed)
+            return
+        outcome.stale += done.stale
+        outcome.saved[claimed.key] = record.version
+        if not await watch.commit():
+            outcome.conflicts += 1
+
+
+def strategy(commit: Commit, saves: Saves, stale: StaleRecords) -> Strategy:
+    """The strategy that a setting names."""
+    return WatchStrategy(saves, stale) if commit == "watch" else ScriptStrategy(saves, stale)

@@ -1,0 +1,244 @@
+"""A flusher: claim → save → commit, over and over."""
+
+import asyncio
+import logging
+import math
+import random
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final, NoReturn, TypeVar
+
+import anyio
+
+from asyncwb.errors import RedisError
+from asyncwb.events import DeadLetter, Event, Retried, Saved
+from asyncwb.flushing.circuit_breaker import Circuit
+from asyncwb.flushing.commit import Outcome, Strategy
+from asyncwb.flushing.saver import Saves
+from asyncwb.protocol.messages import Acked, Claim, Failure, Retries
+from asyncwb.protocol.queue import RELEASE_SECONDS, Queue
+from asyncwb.records import Version
+from asyncwb.settings import Settings
+from asyncwb.stats import Totals
+from asyncwb.support.backoff import retrying
+from asyncwb.support.foreign import CancelledFromWithin, is_failure
+from asyncwb.support.wakeup import Bell
+
+T = TypeVar("T")
+
+OnSaved = Callable[[int, Sequence[tuple[bytes, Version]]], None]
+"""Is told of a partition what the backend holds from now on: keys and versions."""
+
+_log: Final = logging.getLogger("asyncwb")
+
+
+class Flusher:
+    """One of a pool's concurrent flushers. Cancelled at any await, it leaves its records dirty or leased.
+
+    Attributes:
+        settling: ends when the outcome that it tells Redis now is counted; None if it tells none.
+    """
+
+    def __init__(
+        self,
+        queues: Sequence[Queue],
+        settings: Settings,
+        saves: Saves,
+        strategy: Strategy,
+        circuit: Circuit,
+        *,
+        bell: Bell,
+        totals: Totals,
+        emit: Callable[[Event], None],
+        on_saved: OnSaved,
+        rng: random.Random,
+    ) -> None:
+        self._on_saved = on_saved
+        self._queues = list(queues)
+        self._settings = settings
+        self._saves = saves
+        self._strategy = strategy
+        self._circuit = circuit
+        self._retries = Retries(settings.max_attempts or 0, settings.retry_initial_seconds, settings.retry_max_seconds)
+        self._bell = bell
+        self._totals = totals
+        self._emit = emit
+        self._rng = rng
+        self.settling: asyncio.Future[None] | None = None
+
+    async def run(self) -> NoReturn:
+        """Flushes whenever the bell rings, until cancelled."""
+        while True:
+            await self._bell.wait()
+            while await self._round():
+                pass
+
+    async def _round(self) -> bool:
+        """One pass over the partitions; whether any had something to flush."""
+        found = False
+        self._queues.append(self._queues.pop(0))
+        for queue in list(self._queues):
+            # In an outage nothing is claimed: it would only be moved about.
+            async with self._circuit.passage(), self._saves.passes:
+                found = await self.flush_once(queue) or found
+        return found
+
+    async def flush_once(self, queue: Queue) -> bool:
+        """Claims, saves and settles one batch, and one record that has to be alone; whether there was any."""
+        async with self._saves.quarantine.together():
+            claim = await self._claim(queue)
+            found = await self._flush(queue, claim)
+        if claim.suspect_waits:
+            async with self._saves.quarantine.alone():
+                found = await self._flush(queue, await self._claim(queue, alone=True)) or found
+        return found
+
+    async def _claim(self, queue: Queue, *, alone: bool = False) -> Claim:
+        claim = await self._patiently(
+            lambda: queue.claim(
+                records=self._saves.pace.records,
+                bytes=self._settings.batch_bytes,
+                lease_seconds=self._settings.lease_seconds,
+                alone=alone,
+            )
+        )
+        if claim.due_in_seconds is not None:
+            if claim.due_in_seconds > 0:
+                self._bell.ring_in(claim.due_in_seconds)
+            else:
+                self._bell.ring()  # more than one batch is due: a colleague can take the next
+        return claim
+
+    async def _flush(self, queue: Queue, claim: Claim) -> bool:
+        """Saves and settles what was claimed; whether that was anything."""
+        started = asyncio.get_running_loop().time()
+        if not claim.records and not claim.garbage:
+            return False
+        try:
+            outcome = self._condemned(claim) or await self._save_leased(queue, claim)
+            await self._settle(queue, claim, outcome, started)
+        except BaseException:
+            # Not needed for safety, the lease expires: it spares the records the wait for that.
+            with anyio.move_on_after(RELEASE_SECONDS, shield=True):
+                await self._release(queue, claim)
+            raise
+        return True
+
+    def _condemned(self, claim: Claim) -> Outcome | None:
+        """A record that was alone each time its process died isn't saved again: it is dead-lettered."""
+        if not claim.deaths or not claim.records:
+            return None
+        (record,) = claim.records
+        if not self._retries.most or claim.deaths < self._retries.most:
+            _log.warning(
+                "key %r is saved alone: %d process(es) died, or lost its lease, while saving only it",
+                record.key,
+                claim.deaths,
+            )
+            return None
+        reason = (
+            f"its process died {claim.deaths} times while it saved this record alone (or lost its lease each time): "
+            "see the logs of the workers before you retry it"
+        )
+        return Outcome(failed={record.key: Failure(reason, "dead", attempts=claim.deaths)})
+
+    async def _save_leased(self, queue: Queue, claim: Claim) -> Outcome:
+        crash: BaseException | None = None
+        outcome = Outcome()
+        async with anyio.create_task_group() as renewal:
+            renewal.start_soon(self._renew, queue, claim)
+            try:
+                outcome = await self._strategy.save(queue, claim)
+            except BaseException as error:
+                if not is_failure(error):
+                    raise
+                crash = error  # raised below: the group would wrap it, or drop it if it is a CancelledError
+            renewal.cancel_scope.cancel()
+        if crash is not None:
+            raise crash
+        for key, reason in claim.garbage.items():
+            outcome.failed[key] = Failure(str(reason), "dead")
+        return outcome
+
+    async def _renew(self, queue: Queue, claim: Claim) -> None:
+        while True:
+            await asyncio.sleep(self._settings.lease_seconds / 3)
+            try:
+                await queue.extend(claim.id, lease_seconds=self._settings.lease_seconds)
+            except RedisError as error:
+                # The lease may expire and another flusher save the same: safe, since saves are conditional.
+                _log.warning("leases not renewed: %s", error)
+            except asyncio.CancelledError as error:
+                if is_failure(error):  # a group drops the CancelledErrors of its tasks without a word
+                    raise CancelledFromWithin("extend was cancelled from within a driver") from error
+                raise
+
+    async def _settle(self, queue: Queue, claim: Claim, outcome: Outcome, started: float) -> None:
+        loop = asyncio.get_running_loop()
+        self.settling = settling = loop.create_future()
+        try:
+            acked = await self._patiently(
+                lambda: queue.ack(
+                    claim.id,
+                    failed=outcome.failed,
+                    saved=outcome.saved,
+                    again_seconds=self._settings.max_delay_seconds,
+                    retries=self._retries,
+                    jitter=lambda: self._rng.uniform(0.5, 1.0),
+                )
+            )
+            self._count(claim, outcome, acked, loop.time() - started)
+            self._tell_saved(queue.partition, claim, outcome)
+        finally:
+            self.settling = None
+            settling.set_result(None)
+        if acked is not None and (acked.changed or acked.released):
+            self._bell.ring_in(self._settings.max_delay_seconds)
+        if acked is not None and acked.retried:
+            self._bell.ring_in(min(retry.due_in_seconds for retry in acked.retried.values()))
+
+    def _tell_saved(self, partition: int, claim: Claim, outcome: Outcome) -> None:
+        failed, saved = outcome.failed, outcome.saved
+        self._on_saved(
+            partition,
+            [
+                (record.key.encode(), saved.get(record.key, record.version))
+                for record in claim.records
+                if record.key not in failed
+            ],
+        )
+
+    def _count(self, claim: Claim, outcome: Outcome, acked: Acked | None, seconds: float) -> None:
+        saved = len(claim.records) + len(claim.garbage) - len(outcome.failed)
+        changed = max(outcome.conflicts, acked.changed if acked else 0)
+        self._totals.saved += saved
+        self._totals.stale += outcome.stale
+        self._totals.changed += changed
+        if saved:
+            self._emit(Saved(saved, outcome.stale, changed, seconds))
+        if acked is not None:
+            self._count_failures(outcome, acked)
+        elif blamed := {key: each.reason for key, each in outcome.failed.items() if each.fate != "later"}:
+            # An answer of ack was lost, and with it what became of these.
+            _log.warning("%d record(s) failed, see `asyncwb dead list`: %s", len(blamed), next(iter(blamed.items())))
+
+    def _count_failures(self, outcome: Outcome, acked: Acked) -> None:
+        self._totals.retried += len(acked.retried)
+        self._totals.dead += len(acked.dead)
+        for key, retry in acked.retried.items():
+            reason = outcome.failed[key].reason
+            if retry.attempts == 1:
+                _log.warning("key %r wasn't saved, trying again up to %s times: %s", key, self._retries.most, reason)
+            self._emit(Retried(key, reason, retry.attempts, retry.due_in_seconds))
+        for key, attempts in acked.dead.items():
+            reason = outcome.failed[key].reason
+            _log.error("key %r is dead-lettered after %d attempt(s), it stays readable: %s", key, attempts, reason)
+            self._emit(DeadLetter(key, reason, attempts))
+
+    async def _release(self, queue: Queue, claim: Claim) -> None:
+        try:
+            await queue.release(claim.id)
+        except RedisError as error:
+            _log.warning("a claim of %d record(s) waits for its lease to end: %s", len(claim.records), error)
+
+    async def _patiently(self, ask: Callable[[], Awaitable[T]]) -> T:
+        return await retrying(ask, limit_seconds=math.inf, rng=self._rng)

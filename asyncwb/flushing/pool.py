@@ -1,0 +1,184 @@
+"""The supervised pool of flushers: restarts, recovery of expired leases, and the bell that wakes it."""
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, Final, NoReturn
+
+import anyio
+
+from asyncwb.errors import AsyncwbError, RedisError, RedisRefused
+from asyncwb.events import Bisected, CircuitChanged, Event
+from asyncwb.flushing.circuit_breaker import Circuit, backoff_seconds
+from asyncwb.flushing.commit import strategy
+from asyncwb.flushing.flusher import Flusher, OnSaved
+from asyncwb.flushing.saver import Saves
+from asyncwb.flushing.stale import StaleRecords
+from asyncwb.flushing.supervision import Supervisor
+from asyncwb.plugins.adapter import GuardedBackend
+from asyncwb.protocol.epochs import Epochs
+from asyncwb.protocol.messages import Retries
+from asyncwb.protocol.queue import Queue
+from asyncwb.settings import Settings
+from asyncwb.stats import Totals
+from asyncwb.support.wakeup import Bell
+
+_log: Final = logging.getLogger("asyncwb")
+
+_LONGEST_SLEEP_SECONDS: Final = 1.0
+"""How long an idle pool relies on wake-ups alone; a token that died with another pool costs no more than this."""
+
+_COUNTED_SECONDS: Final = 1.0
+
+
+class FlusherPool:
+    """`settings.flushers` flushers over all partitions of a namespace.
+
+    A flusher that crashes is a bug: it is logged with its traceback and started again after a capped exponential pause
+    with jitter. The others go on. The same holds for what listens for wake-ups and for what recovers leases.
+
+    Args:
+        queues: the partitions.
+        backend: where records are saved; its `limits` bound the batches and the saves at once. Has to be open.
+        epochs: of the namespace.
+        settings: all of them.
+        totals: is counted up.
+        emit: gets events.
+        on_saved: is told what the backend holds.
+        rng: for jitter.
+        supervisor: starts again what crashes.
+    """
+
+    def __init__(
+        self,
+        queues: Sequence[Queue],
+        backend: GuardedBackend,
+        epochs: Epochs,
+        settings: Settings,
+        *,
+        totals: Totals,
+        emit: Callable[[Event], None],
+        on_saved: OnSaved,
+        rng: random.Random,
+        supervisor: Supervisor,
+    ) -> None:
+        self.bell = Bell()
+        self._down: set[int] = set()
+        self._queues = queues
+        self._settings = settings
+        self._totals = totals
+        self._emit = emit
+        self._rng = rng
+        self._supervisor = supervisor
+        self.circuit = Circuit(backend, settings, rng=rng, on_change=self._circuit_changed)
+        self._saves = saves = Saves(backend, settings, self.circuit, rng, on_bisect=self._bisected, on_pace=self._emit)
+        stale = StaleRecords(backend, epochs, totals=totals, emit=emit)
+        self._flushers = [
+            Flusher(
+                queues,
+                settings,
+                saves,
+                strategy(settings.commit, saves, stale),
+                self.circuit,
+                bell=self.bell,
+                totals=totals,
+                emit=emit,
+                on_saved=on_saved,
+                rng=rng,
+            )
+            for _ in range(settings.flushers)
+        ]
+
+    async def settled(self) -> None:
+        """Returns when what flushers have told Redis by now is also counted, or after a second without an answer.
+
+        Redis knows first: who has seen there that nothing is left would find the last batch missing in the totals.
+        """
+        if settling := [each.settling for each in self._flushers if each.settling is not None]:
+            await asyncio.wait(settling, timeout=_COUNTED_SECONDS)
+
+    def condition(self) -> dict[str, Any]:
+        """What the heartbeat says of these flushers."""
+        pace = self._saves.pace
+        return {
+            "outage": self.circuit.is_open,
+            "living": len(self._flushers) - len(self._down),
+            "batch": pace.records,
+            "largest_batch": pace.most,
+        }
+
+    def _circuit_changed(self, change: CircuitChanged) -> None:
+        self._totals.outages += change.open
+        self._emit(change)
+
+    def _bisected(self, event: Bisected) -> None:
+        self._totals.bisected += 1
+        self._emit(event)
+
+    async def run(self) -> None:
+        """Flushes until cancelled; what is being saved then is dirty again, or leased until its lease ends."""
+        try:
+            async with anyio.create_task_group() as group:
+                keep = self._supervisor.keep
+                for number, flusher in enumerate(self._flushers):
+                    group.start_soon(keep, f"flusher {number}", partial(self._flush, number, flusher), number)
+                group.start_soon(keep, "listening for wake-ups", self._listen)
+                group.start_soon(keep, "recovery of leases", self._recover)
+        finally:
+            self.bell.close()
+
+    async def _flush(self, number: int, flusher: Flusher) -> NoReturn:
+        """Runs a flusher, again whenever Redis refuses what it asks; raises only for a bug."""
+        loop = asyncio.get_running_loop()
+        refusals = 0
+        while True:
+            started = loop.time()
+            self._down.discard(number)
+            self.bell.ring()
+            try:
+                await flusher.run()
+            except RedisError as error:
+                # It answers, but with an error: a command that isn't permitted, a key that another program broke.
+                refusals = 1 if loop.time() - started > 2 * self._settings.backoff_max_seconds else refusals + 1
+                level = logging.WARNING if refusals == 1 else logging.DEBUG
+                _log.log(level, "flusher %d can't flush, trying again until it can: %s", number, error)
+            finally:
+                self._down.add(number)
+            await asyncio.sleep(backoff_seconds(self._settings, refusals, self._rng))
+
+    async def _listen(self) -> NoReturn:
+        """Rings for what other processes put, and once in a while in any case."""
+        keys = [queue.keys.wake for queue in self._queues]
+        link = self._queues[0].link
+        told = False
+        while True:
+            try:
+                await link.command("BLPOP", *keys, _text(_LONGEST_SLEEP_SECONDS), block_seconds=_LONGEST_SLEEP_SECONDS)
+            except AsyncwbError as error:
+                refused = isinstance(error, RedisRefused) and not told
+                told = told or refused
+                _log.log(logging.WARNING if refused else logging.DEBUG, "waiting for wake-ups failed: %s", error)
+                await asyncio.sleep(_LONGEST_SLEEP_SECONDS * self._rng.uniform(0.5, 1.0))
+            self.bell.ring()
+
+    async def _recover(self) -> NoReturn:
+        """Expired leases, of a flusher that died or was frozen, become dirty again."""
+        every = min(_LONGEST_SLEEP_SECONDS, self._settings.lease_seconds / 4)
+        pauses = Retries(0, self._settings.retry_initial_seconds, self._settings.retry_max_seconds)
+        while True:
+            for queue in self._queues:
+                try:
+                    recovered = await queue.recover(pauses)
+                except AsyncwbError as error:
+                    _log.debug("recovery of leases failed: %s", error)
+                    continue
+                if recovered:
+                    _log.info("%d expired lease(s) recovered", recovered)
+                    self.bell.ring()
+            await asyncio.sleep(every * self._rng.uniform(0.8, 1.2))
+
+
+def _text(seconds: float) -> str:
+    return f"{seconds:g}"

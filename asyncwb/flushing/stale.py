@@ -1,0 +1,136 @@
+"""What stale records mean: an earlier save was newer, or the backend holds versions that nobody of ours has made."""
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final
+
+from asyncwb.errors import AsyncwbError, RedisUnavailable
+from asyncwb.events import Event, ForeignVersions
+from asyncwb.plugins.adapter import GuardedBackend
+from asyncwb.protocol.epochs import Epochs
+from asyncwb.protocol.messages import Failure
+from asyncwb.protocol.queue import Queue
+from asyncwb.records import MAX_EPOCH, Record, Version, epoch_of, is_foreign, make_version
+from asyncwb.stats import Totals
+
+_log: Final = logging.getLogger("asyncwb")
+
+
+class StaleRecords:
+    """Looks at what the backend holds where a save has counted stale records.
+
+    As a rule a newer write was saved before, or this very one. But a place may have been restored or copied into, and
+    hold versions that no history of the namespace has made: these say nothing about what is newer. A record that met
+    one isn't saved. A new epoch begins above that version, and the record gets a version in between, below those of all
+    writes that come now, under which it is saved again.
+
+    Args:
+        backend: that saved.
+        epochs: of the namespace.
+        totals: is counted up.
+        emit: gets events.
+    """
+
+    def __init__(
+        self, backend: GuardedBackend, epochs: Epochs, *, totals: Totals, emit: Callable[[Event], None]
+    ) -> None:
+        self._backend = backend
+        self._epochs = epochs
+        self._totals = totals
+        self._emit = emit
+
+    async def unsaved(self, queue: Queue, records: Sequence[Record]) -> dict[str, Failure]:
+        """As `blocked`; if it can't be told, all are tried again: what isn't known to be saved mustn't leave Redis."""
+        try:
+            return await self.blocked(queue, records)
+        except AsyncwbError as error:
+            reason = f"stale, and it can't be told whether a newer write is saved: {error}"
+            return {record.key: Failure(reason, "later") for record in records}
+
+    async def blocked(self, queue: Queue, records: Sequence[Record]) -> dict[str, Failure]:
+        """Key -> what becomes of those that aren't saved after all; all others are.
+
+        Args:
+            queue: the partition of the records.
+            records: what a save that counted stale ones has taken.
+
+        Raises:
+            BackendError, RedisError: it can't be told.
+        """
+        foreign, allotted = await self._foreign(queue, records)
+        if not foreign:
+            return {}
+        blocked = [record for record in records if record.key in foreign]
+        self._tell(queue, foreign)
+        failed: dict[str, Failure] = {}
+        for record in blocked:
+            if epoch_of(foreign[record.key]) >= MAX_EPOCH - 2:
+                failed[record.key] = Failure(_reason(foreign[record.key], "and leaves no room for newer ones"), "dead")
+        movable = [record for record in blocked if record.key not in failed]
+        if movable:
+            failed.update(await self._move(queue, movable, foreign, allotted))
+        return failed
+
+    async def _foreign(self, queue: Queue, records: Sequence[Record]) -> tuple[dict[str, Version], int]:
+        """Key -> the version that stands in a record's way, where it is nobody's; and the highest epoch allotted."""
+        # In this order: who has saved a version had been given it before, so what was allotted is read after what is
+        # stored. And an epoch above foreign versions is allotted after they are noted, so meta is read last.
+        loaded = await self._backend.load([record.key for record in records])
+        newer = {
+            record.key: loaded[record.key].version
+            for record in records
+            if record.key in loaded and loaded[record.key].version > record.version
+        }
+        if not newer:
+            return {}, 0
+        allotted = await self._backend.new_epoch(0)
+        hello = await queue.hello()
+        if not hello.is_sound:
+            raise RedisUnavailable("the server is in a history that has not begun its epoch yet")
+        present = make_version(hello.epoch, hello.seq)
+        foreign = {
+            key: version
+            for key, version in newer.items()
+            if is_foreign(version, present=present, allotted=allotted, foreign=hello.foreign)
+        }
+        return foreign, max(allotted, hello.epoch)
+
+    async def _move(
+        self, queue: Queue, records: Sequence[Record], foreign: dict[str, Version], allotted: int
+    ) -> dict[str, Failure]:
+        highest = max(foreign[record.key] for record in records)
+        try:
+            epoch = await self._epochs.begin_above(highest, allotted=allotted, records=records)
+            present = self._epochs.known(queue.partition)
+            # Once more: between the look and the beginning of this epoch a server that lagged may have taken over, and
+            # what it has of a record be older than what was saved meanwhile.
+            loaded = await self._backend.load([record.key for record in records])
+            blocked = [record for record in records if _version_in(loaded, record.key) == foreign[record.key]]
+            moved = await queue.restamp(blocked, epoch=epoch, present=present)
+        except AsyncwbError as error:
+            what = f"so a new epoch has to begin, which failed: {error}"
+        else:
+            what = "so the history of the server has changed" if moved is None else f"saved again in epoch {epoch}"
+        return {record.key: Failure(_reason(foreign[record.key], what), "later") for record in records}
+
+    def _tell(self, queue: Queue, foreign: dict[str, Version]) -> None:
+        key, version = max(foreign.items(), key=lambda each: each[1])
+        self._totals.foreign += len(foreign)
+        _log.warning(
+            "backend %s holds versions that no history of this namespace has made (%d of key %r): were data restored "
+            "or copied into its place, or does another Redis save there? %d record(s) are saved again under newer "
+            "versions",
+            self._backend.name,
+            version,
+            key,
+            len(foreign),
+        )
+        self._emit(ForeignVersions(queue.partition, len(foreign), key, version))
+
+
+def _version_in(loaded: Mapping[str, Record], key: str) -> Version:
+    return loaded[key].version if key in loaded else 0
+
+
+def _reason(version: Version, what: str) -> str:
+    return f"the backend holds version {version} of it, which no history of this namespace has made, {what}"

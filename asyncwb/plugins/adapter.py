@@ -1,0 +1,352 @@
+"""A backend as the core calls it: under time limits, its answers judged, and with errors of asyncwb's tree only."""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final, TypeVar
+
+from asyncwb.backend import Backend, Limits
+from asyncwb.errors import (
+    BackendError,
+    BackendReplaced,
+    BackendTimeout,
+    BackendUnavailable,
+    ConfigurationError,
+    PlaceTaken,
+    RedisError,
+    SaveError,
+    UsageError,
+)
+from asyncwb.plugins.answers import Judge
+from asyncwb.plugins.places import epoch_above, foreign_epochs
+from asyncwb.plugins.progress import Progress
+from asyncwb.plugins.succession import Began
+from asyncwb.records import Record
+from asyncwb.support.foreign import call_apart, call_observer
+from asyncwb.support.redaction import redact, without_credentials
+
+T = TypeVar("T")
+Load = Callable[[Sequence[str]], Awaitable[dict[str, Record]]]
+
+_log: Final = logging.getLogger("asyncwb")
+_LONGEST_REASON: Final = 500
+_CONFIGURED: Final = ("open", "new_epoch", "column_types", "refused")
+"""Calls of a plugin that may find out that its settings can't work."""
+
+
+_in_use: Final[dict[int, "GuardedBackend"]] = {}
+"""id of a plugin's object -> who has it open. (An object need be neither hashable nor weakly referable.)"""
+
+
+def describe(error: BaseException) -> str:
+    """An exception of a driver in one line, without credentials: its message may quote a URL."""
+    text = redact(" ".join(str(error).split()))[:_LONGEST_REASON]
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def _nothing() -> None:
+    pass
+
+
+class GuardedBackend:
+    """Wraps a plugin's backend; a plugin may raise what its driver raises, and answer nonsense.
+
+    Whatever a call raises is a failure of that call: also a CancelledError that nobody has asked for, GeneratorExit,
+    or a group of exceptions. KeyboardInterrupt and SystemExit end the process, as anywhere else.
+
+    Args:
+        backend: the plugin's.
+        name: how messages call it, without credentials.
+        namespace: that it is opened for. Nothing is saved, loaded or allotted before the place has confirmed it.
+        connect_timeout_seconds: for `open`, `close` and `new_epoch`.
+        save_timeout_seconds: for `save` and `load`.
+
+    Attributes:
+        progress: of its saves.
+        on_foreign: is told which epochs (first, last) came with the data of the place, before any above them is
+            allotted.
+    """
+
+    def __init__(
+        self,
+        backend: Backend,
+        *,
+        name: str,
+        namespace: str,
+        connect_timeout_seconds: float,
+        save_timeout_seconds: float,
+    ) -> None:
+        self._backend = backend
+        self.name = name
+        self._namespace = namespace
+        self._told = ""  # why it can't be opened, as the log has it
+        self._connect = connect_timeout_seconds
+        self._save = save_timeout_seconds
+        self.progress = Progress()
+        self._judge = Judge(name)
+        self._opened = False
+        self._replaced = False
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._opening = asyncio.Lock()
+        self._slots = asyncio.Semaphore(1)
+        self.on_foreign: Callable[[int, int], Awaitable[None]] | None = None
+
+    @property
+    def limits(self) -> Limits:
+        """Raises BrokenContract if they can't be kept, BackendUnavailable if the plugin can't tell them."""
+        limits: object = None
+
+        def ask() -> None:
+            nonlocal limits
+            limits = self._backend.limits
+
+        if error := call_observer(ask):
+            raise BackendUnavailable(f"limits of backend {self.name} can't be told: {describe(error)}") from error
+        return self._judge.limits(limits)
+
+    @property
+    def save_seconds(self) -> float:
+        """The time limit of a save."""
+        return self._save
+
+    async def open(self) -> None:
+        """Opens it; if that fails for now, every call tries again before anything else.
+
+        Raises:
+            BackendUnavailable: not now.
+            ConfigurationError: never with these settings.
+            BrokenContract: its limits can't be kept.
+        """
+        self._opened = False
+        self._opening = asyncio.Lock()
+        self._slots = asyncio.Semaphore(1)
+        await self._be_open()
+
+    def reserve(self) -> None:
+        """Takes the plugin's object for this buffer alone: closing one of two would break the other.
+
+        Raises:
+            UsageError: another open buffer has it.
+        """
+        holder = _in_use.get(id(self._backend))
+        taken = holder is not None and holder is not self and holder.is_alive
+        if taken and not getattr(self._backend, "shareable", False):
+            raise UsageError(
+                f"backend {self.name} is in use by another open buffer: "
+                "give each buffer a backend object of its own, or the URL"
+            )
+        self._loop = asyncio.get_running_loop()
+        _in_use[id(self._backend)] = self
+
+    def release(self) -> None:
+        """Lets other buffers have it."""
+        if _in_use.get(id(self._backend)) is self:
+            del _in_use[id(self._backend)]
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether somebody can close it still: not once its event loop has ended, perhaps with an error."""
+        return self._loop is not None and not self._loop.is_closed()
+
+    async def hand_over(self, former: str) -> None:
+        """Opens it as the namespace that `former` hands the place over to.
+
+        Raises:
+            PlaceTaken: it isn't `former`'s.
+            BackendUnavailable, ConfigurationError: as `open`.
+        """
+        await self._bounded(lambda: self._backend.open(namespace=self._namespace, former=former), self._connect, "open")
+
+    async def close(self) -> None:
+        """Raises BackendError."""
+        self._opened = False
+        await self._bounded(self._backend.close, self._connect, "close")
+
+    async def new_epoch(self, at_least: int) -> int:
+        """Raises BackendError."""
+        await self._ready()
+        try:
+            if at_least:
+                at_least = max(at_least, await self._above())
+            epoch = await self._bounded(lambda: self._backend.new_epoch(at_least), self._connect, "new_epoch")
+        except PlaceTaken as error:
+            # Handed over since it was opened. What is still under way ends with it; nothing else begins.
+            self._opened, self._replaced = False, True
+            self._tell(error)
+            raise BackendUnavailable(f"backend {self.name} can't be used any more: {error}") from error
+        except ConfigurationError as error:
+            self._tell(error)
+            raise BackendUnavailable(f"backend {self.name} can allot no epoch: {error}") from error
+        return self._judge.epoch(epoch, at_least)
+
+    async def note_server(self, partition: int, epoch: int, server: str) -> list[Began]:
+        """Notes which server took over with an epoch (0: nothing); returns what is noted of the partition.
+
+        The list is empty if the backend has no such method. Raises BackendError.
+        """
+        note = getattr(self._backend, "note_server", None)
+        if note is None:
+            return []
+        await self._ready()
+        noted = await self._bounded(lambda: note(partition, epoch, server), self._connect, "note_server")
+        return self._judge.servers(noted)
+
+    async def load(self, keys: Sequence[str]) -> dict[str, Record]:
+        """Raises BackendError."""
+        return await self._load(self._backend.load, keys)
+
+    async def load_durable(self, keys: Sequence[str]) -> dict[str, Record]:
+        """As `load`, and a crash of the storage can't take back what it returns. Raises BackendError."""
+        return await self._load(getattr(self._backend, "load_durable", self._backend.load), keys)
+
+    async def column_types(self) -> dict[str, str]:
+        """What the place takes in fields of values, as `Backend` has it; empty if it doesn't say. Opens nothing.
+
+        Raises BackendError, ConfigurationError.
+        """
+        ask = getattr(self._backend, "column_types", None)
+        if ask is None:
+            return {}
+        return self._judge.column_types(await self._bounded(ask, self._connect, "column_types"))
+
+    async def refused(self, records: Sequence[Record]) -> list[str | None] | None:
+        """Why each of some records would be refused for good, None if not; None if the plugin can't say. Opens nothing.
+
+        Args:
+            records: at most `limits.max_batch`, newer than what is stored.
+
+        Raises BackendError, ConfigurationError.
+        """
+        ask = getattr(self._backend, "refused", None)
+        if ask is None:
+            return None
+        found = await self._bounded(lambda: ask(records, namespace=self._namespace), self._save, "refused")
+        return self._judge.refused(found, records)
+
+    async def _load(self, load: Load, keys: Sequence[str]) -> dict[str, Record]:
+        await self._ready()
+        found = await self._bounded(lambda: load(keys), self._save, "load")
+        return self._judge.loaded(found, keys)
+
+    async def save(
+        self, records: Sequence[Record], *, seconds: float | None = None, on_begin: Callable[[], None] = _nothing
+    ) -> int:
+        """Saves when one of `limits.concurrent_saves` slots is free; returns how many records were stale.
+
+        Args:
+            records: at most `limits.max_batch`.
+            seconds: its time limit, if not the usual one.
+            on_begin: called when its turn has come; the time limit counts from then.
+
+        Raises:
+            SaveError: names at least one of the records; all others were saved.
+            BackendError: nothing is known to be saved. In either case exceptions of the driver are the cause.
+        """
+        with self.progress.saving():
+            await self._ready()
+            async with self._slots:
+                on_begin()
+                return await self._save_now(records, self._save if seconds is None else seconds)
+
+    async def _save_now(self, records: Sequence[Record], seconds: float) -> int:
+        try:
+            stale = await self._bounded(lambda: self._backend.save(records), seconds, "save")
+        except SaveError as error:
+            self._judge.failed(error, records)
+            raise
+        return self._judge.saved(stale, records)
+
+    async def _ready(self) -> None:
+        try:
+            await self._be_open()
+        except ConfigurationError as error:
+            # It was started without the backend, and the backend is no use now that it is there.
+            self._tell(error)
+            raise BackendUnavailable(f"backend {self.name} can't be opened: {error}") from error
+
+    def _tell(self, error: ConfigurationError) -> None:
+        if self._told != str(error):
+            self._told = str(error)
+            _log.error("nothing is saved, all writes stay in Redis: backend %s can't be used: %s", self.name, error)
+
+    async def _be_open(self) -> None:
+        if self._opened:
+            return
+        async with self._opening:
+            if self._opened:
+                return  # type: ignore[unreachable] # another call has opened it meanwhile
+            if self._replaced:
+                self._replaced = False
+                with contextlib.suppress(BackendError):
+                    await self._bounded(self._backend.close, self._connect, "close")
+            try:
+                await self._bounded(lambda: self._backend.open(namespace=self._namespace), self._connect, "open")
+                if above := await self._above():
+                    await self._bounded(lambda: self._backend.new_epoch(above), self._connect, "new_epoch")
+                self._slots = asyncio.Semaphore(self.limits.concurrent_saves)
+            except BaseException:
+                # It may hold half a connection; the next attempt begins from nothing.
+                with contextlib.suppress(BackendError):
+                    await self._bounded(self._backend.close, self._connect, "close")
+                raise
+            self._opened = True
+            self._told = ""
+
+    async def _above(self) -> int:
+        """The lowest epoch above what is stored, where the place holds epochs that it never allotted; else 0.
+
+        These are noted before an epoch above them is allotted: from then on they would look like those of an earlier
+        history, and what is buffered would be taken for older.
+        """
+        highest = getattr(self._backend, "highest_version", None)
+        if highest is None:
+            return 0
+        # First the data, then the epoch: what is saved in between has one that was allotted before.
+        version = await self._bounded(highest, self._connect, "highest_version")
+        above = epoch_above(version, place=f"backend {self.name}")
+        if not above:
+            return 0
+        allotted = await self._bounded(lambda: self._backend.new_epoch(0), self._connect, "new_epoch")
+        foreign = foreign_epochs(above, self._judge.epoch(allotted, 0))
+        if foreign is None or self.on_foreign is None:
+            return 0
+        _log.warning(
+            "backend %s holds versions of epochs that it never allotted, up to %d: were its data restored or copied? "
+            "A new epoch begins above them",
+            self.name,
+            foreign[1],
+        )
+        try:
+            await self.on_foreign(*foreign)
+        except RedisError as error:
+            raise BackendUnavailable(f"backend {self.name} is used when Redis is back: {error}") from error
+        return above
+
+    async def _bounded(self, call: Callable[[], Awaitable[T]], seconds: float, what: str) -> T:
+        with without_credentials():
+            return await self._mapped(call, seconds, what)
+
+    async def _mapped(self, call: Callable[[], Awaitable[T]], seconds: float, what: str) -> T:
+        """Runs a call of the plugin within its time.
+
+        Raises:
+            BackendError: whatever went wrong, an error outside of this part of the tree being its cause.
+            ConfigurationError: from `_CONFIGURED`.
+        """
+        try:
+            async with asyncio.timeout(seconds) as limit:
+                return await call_apart(call)
+        except BackendReplaced:
+            self._opened, self._replaced = False, True
+            raise
+        except BackendError:
+            raise
+        except TimeoutError as error:
+            if limit.expired():
+                raise BackendTimeout(f"{what} of backend {self.name} took longer than {seconds:g} s") from error
+            raise BackendTimeout(f"{what} of backend {self.name} timed out: {error!r}") from error
+        except Exception as error:
+            if what in _CONFIGURED and isinstance(error, ConfigurationError):
+                raise
+            raise BackendUnavailable(f"{what} of backend {self.name} failed: {describe(error)}") from error

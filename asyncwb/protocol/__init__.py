@@ -1,0 +1,1 @@
+"""What asyncwb keeps in Redis: its keys, the bytes of its records, and the steps that change them, as Lua scripts."""

@@ -1,0 +1,123 @@
+"""What this process has acknowledged in one partition and has not seen saved, so that a loss can be told."""
+
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final
+
+from asyncwb.protocol.messages import Write
+from asyncwb.records import Version, epoch_of
+
+_OLD_SECONDS: Final = 3600.0
+_MARK_SECONDS: Final = 60.0
+
+
+class Acknowledged:
+    """The newest acknowledged version of each key, until the backend is known to hold it.
+
+    There are two generations of keys, and the older one is given up when the younger has grown to half of what may be
+    remembered, so that each step takes constant time. (A dict that loses its oldest entries one by one takes longer and
+    longer to find the next.)
+
+    Args:
+        most: so many keys are remembered, at most. Of those beyond, only their number is.
+        clock: seconds that only grow.
+
+    Attributes:
+        forgotten: epoch -> how many keys were given up whose writes were of that epoch or an earlier one.
+        dead: key -> the version of it that this process knows to be a dead letter.
+    """
+
+    def __init__(self, most: int, clock: Callable[[], float]) -> None:
+        self._half = max(1, most // 2)
+        self._young: dict[bytes, Version] = {}
+        self._old: dict[bytes, Version] = {}
+        self._told: set[bytes] = set()
+        self._newest: Version = 0
+        self.forgotten: Counter[int] = Counter()
+        self.dead: dict[bytes, Version] = {}
+        self._ages = _Ages(clock)
+
+    def add(self, groups: Sequence[Sequence[Write]], firsts: Sequence[object]) -> None:
+        """Takes note of groups of writes, each by the version of its first; no version: it was not acknowledged."""
+        if isinstance(firsts, range):  # one write a group, as most requests are
+            self._add([group[0][0] for group in groups], firsts)
+            return
+        for group, first in zip(groups, firsts, strict=True):
+            if isinstance(first, int):
+                self._add([raw for raw, _ in group], range(first, first + len(group)))
+
+    def _add(self, keys: Sequence[bytes], versions: range) -> None:
+        if not keys:
+            return
+        self._ages.note(versions[-1])
+        young = self._young
+        if versions[0] > self._newest:
+            young.update(zip(keys, versions, strict=True))
+            self._newest = versions[-1]
+        else:
+            # The answers of two requests have come in the other order.
+            for key, version in zip(keys, versions, strict=True):
+                young[key] = max(version, self.version_of(key) or 0)
+        if self._told:
+            self._told.difference_update(keys)
+        if len(young) > self._half:
+            if self._old:
+                self.forgotten[epoch_of(max(self._old.values()))] += len(self._old.keys() - young.keys())
+            self._old, self._young = young, {}
+
+    def saved(self, writes: Iterable[tuple[bytes, Version]]) -> None:
+        """The backend holds these versions, or later ones."""
+        for generation in (self._young, self._old):
+            if generation:
+                for key, version in writes:
+                    held = generation.get(key)
+                    if held is not None and held <= version:
+                        del generation[key]
+
+    def version_of(self, key: bytes) -> Version | None:
+        """The newest version of a key that isn't known to be saved, if any is remembered."""
+        return self._young.get(key) or self._old.get(key)
+
+    def unsaved(self) -> dict[bytes, Version]:
+        """All keys whose newest version isn't known to be saved, and whose loss wasn't told yet."""
+        found = {**self._old, **self._young}
+        for key in self._told:
+            found.pop(key, None)
+        return found
+
+    def tell_lost(self, keys: Iterable[bytes]) -> None:
+        """The loss of these writes is told now: `unsaved` has them no longer, until they are written again."""
+        self._told.update(key for key in keys if key in self._young or key in self._old)
+
+    def note_dead(self, key: bytes, version: Version) -> None:
+        """This process knows now that this version is a dead letter: a flusher has seen it, or a caller was told."""
+        if len(self.dead) >= 2 * self._half:
+            self.dead.clear()
+        self.dead[key] = max(version, self.dead.get(key, 0))
+
+    def is_old(self, version: Version) -> bool:
+        """Whether a write was certainly made over an hour ago: if it was a deletion, its tombstone may be purged."""
+        return self._ages.is_old(version)
+
+
+class _Ages:
+    """How old versions are, about: each minute one that is as old as that, over the last hour and a little more."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._marks: deque[tuple[float, Version]] = deque()
+
+    def note(self, newest: Version) -> None:
+        now = self._clock()
+        if not self._marks or now - self._marks[-1][0] >= _MARK_SECONDS:
+            self._marks.append((now, newest))
+            self._trim(now)
+
+    def is_old(self, version: Version) -> bool:
+        now = self._clock()
+        self._trim(now)
+        return bool(self._marks) and now - self._marks[0][0] > _OLD_SECONDS and version <= self._marks[0][1]
+
+    def _trim(self, now: float) -> None:
+        while len(self._marks) > 1 and now - self._marks[1][0] > _OLD_SECONDS:
+            self._marks.popleft()

@@ -1,0 +1,284 @@
+"""The epoch handshake: which history of Redis this is, allotted by the backend, installed by a script."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import Final
+
+from asyncwb.errors import BackendError, NamespaceMismatch, RedisUnavailable, ServerSucceeded
+from asyncwb.plugins.succession import Began, successor_of
+from asyncwb.protocol.keys import LAYOUT
+from asyncwb.protocol.messages import Hello
+from asyncwb.protocol.queue import Queue
+from asyncwb.records import MAX_SEQ, Record, Version, epoch_of
+
+_log: Final = logging.getLogger("asyncwb")
+
+_SPARE_SEQS: Final = 100_000
+"""A new epoch begins when fewer numbers than the largest put are left; see `Settings.batch_size`."""
+
+NewEpoch = Callable[[int], Awaitable[int]]
+"""`Backend.new_epoch`, under a timeout and with errors of asyncwb's tree."""
+NoteServer = Callable[[int, int, str], Awaitable[Sequence[Began]]]
+"""`Backend.note_server`, likewise."""
+
+
+async def _note_nothing(_partition: int, _epoch: int, _server: str) -> Sequence[Began]:
+    return ()
+
+
+class Epochs:
+    """What this process knows of the epoch of each partition of a namespace.
+
+    An epoch is a history of Redis. Whoever finds a server that isn't the one in meta (promoted, or started without its
+    data) or that is behind the backend's epoch (a former primary that came back) has to begin a new one, so that
+    versions of the two histories are never mixed up.
+
+    Args:
+        queues: of all partitions.
+        new_epoch: allots one.
+        codec: of the namespace.
+        note_server: notes which server took over, and says which ones have.
+
+    Attributes:
+        on_change: is told of a partition and its new epoch.
+        on_return: is told of a partition, the epoch of its server, and the other server that has taken over since: this
+            one has come back, or both are in use.
+    """
+
+    def __init__(
+        self, queues: Sequence[Queue], new_epoch: NewEpoch, *, codec: str, note_server: NoteServer = _note_nothing
+    ) -> None:
+        self._queues = queues
+        self._new_epoch = new_epoch
+        self._note_server = note_server
+        self._opening = self._adopting = False
+        self._codec = codec
+        self._known = [0] * len(queues)
+        self._lock = asyncio.Lock()
+        self._behind = 0
+        self._told: dict[int, Began] = {}  # partition -> the successor of its server that was told of
+        self._spare = 0  # see `begin_above`
+        self._foreign: list[tuple[int, tuple[tuple[int, int], ...]]] = [(0, ())] * len(queues)
+        self._asked = ""  # the identity of the server that the handshake speaks to
+        self.on_change: Callable[[int, int], None] | None = None
+        self.on_return: Callable[[int, int, Began], None] | None = None
+
+    def known(self, partition: int) -> int:
+        """The epoch of a partition, 0 before the first handshake."""
+        return self._known[partition]
+
+    def foreign(self, partition: int) -> tuple[tuple[int, int], ...] | None:
+        """Ranges of epochs that are known to be nobody's, see `Hello`; None if meta has to be asked for them."""
+        epoch, ranges = self._foreign[partition]
+        return ranges if epoch == self._known[partition] else None
+
+    def learn(self, partition: int, epoch: int) -> None:
+        """Takes note of an epoch that a script answered with: it compared identities, so it is the present one."""
+        if epoch > self._known[partition]:
+            self._known[partition] = epoch
+            if self.on_change is not None:
+                self.on_change(partition, epoch)
+
+    async def refresh(self, partition: int, refused: int) -> None:
+        """After a script refused an epoch: learns the present one, or begins a new one in all partitions that need it.
+
+        Raises:
+            BackendError: a new epoch is needed and the backend can't allot one.
+            RedisError: the server can't be asked, or is a replica now.
+        """
+        async with self._lock:
+            if self._known[partition] == refused or not refused:
+                await self._handshake(at_least=0)
+
+    async def join(self) -> None:
+        """Learns the present epochs; asks the backend only where one has to begin. Raises as `refresh`."""
+        async with self._lock:
+            await self._handshake(at_least=0)
+
+    async def adopt(self) -> None:
+        """Begins an epoch, and notes this server as the present one, whatever others have begun. Raises as `check`."""
+        highest = await self._new_epoch(0)
+        self._adopting = True
+        try:
+            async with self._lock:
+                await self._handshake(at_least=highest + 1)
+        finally:
+            self._adopting = False
+
+    async def check_at_open(self) -> None:
+        """As `check`, but a server is refused after another one has taken over: raises ServerSucceeded then."""
+        self._opening = True
+        try:
+            await self.check()
+        finally:
+            self._opening = False
+
+    async def check(self) -> None:
+        """Compares meta with the backend: a server that is behind although its identity stands gets a new epoch."""
+        highest = await self._new_epoch(0)
+        async with self._lock:
+            if any(epoch < highest for epoch in self._known):
+                self._behind += 1
+                if self._behind == 5:
+                    _log.warning(
+                        "the backend's epoch has moved on %d times in a row: does another Redis save into the same "
+                        "place? Each needs a table, collection or folder of its own",
+                        self._behind,
+                    )
+            else:
+                self._behind = 0
+            await self._handshake(at_least=highest)
+
+    async def disown(self, first: int, last: int) -> None:
+        """Notes epochs that came with the data of a place, which nobody has allotted. Raises RedisError."""
+        # A server that came from another place may have been in some of them.
+        first = max(first, 1 + max([(await queue.hello()).epoch for queue in self._queues]))
+        if first <= last:
+            for queue in self._queues:
+                await queue.disown(first, last)
+
+    async def begin_above(self, foreign: Version, *, allotted: int, records: Iterable[Record]) -> int:
+        """Begins an epoch in all partitions that is above a stored version which is of no history of this namespace.
+
+        Args:
+            foreign: that version.
+            allotted: the highest epoch that the backend had allotted, or that the server was in, when it was found.
+            records: what it stands in the way of.
+
+        Returns:
+            An epoch for new versions of these records: above theirs and above `foreign`, but below the one that begins,
+            so that no write that comes now can be taken for older than they are.
+
+        Raises:
+            BackendError: the backend can't allot one.
+            RedisError: the server can't be asked, or is a replica now.
+        """
+        async with self._lock:
+            lowest = 1 + max(epoch_of(foreign), *(epoch_of(each.version) for each in records))
+            # A server that came from another place may be above all that this one has allotted; and others may have
+            # begun epochs since the look.
+            known = max(await self._new_epoch(0), allotted, *self._known)
+            if self._spare >= lowest and all(epoch > self._spare for epoch in self._known):
+                return self._spare
+            if epoch_of(foreign) > known:
+                # Before the epoch begins: from then on, these versions look like those of an earlier history.
+                for queue in self._queues:
+                    await queue.disown(known + 1, epoch_of(foreign))
+            self._spare = await self._new_epoch(max(lowest, known + 1))
+            await self._handshake(at_least=self._spare + 1)
+            return self._spare
+
+    async def _handshake(self, *, at_least: int) -> None:
+        # A number that was allotted is installed or outbid, never dropped: were it lost, meta would be behind the
+        # backend and every client would begin yet another epoch.
+        mine, before = 0, -1
+        while mine != before:  # once more after one was allotted: the partitions before it get the same number
+            before = mine
+            for queue in self._queues:
+                mine = await self._settle(queue, max(at_least, mine), mine)
+
+    async def _settle(self, queue: Queue, at_least: int, mine: int) -> int:
+        """Learns or begins the epoch of one partition; returns the number allotted so far, 0 if none was needed."""
+        reset = False
+        while True:
+            hello = await queue.hello()
+            if mine and hello.identity != self._asked:
+                # The number in hand was for another server, and later epochs than it may have begun there since.
+                at_least = max(at_least, await self._new_epoch(0))
+            self._asked = hello.identity
+            if not hello.identity:
+                await queue.link.reset()  # the next connection may find the new primary
+                raise RedisUnavailable("the server is a replica now; its primary has to be found")
+            self._check(queue, hello)
+            lowest = max(at_least, self._known[queue.partition])
+            behind = hello.epoch < lowest
+            if behind and not mine and not reset:
+                # Perhaps a former primary that still runs, over a connection from before: its successor is the one to
+                # ask, not to outbid. If a new connection leads there again, it has taken the place back.
+                reset = True
+                await queue.link.reset()
+                continue
+            looks = self._opening or self._adopting
+            began = await self._servers(queue.partition) if hello.is_sound and (behind or looks) else ()
+            successor = None if self._adopting else successor_of(hello.identity, began)
+            if successor is not None:
+                await self._tell_return(queue, hello, successor)
+            if hello.is_sound and hello.seq <= MAX_SEQ - _SPARE_SEQS and not behind:
+                self.learn(queue.partition, hello.epoch)
+                self._foreign[queue.partition] = (hello.epoch, hello.foreign)
+                if looks:
+                    await self._note(queue.partition, hello.epoch, hello.identity, began)
+                return mine
+            # One that this partition has had already belongs to a history that is over, if it gets here.
+            if mine < lowest or mine <= max(hello.epoch, self._known[queue.partition]):
+                mine = await self._new_epoch(max(lowest, hello.epoch) + 1)
+            if await queue.install_epoch(hello, mine, partitions=len(self._queues), codec=self._codec):
+                _log.info("partition %d begins epoch %d", queue.partition, mine)
+                self.learn(queue.partition, mine)
+                self._foreign[queue.partition] = (mine, hello.foreign)
+                if successor is None:
+                    await self._note(queue.partition, mine, hello.identity, began)
+                return mine
+
+    async def _servers(self, partition: int) -> Sequence[Began]:
+        """Which servers have taken over the partition; nothing if it can't be told, once the buffer is open."""
+        try:
+            return await self._note_server(partition, 0, "")
+        except BackendError as error:
+            if self._opening or self._adopting:
+                raise
+            _log.warning("partition %d: it can't be told which servers have taken over: %s", partition, error)
+            return ()
+
+    async def _tell_return(self, queue: Queue, hello: Hello, successor: Began) -> None:
+        """Another server has taken over, though the history of this one stands. Raises ServerSucceeded at open."""
+        if self._opening:
+            await queue.link.reset()  # whoever asks again, on another connection, may find the other one
+            raise ServerSucceeded(
+                f"{queue.link.where} (replication id {hello.identity[:8]}…) isn't the present server of this "
+                f"namespace: another one (replication id {successor[1][:8]}…) took over with epoch {successor[0]}. It "
+                "is a former primary that still runs, or two servers were used with one place. Connect to the other "
+                "one; if it is to be this one, stop the other and run `asyncwb adopt-server`"
+            )
+        if self._told.get(queue.partition) == successor:
+            return
+        self._told[queue.partition] = successor
+        _log.warning(
+            "partition %d: %s is in epoch %d, and another server (replication id %s…) took over with epoch %d: it is a "
+            "former primary that still runs, or two servers save into one place, where either one's saves may be "
+            "discarded as stale. No other process can open this server until that is settled",
+            queue.partition,
+            queue.link.where,
+            hello.epoch,
+            successor[1][:8],
+            successor[0],
+        )
+        if self.on_return is not None:
+            self.on_return(queue.partition, hello.epoch, successor)
+
+    async def _note(self, partition: int, epoch: int, server: str, began: Sequence[Began]) -> None:
+        """Notes a server that isn't the present one yet, if none has taken over since.
+
+        Its epoch holds also if this fails: whoever opens the server next notes it.
+        """
+        if not self._adopting and began and (began[-1][1] == server or began[-1][0] > epoch):
+            return
+        try:
+            await self._note_server(partition, epoch, server)
+        except BackendError as error:
+            if self._adopting:
+                raise
+            _log.warning("partition %d: it can't be noted which server began epoch %d: %s", partition, epoch, error)
+
+    def _check(self, queue: Queue, hello: Hello) -> None:
+        if not hello.layout:
+            return
+        ours = {"layout": str(LAYOUT), "partitions": str(len(self._queues)), "codec": self._codec}
+        theirs = {"layout": hello.layout, "partitions": hello.partitions, "codec": hello.codec}
+        for name, value in ours.items():
+            if theirs[name] != value:
+                raise NamespaceMismatch(
+                    f"this namespace was made with {name} {theirs[name]}, not {value}: open it so, or drain it and "
+                    f"use another namespace (it says so in {queue.keys.meta.decode()})"
+                )

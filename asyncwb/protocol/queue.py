@@ -1,0 +1,443 @@
+"""The reliable queue of one partition: each step of the protocol as a method, each one script."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from itertools import chain
+from typing import Any, Final
+from uuid import uuid4
+
+import anyio
+
+from asyncwb.errors import DecodeError, OutcomeUnknown, RedisError, RedisUnavailable
+from asyncwb.protocol import scripts
+from asyncwb.protocol.keys import LAYOUT, PartitionKeys
+from asyncwb.protocol.messages import (
+    NO_LIMIT,
+    Acked,
+    Applied,
+    Bounds,
+    Claim,
+    Failure,
+    Held,
+    Hello,
+    Look,
+    PartitionStats,
+    Pending,
+    PutReply,
+    Retries,
+    Retry,
+    Write,
+)
+from asyncwb.protocol.wire import pack_version, unpack_dead, unpack_record, unpack_version
+from asyncwb.records import MAX_EPOCH, MAX_SEQ, Record, Version, epoch_of, make_version
+from asyncwb.redis.link import Argument, Link
+from asyncwb.redis.script import Script
+from asyncwb.redis.suitability import Suitability
+
+WRITER_MEMORY_SECONDS: Final = 2 * 3600
+"""How long the last request of a writer that has fallen silent is remembered: longer than any request is repeated (see
+`redis_retry_seconds`). One that is repeated later still is not applied, and its outcome stays unknown."""
+
+_CLAIM_MS: Final = 10_000
+"""A claim is remembered for this long after its leases have ended, or for as long as they lasted if that is longer. By
+then its records are dirty again or another claim's, and an ack that comes later would only spare a save that the
+backend finds stale."""
+
+RELEASE_SECONDS: Final = 1.0
+"""How long a flusher that is cancelled may try to give its records back; afterwards their leases have to expire."""
+
+_PAGE: Final = 1000
+
+_FEW: Final = 5000
+"""Keys that a script may list at once: more would hold up the server for too long."""
+
+
+class Queue:
+    """One partition of a namespace; `suitability` says whether its server may be written to.
+
+    Every method sends one script, once. All but `put` may be repeated freely after a lost reply: they decide from
+    versions and leases. A repeated `claim` takes other records; what the lost one took comes back with its lease.
+    """
+
+    def __init__(self, link: Link, namespace: str, partition: int, suitability: Suitability | None = None) -> None:
+        self.link = link
+        self.suitability = suitability or Suitability()
+        self.partition = partition
+        self.keys = PartitionKeys(namespace, partition)
+
+    async def hello(self) -> Hello:
+        reply: list[bytes] = await self._script(scripts.HELLO)
+        identity, layout, partitions, codec, meta_identity, *_ = (item.decode("utf-8", "replace") for item in reply)
+        epoch, seq = _number(reply[5], MAX_EPOCH), _number(reply[6], MAX_SEQ)
+        if epoch is None or seq is None:
+            meta_identity = ""
+        # What names the present epoch was written by another program.
+        foreign = tuple(each for each in _ranges(reply[7]) if not each[0] <= (epoch or 0) <= each[1])
+        return Hello(
+            identity, layout, partitions, codec, meta_identity, epoch or 0, seq or 0,
+            as_read=(reply[4], reply[5]), foreign=foreign,
+        )  # fmt: skip
+
+    async def install_epoch(self, seen: Hello, epoch: int, *, partitions: int, codec: str) -> bool:
+        """Begins an epoch unless the server or its meta changed since `hello`; False then."""
+        reply = await self._script(scripts.INSTALL, seen.identity, *seen.as_read, epoch, LAYOUT, partitions, codec)
+        return bool(reply)
+
+    async def disown(self, lowest: int, highest: int) -> None:
+        """Notes that versions of these epochs, which the backend holds, are of no history of this namespace."""
+        await self._script(scripts.DISOWN, lowest, highest)
+
+    async def restamp(self, records: Sequence[Record], *, epoch: int, present: int) -> int | None:
+        """Gives records a version of an epoch that was allotted for this alone, where they still have theirs.
+
+        Args:
+            records: that aren't saved.
+            epoch: of the new versions.
+            present: the later epoch in which that was seen.
+
+        Returns:
+            How many got one; None if this server isn't in that later epoch.
+        """
+        args: list[Argument] = [epoch, present]
+        for record in records:
+            args += (_wire_key(record.key), pack_version(record.version))
+        reply = await self._script(scripts.RESTAMP, *args)
+        return None if reply == b"EPOCH" else int(reply)
+
+    async def register(self, writer: str) -> None:
+        """Makes the server remember a writer's requests. NX: a registration that comes late must not forget them."""
+        nothing_yet = bytes(16)
+        await self.link.command("SET", self.keys.writer(writer), nothing_yet, "NX", "PX", WRITER_MEMORY_SECONDS * 1000)
+
+    async def leave(self, writers: Sequence[str]) -> None:
+        """Forgets writers that will send nothing any more, and a wake-up for which there is no work.
+
+        A request of theirs that is still under way is refused when it arrives: only `register` makes a writer known,
+        and each registration is sent once, under a name of its own, before anything is put under that name.
+        """
+        keys = (*self.keys.common, *map(self.keys.writer, writers))
+        await self.link.script(scripts.LEAVE, keys, (self.keys.record_prefix,))
+
+    async def put(
+        self,
+        groups: Sequence[Sequence[Write]],
+        *,
+        writer: str,
+        request: int,
+        repeated: bool,
+        epoch: int,
+        delay_seconds: float,
+        bounds: Bounds,
+        after: int = 0,
+        others_wait: bool = False,
+    ) -> PutReply:
+        """Applies one request of a writer, at most once; each group of writes wholly or, at a limit, not at all.
+
+        `after` is the writer's request that has to be applied before, if its answer isn't there yet. With
+        `others_wait`, earlier writes of this writer wait for room, and only groups that need none are applied.
+        """
+        sizes = [*map(len, groups)]
+        if sizes.count(1) == len(sizes):
+            sizes = []  # an argument less for each write
+        args: list[Argument] = [
+            epoch, request, int(repeated), WRITER_MEMORY_SECONDS * 1000, _ms(delay_seconds),
+            bounds.records, bounds.low_records, bounds.bytes, bounds.low_bytes,
+            _ms(bounds.age_seconds), _ms(bounds.low_age_seconds),
+            "others" if others_wait else "wait" if bounds.in_order else "none", after, len(sizes), *sizes,
+        ]  # fmt: skip
+        args.extend(chain.from_iterable(chain.from_iterable(groups)))
+        reply: bytes = await self.link.script(
+            scripts.PUT, (*self.keys.common, self.keys.writer(writer)), (self.keys.record_prefix, *args)
+        )
+        if reply == b"EPOCH":
+            return "EPOCH"
+        if reply == b"WRITER":
+            return "WRITER"
+        if reply == b"EARLY":
+            return "EARLY"
+        _, seq, woken, refused, full, hopeless, dead = reply.split(b" ")
+        if not refused:  # as nearly always
+            return Applied(int(seq), woken == b"1")
+        return Applied(int(seq), woken == b"1", _numbers(refused), full.decode(), _numbers(hopeless), int(dead))
+
+    async def allot(self, count: int, *, epoch: int, writer: str, request: int) -> int | None:
+        """So many sequence numbers for a request's writes that bypass Redis; the one before the first, None in another
+        epoch. No request of the writer up to this one is applied any more."""
+        keys = (*self.keys.common, self.keys.writer(writer))
+        reply = await self.link.script(scripts.ALLOT, keys, (self.keys.record_prefix, epoch, count, request))
+        return None if reply == b"EPOCH" else int(reply)
+
+    async def supersede(self, saved: Sequence[tuple[bytes, Version]]) -> None:
+        """Removes what is not newer than these versions, which the backend holds."""
+        for start in range(0, len(saved), _PAGE):
+            pairs = [(key, pack_version(version)) for key, version in saved[start : start + _PAGE]]
+            await self._script(scripts.SUPERSEDE, *(part for pair in pairs for part in pair))
+
+    async def get(self, keys: Sequence[bytes], *, epoch: int) -> tuple[int, list[bytes | None]] | None:
+        """The present epoch and the packed records; None if this server isn't the one that `epoch` speaks of."""
+        reply = await self._script(scripts.GET, epoch, *keys)
+        if reply == b"EPOCH":
+            return None
+        present: bytes = reply.pop()
+        return int(present), reply
+
+    async def claim(
+        self,
+        *,
+        records: int,
+        bytes: int,  # noqa: A002 - its unit
+        lease_seconds: float,
+        alone: bool = False,
+    ) -> Claim:
+        """Leases due records. After a lost reply it raises; what it may have taken is released if possible.
+
+        Args:
+            records: most of them.
+            bytes: likewise; one larger record still goes alone.
+            lease_seconds: until the leases expire.
+            alone: claims one record that has to be alone, if there is one. Nothing else may be leased to this process:
+                if it dies then, that record is to blame.
+        """
+        claim_id = uuid4().hex
+        lease_ms = _ms(lease_seconds)
+        try:
+            reply = await self.link.script(
+                scripts.CLAIM,
+                (*self.keys.common, self.keys.claim(claim_id)),
+                (self.keys.record_prefix, records, bytes, lease_ms, _claim_ms(lease_ms), int(alone)),
+            )
+        except OutcomeUnknown as error:
+            # Not needed for safety, the lease would expire: it spares the records that wait.
+            await self.release(claim_id)
+            raise RedisUnavailable(str(error)) from error
+        except asyncio.CancelledError:
+            with anyio.move_on_after(RELEASE_SECONDS, shield=True), contextlib.suppress(RedisError):
+                await self.release(claim_id)
+            raise
+        found: list[Record] = []
+        garbage: dict[str, DecodeError] = {}
+        due_ms, waits = reply[:2]
+        for key, packed in zip(reply[2::2], reply[3::2], strict=True):
+            try:
+                found.append(unpack_record(key.decode(), packed))
+            except UnicodeDecodeError:
+                garbage[_name(key)] = DecodeError(f"key {key!r} isn't UTF-8: another program wrote it")
+            except DecodeError as error:
+                garbage[_name(key)] = error
+        return Claim(
+            claim_id,
+            found,
+            garbage,
+            due_ms / 1000 if due_ms >= 0 else None,
+            suspect_waits=bool(waits) and not alone,
+            deaths=waits if alone else 0,
+        )
+
+    async def ack(
+        self,
+        claim_id: str,
+        *,
+        failed: Mapping[str, Failure] | None = None,
+        saved: Mapping[str, Version] | None = None,
+        again_seconds: float = 0.0,
+        retries: Retries = NO_LIMIT,
+        jitter: Callable[[], float] = lambda: 1.0,
+    ) -> Acked | None:
+        """Settles a claim. None: it is unknown, because an earlier attempt settled it or it is long over.
+
+        Args:
+            claim_id: of the claim.
+            failed: what becomes of the records that weren't saved; all others of the claim were.
+            saved: versions that were saved where they aren't the claimed ones.
+            again_seconds: until records that changed meanwhile are due.
+            retries: for those that failed.
+            jitter: a factor for each of their pauses.
+        """
+        args: list[Argument] = [
+            _ms(again_seconds), 0, retries.most, _ms(retries.first_seconds), _ms(retries.longest_seconds),
+            len(saved or ()),
+        ]  # fmt: skip
+        for key, version in (saved or {}).items():
+            args += (_wire_key(key), pack_version(version))
+        args.append(len(failed or ()))
+        for key, failure in (failed or {}).items():
+            number = failure.attempts if failure.fate == "dead" else _ms(failure.due_in_seconds)
+            if failure.fate == "retry":
+                number = _ms(jitter())
+            args += (_wire_key(key), failure.fate, number, failure.reason.encode("utf-8", "replace"))
+        reply = await self._claim_script(scripts.ACK, claim_id, *args)
+        if not reply:
+            return None
+        gone, changed, released, again, buried = reply
+        retried = {_name(again[i]): Retry(again[i + 1], again[i + 2] / 1000) for i in range(0, len(again), 3)}
+        dead = {_name(key): attempts for key, attempts in zip(buried[::2], buried[1::2], strict=True)}
+        return Acked(gone, changed, released, retried, dead)
+
+    async def release(self, claim_id: str) -> None:
+        """Gives everything of a claim back, due at once; nothing was saved."""
+        await self._claim_script(scripts.ACK, claim_id, 0, 1, 0, 0, 0, 0, 0)
+
+    async def extend(self, claim_id: str, *, lease_seconds: float) -> int:
+        """Renews the leases that a claim still holds; returns how many."""
+        lease_ms = _ms(lease_seconds)
+        held: int = await self._claim_script(scripts.EXTEND, claim_id, lease_ms, _claim_ms(lease_ms))
+        return held
+
+    async def recover(self, pauses: Retries = NO_LIMIT) -> int:
+        """Expired leases become dirty; returns how many of them, at most a page.
+
+        `pauses` are those of records that were alone when their lease expired.
+        """
+        recovered: int = await self._script(
+            scripts.RECOVER, _PAGE, _ms(pauses.first_seconds), _ms(pauses.longest_seconds)
+        )
+        return recovered
+
+    async def look(self, keys: Sequence[bytes], *, epoch: int, hasten: bool) -> Look | None:
+        """What Redis has of some keys; None if this server isn't the one that `epoch` speaks of.
+
+        Args:
+            keys: at most a few thousand.
+            epoch: the lowest acceptable one.
+            hasten: make due at once what isn't saved, unless it has failed and is in its back-off.
+        """
+        reply = await self._script(scripts.FLUSH, epoch, int(hasten), *keys)
+        if reply == b"EPOCH":
+            return None
+        present = int(reply[0])
+        found = [
+            Held(_sound(unpack_version(version), present), unpack_dead(key, dead) if dead else None)
+            if version
+            else None
+            for key, version, dead in zip(keys, reply[2::2], reply[3::2], strict=True)
+        ]
+        return Look(present, bool(reply[1]), found)
+
+    async def pending(self) -> tuple[int, int]:
+        """How many records are dirty and how many are leased, counted in one step."""
+        found = await self.survey()
+        return found.dirty, found.leased
+
+    async def survey(self) -> Pending:
+        """How much isn't saved, counted in one step, and the newest write by then."""
+        dirty, leased, dead, epoch, seq, last_death = await self._script(scripts.PENDING)
+        return Pending(dirty, leased, dead, make_version(epoch, seq), last_death)
+
+    async def unsaved(self) -> list[tuple[bytes, Version]]:
+        """The keys that are dirty or leased, with their versions.
+
+        Complete if they are few; if they are many, but for those that move to and fro between the sets meanwhile.
+        """
+        reply = await self._script(scripts.UNSAVED, "all", 0, _FEW)
+        if reply is not None:
+            return list(_versions(reply))
+        found: dict[bytes, Version] = {}
+        # Claims take from the beginning: from the end on, nothing moves into what was looked at already.
+        for which in ("lease", "dirty", "lease"):
+            offset = 0
+            while reply := await self._script(scripts.UNSAVED, which, offset, _PAGE):
+                for key, version in _versions(reply):
+                    found.setdefault(key, version)
+                offset += _PAGE
+        return list(found.items())
+
+    async def hasten(self) -> None:
+        """Makes all that is delayed due at once, but for what has failed and is in its back-off."""
+        looked, skipped = _PAGE, 0
+        while looked == _PAGE:
+            looked, left = await self._script(scripts.HASTEN, skipped, _PAGE)
+            skipped += left
+
+    async def revive(self, keys: Sequence[str]) -> int:
+        """Dead-lettered records become dirty; returns how many."""
+        revived: int = await self._script(scripts.REVIVE, *map(_wire_key, keys))
+        return revived
+
+    async def audit(self) -> int:
+        """Makes records dirty that are in no set, and returns how many; corrects the byte estimate."""
+        strays = size = cursor = 0
+        prefix = self.keys.record_prefix
+        while True:
+            cursor, names = await self._command("SCAN", cursor, "MATCH", prefix + b"*", "COUNT", _PAGE)
+            if names:
+                found, length = await self._script(scripts.AUDIT, *(name[len(prefix) :] for name in names))
+                strays += found
+                size += length
+            cursor = int(cursor)
+            if not cursor:
+                break
+        await self._command("HSET", self.keys.meta, "bytes", size)
+        keys = self.keys
+        for name, key in (("retry", keys.retry), ("dead", keys.dead), ("expired", keys.expired)):
+            async for page in self.fields(key):
+                await self._script(scripts.FORGET, name, *(field for field, _ in page))
+        return strays
+
+    async def stats(self) -> PartitionStats:
+        dirty, leased, dead, size, age_ms, epoch = await self._script(scripts.STATS)
+        return PartitionStats(dirty, leased, dead, size, age_ms / 1000 if age_ms >= 0 else None, epoch)
+
+    async def fields(self, hash_key: bytes) -> AsyncIterator[list[tuple[bytes, bytes]]]:
+        """Pages of a hash's fields and values; one that comes or goes meanwhile may or may not be among them."""
+        cursor = -1
+        while cursor:
+            reply, found = await self._command("HSCAN", hash_key, max(cursor, 0), "COUNT", _PAGE)
+            if found:
+                yield list(zip(found[::2], found[1::2], strict=True))
+            cursor = int(reply)
+
+    async def _script(self, script: Script, *args: Argument) -> Any:
+        return await self.link.script(script, self.keys.common, (self.keys.record_prefix, *args))
+
+    async def _claim_script(self, script: Script, claim_id: str, *args: Argument) -> Any:
+        keys = (*self.keys.common, self.keys.claim(claim_id))
+        return await self.link.script(script, keys, (self.keys.record_prefix, *args))
+
+    async def _command(self, *args: Argument) -> Any:
+        return await self.link.command(*args)
+
+
+def _numbers(text: bytes) -> frozenset[int]:
+    return frozenset(map(int, text.split(b","))) if text else frozenset()
+
+
+def _ranges(text: bytes) -> tuple[tuple[int, int], ...]:
+    """The ranges of `disown`; what another program has put there is none."""
+    ranges = []
+    for each in text.split(b","):
+        first, _, last = each.partition(b"-")
+        if (lowest := _number(first, MAX_EPOCH)) is not None and (highest := _number(last, MAX_EPOCH)) is not None:
+            ranges.append((lowest, highest))
+    return tuple(ranges)
+
+
+def _number(text: bytes, most: int) -> int | None:
+    """A number of meta as scripts write it; None for what another program has put there, or taken away."""
+    number = int(text) if len(text) <= 16 and text.isdigit() else -1
+    return number if 0 <= number <= most and text == b"%d" % number else None
+
+
+def _sound(version: Version, epoch: int) -> Version:
+    """0 for a version that another program must have written: nobody has been given one of a later epoch."""
+    return version if epoch_of(version) <= epoch else 0
+
+
+def _versions(reply: list[bytes]) -> Iterator[tuple[bytes, Version]]:
+    return ((key, unpack_version(version)) for key, version in zip(reply[::2], reply[1::2], strict=True))
+
+
+def _claim_ms(lease_ms: int) -> int:
+    return lease_ms + max(lease_ms, _CLAIM_MS)
+
+
+def _ms(seconds: float) -> int:
+    return round(seconds * 1000)
+
+
+def _wire_key(key: str) -> bytes:
+    return key.encode("utf-8", "surrogateescape")
+
+
+def _name(raw: bytes) -> str:
+    return raw.decode("utf-8", "surrogateescape")

@@ -1,0 +1,95 @@
+"""How a record stands in Redis: bytes to `Record` and back."""
+
+import struct
+from typing import Final
+
+from asyncwb.codecs import WIRE_CODECS
+from asyncwb.errors import DecodeError
+from asyncwb.protocol.messages import DeadRecord
+from asyncwb.records import MAX_EPOCH, MAX_SEQ, CodecName, Record, Version, make_version
+
+# Version (epoch, seq), first unsaved write (ms of the server's clock), op, codec; then the payload. As in
+# lua/prelude.lua.
+_HEADER: Final = struct.Struct(">QQ2s")
+OVERHEAD_BYTES: Final = _HEADER.size
+_BODY: Final = OVERHEAD_BYTES - 2
+_NEWEST: Final = make_version(MAX_EPOCH, MAX_SEQ)
+_TIMES: Final = 2**48
+"""No time in milliseconds is as late; text of another program, read as a time, is."""
+_EARLY: Final = bytes(2)
+"""What a time below that begins with."""
+_VERSION: Final = struct.Struct(">Q")
+# Version, attempts, first failure and death (ms of the server's clock); then the reason. As in lua/ack.lua.
+_DEAD: Final = struct.Struct(">QIQQ")
+_CODECS: Final[dict[bytes, CodecName]] = {byte: name for name, byte in WIRE_CODECS.items()}
+
+_PUTS: Final[dict[bytes, CodecName]] = {b"p" + byte: name for name, byte in WIRE_CODECS.items()}
+
+DELETED_BODY: Final = b"dj"
+"""The body of a tombstone; its codec says nothing."""
+
+
+def body_prefix(codec: CodecName) -> bytes:
+    """What stands before the payload in the body of a put."""
+    return b"p" + WIRE_CODECS[codec]
+
+
+def pack_version(version: Version) -> bytes:
+    return _VERSION.pack(version)
+
+
+def pack_epoch(epoch: int) -> bytes:
+    """What a packed record of this epoch begins with."""
+    return epoch.to_bytes(4)
+
+
+def payload_of(packed: bytes, prefix: bytes) -> bytes | None:
+    """The payload of a record that begins its body with `prefix`; None if it is another one, or none at all.
+
+    The short way for reads: half the time of `unpack_record`. What it doesn't take, that judges.
+    """
+    if packed[_BODY:OVERHEAD_BYTES] == prefix and packed[8:10] == _EARLY:
+        return packed[OVERHEAD_BYTES:]
+    return None
+
+
+def unpack_version(packed: bytes) -> Version:
+    return int(_VERSION.unpack(packed)[0])
+
+
+def record_of(key: str, version: Version, body: bytes) -> Record:
+    """The record that a put of this body would make."""
+    if body[:1] == b"d":
+        return Record(key, version, deleted=True)
+    return Record(key, version, body[2:], codec=_CODECS[body[1:2]])
+
+
+def unpack_record(key: str, packed: bytes) -> Record:
+    """Raises `DecodeError` if another program wrote these bytes."""
+    if len(packed) >= _HEADER.size:
+        version, since, body = _HEADER.unpack_from(packed)
+        if version <= _NEWEST and since < _TIMES:
+            codec = _PUTS.get(body)
+            if codec is not None:
+                return Record(key, version, packed[OVERHEAD_BYTES:], codec=codec)
+            # Exactly: what is taken for a tombstone deletes a row.
+            if packed[_BODY:] == DELETED_BODY:
+                return Record(key, version, deleted=True)
+    raise DecodeError(f"what Redis holds for key {key!r} was not written by asyncwb")
+
+
+def unpack_dead(raw: bytes, entry: bytes) -> DeadRecord:
+    """The dead letter of a key, from its entry in the hash; version 0 if another program has overwritten that."""
+    key = raw.decode("utf-8", "surrogateescape")
+    if len(entry) < _DEAD.size:
+        reason = "another program has overwritten why it is dead"
+        return DeadRecord(key=key, version=0, attempts=0, first_failed=0.0, died=0.0, reason=reason)
+    version, attempts, since, died = _DEAD.unpack_from(entry)
+    return DeadRecord(
+        key=key,
+        version=version,
+        attempts=attempts,
+        first_failed=since / 1000,
+        died=died / 1000,
+        reason=entry[_DEAD.size :].decode("utf-8", "replace"),
+    )

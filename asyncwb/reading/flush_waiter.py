@@ -1,0 +1,390 @@
+"""Waiting until the backend holds a write: what `flush` does, and `drain` for many."""
+
+import asyncio
+import heapq
+import random
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple, NoReturn
+
+import anyio
+from anyio.abc import TaskGroup
+
+from asyncwb.errors import AsyncwbError, DeadLettered, OutcomeUnknown, RedisUnavailable, WriteLost, twin
+from asyncwb.protocol.acknowledged import Acknowledged
+from asyncwb.protocol.epochs import Epochs
+from asyncwb.protocol.messages import DeadRecord, Held, Look
+from asyncwb.protocol.queue import Queue
+from asyncwb.records import Record, Version, epoch_of
+from asyncwb.settings import Settings
+from asyncwb.support.backoff import retrying
+from asyncwb.support.wakeup import Bell
+
+Load = Callable[[Sequence[str]], Awaitable[Mapping[str, Record]]]
+"""What the backend holds of some keys, durably."""
+
+_FIRST_POLL_SECONDS: Final = 0.001
+_LAST_POLL_SECONDS: Final = 0.05
+_TOGETHER_SECONDS: Final = 0.005
+"""Those who are due within that time share a question."""
+_HASTEN_EVERY_SECONDS: Final = 0.25
+"""Asking again to make a write due defeats its back-off after a failure, so it isn't done with every poll."""
+_PAGE: Final = 1000
+_MOST_LOADS: Final = 8
+"""Questions to the backend that may be under way at once: one that hangs must not hold up the others."""
+
+
+@dataclass(slots=True, eq=False)
+class _Wait:
+    """One caller that waits for one write.
+
+    Attributes:
+        key: in UTF-8.
+        version: that it waits for; None until the first look: the newest there is then, and `known` at least.
+        known: the newest version that this process knew of when the wait began. (What it gets to know later, a look
+            that was made before can't show.)
+        done: ends the wait, with an error if the write can't be saved any more.
+        seen: whether Redis has had a record of the key since the wait began.
+        letter: the dead letter that has ended the wait.
+        pause: until the next look, in seconds.
+        hastened: when the write was made due last.
+        saved: the highest version that was told to be saved before the first look was answered.
+    """
+
+    key: bytes
+    version: Version | None
+    known: Version
+    done: asyncio.Future[None]
+    seen: bool = False
+    letter: DeadRecord | None = None
+    pause: float = _FIRST_POLL_SECONDS
+    hastened: float = field(default=-_HASTEN_EVERY_SECONDS)
+    saved: Version = 0
+
+
+class Unsaved(NamedTuple):
+    """Why a write can't be saved any more, or why that can't be told; and its dead letter, if it is that."""
+
+    error: AsyncwbError
+    letter: DeadRecord | None
+
+
+class Waiter:
+    """Waits for writes of one partition, for many callers at a time.
+
+    One rule decides: *the backend's word*. Redis is asked first, and can only show that a version is still on its way.
+    Where it can't (the record is gone, was given up, was written again, or is of another history) the backend is asked
+    whether it holds at least that version. That a record is absent from Redis proves nothing: a dead letter may have
+    been dropped, or a server may have lost it.
+
+    Flushers of this process tell what they have saved, so that nobody has to ask for it. Everything else is asked for
+    by a single loop, with one question for all who wait.
+
+    Args:
+        queue, epochs, settings, rng: of the partition.
+        load: asks the backend.
+        acknowledged: what this process knows of its own writes; is told what is saved.
+        on_wake: called when something was made due.
+    """
+
+    def __init__(
+        self,
+        queue: Queue,
+        epochs: Epochs,
+        load: Load,
+        acknowledged: Acknowledged,
+        settings: Settings,
+        *,
+        rng: random.Random,
+        on_wake: Callable[[], None],
+    ) -> None:
+        self._queue = queue
+        self._epochs = epochs
+        self._load = load
+        self._acknowledged = acknowledged
+        self._settings = settings
+        self._rng = rng
+        self._on_wake = on_wake
+        self._loop = asyncio.get_running_loop()
+        self._bell = Bell()
+        self._agenda: list[tuple[float, int, _Wait]] = []
+        self._entries = 0
+        self._by_key: dict[bytes, list[_Wait]] = {}
+        self._loads = 0
+        self._closed: Exception | None = None
+
+    async def wait(self, key: bytes, version: Version | None) -> None:
+        """Returns when the backend holds at least this version (None: the newest that is known now).
+
+        Raises:
+            DeadLettered: the backend refused it for good.
+            WriteLost: neither Redis nor the backend has it.
+            OutcomeUnknown: neither has anything of the key, which may also be because it was deleted long ago.
+            RedisError, BackendError: it can't be told.
+        """
+        wait = self._begin(key, version)
+        try:
+            await wait.done
+        finally:
+            self._forget(wait)
+
+    async def wait_all(self, writes: Mapping[bytes, Version | None]) -> dict[bytes, Unsaved]:
+        """Returns when nothing of this is on its way any more, with those that aren't saved."""
+        waits = [self._begin(key, version) for key, version in writes.items()]
+        failed: dict[bytes, Unsaved] = {}
+        try:
+            for wait in waits:
+                try:
+                    await wait.done
+                except AsyncwbError as error:
+                    failed[wait.key] = Unsaved(error, wait.letter)
+        finally:
+            for wait in waits:
+                self._forget(wait)
+        return failed
+
+    def saved(self, writes: Sequence[tuple[bytes, Version]]) -> None:
+        """The backend holds these versions, or later ones: whoever waits for them is told."""
+        self._acknowledged.saved(writes)
+        if not self._by_key:
+            return
+        for key, version in writes:
+            for wait in self._by_key.get(key, ()):
+                if wait.version is None:
+                    wait.saved = max(wait.saved, version)  # Redis is just being asked which version it waits for
+                elif wait.version <= version:
+                    _end(wait)
+
+    def close(self, error: Exception) -> None:
+        """Fails everybody who waits, now or later."""
+        self._closed = error
+        self._bell.close()
+        for waits in list(self._by_key.values()):
+            for wait in waits:
+                _end(wait, twin(error))
+
+    async def serve(self) -> NoReturn:
+        """Asks for those who wait, until cancelled. May be called again if it was ended by a bug."""
+        self._agenda.clear()  # of those that were being asked for nobody else would know
+        for waits_of_key in self._by_key.values():
+            for wait in waits_of_key:
+                self._look_at(self._loop.time(), wait)
+        async with anyio.create_task_group() as loads:
+            while True:
+                waits = self._due()
+                if not waits:
+                    await self._bell.wait()
+                    continue
+                try:
+                    await self._ask_redis(waits, loads)
+                except AsyncwbError as error:
+                    for wait in waits:
+                        _end(wait, twin(error))
+        raise AssertionError("serves until it is cancelled")
+
+    # Whose turn it is
+
+    def _begin(self, key: bytes, version: Version | None) -> _Wait:
+        if self._closed is not None:
+            raise self._closed
+        known = self._acknowledged.version_of(key) or 0
+        wait = _Wait(key, version, known, self._loop.create_future())
+        self._by_key.setdefault(key, []).append(wait)
+        self._look_at(self._loop.time(), wait)
+        self._bell.ring()
+        return wait
+
+    def _look_at(self, at: float, wait: _Wait) -> None:
+        self._entries += 1
+        heapq.heappush(self._agenda, (at, self._entries, wait))
+
+    def _due(self) -> list[_Wait]:
+        """Those whose turn it is, at most a page; sets the alarm for the others."""
+        agenda, until = self._agenda, self._loop.time() + _TOGETHER_SECONDS
+        waits: list[_Wait] = []
+        while agenda and len(waits) < _PAGE and (agenda[0][0] <= until or agenda[0][2].done.done()):
+            wait = heapq.heappop(agenda)[2]
+            if not wait.done.done():
+                waits.append(wait)
+        if not waits and agenda:
+            self._bell.ring_in(max(0.0, agenda[0][0] - self._loop.time()))
+        return waits
+
+    def _again(self, wait: _Wait) -> None:
+        self._look_at(self._loop.time() + wait.pause, wait)
+        wait.pause = min(wait.pause * 2, _LAST_POLL_SECONDS)
+
+    def _forget(self, wait: _Wait) -> None:
+        waits = self._by_key[wait.key]
+        waits.remove(wait)
+        if not waits:
+            del self._by_key[wait.key]
+        # Its entry in the agenda is passed over from here on; an error that nobody took is taken.
+        if not wait.done.cancel() and not wait.done.cancelled():
+            wait.done.exception()
+
+    # What is asked
+
+    async def _ask_redis(self, waits: Sequence[_Wait], loads: TaskGroup) -> None:
+        now = self._loop.time()
+        calm: list[_Wait] = []
+        urgent: list[_Wait] = []
+        for wait in waits:
+            (urgent if now - wait.hastened >= _HASTEN_EVERY_SECONDS else calm).append(wait)
+        for group, hasten in ((urgent, True), (calm, False)):
+            if not group:
+                continue
+            if hasten:
+                for wait in group:
+                    wait.hastened = now
+            keys = list(dict.fromkeys(wait.key for wait in group))
+            look = await self._looked(keys, hasten=hasten)
+            self._sort_out(group, dict(zip(keys, look.found, strict=True)), look.epoch, loads)
+
+    async def _looked(self, keys: Sequence[bytes], *, hasten: bool) -> Look:
+        async def ask() -> Look:
+            known = self._epochs.known(self._queue.partition)
+            look = await self._queue.look(keys, epoch=known, hasten=hasten)
+            if look is None:
+                await self._epochs.refresh(self._queue.partition, known)
+                raise RedisUnavailable("the server's history changed during a flush")  # and asked again
+            self._epochs.learn(self._queue.partition, look.epoch)
+            if look.woken:
+                self._on_wake()
+            return look
+
+        return await retrying(ask, limit_seconds=self._settings.redis_retry_seconds, rng=self._rng)
+
+    def _sort_out(
+        self, waits: Iterable[_Wait], found: Mapping[bytes, Held | None], epoch: int, loads: TaskGroup
+    ) -> None:
+        """Ends the waits that Redis can answer, and has the backend asked for those that it can't."""
+        unknown: list[tuple[_Wait, Held | None]] = []
+        for wait in waits:
+            held = found[wait.key]
+            wait.seen = wait.seen or held is not None
+            if wait.version is None:
+                newest = max(held.version if held else 0, wait.known)
+                if held is None and not newest:
+                    _end(wait)  # there is nothing of it to be saved
+                    continue
+                wait.version = newest
+                if newest <= wait.saved:
+                    _end(wait)
+                    continue
+            if held is not None and held.version == wait.version and held.dead is None:
+                self._again(wait)
+            else:
+                unknown.append((wait, held))
+        if not unknown:
+            return
+        if self._loads == _MOST_LOADS:
+            for wait, _ in unknown:
+                self._again(wait)
+            return
+        self._loads += 1
+        loads.start_soon(self._ask_backend, unknown, epoch)
+
+    def _end_dead(self, wait: _Wait, held: Held) -> None:
+        wait.letter = held.dead
+        self._acknowledged.note_dead(wait.key, held.version)
+        _end(wait, _dead(held))
+
+    async def _ask_backend(self, unknown: Sequence[tuple[_Wait, Held | None]], epoch: int) -> None:
+        keys = list(dict.fromkeys(_name(wait.key) for wait, _ in unknown))
+        try:
+            loaded = await self._load(keys)
+            foreign = await self._foreign(unknown, loaded)
+        except AsyncwbError as error:
+            for wait, held in unknown:
+                if held is not None and held.version >= (wait.version or 0) and held.dead is None:
+                    self._again(wait)  # it is on its way in any case
+                else:
+                    _end(wait, twin(error))  # also where it is dead: it may be saved all the same
+        else:
+            for wait, held in unknown:
+                self._decide(wait, held, loaded.get(_name(wait.key)), epoch, foreign)
+        finally:
+            self._loads -= 1
+            self._bell.ring()
+
+    async def _foreign(
+        self, unknown: Sequence[tuple[_Wait, Held | None]], loaded: Mapping[str, Record]
+    ) -> tuple[tuple[int, int], ...]:
+        """Epochs whose versions confirm nothing (see `asyncwb.flushing.stale`), if a later one is stored."""
+        for wait, _ in unknown:
+            stored = loaded.get(_name(wait.key))
+            if stored is not None and epoch_of(stored.version) > epoch_of(wait.version or 0):
+                limit = self._settings.redis_retry_seconds
+                return (await retrying(self._queue.hello, limit_seconds=limit, rng=self._rng)).foreign
+        return ()
+
+    def _decide(
+        self,
+        wait: _Wait,
+        held: Held | None,
+        stored: Record | None,
+        epoch: int,
+        foreign: Sequence[tuple[int, int]],
+    ) -> None:
+        """By what Redis had, and by what the backend held after that."""
+        assert wait.version is not None, "it was set when Redis was asked"
+        if stored is not None and any(first <= epoch_of(stored.version) <= last for first, last in foreign):
+            stored = None
+        if stored is not None and stored.version >= wait.version:
+            if epoch_of(stored.version) <= epoch:
+                self._acknowledged.saved([(wait.key, wait.version)])
+                _end(wait)
+            elif held is not None and held.version >= wait.version and held.dead is not None:
+                self._end_dead(wait, held)
+            else:
+                self._again(wait)  # of a history that began meanwhile, or that isn't this place's: look anew
+        elif epoch_of(wait.version) > epoch:
+            self._again(wait)  # a former primary has answered: it is found out within a second
+        elif held is not None and held.version >= wait.version:
+            if held.dead is None:
+                self._again(wait)
+            else:
+                self._end_dead(wait, held)
+        elif stored is None and not wait.seen and self._acknowledged.is_old(wait.version):
+            _end(wait, _unknown(wait.key, wait.version))
+        else:
+            _end(wait, _lost(wait.key))
+
+
+def _end(wait: _Wait, error: Exception | None = None) -> None:
+    if wait.done.done():
+        return
+    if error is None:
+        wait.done.set_result(None)
+    else:
+        wait.done.set_exception(error)
+
+
+def _dead(held: Held) -> DeadLettered:
+    letter = held.dead
+    assert letter is not None, "only for dead letters"
+    return DeadLettered(
+        f"key {letter.key!r} is dead-lettered: {letter.reason}; it stays readable, see `asyncwb dead`",
+        reasons={letter.key: letter.reason},
+    )
+
+
+def _lost(raw: bytes) -> WriteLost:
+    key = _name(raw)
+    return WriteLost(
+        f"key {key!r}: an acknowledged write is neither in Redis nor in the backend; the server lost data (see its "
+        "persistence and eviction settings), or its dead letter was dropped: write it again",
+        keys=(key,),
+    )
+
+
+def _unknown(raw: bytes, version: Version) -> OutcomeUnknown:
+    return OutcomeUnknown(
+        f"key {_name(raw)!r}: neither Redis nor the backend has anything of version {version} or later; it is lost, "
+        "unless the key was deleted so long ago that the backend has forgotten that, too"
+    )
+
+
+def _name(raw: bytes) -> str:
+    return raw.decode("utf-8", "surrogateescape")

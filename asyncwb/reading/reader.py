@@ -1,0 +1,188 @@
+"""Reads: Redis first, the backend for what isn't there, and the newer of both across epochs."""
+
+import asyncio
+import random
+from collections.abc import Callable, Sequence
+from itertools import chain
+from typing import cast
+
+from asyncwb.errors import DecodeError, RedisUnavailable
+from asyncwb.plugins.adapter import GuardedBackend
+from asyncwb.protocol.epochs import Epochs
+from asyncwb.protocol.queue import Queue
+from asyncwb.protocol.wire import pack_epoch, unpack_record
+from asyncwb.reading.loading import Loaded, Loader
+from asyncwb.records import Record, epoch_of, is_foreign, make_version
+from asyncwb.settings import Settings
+from asyncwb.support.backoff import retrying
+from asyncwb.support.batching import Later, set_exception
+
+Found = bytes | Record | None
+"""What a key has: a record of Redis as it stands there (see `wire`), one that was unpacked, or nothing."""
+
+
+class PendingRead(Later[Sequence[Found]]):
+    """One caller's keys, of which some have to be loaded."""
+
+    __slots__ = ("_found", "_future", "_left")
+
+    def __init__(self, found: list[Found | Exception], left: int) -> None:
+        self._found = found
+        self._left = left
+        self._future: asyncio.Future[Sequence[Found]] | None = None
+
+    def answer_to(self, future: asyncio.Future[Sequence[Found]]) -> None:
+        self._future = future
+        if not self._left:
+            self._answer(future)
+
+    @property
+    def gone(self) -> bool:
+        """Whether the caller waits no more."""
+        return self._future is not None and self._future.done()
+
+    def when_gone(self, call: Callable[[], None]) -> None:
+        if self._future is not None:
+            self._future.add_done_callback(lambda _: call())
+
+    def loaded(self, number: int, result: Loaded) -> None:
+        """Takes what the backend holds of one key: it counts unless Redis has a newer record."""
+        here = self._found[number]
+        older = not isinstance(here, Record) or (isinstance(result, Record) and here.version < result.version)
+        if result is not None and (older or isinstance(result, Exception)):
+            self._found[number] = result
+        self._left -= 1
+        if not self._left and self._future is not None:
+            self._answer(self._future)
+
+    def _answer(self, future: asyncio.Future[Sequence[Found]]) -> None:
+        if (error := _first_error(self._found)) is not None:
+            set_exception(future, error)
+        elif not future.done():
+            future.set_result(cast("Sequence[Found]", self._found))
+
+
+class Reader:
+    """Reads of one partition, many callers at a time.
+
+    What was read from the backend is never written to Redis: it could be older than a put that comes meanwhile.
+
+    Attributes:
+        loader: asks the backend, for callers whose keys Redis doesn't have.
+    """
+
+    def __init__(
+        self, queue: Queue, epochs: Epochs, backend: GuardedBackend, settings: Settings, rng: random.Random
+    ) -> None:
+        self._queue = queue
+        self._epochs = epochs
+        self._backend = backend
+        self._settings = settings
+        self._rng = rng
+        self.loader = Loader(self._load_known, settings.save_timeout_seconds)
+
+    async def read(self, groups: Sequence[Sequence[bytes]]) -> list[Sequence[Found] | PendingRead | Exception]:
+        """For each group of keys what Redis has of each; later, if the backend has to be asked for some of them.
+
+        Raises:
+            RedisUnavailable: the server can't be reached.
+            BackendError: a new epoch is needed and the backend can't allot one.
+        """
+        keys = list(chain.from_iterable(groups))
+        epoch, packed = await self._packed(keys)
+        # Nearly all of a busy buffer's reads find records of this epoch, which nothing in the backend can outdo.
+        present = pack_epoch(epoch)
+        elsewhere = [at for at, item in enumerate(packed) if item is None or item[:4] != present]
+        if len(groups) < len(packed):
+            return self._answers_of_several(groups, [*packed], elsewhere, epoch)
+        answers: list[Sequence[Found] | PendingRead | Exception] = [*zip(packed)]  # one key each
+        for at in elsewhere:
+            answers[at] = self._answer(groups[at], [packed[at]], [0], epoch)
+        self.loader.begin()
+        return answers
+
+    async def _load_known(self, keys: Sequence[str]) -> dict[str, Record]:
+        """What the backend holds, with version 0 where no history of the namespace has made it.
+
+        That is the value of a key that Redis doesn't have, and it is never newer than what Redis has. See
+        `asyncwb.flushing.stale`.
+        """
+        loaded = await self._backend.load(keys)
+        partition = self._queue.partition
+        known = self._epochs.known(partition)
+        if self._epochs.foreign(partition) == () and all(epoch_of(each.version) <= known for each in loaded.values()):
+            return loaded
+        allotted = await self._backend.new_epoch(0)
+        limit = self._settings.redis_retry_seconds
+        hello = await retrying(self._queue.hello, limit_seconds=limit, rng=self._rng)
+        present = make_version(hello.epoch, hello.seq)
+        return {
+            key: _unversioned(each)
+            if is_foreign(each.version, present=present, allotted=allotted, foreign=hello.foreign)
+            else each
+            for key, each in loaded.items()
+        }
+
+    async def _packed(self, keys: Sequence[bytes]) -> tuple[int, list[bytes | None]]:
+        async def ask() -> tuple[int, list[bytes | None]]:
+            known = self._epochs.known(self._queue.partition)
+            reply = await self._queue.get(keys, epoch=known)
+            if reply is None:
+                await self._epochs.refresh(self._queue.partition, known)
+                raise RedisUnavailable("the server's history changed during a read")  # and read again
+            self._epochs.learn(self._queue.partition, reply[0])
+            return reply
+
+        return await retrying(ask, limit_seconds=self._settings.redis_retry_seconds, rng=self._rng)
+
+    def _answers_of_several(
+        self, groups: Sequence[Sequence[bytes]], found: Sequence[Found], elsewhere: Sequence[int], epoch: int
+    ) -> list[Sequence[Found] | PendingRead | Exception]:
+        answers: list[Sequence[Found] | PendingRead | Exception] = []
+        waiting = iter([*elsewhere, len(found)])
+        start, at = 0, next(waiting)
+        for group in groups:
+            end = start + len(group)
+            missing: list[int] = []
+            while at < end:
+                missing.append(at - start)
+                at = next(waiting)
+            part = [*found[start:end]]
+            answers.append(self._answer(group, part, missing, epoch) if missing else part)
+            start = end
+        self.loader.begin()
+        return answers
+
+    def _answer(
+        self, group: Sequence[bytes], found: Sequence[Found], missing: Sequence[int], epoch: int
+    ) -> Sequence[Found] | PendingRead | Exception:
+        """Of what isn't there, or was written in an earlier history, the backend may hold a newer record."""
+        part: list[Found | Exception] = [*found]
+        asked = [number for number in missing if _may_be_newer(part, number, group[number], epoch)]
+        if not asked:
+            return _first_error(part) or cast("Sequence[Found]", part)
+        pending = PendingRead(part, len(asked))
+        for number in asked:
+            self.loader.ask(group[number].decode(), pending, number)
+        return pending
+
+
+def _may_be_newer(part: list[Found | Exception], number: int, key: bytes, epoch: int) -> bool:
+    """Whether the backend has to be asked; unpacks what Redis has."""
+    item = part[number]
+    if not isinstance(item, bytes):
+        return True
+    try:
+        record = part[number] = unpack_record(key.decode(), item)
+    except DecodeError as error:
+        part[number] = error
+        return False
+    return epoch_of(record.version) < epoch
+
+
+def _unversioned(record: Record) -> Record:
+    return Record(record.key, 0, record.payload, codec=record.codec, deleted=record.deleted)
+
+
+def _first_error(found: Sequence[Found | Exception]) -> Exception | None:
+    return next((each for each in found if isinstance(each, Exception)), None)

@@ -1,0 +1,1 @@
+"""Tools of asyncio that know nothing of writes and flushes."""

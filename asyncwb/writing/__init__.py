@@ -1,0 +1,1 @@
+"""A write on its way into Redis: its place in the order of calls, limits, numbered requests, and durability."""

@@ -1,0 +1,314 @@
+"""What becomes of writes at a limit: refused, waiting in their order, or written through to the backend."""
+
+import asyncio
+import contextlib
+import logging
+import random
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final, NoReturn, cast
+
+from asyncwb.backend import newest_per_key
+from asyncwb.errors import (
+    AsyncwbError,
+    BackendError,
+    BufferFull,
+    OutcomeUnknown,
+    PartialFailure,
+    RedisError,
+    RedisOutOfMemory,
+    SaveError,
+)
+from asyncwb.events import Event, FullChanged
+from asyncwb.flushing.stale import StaleRecords
+from asyncwb.plugins.adapter import GuardedBackend
+from asyncwb.protocol.acknowledged import Acknowledged
+from asyncwb.protocol.epochs import Epochs
+from asyncwb.protocol.messages import Write
+from asyncwb.protocol.queue import Queue
+from asyncwb.protocol.wire import record_of
+from asyncwb.records import Version, make_version
+from asyncwb.settings import Settings
+from asyncwb.stats import Totals
+from asyncwb.support.backoff import Backoff, retrying
+from asyncwb.support.outcomes import failure
+from asyncwb.writing.producer import Full, Outcome, Writer
+from asyncwb.writing.waitingroom import WaitingRoom, WaitingWrites
+
+_log: Final = logging.getLogger("asyncwb")
+
+MOST_PER_REQUEST: Final = 1000
+"""Writes that share one script call: enough to spread its cost, few enough not to hold up the server."""
+
+_FIRST_PAUSE_SECONDS: Final = 0.005
+_LONGEST_PAUSE_SECONDS: Final = 0.05
+"""Between two looks whether there is room for what waits."""
+
+Answer = Version | WaitingWrites | Exception
+"""The version of a group's first write (those of the others follow), or what became of it."""
+
+
+class Admission:
+    """Stands between the callers of one partition and its `Writer`.
+
+    Args:
+        writer, queue, epochs, backend, settings, rng: of the partition.
+        acknowledged: takes note of every write that Redis has taken.
+        totals: is counted up.
+        emit: is told when writes begin to be kept out, and when that ends.
+    """
+
+    def __init__(
+        self,
+        writer: Writer,
+        queue: Queue,
+        epochs: Epochs,
+        backend: GuardedBackend,
+        settings: Settings,
+        *,
+        acknowledged: Acknowledged,
+        totals: Totals,
+        rng: random.Random,
+        emit: Callable[[Event], None],
+    ) -> None:
+        self._acknowledged = acknowledged
+        self._totals = totals
+        self._writer = writer
+        self._queue = queue
+        self._epochs = epochs
+        self._backend = backend
+        self._settings = settings
+        self._rng = rng
+        self._emit = emit
+        self._full = ""
+        self._stale = StaleRecords(backend, epochs, totals=totals, emit=emit)
+        self._room = WaitingRoom(settings.full_timeout_seconds)
+        self._tried: Sequence[WaitingWrites] = ()
+        self._turn = asyncio.Lock()
+
+    async def serve(self) -> NoReturn:
+        """Writes what waits as soon as there is room, until cancelled."""
+        while True:
+            await self._room.occupied.wait()
+            pause = _FIRST_PAUSE_SECONDS
+            while self._room:
+                await asyncio.sleep(pause)
+                async with self._turn:
+                    none = await self._try_waiting()
+                pause = min(2 * pause, _LONGEST_PAUSE_SECONDS) if none else _FIRST_PAUSE_SECONDS
+
+    async def join(self) -> None:
+        """Returns when no write waits for room."""
+        await self._room.empty.wait()
+
+    def close(self, error: Exception, *, under_way: Exception) -> None:
+        """Fails what waits for room; with an error of its own what has been sent and not been answered."""
+        for each in self._tried:
+            each.fail(under_way)
+        self._room.close(error)
+
+    async def put(self, groups: Sequence[Sequence[Write]]) -> Sequence[Answer]:
+        """Answers each group with the version of its first write or an error. Raises as `Writer.put`."""
+        if self._settings.on_full != "wait":
+            return await self._put(groups)
+        async with self._turn:  # not while others are tried: they came first
+            if not self._room:
+                return await self._put(groups)
+            return await self._put_behind(groups)
+
+    async def _put(self, groups: Sequence[Sequence[Write]]) -> Sequence[Answer]:
+        outcomes = await self._outcomes(groups)
+        refused: list[int] = []
+        if not isinstance(outcomes, range):  # which has versions only
+            refused = [number for number, outcome in enumerate(outcomes) if isinstance(outcome, Full)]
+        if not refused and not self._full:
+            self._totals.acknowledged += sum(map(len, groups))
+            return cast("Sequence[Version]", outcomes)
+        await self._note(outcomes)
+        answers = [self._answer(group, outcome) for group, outcome in zip(groups, outcomes, strict=True)]
+        if self._settings.on_full == "write-through":
+            # Not what dead letters alone keep out: it would go on like that until somebody sees to them.
+            through = [number for number in refused if not cast("Full", outcomes[number]).dead]
+            for number, answer in zip(
+                through, await self._written_through([groups[number] for number in through]), strict=True
+            ):
+                answers[number] = answer
+        self._count(groups, answers)
+        return answers
+
+    async def _put_behind(self, groups: Sequence[Sequence[Write]]) -> Sequence[Answer]:
+        """While others wait, only what needs no room is written, and none of a key that waits."""
+        following = self._room.following(groups)
+        sent = [number for number in range(len(groups)) if number not in following]
+        outcomes: list[Outcome] = [Full("turn")] * len(groups)
+        if sent:
+            for number, outcome in zip(
+                sent, await self._outcomes([groups[number] for number in sent], others_wait=True), strict=True
+            ):
+                outcomes[number] = outcome
+        answers = [self._answer(group, outcome) for group, outcome in zip(groups, outcomes, strict=True)]
+        self._count(groups, answers)
+        return answers
+
+    async def _try_waiting(self) -> bool:
+        """Sends what came first once more; whether there was no room for any of it."""
+        self._tried = tried = self._room.first(MOST_PER_REQUEST, self._settings.batch_bytes)
+        if not tried:
+            return True
+        groups = [each.group for each in tried]
+        try:
+            outcomes = await self._outcomes(groups)
+            await self._note(outcomes)
+        except Exception as error:  # noqa: BLE001 - it is raised where it belongs: in every caller
+            self._tried = ()
+            for each in tried:
+                each.fail(error)
+            return False
+        self._tried = ()  # and not after a cancellation: then `close` has to tell that they were sent
+        answers = [self._answer(group, outcome) for group, outcome in zip(groups, outcomes, strict=True)]
+        self._count(groups, answers)
+        for waiting, answer in zip(tried, answers, strict=True):
+            if isinstance(answer, WaitingWrites):
+                waiting.reason = answer.reason
+            elif isinstance(answer, Exception):
+                waiting.fail(answer)
+            elif not waiting.future.done():
+                waiting.future.set_result(answer)
+        return all(isinstance(answer, WaitingWrites) for answer in answers)
+
+    def _answer(self, group: Sequence[Write], outcome: Outcome) -> Answer:
+        if not isinstance(outcome, Full):
+            return outcome
+        error = self._error(outcome)
+        if self._settings.on_full == "wait" and not outcome.dead:
+            return WaitingWrites(self._room, group, error)
+        return error
+
+    def _count(self, groups: Sequence[Sequence[Write]], answers: Sequence[Answer]) -> None:
+        self._totals.acknowledged += sum(
+            len(answer.versions) if isinstance(answer, PartialFailure) else len(group) * isinstance(answer, Version)
+            for group, answer in zip(groups, answers, strict=True)
+        )
+
+    async def _outcomes(self, groups: Sequence[Sequence[Write]], *, others_wait: bool = False) -> Sequence[Outcome]:
+        try:
+            outcomes = await self._writer.put(groups, others_wait=others_wait)
+        except RedisOutOfMemory:
+            return [Full("maxmemory")] * len(groups)
+        self._acknowledged.add(groups, outcomes)
+        return outcomes
+
+    async def _note(self, outcomes: Sequence[Outcome]) -> None:
+        limit = next((each.limit for each in outcomes if isinstance(each, Full)), "")
+        if bool(limit) == bool(self._full):
+            return
+        self._full = limit
+        partition, namespace = self._queue.partition, self._settings.namespace
+        if limit:
+            _log.warning(
+                "partition %d of namespace %r is full (%s): writes that add to it %s",
+                partition,
+                namespace,
+                limit,
+                {"raise": "are refused", "wait": "wait", "write-through": "go to the backend"}[self._settings.on_full],
+            )
+            if self._settings.max_delay_seconds:
+                # What waits for more writes of its key has to make room now.
+                with contextlib.suppress(RedisError):
+                    await self._queue.hasten()
+        else:
+            _log.info("partition %d of namespace %r takes writes again", partition, namespace)
+        self._emit(FullChanged(partition, bool(limit), limit))
+
+    def _error(self, full: Full) -> BufferFull:
+        settings = self._settings
+        if full.limit == "maxmemory":
+            where = self._queue.link.where
+            return RedisOutOfMemory(f"{where} is at maxmemory and takes no new writes; it has to be drained first")
+        what = {
+            "records": f"holds max_dirty={settings.max_dirty} unsaved records",
+            "bytes": f"holds max_bytes={settings.max_bytes} of unsaved records",
+            "age": f"has an unsaved write older than max_age_seconds={settings.max_age_seconds}",
+            "turn": "has earlier writes of this process that wait for room",
+        }[full.limit]
+        where = f"nothing was written: partition {self._queue.partition} of namespace {settings.namespace!r} {what}"
+        if full.dead:
+            return BufferFull(
+                f"{where}, and its {full.dead} dead letter(s) alone leave no room for this write: see `asyncwb dead "
+                "list`, then `asyncwb dead retry` or `asyncwb dead drop` them, or raise the limit"
+            )
+        return BufferFull(f"{where}; let flushers catch up (`asyncwb status`), or raise the limit")
+
+    async def _written_through(self, groups: Sequence[Sequence[Write]]) -> list[Answer]:
+        try:
+            first = await self._allot(sum(map(len, groups)))
+        except (BackendError, RedisError) as error:
+            return [error] * len(groups)
+        try:
+            return await self._write_through(groups, first)
+        except (BackendError, RedisError) as error:
+            reason = f"the buffer is full, and writing through to the backend failed, it may yet be there: {error}"
+            return [OutcomeUnknown(reason) for _ in groups]
+
+    async def _write_through(self, groups: Sequence[Sequence[Write]], first: Version) -> list[Answer]:
+        """Saves writes directly, with versions of their own: they stay in order with all that is buffered.
+
+        What Redis holds of their keys is older if it was put before the versions were allotted, and leaves Redis before
+        the callers are answered; what is put later is newer, and the backend's condition keeps it so.
+        """
+        versions: list[list[Version]] = []
+        for group in groups:
+            versions.append(list(range(first, first + len(group))))
+            first += len(group)
+        pairs = [pair for each in zip(groups, versions, strict=True) for pair in zip(*each, strict=True)]
+        records = newest_per_key(record_of(raw.decode(), version, body) for (raw, body), version in pairs)
+        failed: dict[str, Exception] = {}
+        most = self._backend.limits.max_batch
+        for start in range(0, len(records), most):
+            try:
+                stale = await self._backend.save(records[start : start + most])
+            except SaveError as error:
+                failed.update(error.failed)
+                stale = error.stale
+            if stale:
+                taken = [record for record in records[start : start + most] if record.key not in failed]
+                for key, failure in (await self._stale.blocked(self._queue, taken)).items():
+                    failed[key] = BackendError(f"key {key!r} wasn't written: {failure.reason}; write it again")
+        saved = [(record.key.encode(), record.version) for record in records if record.key not in failed]
+        limit = self._settings.redis_retry_seconds
+        await retrying(lambda: self._queue.supersede(saved), limit_seconds=limit, rng=self._rng)
+        self._acknowledged.saved(saved)
+        return [
+            self._saved_but_for(dict(zip(_names(group), numbers, strict=True)), failed)
+            for group, numbers in zip(groups, versions, strict=True)
+        ]
+
+    def _saved_but_for(self, versions: dict[str, Version], reasons: Mapping[str, Exception]) -> Answer:
+        """Of a group whose keys have these versions, and are saved, but for those for which there are reasons."""
+        failed = {key: self._refused(key, reasons[key]) for key in versions if key in reasons}
+        if not failed:
+            return next(iter(versions.values()))
+        written = {key: version for key, version in versions.items() if key not in failed}
+        return failure(failed, of=len(versions), versions=written)
+
+    async def _allot(self, count: int) -> Version:
+        backoff = Backoff(self._settings.redis_retry_seconds, self._rng)
+        partition = self._queue.partition
+        while True:
+            epoch = self._epochs.known(partition)
+            try:
+                seq = await self._writer.allot(count, epoch)
+                if seq is not None:
+                    return make_version(epoch, seq + 1)
+                await self._epochs.refresh(partition, epoch)
+            except RedisError:
+                if not await backoff.pause():
+                    raise
+
+    def _refused(self, key: str, reason: Exception) -> AsyncwbError:
+        if isinstance(reason, AsyncwbError):
+            return reason
+        return BackendError(f"key {key!r} was written through to backend {self._backend.name}, which failed: {reason}")
+
+
+def _names(group: Sequence[Write]) -> list[str]:
+    return [raw.decode() for raw, _ in group]

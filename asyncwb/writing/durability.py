@@ -1,0 +1,157 @@
+"""What a server can promise of the writes that it has acknowledged, and asking it to keep that promise."""
+
+import asyncio
+import random
+from collections.abc import Sequence
+
+from asyncwb.errors import NotConfirmed, OutcomeUnknown, RedisError, RedisRefused, RedisUnavailable, UnsuitableServer
+from asyncwb.protocol import scripts
+from asyncwb.protocol.queue import Queue
+from asyncwb.redis.link import Argument, Link
+from asyncwb.redis.suitability import server_info
+from asyncwb.settings import Durability, Settings
+from asyncwb.support.backoff import retrying
+
+Confirmation = tuple[Durability, int]
+"""A level, and the epoch of the writes that it is asked for."""
+
+
+class Promises:
+    """Which levels a server can give; asked once for each, and again after a failover.
+
+    Args:
+        link: to the server.
+        settings: `replicas`, `redis_timeout_seconds`, `redis_retry_seconds`.
+    """
+
+    def __init__(self, link: Link, settings: Settings) -> None:
+        self._link = link
+        self._replicas = settings.replicas
+        self._timeout_ms = max(1, round(settings.redis_timeout_seconds * 1000))
+        self._given: set[Durability] = {"memory"}
+        self._waits: dict[Durability, tuple[Argument, ...]] = {}
+
+    def given(self, level: Durability) -> bool:
+        """Whether this level was possible when it was first asked for."""
+        return level in self._given
+
+    def forget(self) -> None:
+        """It may be another server from now on: the next confirmation finds out."""
+        self._waits.clear()
+
+    async def wait_for(self, level: Durability) -> tuple[Argument, ...]:
+        """The command that waits, on the connection that wrote; () if the answer of a write says enough.
+
+        Raises as `require`.
+        """
+        if level not in self._waits:
+            await self.require(level)
+        return self._waits.get(level, ())
+
+    async def require(self, level: Durability) -> None:
+        """Finds out whether the server can give a level.
+
+        Raises:
+            UnsuitableServer: it can't; says what to set.
+            RedisError: it can't be asked.
+        """
+        if level == "fsync":
+            self._waits[level] = await self._fsync()
+        elif level == "replicated":
+            self._waits[level] = await self._replicated()
+        self._given.add(level)
+
+    async def _fsync(self) -> tuple[Argument, ...]:
+        where, info = self._link.where, await server_info(self._link)
+        if info.get("aof_enabled") != "1":
+            raise UnsuitableServer(f"durability='fsync': {where} has no append-only file; set appendonly yes")
+        policy = await self._appendfsync()
+        if await _knows_waitaof(self._link):
+            if policy == "no":
+                raise UnsuitableServer(f"durability='fsync': {where} has appendfsync no; set everysec or always")
+            return "WAITAOF", 1, 0, self._timeout_ms
+        if policy != "always":
+            raise UnsuitableServer(
+                f"durability='fsync': {where} doesn't know WAITAOF (Redis 7.2, Valkey), and its appendfsync is "
+                f"{policy}; set appendfsync always"
+            )
+        return ()
+
+    async def _appendfsync(self) -> str:
+        try:
+            _, policy = await self._link.command("CONFIG", "GET", "appendfsync")
+        except (RedisUnavailable, OutcomeUnknown):
+            raise
+        except (RedisError, ValueError):
+            return "unknown (CONFIG GET is refused, see `asyncwb doctor --acl`)"
+        return bytes(policy).decode("utf-8", "replace")
+
+    async def _replicated(self) -> tuple[Argument, ...]:
+        info = await server_info(self._link)
+        connected = int(info.get("connected_slaves", "0"))
+        if connected < self._replicas:
+            raise UnsuitableServer(
+                f"durability='replicated': {self._link.where} has {connected} replica(s), replicas={self._replicas}"
+            )
+        return "WAIT", self._replicas, self._timeout_ms
+
+
+class Confirmer:
+    """Confirms writes of one partition, many callers at a time; the writes themselves never wait for it.
+
+    A write of its own goes behind all that were acknowledged before, and the wait that follows on the same connection
+    speaks of them all.
+    """
+
+    def __init__(self, queue: Queue, promises: Promises, settings: Settings, rng: random.Random) -> None:
+        self._queue = queue
+        self._promises = promises
+        self._settings = settings
+        self._rng = rng
+
+    async def confirm(self, asked: Sequence[Confirmation]) -> list[Exception | None]:
+        """For each None, or `NotConfirmed`, or `OutcomeUnknown` if the server's history changed meanwhile."""
+        several = list(dict.fromkeys(asked))
+        answers = dict(zip(several, await asyncio.gather(*(self._confirm(*each) for each in several)), strict=True))
+        return [answers[each] for each in asked]
+
+    async def _confirm(self, level: Durability, epoch: int) -> Exception | None:
+        limit = self._settings.redis_retry_seconds
+        try:
+            wait = await retrying(lambda: self._promises.wait_for(level), limit_seconds=limit, rng=self._rng)
+            if not wait:
+                return None
+            current, reply = await retrying(lambda: self._ask(epoch, wait), limit_seconds=limit, rng=self._rng)
+        except (RedisError, UnsuitableServer) as error:
+            return NotConfirmed(f"durability={level!r} could not be confirmed: {error}; the write is in Redis")
+        if not current:
+            return OutcomeUnknown(f"a failover came before durability={level!r} was confirmed: the write may be lost")
+        wanted = int(wait[1])
+        reached = reply[0] if isinstance(reply, list) else reply
+        if reached >= wanted:
+            return None
+        what = "the append-only file" if level == "fsync" else f"{wanted} replica(s), but {reached}"
+        return NotConfirmed(
+            f"durability={level!r}: a write is in Redis, but did not reach {what} within "
+            f"{self._settings.redis_timeout_seconds:g} s; writing it again is safe"
+        )
+
+    async def _ask(self, epoch: int, wait: Sequence[Argument]) -> tuple[int, int | list[int]]:
+        current, reply = await self._queue.link.script_then(
+            scripts.CONFIRM,
+            self._queue.keys.common,
+            (self._queue.keys.record_prefix, epoch),
+            wait,
+            block_seconds=self._settings.redis_timeout_seconds,
+        )
+        return current, reply
+
+
+async def _knows_waitaof(link: Link) -> bool:
+    try:
+        await link.command("WAITAOF", 0, 0, 0)
+    except (RedisUnavailable, OutcomeUnknown, RedisRefused):
+        raise
+    except RedisError:
+        return False
+    return True

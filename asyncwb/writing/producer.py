@@ -1,0 +1,222 @@
+"""Puts of one process and partition: numbered requests, each applied at most once, in the order of their numbers."""
+
+import asyncio
+import random
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+from uuid import uuid4
+
+from asyncwb.errors import OutcomeUnknown, RedisError, RedisUnavailable
+from asyncwb.protocol.epochs import Epochs
+from asyncwb.protocol.messages import Applied, Bounds, PutReply, Write
+from asyncwb.protocol.queue import Queue
+from asyncwb.records import MAX_SEQ, Version, make_version
+from asyncwb.settings import Settings
+from asyncwb.support.backoff import Backoff
+
+_MOST_NAMES: Final = 64
+
+_MOST_REFUSALS: Final = 3
+"""So often a put may be refused in a row, for its epoch or its writer, before it pauses."""
+
+
+@dataclass(frozen=True, slots=True)
+class Full:
+    """A group of writes that was refused: nothing of it was written.
+
+    Attributes:
+        limit: which limit is reached: "records", "bytes", "age" or "maxmemory"; "turn": none, but earlier writes of
+            this process wait for room.
+        dead: the number of dead letters, if these alone leave no room for the group: waiting is no use then.
+    """
+
+    limit: str
+    dead: int = 0
+
+
+Outcome = Version | Full
+"""The version of a group's first write, those of the others follow; or that it was refused."""
+
+
+class Writer:
+    """Sends groups of writes, one group a caller, and tells each caller its versions or its error.
+
+    Args:
+        queue: where the writes go.
+        epochs: the handshake.
+        settings: the limits, `max_delay_seconds`, `redis_retry_seconds`.
+        rng: for the jitter of retries.
+        on_wake: called when something may be due that no idle pool knows of.
+    """
+
+    def __init__(
+        self, queue: Queue, epochs: Epochs, settings: Settings, *, rng: random.Random, on_wake: Callable[[], None]
+    ) -> None:
+        self._queue = queue
+        self._epochs = epochs
+        self._settings = settings
+        self._rng = rng
+        self._on_wake = on_wake
+        self._bounds = _bounds(settings)
+        self._id = uuid4().hex
+        self._registered = False
+        self._request = 0
+        self._unanswered: dict[int, asyncio.Event] = {}
+        self._registering = asyncio.Lock()
+        # Also names whose registration may not have arrived. A server that answers badly makes for many; those that are
+        # dropped here expire.
+        self._names: deque[str] = deque(maxlen=_MOST_NAMES)
+
+    async def put(self, groups: Sequence[Sequence[Write]], *, others_wait: bool = False) -> Sequence[Outcome]:
+        """Returns for each group the version of its first write, or that it was refused.
+
+        With `others_wait`, earlier writes wait for room: only what needs none is written.
+
+        Raises:
+            RedisUnavailable: nothing was applied.
+            OutcomeUnknown: all or nothing of the request was applied, nobody can know.
+            RedisOutOfMemory: nothing was applied.
+            UnsuitableServer: the server could lose writes now; nothing was applied.
+            BackendError: a new epoch is needed and the backend can't allot one; nothing was applied.
+        """
+        self._request += 1
+        request, self._unanswered[self._request] = self._request, asyncio.Event()
+        try:
+            epoch, applied = await self._send(groups, request, others_wait=others_wait)
+        finally:
+            self._unanswered.pop(request).set()
+        if applied.woken:
+            self._on_wake()
+        return _outcomes(groups, make_version(epoch, applied.seq + 1), applied)
+
+    async def leave(self) -> None:
+        """Makes the server forget this writer, which must send nothing any more. Raises RedisError."""
+        await self._queue.leave(self._names)
+
+    def allot(self, count: int, epoch: int) -> Awaitable[int | None]:
+        """Sequence numbers for the writes of the last request, which bypass Redis. Idempotent; see `Queue.allot`."""
+        return self._queue.allot(count, epoch=epoch, writer=self._id, request=self._request)
+
+    async def _send(self, groups: Sequence[Sequence[Write]], request: int, *, others_wait: bool) -> tuple[int, Applied]:
+        # A request whose outcome is uncertain keeps its epoch and its writer when it is sent again: in another history,
+        # or without that memory, the server can't know whether it was applied, so it must not be applied there.
+        uncertain, refusals = False, 0
+        epoch, writer, registered = 0, "", False
+        backoff = Backoff(self._settings.redis_retry_seconds, self._rng)
+        while True:
+            if not uncertain:
+                self._queue.suitability.require()
+                # The present ones at each attempt: those from before may be of another server, which has come back.
+                epoch = self._epochs.known(self._queue.partition)
+                writer, registered = self._id, self._registered
+            try:
+                reply = await self._attempt(groups, request, writer, epoch, repeated=uncertain, others_wait=others_wait)
+            except RedisError as error:
+                # Under a name that was never registered no server applies anything, however late.
+                uncertain = uncertain or (registered and isinstance(error, OutcomeUnknown))
+                # Another error (at maxmemory, say) speaks of this attempt only: an earlier one may yet arrive, and the
+                # caller must neither hear that nothing was written nor have it sent again under another number.
+                if not (uncertain or isinstance(error, RedisUnavailable | OutcomeUnknown)):
+                    raise
+                if not await backoff.pause():
+                    raise _verdict(uncertain, str(error)) from error
+                continue
+            if isinstance(reply, Applied):
+                return epoch, reply
+            if reply == "EARLY":
+                continue
+            if uncertain:
+                raise _verdict(uncertain, "the server has lost or changed its history since")
+            refusals += 1
+            if refusals > _MOST_REFUSALS and not await backoff.pause():
+                where = self._queue.link.where
+                raise RedisUnavailable(
+                    f"{where} refuses the epoch it has just confirmed; does another program write to it?"
+                )
+            try:
+                await self._mend(reply, writer, epoch)
+            except (RedisUnavailable, OutcomeUnknown) as error:
+                if not await backoff.pause():
+                    raise _verdict(uncertain, str(error)) from error
+
+    async def _attempt(
+        self,
+        groups: Sequence[Sequence[Write]],
+        request: int,
+        writer: str,
+        epoch: int,
+        *,
+        repeated: bool,
+        others_wait: bool,
+    ) -> PutReply:
+        """Sends a request once. "EARLY": it overtook the one before, which has its outcome now, and did nothing."""
+        before = self._unanswered.get(request - 1)
+        reply = await self._queue.put(
+            groups,
+            writer=writer,
+            request=request,
+            repeated=repeated,
+            epoch=epoch,
+            delay_seconds=self._settings.max_delay_seconds,
+            bounds=self._bounds,
+            after=0 if before is None else request - 1,
+            others_wait=others_wait,
+        )
+        if reply == "EARLY" and before is not None:
+            await before.wait()  # it may yet be applied, or fail: then this one may follow
+        return reply
+
+    async def _mend(self, refusal: str, writer: str, epoch: int) -> None:
+        """Sees to it that the next attempt is not refused for its writer or epoch again."""
+        if refusal == "WRITER":
+            await self._register(instead_of=writer)
+        else:
+            await self._epochs.refresh(self._queue.partition, epoch)
+
+    async def _register(self, *, instead_of: str) -> None:
+        """Goes by a name that the server knows, a fresh one: another program may have overwritten the old one's."""
+        async with self._registering:
+            if self._id == instead_of:
+                fresh = uuid4().hex
+                self._names.append(fresh)
+                await self._queue.register(fresh)
+                self._id, self._registered = fresh, True
+
+
+def _outcomes(groups: Sequence[Sequence[Write]], first: Version, applied: Applied) -> Sequence[Outcome]:
+    if not applied.refused and [*map(len, groups)].count(1) == len(groups):
+        return range(first, first + len(groups))
+    outcomes: list[Outcome] = []
+    for number, group in enumerate(groups):
+        if number in applied.refused:
+            outcomes.append(Full(applied.full, applied.dead if number in applied.hopeless else 0))
+        else:
+            outcomes.append(first)
+            first += len(group)
+    return outcomes
+
+
+def _bounds(settings: Settings) -> Bounds:
+    records, size, age = settings.max_dirty or 0, settings.max_bytes or 0, settings.max_age_seconds or 0.0
+    low = settings.low_watermark
+    return Bounds(
+        records=records,
+        low_records=int(records * low),
+        bytes=size,
+        low_bytes=int(size * low),
+        age_seconds=age,
+        low_age_seconds=age * low,
+        # A caller that gets an error knows; one that waits must not be overtaken.
+        in_order=settings.on_full != "raise",
+    )
+
+
+def _verdict(uncertain: bool, reason: str) -> Exception:
+    if uncertain:
+        return OutcomeUnknown(f"a write was sent and may or may not have been applied: {reason}")
+    return RedisUnavailable(reason)
+
+
+assert MAX_SEQ == 4294967295, "lua/put.lua spells this number"

@@ -1,0 +1,1 @@
+"""What is written, by whom and when, and whether all of it has arrived."""

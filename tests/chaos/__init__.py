@@ -1,4 +1,0 @@
-"""Chaos: real processes are killed, frozen and starved, and a checker proves from histories that nothing was lost.
-
-`uv run python -m tests.chaos` runs one world by hand.
-"""

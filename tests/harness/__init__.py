@@ -1,0 +1,7 @@
+"""What tests run against: real servers and databases, processes, proxies, and a partition driven step by step."""
+
+from pathlib import Path
+from typing import Final
+
+PROGRAMS: Final = Path(__file__).parent
+"""Where the programs are that tests start and kill: the files called `…_process.py`."""

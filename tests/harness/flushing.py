@@ -1,0 +1,71 @@
+"""A flusher on a rig, with its settings and what it reports."""
+
+import random
+from typing import Any
+
+from asyncwb.backend import Backend
+from asyncwb.events import Event
+from asyncwb.flushing.circuit_breaker import Circuit
+from asyncwb.flushing.commit import strategy
+from asyncwb.flushing.flusher import Flusher
+from asyncwb.flushing.saver import Saves
+from asyncwb.flushing.stale import StaleRecords
+from asyncwb.plugins.adapter import GuardedBackend
+from asyncwb.protocol.epochs import Epochs
+from asyncwb.protocol.queue import Queue
+from asyncwb.settings import Settings
+from asyncwb.stats import Totals
+from asyncwb.support.wakeup import Bell
+from tests.harness.rig import Rig
+
+NAMESPACE = "flushing"
+
+
+class Bench:
+    """One flusher; `flush` does one claim, save and commit."""
+
+    def __init__(self, rig: Rig, backend: Backend, *, queue: Queue | None = None, **options: Any) -> None:
+        self.queue = queue or rig.queue
+        self.events: list[Event] = []
+        self.totals = Totals()
+        self.saved: list[tuple[bytes, int]] = []
+        self._opened = False
+        settings = Settings(
+            **{"backoff_initial_seconds": 0.01, "retry_initial_seconds": 0.01, "retry_max_seconds": 0.05, **options}
+        )
+        rng = random.Random(1)
+        guarded = GuardedBackend(
+            backend,
+            name="memory",
+            namespace=NAMESPACE,
+            connect_timeout_seconds=settings.connect_timeout_seconds,
+            save_timeout_seconds=settings.save_timeout_seconds,
+        )
+        self.guarded = guarded
+        self.circuit = Circuit(guarded, settings, rng=rng, on_change=self.events.append)
+        self.saves = Saves(
+            guarded, settings, self.circuit, rng, on_bisect=self.events.append, on_pace=self.events.append
+        )
+        self.epochs = Epochs([self.queue], guarded.new_epoch, codec="json")
+        self.flusher = Flusher(
+            [self.queue],
+            settings,
+            self.saves,
+            strategy(
+                settings.commit,
+                self.saves,
+                StaleRecords(guarded, self.epochs, totals=self.totals, emit=self.events.append),
+            ),
+            self.circuit,
+            bell=Bell(),
+            totals=self.totals,
+            emit=self.events.append,
+            on_saved=lambda partition, writes: self.saved.extend(writes),
+            rng=rng,
+        )
+
+    async def flush(self) -> bool:
+        if not self._opened:
+            self._opened = True
+            await self.guarded.open()
+        return await self.flusher.flush_once(self.queue)

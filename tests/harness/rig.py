@@ -1,0 +1,119 @@
+"""One partition on a real server, driven step by step as writers and flushers would."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from asyncwb.protocol.keys import PartitionKeys
+from asyncwb.protocol.messages import Applied, Bounds, Claim, PutReply
+from asyncwb.protocol.queue import Queue
+from asyncwb.protocol.wire import unpack_record
+from asyncwb.records import Version, make_version
+from asyncwb.redis.connection import RedisLink
+from asyncwb.redis.link import Link
+from tests.harness.servers import Server
+
+CODEC = "json"
+
+
+def body(value: bytes | None) -> bytes:
+    """The body of a JSON put, or of a delete."""
+    return b"dj" if value is None else b"pj" + value
+
+
+class Rig:
+    """A queue with an epoch installed and a writer registered."""
+
+    def __init__(self, queue: Queue) -> None:
+        self.queue = queue
+        self.link = queue.link
+        self.keys: PartitionKeys = queue.keys
+        self.epoch = 1
+        self._requests = 0
+
+    async def prepare(self, epoch: int = 1) -> None:
+        self.epoch = epoch
+        hello = await self.queue.hello()
+        assert await self.queue.install_epoch(hello, epoch, partitions=1, codec=CODEC)
+        await self.queue.register("w")
+
+    async def request(
+        self,
+        *groups: list[tuple[str, bytes | None]],
+        writer: str = "w",
+        request: int | None = None,
+        repeated: bool = False,
+        epoch: int | None = None,
+        delay: float = 0.0,
+        bounds: Bounds | None = None,
+        after: int = 0,
+    ) -> PutReply:
+        if request is None:
+            request = self._requests + 1
+        if writer == "w":
+            self._requests = max(self._requests, request)
+        return await self.queue.put(
+            [[(key.encode(), body(value)) for key, value in group] for group in groups],
+            writer=writer,
+            request=request,
+            repeated=repeated,
+            epoch=self.epoch if epoch is None else epoch,
+            delay_seconds=delay,
+            bounds=bounds or Bounds(),
+            after=after,
+        )
+
+    async def put(self, key: str, value: bytes | None = b"1", *, delay: float = 0.0) -> Version:
+        reply = await self.request([(key, value)], delay=delay)
+        assert isinstance(reply, Applied), reply
+        return make_version(self.epoch, reply.seq + 1)
+
+    async def claim(self, *, records: int = 100, size: int = 10**6, lease: float = 30.0) -> Claim:
+        """As a flusher does: a record whose lease has expired may have to be claimed alone."""
+        claim = await self.queue.claim(records=records, bytes=size, lease_seconds=lease)
+        if claim.suspect_waits and not claim.records:
+            claim = await self.queue.claim(records=records, bytes=size, lease_seconds=lease, alone=True)
+        return claim
+
+    async def read(self, key: str) -> tuple[Version, bytes | None] | None:
+        """Version and value of a record, None for its absence."""
+        packed = await self.link.command("GET", self.keys.record(key.encode()))
+        if packed is None:
+            return None
+        record = unpack_record(key, packed)
+        return record.version, None if record.deleted else record.payload
+
+    async def where(self, key: str) -> set[str]:
+        """In which of the sets a record is (I1: exactly one)."""
+        raw = key.encode()
+        found = set()
+        if await self.link.command("ZSCORE", self.keys.dirty, raw) is not None:
+            found.add("dirty")
+        if await self.link.command("ZSCORE", self.keys.lease, raw) is not None:
+            found.add("leased")
+        if await self.link.command("HEXISTS", self.keys.dead, raw):
+            found.add("dead")
+        return found
+
+    async def keys_left(self) -> set[bytes]:
+        """All Redis keys but meta and writers: what a drained partition must not have."""
+        found = set(await self.link.command("KEYS", "*"))
+        return {name for name in found if not name.endswith(b":meta") and b":writer:" not in name}
+
+    async def fill_memory(self) -> None:
+        """Sets maxmemory below what is used."""
+        await self.link.command("CONFIG", "SET", "maxmemory", "1")
+
+    async def free_memory(self) -> None:
+        await self.link.command("CONFIG", "SET", "maxmemory", "0")
+
+
+@asynccontextmanager
+async def open_rig(server: Server | Link, namespace: str = "rig") -> AsyncIterator[Rig]:
+    link = RedisLink.from_url(server.url, timeout_seconds=5.0) if isinstance(server, Server) else server
+    rig = Rig(Queue(link, namespace, 0))
+    await rig.prepare()
+    try:
+        yield rig
+    finally:
+        await link.command("CONFIG", "SET", "maxmemory", "0")
+        await link.close()

@@ -1,0 +1,479 @@
+"""Backends and observers that break their contract: each is told by name, loses nothing and stops nothing."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import anyio
+import pytest
+
+from asyncwb import (
+    BackendUnavailable,
+    BrokenContract,
+    Buffer,
+    DeadLetter,
+    Limits,
+    OutcomeUnknown,
+    Record,
+    RecordRejected,
+    SaveError,
+    TaskCrashed,
+)
+from asyncwb.core.heartbeat import Heartbeat
+from asyncwb.events import FlusherCrashed
+from asyncwb.flushing.pool import FlusherPool
+from asyncwb.plugins.adapter import GuardedBackend
+from asyncwb.testing import FaultyBackend, MemoryBackend
+from tests.harness.flushing import Bench
+from tests.harness.rig import open_rig
+from tests.harness.servers import Server
+
+
+def guard(backend: Any) -> GuardedBackend:
+    return GuardedBackend(
+        backend, name="broken://it", namespace="broken", connect_timeout_seconds=5.0, save_timeout_seconds=5.0
+    )
+
+
+class Answering(MemoryBackend):
+    """Does nothing, and answers what a test gives it."""
+
+    def __init__(self, **answers: Any) -> None:
+        super().__init__()
+        self.answers = answers
+
+    async def save(self, records: Sequence[Record]) -> Any:
+        return self._answer("save", records)
+
+    async def load(self, keys: Sequence[str]) -> Any:
+        return self._answer("load", keys)
+
+    async def new_epoch(self, at_least: int) -> Any:
+        return self._answer("new_epoch", at_least)
+
+    def _answer(self, call: str, argument: Any) -> Any:
+        answer = self.answers.get(call, {"save": 0, "load": {}, "new_epoch": 0}[call])
+        if callable(answer):
+            answer = answer(argument)
+        if isinstance(answer, BaseException):
+            raise answer
+        return answer
+
+
+def save_error(failed: Any, stale: Any = 0) -> SaveError:
+    error = SaveError({})
+    error.failed, error.stale = failed, stale
+    return error
+
+
+SAVES: dict[str, tuple[Any, str]] = {
+    "nothing": (None, "save of 2 record.s. returned None: it has to return how many were stale"),
+    "a bool": (True, "returned True"),
+    "a negative number": (-1, "returned -1"),
+    "too many": (3, "returned 3"),
+    "a float": (0.0, "returned 0.0"),
+    "text": ("0", "returned '0'"),
+    "a list": ([], "returned a list"),
+    "an unknown name": (SaveError({"nobody": OSError()}), "for key 'nobody', which isn't one of its records"),
+    "one unknown name of two": (SaveError({"a": OSError(), "nobody": OSError()}), "for key 'nobody'"),
+    "a name that is bytes": (SaveError({b"a": OSError()}), "for key a bytes"),  # type: ignore[dict-item]
+    "no name": (SaveError({}), "names no record"),
+    "no mapping": (save_error(["a"]), "names no record"),
+    "a reason that is text": (SaveError({"a": "disk full"}), "with 'disk full' as a reason"),  # type: ignore[dict-item]
+    "more stale than did not fail": (save_error({"a": OSError()}, 2), "stale=2, but 1 of its records did not fail"),
+    "a bool for stale": (save_error({"a": OSError()}, True), "stale=True"),
+}
+
+
+@pytest.mark.parametrize(("answer", "told"), SAVES.values(), ids=SAVES)
+async def test_nothing_is_taken_for_saved_by_an_answer_that_no_save_may_give(
+    valkey_server: Server, caplog: pytest.LogCaptureFixture, answer: Any, told: str
+) -> None:
+    async with open_rig(valkey_server) as rig:
+        bench = Bench(rig, Answering(save=lambda records: answer if len(records) == 2 else OSError("one by one")))
+        await rig.request([("a", b"1"), ("b", b"1")])
+        await bench.flush()
+        assert [await rig.where(key) for key in ("a", "b")] == [{"dirty"}] * 2
+        assert bench.totals.saved == 0
+        await asyncio.sleep(0.06)
+        await rig.request([("a", b"2"), ("b", b"2")])
+        bench.saves._suspects.clear()
+        await bench.flush()
+        with pytest.raises(BrokenContract, match=told):
+            await bench.guarded.save([Record("a", 1, b"1"), Record("b", 1, b"1")])
+    (said,) = [record for record in caplog.records if "broke the contract" in record.message and record.levelno >= 40]
+    assert said.message.startswith("backend memory broke the contract of asyncwb.Backend: save ")
+
+
+async def test_record_whose_saves_are_answered_with_nonsense_ends_alone_as_a_dead_letter(valkey_server: Server) -> None:
+    """Such as a plugin that calls it by another name; its neighbours are saved."""
+
+    class Renaming(MemoryBackend):
+        async def save(self, records: Sequence[Record]) -> int:
+            odd = [record.key for record in records if record.key == "ODD"]
+            stale = await super().save([record for record in records if record.key != "ODD"])
+            if odd:
+                raise SaveError({key.lower(): RecordRejected("upper case") for key in odd}, stale=stale)
+            return stale
+
+    memory = Renaming()
+    async with open_rig(valkey_server) as rig:
+        bench = Bench(rig, memory, max_attempts=2)
+        await rig.request([(key, b"1") for key in ("a", "ODD", "b", "c")])
+        async with asyncio.timeout(5):
+            while await rig.where("ODD") != {"dead"}:
+                await bench.flush()
+        assert set(memory.records) == {"a", "b", "c"}
+        (dead,) = [event for event in bench.events if isinstance(event, DeadLetter)]
+        assert "broke the contract" in dead.reason
+        assert "'odd'" in dead.reason
+
+
+class Odd:
+    pass
+
+
+def record(**fields: Any) -> Record:
+    made = Record("a", 1, b"1")
+    for name, value in fields.items():
+        setattr(made, name, value)
+    return made
+
+
+LOADS: dict[str, tuple[Any, str]] = {
+    "nothing": (None, "load returned None"),
+    "a list": ([record()], "load returned a list"),
+    "another key": ({"b": record(key="b")}, "key 'b', which wasn't asked for"),
+    "no text for a key": ({1: record()}, "key 1, which wasn't asked for"),
+    "another record": ({"a": record(key="b")}, "the record of key 'b' for key 'a'"),
+    "a value": ({"a": {"n": 1}}, "returned a dict for key 'a'"),
+    "None for what is absent": ({"a": None}, "returned None for key 'a'"),
+    "a negative version": ({"a": record(version=-1)}, "version -1"),
+    "too high a version": ({"a": record(version=2**63)}, "version 9223372036854775808"),
+    "no version": ({"a": record(version=None)}, "version None"),
+    "a version that is a float": ({"a": record(version=1.0)}, "version 1.0"),
+    "a payload that is text": ({"a": record(payload="1")}, "as the payload of key 'a'"),
+    "an unknown codec": ({"a": record(codec="xml")}, "codec 'xml'"),
+    "a codec that can't be compared": ({"a": record(codec=[])}, "codec a list"),
+    "a mark of deletion that is a number": ({"a": record(deleted=1)}, "deleted=1"),
+}
+
+
+@pytest.mark.parametrize(("answer", "told"), LOADS.values(), ids=LOADS)
+async def test_load_that_answers_nonsense_is_refused_with_what_was_wrong(answer: Any, told: str) -> None:
+    backend = guard(Answering(load=answer))
+    with pytest.raises(BrokenContract, match=told):
+        await backend.load(["a"])
+
+
+@pytest.mark.parametrize(
+    ("at_least", "answer"), [(0, None), (0, True), (0, -1), (0, "1"), (0, 2**31), (5, 4), (5, 0), (1, 1.0)]
+)
+async def test_epoch_that_is_none_is_refused(at_least: int, answer: Any) -> None:
+    with pytest.raises(BrokenContract, match="new_epoch"):
+        await guard(Answering(new_epoch=answer)).new_epoch(at_least)
+
+
+@pytest.mark.parametrize(
+    "limits",
+    [
+        None,
+        {},
+        *({"max_batch": number} for number in (0, -1, None, True)),
+        {"preferred_batch": -1},
+        {"concurrent_saves": 0},
+        {"concurrent_saves": 1.5},
+        {"max_value_bytes": 0},
+    ],
+    ids=str,
+)
+async def test_limits_that_nobody_can_keep_are_refused_at_open(valkey_url: str, namespace: str, limits: Any) -> None:
+    backend = MemoryBackend()
+    backend.limits = Limits(**limits) if limits else limits
+    buffer = Buffer[int](valkey_url, backend=backend, namespace=namespace)
+    with pytest.raises(BrokenContract, match="limits"):
+        await buffer.open()
+
+
+# What is raised though nobody has cancelled anything.
+
+STRAY: dict[str, Callable[[], BaseException]] = {
+    "CancelledError": asyncio.CancelledError,
+    "GeneratorExit": GeneratorExit,
+    "a group of them": lambda: BaseExceptionGroup("", [asyncio.CancelledError()]),
+    "another error": lambda: OSError("disk"),
+}
+stray = pytest.mark.parametrize("stray", STRAY.values(), ids=STRAY)
+
+
+class Straying(MemoryBackend):
+    """The next calls raise."""
+
+    def __init__(self, error: Callable[[], BaseException]) -> None:
+        super().__init__()
+        self.error = error
+        self.fails = dict.fromkeys(("open", "close", "new_epoch", "save", "load"), 0)
+
+    async def open(self, *, namespace: str, former: str | None = None) -> None:
+        await self._fail("open")
+        await super().open(namespace=namespace, former=former)
+
+    async def close(self) -> None:
+        await self._fail("close")
+
+    async def new_epoch(self, at_least: int) -> int:
+        await self._fail("new_epoch")
+        return await super().new_epoch(at_least)
+
+    async def save(self, records: Sequence[Record]) -> int:
+        await self._fail("save")
+        return await super().save(records)
+
+    async def load(self, keys: Sequence[str]) -> dict[str, Record]:
+        await self._fail("load")
+        return await super().load(keys)
+
+    async def _fail(self, call: str) -> None:
+        await asyncio.sleep(0)
+        if self.fails[call]:
+            self.fails[call] -= 1
+            raise self.error()
+
+
+@stray
+async def test_whatever_a_backend_raises_fails_the_call_and_nothing_else(
+    valkey_url: str, namespace: str, stray: Callable[[], BaseException]
+) -> None:
+    backend = Straying(stray)
+    events: list[Any] = []
+    options: Any = {"namespace": namespace, "retry_initial_seconds": 0.01, "flushers": 2}
+    async with Buffer[int](valkey_url, backend=backend, observer=events.append, **options) as buffer:
+        for number in range(3):
+            backend.fails.update(save=2, new_epoch=2)
+            await buffer.set("a", number)
+            await buffer.flush("a", timeout=5)
+        for key in ("x", "y"):
+            backend.fails["load"] = 1
+            with pytest.raises(BackendUnavailable, match="load of backend Straying"):
+                await buffer.get(key)
+            assert await buffer.get(key) is None
+        assert buffer._engine.pool is not None
+        assert buffer._engine.pool.condition()["living"] == 2
+        assert buffer.totals.crashes == 0
+        backend.fails["close"] = 1
+    assert backend.values == {"a": 2}
+    assert not [event for event in events if isinstance(event, FlusherCrashed | TaskCrashed)]
+
+
+@stray
+async def test_backend_that_raises_in_open_is_away_for_now(
+    valkey_url: str, namespace: str, stray: Callable[[], BaseException]
+) -> None:
+    backend = Straying(stray)
+    async with Buffer[int](valkey_url, backend=backend, namespace=namespace) as buffer:
+        await buffer.set("a", 1)
+    backend.fails.update(open=1, close=1)
+    async with Buffer[int](valkey_url, backend=backend, namespace=namespace) as buffer:
+        await buffer.set("b", 2)
+        await buffer.flush("b", timeout=5)
+
+
+async def test_record_whose_save_always_cancels_itself_is_isolated_and_dead_lettered(valkey_server: Server) -> None:
+    class Cancelling(MemoryBackend):
+        async def save(self, records: Sequence[Record]) -> int:
+            if any(record.key == "bad" for record in records):
+                inner = asyncio.ensure_future(asyncio.sleep(10))
+                asyncio.get_running_loop().call_soon(inner.cancel)  # as a driver whose connection is lost
+                await inner
+            return await super().save(records)
+
+    memory = Cancelling()
+    async with open_rig(valkey_server) as rig:
+        bench = Bench(rig, memory, max_attempts=2)
+        await rig.request([(key, b"1") for key in ("a", "bad", "b")])
+        async with asyncio.timeout(5):
+            while await rig.where("bad") != {"dead"}:
+                await bench.flush()
+        assert set(memory.records) == {"a", "b"}
+        (dead,) = [event for event in bench.events if isinstance(event, DeadLetter)]
+        assert "CancelledError from within" in dead.reason
+
+
+async def test_cancellation_of_the_caller_is_no_failure_and_reaches_the_backend() -> None:
+    backend = FaultyBackend(MemoryBackend())
+    guarded = guard(backend)
+    await guarded.load([])
+    backend.before_load.clear()
+    before = asyncio.all_tasks()
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.02):
+            await guarded.load(["a"])
+    with anyio.move_on_after(0.02) as scope:
+        await guarded.load(["a"])
+    assert scope.cancelled_caught
+    task = asyncio.create_task(guarded.load(["a"]))
+    await asyncio.sleep(0.02)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert asyncio.all_tasks() == before, "no call goes on behind its caller"
+
+
+async def test_backend_that_cannot_be_cancelled_holds_nobody_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Stubborn(MemoryBackend):
+        async def load(self, keys: Sequence[str]) -> dict[str, Record]:
+            while True:
+                try:
+                    await asyncio.sleep(0.3)
+                    return {}
+                except asyncio.CancelledError:
+                    pass
+
+    monkeypatch.setattr("asyncwb.support.foreign._CLEANUP_SECONDS", 0.05)
+    backend = GuardedBackend(
+        Stubborn(), name="it", namespace="broken", connect_timeout_seconds=1.0, save_timeout_seconds=0.05
+    )
+    begun = asyncio.get_running_loop().time()
+    with pytest.raises(BackendUnavailable, match="took longer than"):
+        await backend.load(["a"])
+    assert asyncio.get_running_loop().time() - begun < 0.25
+
+
+@stray
+async def test_whatever_an_observer_raises_stops_nothing(
+    valkey_url: str, namespace: str, stray: Callable[[], BaseException], caplog: pytest.LogCaptureFixture
+) -> None:
+    def observe(_event: Any) -> None:
+        raise stray()
+
+    memory = MemoryBackend()
+    async with Buffer[int](valkey_url, backend=memory, namespace=namespace, observer=observe) as buffer:
+        for number in range(3):
+            await buffer.set("a", number)
+            await buffer.flush("a", timeout=5)
+        assert buffer.totals.crashes == 0
+    assert memory.values == {"a": 2}
+    assert "the observer failed on" in caplog.text
+
+
+def test_exit_of_the_process_is_nobodys_failure() -> None:
+    for error in (KeyboardInterrupt, SystemExit):
+
+        async def load(error: type[BaseException] = error) -> None:
+            await guard(Answering(load=error())).load(["a"])
+
+        with pytest.raises(error):
+            asyncio.run(load())
+
+
+# Supervision.
+
+ENDS: dict[str, Callable[[], Any]] = {"returns": lambda: None, "is cancelled from within": asyncio.CancelledError}
+
+
+@pytest.mark.parametrize("end", ENDS.values(), ids=ENDS)
+@pytest.mark.parametrize(
+    ("owner", "method", "told"),
+    [
+        (FlusherPool, "run", "the pool of flushers"),
+        (FlusherPool, "_listen", "listening for wake-ups"),
+        (FlusherPool, "_recover", "recovery of leases"),
+        (FlusherPool, "_flush", "flusher"),
+        (Heartbeat, "run", "the heartbeat"),
+    ],
+)
+async def test_background_work_that_ends_is_told_and_started_again(
+    valkey_url: str,
+    namespace: str,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    owner: Any,
+    method: str,
+    told: str,
+    end: Callable[[], Any],
+) -> None:
+    original, calls = getattr(owner, method), 0
+
+    async def ending(self: Any, *args: Any) -> None:
+        nonlocal calls
+        calls += 1
+        if calls > 2:
+            await original(self, *args)
+        elif error := end():
+            raise error
+
+    monkeypatch.setattr(owner, method, ending)
+    events: list[Any] = []
+    memory = MemoryBackend()
+    options: Any = {"namespace": namespace, "flushers": 1, "backoff_initial_seconds": 0.01}
+    async with Buffer[int](valkey_url, backend=memory, observer=events.append, **options) as buffer:
+        await buffer.set("a", 1)
+        await buffer.flush("a", timeout=5)
+        async with asyncio.timeout(5):
+            while calls < 3:
+                await asyncio.sleep(0.01)
+        assert buffer.totals.crashes == 2
+    crashed = [event for event in events if isinstance(event, FlusherCrashed | TaskCrashed)]
+    assert len(crashed) == 2
+    assert f"{told}" in caplog.text
+    assert [each.levelno for each in caplog.records if "crashed, starting it again" in each.message] == [
+        logging.ERROR
+    ] * 2
+
+
+async def test_process_whose_flushers_are_all_gone_says_so(valkey_url: str, namespace: str) -> None:
+    buffer = Buffer[int](
+        valkey_url, backend=MemoryBackend(), namespace=namespace, flushers=2, backoff_initial_seconds=60,
+        backoff_max_seconds=60,
+    )  # fmt: skip
+    async with buffer:
+        pool = buffer._engine.pool
+        assert pool is not None
+        assert pool.condition()["living"] == 2
+
+        async def crash() -> None:
+            raise asyncio.CancelledError
+
+        for flusher in pool._flushers:
+            flusher._round = crash  # type: ignore[method-assign,assignment]
+        await buffer.set("a", 1)
+        async with asyncio.timeout(5):
+            while pool.condition()["living"]:
+                pool.bell.ring()
+                await asyncio.sleep(0.01)
+        await buffer.aclose(drain=False)
+
+
+@pytest.mark.parametrize("batcher", ["puts", "gets", "waiter"])
+async def test_calls_are_served_again_after_what_serves_them_has_crashed(
+    valkey_url: str, namespace: str, batcher: str
+) -> None:
+    """Those that were under way when it crashed end, too, with their result or with an error."""
+    options: Any = {"namespace": namespace, "backoff_initial_seconds": 0.01, "flushers": 1}
+    async with Buffer[int](valkey_url, backend=MemoryBackend(), **options) as buffer:
+        (lane,) = buffer._engine.lanes
+        served: Any = getattr(lane, batcher)
+        name = "_due" if batcher == "waiter" else "_take"
+        original, crashed = getattr(served, name), 0
+
+        def crash() -> Any:
+            nonlocal crashed
+            crashed += 1
+            if crashed == 1:
+                raise ZeroDivisionError("a bug")
+            return original()
+
+        setattr(served, name, crash)
+
+        async def use() -> None:
+            version = await buffer.set("a", 1)
+            await buffer.flush("a", version=version, timeout=5)
+            assert await buffer.get("a") == 1
+
+        async with asyncio.timeout(10):
+            for outcome in await asyncio.gather(*(use() for _ in range(5)), return_exceptions=True):
+                assert outcome is None or isinstance(outcome, OutcomeUnknown)
+            await use()
+        assert crashed
+        assert buffer.totals.crashes == 1

@@ -1,0 +1,248 @@
+"""What another program may put into asyncwb's keys, and what may be expected then."""
+
+import random
+import struct
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from asyncwb.protocol.keys import TYPES, PartitionKeys
+from asyncwb.redis.connection import RedisLink
+from tests.proofs.hostile.inputs import mutations
+
+Harm = Literal["none", "victim", "namespace"]
+Moment = Literal["dirty", "leased", "either"]
+
+
+@dataclass(slots=True)
+class Field:
+    """Where it is planted."""
+
+    link: RedisLink
+    keys: PartitionKeys
+    victim: bytes
+    rng: random.Random
+
+    def garbage(self, *seeds: bytes) -> bytes:
+        return next(mutations(self.rng, [*seeds, b"garbage", b"\0" * 8], 1))
+
+    async def do(self, *command: bytes | str | int) -> object:
+        return await self.link.command(*command)
+
+    async def scan(self, part: bytes) -> list[bytes]:
+        """The keys of a kind, such as writers."""
+        found: list[bytes] = await self.link.command("KEYS", b"*")
+        prefix = self.keys.meta.removesuffix(b"meta") + part
+        return sorted(name for name in found if name.startswith(prefix))
+
+
+@dataclass(frozen=True, slots=True)
+class Plant:
+    """One kind of garbage.
+
+    Attributes:
+        plant: puts it there; returns whether it is there.
+        harm: "none": everything goes on and every write is saved, the victim's too; "victim": all but the victim,
+            whose next write is saved; "namespace": errors, which name the key, until it is deleted and audited.
+        moment: while the victim is dirty, or while it is being saved.
+    """
+
+    plant: Callable[[Field], Awaitable[bool]]
+    harm: Harm = "none"
+    moment: Moment = "either"
+
+
+_RECORD: Final = struct.pack(">IIQ", 1, 1, 1_700_000_000_000) + b"pj1"
+
+
+async def _record(field: Field) -> bool:
+    data = field.garbage(_RECORD)
+    # What has the form of a record, and a version of its own, is a write for all that anybody can know.
+    if len(data) >= 18 and data[8:10] == b"\0\0":
+        data = b"no record, " + data
+    await field.do("SET", field.keys.record(field.victim), data)
+    return True
+
+
+async def _payload(field: Field) -> bool:
+    name = field.keys.record(field.victim)
+    await field.do("SETRANGE", name, 18, field.garbage(b'{"a":1}'))
+    return True
+
+
+async def _huge_record(field: Field) -> bool:
+    await field.do("SET", field.keys.record(field.victim), b"x" * 2**20)
+    return True
+
+
+async def _type_of_record(field: Field) -> bool:
+    await _replace(field, field.keys.record(field.victim), field.rng.choice(("list", "hash", "zset", "set", "stream")))
+    return True
+
+
+async def _no_record(field: Field) -> bool:
+    return bool(await field.do("DEL", field.keys.record(field.victim)))
+
+
+async def _replace(field: Field, name: bytes, kind: str) -> None:
+    await field.do("DEL", name)
+    await {
+        "list": lambda: field.do("RPUSH", name, "a"),
+        "hash": lambda: field.do("HSET", name, "a", "b"),
+        "zset": lambda: field.do("ZADD", name, 1, "a"),
+        "set": lambda: field.do("SADD", name, "a"),
+        "stream": lambda: field.do("XADD", name, "*", "a", "b"),
+        "string": lambda: field.do("SET", name, "a"),
+    }[kind]()
+
+
+def _entry(which: str, *seeds: bytes, somewhere_else: bool = False) -> Callable[[Field], Awaitable[bool]]:
+    async def plant(field: Field) -> bool:
+        member = field.garbage(field.victim) if somewhere_else else field.victim
+        await field.do("HSET", getattr(field.keys, which), member, field.garbage(*seeds))
+        return True
+
+    return plant
+
+
+def _member(which: str, score: Callable[[random.Random], str]) -> Callable[[Field], Awaitable[bool]]:
+    async def plant(field: Field) -> bool:
+        name = getattr(field.keys, which)
+        for member in (b"", b"\xff\xfe", b"m" * 2**20, field.garbage(field.victim), b"no such"):
+            await field.do("ZADD", name, score(field.rng), member)
+        return True
+
+    return plant
+
+
+def _score(which: str) -> Callable[[Field], Awaitable[bool]]:
+    async def plant(field: Field) -> bool:
+        score = field.rng.choice(("inf", "-inf", "1e300", "-1e300", "9007199254740993", "0.5"))
+        return bool(await field.do("ZADD", getattr(field.keys, which), "XX", "CH", score, field.victim))
+
+    return plant
+
+
+def _any_score(rng: random.Random) -> str:
+    return rng.choice(("inf", "-inf", "0", "1e300", "-5"))
+
+
+async def _stray_record(field: Field) -> bool:
+    """A record under a name that is no key of ours, and due."""
+    member = b"\xff\xfe" + field.rng.randbytes(3)
+    await field.do("SET", field.keys.record(member), _RECORD)
+    await field.do("ZADD", field.keys.dirty, 1, member)
+    return True
+
+
+async def _tokens(field: Field) -> bool:
+    return bool(await field.do("RPUSH", field.keys.wake, *(field.garbage() or b"x" for _ in range(50))))
+
+
+def _meta(name: str) -> Callable[[Field], Awaitable[bool]]:
+    async def plant(field: Field) -> bool:
+        data = field.garbage(b"12", b"-1", b"1e3", b"0x10", b" 7", b"007", b"9" * 15, b"1.5")
+        # A plausible number is what anybody might have written: a lower sequence number makes old versions again.
+        if data.isdigit() and len(data) < 10 and not data.startswith(b"0"):
+            data += b"x"
+        await field.do("HSET", field.keys.meta, name, data if data != b"0" else b"00")
+        return True
+
+    return plant
+
+
+async def _no_field_of_meta(field: Field) -> bool:
+    return bool(await field.do("HDEL", field.keys.meta, field.rng.choice(("identity", "epoch", "seq", "bytes"))))
+
+
+async def _no_meta(field: Field) -> bool:
+    return bool(await field.do("DEL", field.keys.meta))
+
+
+async def _layout(field: Field) -> bool:
+    name = field.rng.choice(("layout", "partitions", "codec"))
+    await field.do("HSET", field.keys.meta, name, b"x" + field.garbage())
+    return True
+
+
+async def _writer(field: Field) -> bool:
+    names = await field.scan(b"writer:")
+    for name in names:
+        request = field.rng.randint(1, 3)
+        data = field.garbage(struct.pack(">Q", request) + b"OK 0 0  ", struct.pack(">Q", request))
+        await field.do("SET", name, data)
+    return bool(names)
+
+
+async def _type_of_writer(field: Field) -> bool:
+    names = await field.scan(b"writer:")
+    for name in names:
+        await _replace(field, name, "list")
+    return bool(names)
+
+
+async def _claim(field: Field) -> bool:
+    names = await field.scan(b"claim:")
+    for name in names:
+        packed = await field.link.command("GET", name)
+        await field.do("SET", name, field.garbage(packed or b""))
+    return bool(names)
+
+
+async def _type_of_claim(field: Field) -> bool:
+    names = await field.scan(b"claim:")
+    for name in names:
+        await _replace(field, name, "hash")
+    return bool(names)
+
+
+_ONCE: Final = ("meta", "dirty", "lease", "expired", "dead", "wake", "retry", "workers")
+
+
+def _type_of(which: str) -> Callable[[Field], Awaitable[bool]]:
+    ours = dict(zip(_ONCE, TYPES, strict=True))[which]
+
+    async def plant(field: Field) -> bool:
+        kinds = [kind for kind in ("string", "list", "hash", "zset", "set", "stream") if kind != ours]
+        await _replace(field, getattr(field.keys, which), field.rng.choice(kinds))
+        return True
+
+    return plant
+
+
+PLANTS: Final[dict[str, Plant]] = {
+    "a record": Plant(_record, "victim"),
+    "a payload": Plant(_payload, "victim"),
+    "a huge record": Plant(_huge_record, "victim"),
+    "a record of another type": Plant(_type_of_record, "victim"),
+    "no record": Plant(_no_record, "victim"),
+    "a note in retry": Plant(_entry("retry", _RECORD[:8], _RECORD, b"\xff" * 20), "none"),
+    "a dead letter": Plant(_entry("dead", _RECORD[:8], _RECORD + b"\0" * 10 + b"why"), "none"),
+    "a note in expired": Plant(_entry("expired", _RECORD[:8], _RECORD[:8] + b"\0\0\0\1" * 3, b"\xff" * 20)),
+    "another note in expired": Plant(_entry("expired", _RECORD[:8] + b"\0\0\0\1" * 3, somewhere_else=True)),
+    "another note in retry": Plant(_entry("retry", _RECORD[:8], somewhere_else=True)),
+    "another dead letter": Plant(_entry("dead", _RECORD, somewhere_else=True)),
+    "a worker": Plant(_entry("workers", struct.pack(">Q", 1_700_000_000_000) + b'{"pid":[1]}', somewhere_else=True)),
+    "members of dirty": Plant(_member("dirty", _any_score)),
+    "members of lease": Plant(_member("lease", _any_score)),
+    "a due time": Plant(_score("dirty"), moment="dirty"),
+    "a lease's end": Plant(_score("lease"), moment="leased"),
+    "a record under a name that is no text": Plant(_stray_record),
+    "tokens": Plant(_tokens),
+    "meta's identity": Plant(_meta("identity")),
+    "meta's epoch": Plant(_meta("epoch")),
+    "meta's seq": Plant(_meta("seq")),
+    "meta's bytes": Plant(_meta("bytes")),
+    "meta's full": Plant(_meta("full")),
+    "no field of meta": Plant(_no_field_of_meta),
+    "no meta": Plant(_no_meta),
+    "meta's layout": Plant(_layout, "namespace"),
+    "a writer": Plant(_writer),
+    "a writer of another type": Plant(_type_of_writer),
+    "a claim": Plant(_claim, moment="leased"),
+    "a claim of another type": Plant(_type_of_claim, moment="leased"),
+    **{
+        f"{name} of another type": Plant(_type_of(name), "none" if name in ("wake", "workers") else "namespace")
+        for name in _ONCE
+    },
+}

@@ -1,0 +1,312 @@
+"""Flushers: claim, save, and one of the two commits; asyncwb/flushing/ and asyncwb/protocol/transaction.py.
+
+A flusher that is frozen is one that makes no step while all others do, for as long as you like. It is called by the
+number of its claim; idle ones are all alike.
+"""
+
+from collections.abc import Iterator
+from typing import Final
+
+from tests.proofs.model import scripts
+from tests.proofs.model.rules import Out, Rules
+from tests.proofs.model.stale import STALE_STEPS, looks
+from tests.proofs.model.states import (
+    ACK,
+    ACKING,
+    CLAIM,
+    CLAIMS,
+    COMMITTING,
+    DEAD,
+    EXEC,
+    FAILURES,
+    IDLE,
+    KILLS,
+    LOSSES,
+    READING,
+    RELEASE,
+    RELEASING,
+    RETRY,
+    SAVE,
+    SAVING,
+    SAVING_ONE,
+    Backend,
+    Flusher,
+    Server,
+    State,
+    put_at,
+    with_flusher,
+    with_late,
+)
+
+CLAIMED: Final = "F{0} claims {1!m}"
+CLAIMED_AT_OLD: Final = "F{0} claims {1!m} at the former primary"
+CLAIM_LOST: Final = "F{0} claims {1!m}, and the reply is lost"
+CLAIM_LATE: Final = "F{0} claims, and the request is delayed"
+RELEASED: Final = "F{0} releases its claim"
+RELEASE_LATE: Final = "F{0} releases its claim, and the request is delayed"
+SAVED: Final = "F{0} saves {1!m} (the backend held {2!m})"
+SAVE_FAILS: Final = "F{0} saves {1!m}, and fails to save {2!m}"
+SAVE_UNKNOWN: Final = "F{0} saves {1!m}, but is told that {2!m} failed"
+SAVE_LATE: Final = "F{0} saves {1!m}, is told that {2!m} failed, and the save of that goes on"
+ACKED: Final = "F{0} acks {1!m}"
+ACK_LOST: Final = "F{0} acks {1!m}, and the reply is lost"
+ACK_LATE: Final = "F{0} acks {1!m}, and the request is delayed"
+ACK_AT_OLD: Final = "F{0} acks {1!m} at the former primary"
+EXTENDED: Final = "F{0} extends its leases"
+WATCHED: Final = "F{0} watches {1!k} and reads {2!v}"
+WATCH_FAILS: Final = "F{0} can't read {1!k}"
+EXECUTED: Final = "F{0} commits {1!k}={2!v} by EXEC"
+EXEC_REFUSED: Final = "F{0} gets a WatchError for {1!k}={2!v}"
+EXEC_CUT: Final = "F{0} can't commit {1!k}={2!v}: the server with its WATCH is gone"
+EXEC_LOST: Final = "F{0} commits {1!k}={2!v} by EXEC, and the reply is lost"
+EXEC_LATE: Final = "F{0} sends EXEC for {1!k}={2!v}, and the request is delayed"
+KILLED: Final = "F{0} is killed"
+KILLED_SAVING: Final = "F{0} is killed, and its save of {1!m} goes on"
+
+_NOBODY: Final = Flusher()
+
+
+def saved(backend: Backend, versions: tuple[int, ...], drops: scripts.Drops) -> Backend:
+    """`Backend.save`: what is newer than what is held, tombstones like values."""
+    held, highest = list(backend.held), list(backend.highest)
+    for at, version in enumerate(versions):
+        if version and (version > held[at] or "saves are conditional" in drops):
+            held[at] = 0 if version & 1 and "the backend keeps tombstones" in drops else version
+            highest[at] = max(highest[at], version)
+    return Backend(backend.epoch, tuple(held), tuple(highest))
+
+
+def flusher_steps(state: State, rules: Rules, out: Out) -> None:
+    """The steps of all flushers."""
+    before = None
+    for at, flusher in enumerate(state.flushers):
+        if flusher == before:
+            continue  # what one does the other can do as well
+        before = flusher
+        _STEPS[flusher.doing](state, rules, out, at, flusher)
+        if flusher.doing and state.left.kills:
+            left = state.left.without(KILLS)
+            idle = with_flusher(state, at, _NOBODY)
+            out.append(((KILLED, flusher.claim), state.to(flushers=idle, left=left)))
+            if flusher.doing == SAVING and rules.configuration.late_saves:
+                late = with_late(state.late, SAVE, flusher.versions)
+                label = (KILLED_SAVING, flusher.claim, flusher.versions)
+                out.append((label, state.to(flushers=idle, left=left, late=late)))
+
+
+def _claim(state: State, rules: Rules, out: Out, at: int, flusher: Flusher) -> None:
+    left = state.left
+    if not left.claims:
+        return
+    claim_id = rules.configuration.left.claims - left.claims + 1
+    due = sum(1 << bit for bit, key in enumerate(state.server.keys) if key.dirty)
+    fewer = left.without(CLAIMS)
+    begun = Flusher(READING if rules.configuration.watch else SAVING, claim_id)
+    for wanted in range(1, due + 1):
+        if wanted & ~due:
+            continue
+        versions, server = scripts.claim(state.server, claim_id, wanted, rules.drops)
+        busy = with_flusher(state, at, begun._replace(versions=versions, saved=rules.zeros, fates=rules.zeros))
+        if any(versions):
+            out.append(((CLAIMED, claim_id, versions), state.to(server=server, flushers=busy, left=fewer)))
+        elif server != state.server:
+            out.append(((CLAIMED, claim_id, versions), state.to(server=server)))
+        if left.losses:
+            lost = fewer.without(LOSSES)
+            if "every attempt of a claim has a fresh id" in rules.drops:
+                lost = left.without(LOSSES)
+                out.append(((CLAIM_LOST, claim_id, versions), state.to(server=server, left=lost)))
+                continue
+            releasing = with_flusher(state, at, Flusher(RELEASING, claim_id))
+            out.append(((CLAIM_LOST, claim_id, versions), state.to(server=server, flushers=releasing, left=lost)))
+    if state.old:
+        versions, old = scripts.claim(state.old, claim_id, -1, rules.drops)
+        if any(versions):
+            busy = with_flusher(state, at, begun._replace(versions=versions, saved=rules.zeros, fates=rules.zeros))
+            out.append(((CLAIMED_AT_OLD, claim_id, versions), state.to(old=old, flushers=busy, left=fewer)))
+    if left.losses:
+        fresh = "every attempt of a claim has a fresh id" not in rules.drops
+        lost = (fewer if fresh else left).without(LOSSES)
+        out.append(((CLAIM_LATE, claim_id), state.to(late=with_late(state.late, CLAIM, claim_id), left=lost)))
+
+
+def _release(state: State, rules: Rules, out: Out, at: int, flusher: Flusher) -> None:
+    zeros, idle = rules.zeros, with_flusher(state, at, _NOBODY)
+    server = scripts.ack(state.server, flusher.claim, zeros, zeros, True, rules.drops)
+    out.append(((RELEASED, flusher.claim), state.to(server=server, flushers=idle)))
+    if state.left.losses:
+        late = with_late(state.late, RELEASE, flusher.claim)
+        left = state.left.without(LOSSES)
+        out.append(((RELEASE_LATE, flusher.claim), state.to(flushers=idle, late=late, left=left)))
+
+
+def _save(state: State, rules: Rules, out: Out, at: int, flusher: Flusher) -> None:
+    versions, claim_id, drops = flusher.versions, flusher.claim, rules.drops
+    acking = Flusher(ACKING, claim_id, versions, rules.zeros, rules.zeros)
+    busy = with_flusher(state, at, acking)
+    if "a save returns when it is durable" in drops:
+        late = with_late(state.late, SAVE, versions)
+        out.append(((SAVED, claim_id, rules.zeros, state.backend.held), state.to(flushers=busy, late=late)))
+        return
+    backend = saved(state.backend, versions, drops)
+    after = looks(state, rules, acking)
+    out.append(
+        (
+            (SAVED, claim_id, versions, state.backend.held),
+            state.to(backend=backend, flushers=busy if after is acking else with_flusher(state, at, after)),
+        )
+    )
+    _extend(state, rules, out, flusher)
+    if not state.left.failures:
+        return
+    left = state.left.without(FAILURES)
+    for failed, rest in _splits(versions):
+        for fate in (RETRY, DEAD) if rules.configuration.dead else (RETRY,):
+            fates = tuple(fate if each else 0 for each in failed)
+            busy = with_flusher(state, at, looks(state, rules, acking._replace(fates=fates)))
+            some = saved(state.backend, rest, drops)
+            out.append(((SAVE_FAILS, claim_id, rest, failed), state.to(backend=some, flushers=busy, left=left)))
+            out.append(((SAVE_UNKNOWN, claim_id, rest, failed), state.to(backend=backend, flushers=busy, left=left)))
+            if rules.configuration.late_saves:
+                late = with_late(state.late, SAVE, failed)
+                label = (SAVE_LATE, claim_id, rest, failed)
+                out.append((label, state.to(backend=some, flushers=busy, left=left, late=late)))
+
+
+def _splits(versions: tuple[int, ...]) -> Iterator[tuple[tuple[int, ...], tuple[int, ...]]]:
+    """Which of them fail, at least one, and which are saved."""
+    members = sum(1 << bit for bit, version in enumerate(versions) if version)
+    for failing in range(1, members + 1):
+        if not failing & ~members:
+            failed = tuple(version if failing >> bit & 1 else 0 for bit, version in enumerate(versions))
+            rest = tuple(0 if failing >> bit & 1 else version for bit, version in enumerate(versions))
+            yield failed, rest
+
+
+def _ack(state: State, rules: Rules, out: Out, at: int, flusher: Flusher) -> None:
+    claim_id, left, idle = flusher.claim, state.left, with_flusher(state, at, _NOBODY)
+    actual = flusher.saved
+    if "watch acks the versions it has saved" in rules.drops:
+        actual = tuple(key.record for key in state.server.keys)
+    done = tuple(
+        0 if fate else each or version
+        for each, version, fate in zip(actual, flusher.versions, flusher.fates, strict=True)
+    )
+    server = scripts.ack(state.server, claim_id, actual, flusher.fates, False, rules.drops)
+    out.append(((ACKED, claim_id, done), state.to(server=server, flushers=idle)))
+    _extend(state, rules, out, flusher)
+    if state.old:
+        old = scripts.ack(state.old, claim_id, actual, flusher.fates, False, rules.drops)
+        out.append(((ACK_AT_OLD, claim_id, done), state.to(old=old, flushers=idle)))
+    if left.losses:
+        fewer = left.without(LOSSES)
+        if server != state.server:
+            out.append(((ACK_LOST, claim_id, done), state.to(server=server, left=fewer)))
+        late = with_late(state.late, ACK, claim_id, actual, flusher.fates)
+        out.append(((ACK_LATE, claim_id, done), state.to(late=late, left=fewer)))
+
+
+def _extend(state: State, rules: Rules, out: Out, flusher: Flusher) -> None:
+    server = scripts.extend(state.server, flusher.claim, rules.drops)
+    if server is not state.server:
+        out.append(((EXTENDED, flusher.claim), state.to(server=server)))
+
+
+# The transaction: one record after the other, WATCH, read, save, EXEC; ack settles the claim afterwards.
+
+
+def _read(state: State, rules: Rules, out: Out, at: int, flusher: Flusher) -> None:
+    key = flusher.at
+    if not flusher.versions[key]:
+        # Isn't in the claim: no step of its own.
+        out.append(
+            ((WATCHED, flusher.claim, key, 0), state.to(flushers=with_flusher(state, at, _next(flusher, rules))))
+        )
+        return
+    for server in (state.server, state.old):
+        if server:
+            record = server.keys[key].record
+            busy = (
+                flusher._replace(doing=SAVING_ONE, watched=record, connection=server.identity)
+                if record
+                # Perhaps somebody else has saved it, perhaps this server never had it: not for this ack to say.
+                else _next(flusher, rules, fate=0 if "watch acks only what it has saved" in rules.drops else RETRY)
+            )
+            out.append(((WATCHED, flusher.claim, key, record), state.to(flushers=with_flusher(state, at, busy))))
+    if state.left.losses:
+        failed = _next(flusher, rules, fate=RETRY)
+        busy_ = with_flusher(state, at, failed)
+        out.append(((WATCH_FAILS, flusher.claim, key), state.to(flushers=busy_, left=state.left.without(LOSSES))))
+
+
+def _next(flusher: Flusher, rules: Rules, *, fate: int = 0) -> Flusher:
+    """On to the next record of the claim, or to its ack."""
+    at = flusher.at + 1
+    fates = put_at(flusher.fates, flusher.at, fate) if fate else flusher.fates
+    over = at == len(rules.zeros)
+    return Flusher(
+        ACKING if over else READING, flusher.claim, flusher.versions, flusher.saved, fates, 0 if over else at
+    )
+
+
+def _save_one(state: State, rules: Rules, out: Out, at: int, flusher: Flusher) -> None:
+    version, key, claim_id = flusher.watched, flusher.at, flusher.claim
+    one = put_at(rules.zeros, key, version)
+    backend = saved(state.backend, one, rules.drops)
+    busy = with_flusher(state, at, flusher._replace(doing=COMMITTING, saved=put_at(flusher.saved, key, version)))
+    out.append(((SAVED, claim_id, one, state.backend.held), state.to(backend=backend, flushers=busy)))
+    if not state.left.failures:
+        return
+    left = state.left.without(FAILURES)
+    for fate in (RETRY, DEAD) if rules.configuration.dead else (RETRY,):
+        busy = with_flusher(state, at, _next(flusher, rules, fate=fate))
+        out.append(((SAVE_FAILS, claim_id, rules.zeros, one), state.to(flushers=busy, left=left)))
+        out.append(((SAVE_UNKNOWN, claim_id, one, one), state.to(backend=backend, flushers=busy, left=left)))
+        if rules.configuration.late_saves:
+            late = with_late(state.late, SAVE, one)
+            out.append(((SAVE_LATE, claim_id, rules.zeros, one), state.to(flushers=busy, left=left, late=late)))
+
+
+def _commit(state: State, rules: Rules, out: Out, at: int, flusher: Flusher) -> None:
+    version, key, claim_id, drops = flusher.watched, flusher.at, flusher.claim, rules.drops
+    done = with_flusher(state, at, _next(flusher, rules))
+    told = (claim_id, key, version)
+    server, where = _connected(state, flusher.connection)
+    if not server:
+        out.append(((EXEC_CUT, *told), state.to(flushers=done)))
+        return
+    applied, after = scripts.commit(server, key, version, drops)
+    changed = {where: after}
+    if not applied:
+        again = flusher._replace(doing=READING, watched=0) if "the article's loop" in drops else None
+        refused = with_flusher(state, at, again) if again else done
+        out.append(((EXEC_REFUSED, *told), state.to(flushers=refused)))
+    else:
+        out.append(((EXECUTED, *told), state.to(flushers=done, **changed)))
+    if state.left.losses:
+        left = state.left.without(LOSSES)
+        if applied:
+            out.append(((EXEC_LOST, *told), state.to(flushers=done, left=left, **changed)))
+        late = with_late(state.late, EXEC, key, version, flusher.connection)
+        out.append(((EXEC_LATE, *told), state.to(flushers=done, left=left, late=late)))
+
+
+def _connected(state: State, identity: int) -> tuple[Server | tuple[()], str]:
+    """The server that a connection leads to, if it is still there."""
+    if state.server.identity == identity:
+        return state.server, "server"
+    if state.old and state.old.identity == identity:
+        return state.old, "old"
+    return (), ""
+
+
+_STEPS: Final = {
+    IDLE: _claim,
+    RELEASING: _release,
+    SAVING: _save,
+    ACKING: _ack,
+    READING: _read,
+    SAVING_ONE: _save_one,
+    COMMITTING: _commit,
+    **STALE_STEPS,
+}

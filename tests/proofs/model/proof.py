@@ -1,0 +1,121 @@
+"""The model as a proof: its first unit kills the mutants, each of the others explores some configurations."""
+
+from collections.abc import Sequence
+from typing import Final
+
+from tests.proofs.model import epochs, flushers, readers, stale, world, writers
+from tests.proofs.model.checker import Result, explore
+from tests.proofs.model.configurations import LARGE, SMALL
+from tests.proofs.model.mutants import MUTANTS, Mutant
+from tests.proofs.model.rules import Configuration
+from tests.proofs.runner.report import Proof, Report
+
+MOST_STATES: Final = 3_000_000
+"""Of one configuration: about 300 bytes each at the worst. One that has more is a mistake in this table."""
+
+_AGAIN: Final = "uv run python -m tests.proofs.model"
+
+
+def all_steps() -> set[str]:
+    """The templates of all steps that the model knows."""
+    found = set()
+    for module in (epochs, flushers, readers, stale, world, writers):
+        names = (name for name in vars(module) if name.isupper() and not name.startswith("_"))
+        found |= {value for name in names if isinstance(value := vars(module)[name], str)}
+    # A claim goes on holding what it holds: where time has no length, only a mutant's extension changes anything.
+    return found - {flushers.EXTENDED}
+
+
+def kill(mutant: Mutant, report: Report) -> None:
+    """Counts a mutant that is killed as it should be; reports one that isn't."""
+    result = mutant.search()
+    if result.invariant == mutant.invariant:
+        report.counts["mutants killed"] += 1
+        return
+    how = f"breaks {result.invariant} instead of {mutant.invariant}" if result.invariant else "survives"
+    report.problems.append(f"mutant {mutant.name!r} {how}: {_AGAIN} {mutant.name!r}")
+
+
+def examine(configuration: Configuration, report: Report) -> Result:
+    """Explores a configuration, counts its states, and reports what doesn't hold in one of them."""
+    result = explore(configuration, most=MOST_STATES)
+    report.counts["model states"] += result.states
+    again = f"{_AGAIN} {configuration.name!r}"
+    if result.invariant:
+        report.lost += result.invariant in {"I1", "I2", "I5", "order", "flush", "versions", "stuck"}
+        report.stale += result.invariant in {"I3", "I4"}
+        report.resurrected += result.invariant == "I6"
+        report.problems.append(f"{result.invariant} is broken after {len(result.trace)} steps: {again}")
+    elif not result.complete:
+        report.problems.append(f"more than {MOST_STATES:,} states, not explored whole: {again}")
+    return result
+
+
+def run(number: int) -> Report:
+    """One unit."""
+    report = Report()
+    if number == 0:
+        for mutant in MUTANTS:
+            kill(mutant, report)
+        happened = set[str]()
+        for configuration in SMALL:
+            happened |= examine(configuration, report).steps
+        report.problems += [f"no configuration has the step {step!r}" for step in sorted(all_steps() - happened)]
+    else:
+        for configuration in shares()[number - 1]:
+            examine(configuration, report)
+    return report
+
+
+def shares() -> Sequence[Sequence[Configuration]]:
+    """The large configurations, as many to a unit as are explored in about half a minute."""
+    named = {configuration.name: configuration for configuration in LARGE}
+    return [[named.pop(name) for name in unit] for unit in _UNITS]
+
+
+_UNITS: Final = (
+    # The first two are in every run for a change's sake: they have most of the steps.
+    ("split brain, lost messages",),
+    ("the transaction, three flushers",),
+    ("two keys, partial failures, dead letters",),
+    ("two keys, the transaction", "a failover, two writers"),
+    ("two readers, deletes, two writers", "flushes, a failover", "flushes of two keys that keep changing"),
+    (
+        "flushes, a failover, dropped dead letters, a reader",
+        "flushes, the former primary comes back",
+    ),
+    ("two writers, three flushers, two lost messages", "the highest seq is reached"),
+    ("a failover, lost messages, a reader", "a failover, the transaction, kills", "two failovers"),
+    (
+        "starts without data, a reader",
+        "write-through, a failover, a reader",
+        "registrations that are late, writers that are forgotten",
+        "deletes, late saves, dead letters",
+    ),
+    ("split brain, two processes",),
+    ("split brain, a reader in another process than the writer", "split brain, the transaction"),
+    (
+        "two requests under way, three lost messages",
+        "two requests under way, two flushers, deletes",
+        "two requests under way, two writers",
+        "two requests under way, a failover, two keys",
+        "two requests under way, a start without data",
+        "two requests under way, split brain",
+    ),
+    (
+        "a foreign version, split brain",
+        "a foreign version, two writers",
+        "a foreign version, deletes, failed saves that are late",
+        "two foreign versions, two keys, kills",
+    ),
+)
+
+PROOF: Final = Proof(
+    name="model",
+    run=run,
+    quick=1,
+    ci=3,
+    long=len(_UNITS) + 1,
+    unit_seconds=30,
+    endless=False,
+)

@@ -1,0 +1,123 @@
+"""What is explored: a configuration bounds everybody, and a mutant drops sentences of the design."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final
+
+from tests.proofs.model.states import (
+    FOREIGN_SEQ,
+    Backend,
+    Client,
+    Flusher,
+    Key,
+    Label,
+    Left,
+    Reader,
+    Server,
+    State,
+    Writer,
+)
+
+LARGEST_SEQ: Final = FOREIGN_SEQ - 1
+"""What a version of the model has room for."""
+
+Out = list[tuple[Label, State]]
+Steps = Callable[[State, "Rules", Out], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Configuration:
+    """Who takes part, and how often each misfortune may happen. Everything else may happen in any order, at any time.
+
+    Attributes:
+        name: on the command line.
+        keys, flushers, readers: how many.
+        writes: for each writer how many writes it makes, to any key.
+        watch: the commit strategy.
+        deletes: every second write of a writer is a delete.
+        dead: what fails may be dead-lettered, and revived.
+        drops: what is dead may be dropped.
+        late_saves: a save that has failed for its caller may yet be applied, later.
+        write_through: writers may bypass Redis, as at a limit.
+        pipelined: writers have two requests under way at once; not with `write_through`
+            (see asyncwb/core/partition.py).
+        registered: writers and epochs are known from the start.
+        most: the highest seq.
+        left: the misfortunes.
+    """
+
+    name: str
+    keys: int = 1
+    flushers: int = 2
+    readers: int = 0
+    writes: tuple[int, ...] = (2,)
+    watch: bool = False
+    deletes: bool = False
+    dead: bool = False
+    drops: bool = False
+    late_saves: bool = False
+    write_through: bool = False
+    pipelined: bool = False
+    registered: bool = True
+    most: int = LARGEST_SEQ
+    left: Left = field(default_factory=lambda: Left(claims=3))
+
+
+@dataclass(frozen=True)
+class Rules:
+    """A configuration and the sentences dropped; `handshakes`: whether epochs can change at all."""
+
+    configuration: Configuration
+    drops: frozenset[str] = frozenset()
+    zeros: tuple[int, ...] = ()
+    handshakes: bool = False
+
+    @property
+    def gap(self) -> int:
+        """How far above what was allotted foreign epochs are: so far that nobody is allotted one of them by chance."""
+        left = self.configuration.left
+        begun = left.failovers + left.restarts + left.returns + left.checks + (left.claims if left.plants > 1 else 0)
+        return 2 + 3 * begun
+
+    @classmethod
+    def of(cls, configuration: Configuration, drops: frozenset[str] = frozenset()) -> "Rules":
+        left = configuration.left
+        moves = bool(left.failovers or left.restarts or left.plants) or configuration.most < LARGEST_SEQ
+        return cls(configuration, drops, (0,) * configuration.keys, moves or not configuration.registered)
+
+    def first_state(self) -> State:
+        """Nothing is written yet."""
+        bounds = self.configuration
+        known = 1 if bounds.registered else 0
+        memory = (0,) * (4 if bounds.pipelined else 2)
+        keys, writers = bounds.keys, len(bounds.writes)
+        server = Server(
+            identity=1,
+            meta=known,
+            epoch=known,
+            seq=0,
+            returned=0,
+            keys=(Key(),) * keys,
+            claims=((),) * bounds.left.claims,
+            memory=((memory,) if known else (),) * writers,
+            foreign=(),
+        )
+        epochs = known + 3 + bounds.left.failovers + bounds.left.restarts + bounds.left.returns
+        most = 4 * epochs + (bounds.left.plants and bounds.left.plants * (self.gap + 3) + 4 * bounds.left.claims)
+        return State(
+            server=server,
+            backend=Backend(known, self.zeros, self.zeros),
+            flushers=(Flusher(),) * bounds.flushers,
+            writers=(Writer(),) * writers,
+            clients=(Client(known),) * writers,
+            readers=(Reader(),) * bounds.readers,
+            late=(),
+            left=bounds.left,
+            replica=(),
+            old=(),
+            floor=self.zeros,
+            lost=self.zeros,
+            tops=(0,) * most,
+            applied=(0,) * writers,
+            broken="",
+        )

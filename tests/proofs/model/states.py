@@ -1,0 +1,372 @@
+"""What a state of the model is, and how states and steps are told in words. All of it is tuples of small integers."""
+
+import string
+from collections.abc import Sequence
+from typing import Any, Final, NamedTuple
+
+DELETED: Final = 1
+RETRY: Final = 1
+DEAD: Final = 2
+FOREIGN_SEQ: Final = 127
+"""Of versions that somebody has planted into the backend: no history gives it out."""
+
+
+def version_of(epoch: int, seq: int, deleted: int) -> int:
+    """Versions order as integers. The lowest bit says whether it is a tombstone: no two have the same epoch and seq."""
+    return epoch << 8 | seq << 1 | deleted
+
+
+def epoch_of(version: int) -> int:
+    return version >> 8
+
+
+def is_planted(version: int) -> bool:
+    """Whether nobody's history has made it; the protocol itself can't see that."""
+    return version >> 1 & 127 == FOREIGN_SEQ
+
+
+class Key(NamedTuple):
+    """One user's key in Redis: its record and its places in the sets.
+
+    Attributes:
+        record: its version, 0 without one.
+        dirty: 1 if a member.
+        lease: the claim whose deadline is its score, 0 if it isn't a member.
+        dead: the version that is dead-lettered, 0 if none.
+    """
+
+    record: int = 0
+    dirty: int = 0
+    lease: int = 0
+    dead: int = 0
+
+
+class Server(NamedTuple):
+    """One Redis.
+
+    Attributes:
+        identity: of the server. meta: the identity in meta, 0 without meta. epoch, seq: in meta.
+        returned: 1 for a former primary that came back, until a client has compared epochs.
+        keys: one `Key` each.
+        claims: for each claim id the version of each key that it took, () if it is unknown.
+        memory: for each writer what is remembered of it under each of its names, () where nothing is: (last request,
+            version in its reply), and, where two may be under way, the same of the one before.
+        foreign: the epochs noted in meta as nobody's, first and last of each range.
+    """
+
+    identity: int
+    meta: int
+    epoch: int
+    seq: int
+    returned: int
+    keys: tuple[Key, ...]
+    claims: tuple[tuple[int, ...], ...]
+    memory: tuple[tuple[tuple[int, ...], ...], ...]
+    foreign: tuple[tuple[int, int], ...]
+
+
+class Flusher(NamedTuple):
+    """`doing` and what it knows of its claim.
+
+    Attributes:
+        claim: its id, 0 when idle.
+        versions: claimed, per key, 0 for keys that aren't in it.
+        saved: with `watch`, versions that were saved other than the claimed ones.
+        fates: per key, why it isn't saved: 0, RETRY or DEAD.
+        at: with `watch`, the key that it works on.
+        watched: with `watch`, the version that was read.
+        connection: with `watch`, the identity of the server that holds the WATCH.
+        met: after a save that met something newer, that of each key, 0 where there is nothing of the kind.
+        allotted: the highest epoch that was allotted when it asked, or that is known to have begun.
+        spare: the epoch that its records get versions of.
+    """
+
+    doing: int = 0
+    claim: int = 0
+    versions: tuple[int, ...] = ()
+    saved: tuple[int, ...] = ()
+    fates: tuple[int, ...] = ()
+    at: int = 0
+    watched: int = 0
+    connection: int = 0
+    met: tuple[int, ...] = ()
+    allotted: int = 0
+    spare: int = 0
+
+
+IDLE, RELEASING, SAVING, ACKING, READING, SAVING_ONE, COMMITTING = range(7)
+LOOKING, COUNTING, GREETING, DISOWNING, BEGINNING, LOOKING_AGAIN, RESTAMPING = range(7, 14)
+"""After a save that met something newer: see asyncwb/flushing/stale.py."""
+
+
+class Request(NamedTuple):
+    """One of a writer. With nothing set, certainly not applied: not sent yet, or each attempt was refused.
+
+    Attributes:
+        key: 1 + the key of one whose outcome is uncertain.
+        epoch, name: which it was sent with first, if it is uncertain. (With a mutant, also a name that it holds on to.)
+        done: 1 if it has its outcome: answered, refused for good, or OutcomeUnknown.
+    """
+
+    key: int = 0
+    epoch: int = 0
+    name: int = 0
+    done: int = 0
+
+
+CERTAIN: Final = Request()
+DONE: Final = Request(done=1)
+
+
+class Writer(NamedTuple):
+    """Sends numbered requests: one outstanding at a time, or also the next one.
+
+    Attributes:
+        request: this one and all before have their outcomes.
+        asked: those after it; neither is the first of them done, nor the last one certain.
+        name: the id that it goes by, counted from 1.
+        allotted: with write-through, the version that was allotted; its stage is `stage`.
+    """
+
+    request: int = 0
+    asked: tuple[Request, ...] = ()
+    name: int = 1
+    allotted: int = 0
+    stage: int = 0
+
+    def at(self, place: int) -> Request:
+        """The one that is so many after the first without an outcome."""
+        return self.asked[place] if place < len(self.asked) else CERTAIN
+
+    def having(self, place: int, request: Request) -> "Writer":
+        """With that one exchanged."""
+        asked = [*self.asked, *(CERTAIN,) * (place + 1 - len(self.asked))]
+        asked[place] = request
+        number = self.request
+        while asked and asked[0] == DONE:
+            del asked[0]
+            number += 1
+        while asked and asked[-1] == CERTAIN:
+            del asked[-1]
+        return Writer(number, tuple(asked), self.name)
+
+
+class Put(NamedTuple):
+    """A request as it is sent.
+
+    Attributes:
+        writer, request, key, epoch: whose, its number, and what it is about.
+        after: the request that has to be applied before, 0 for none.
+        name: of the writer.
+    """
+
+    writer: int
+    request: int
+    key: int
+    epoch: int
+    after: int
+    name: int
+
+
+class Client(NamedTuple):
+    """A process: the epoch that it knows, and its handshake.
+
+    Attributes:
+        known: the epoch. doing: the next step of the handshake, 0 outside one.
+        identity, meta, epoch: as `hello` answered. mine: the number allotted, 0 for none.
+        before: the one before this pass. least: the lowest epoch that it would accept.
+    """
+
+    known: int
+    doing: int = 0
+    identity: int = 0
+    meta: int = 0
+    epoch: int = 0
+    mine: int = 0
+    before: int = 0
+    least: int = 0
+
+
+ALLOT, INSTALL, AGAIN = 1, 2, 3
+
+
+class Reader(NamedTuple):
+    """One get.
+
+    Attributes:
+        floor: what it must not fall below. found: what Redis had.
+        loaded: what the backend held, while it has to be told whether that is foreign.
+        allotted: the highest epoch after that.
+    """
+
+    doing: int = 0
+    key: int = 0
+    floor: int = 0
+    found: int = 0
+    loaded: int = 0
+    allotted: int = 0
+
+
+BEGUN, ASKING, COUNTS, GREETS = 1, 2, 3, 4
+
+
+class Flush(NamedTuple):
+    """Somebody asks whether a write is saved, and has asked Redis: what is wanted, and what Redis had and its epoch.
+
+    `loaded`: what the backend held after that, while it has to be told whether that is foreign.
+    """
+
+    key: int
+    wanted: int
+    record: int
+    dead: int
+    epoch: int
+    loaded: int = 0
+
+
+class Backend(NamedTuple):
+    """What is stored, per key.
+
+    Attributes:
+        epoch: the highest allotted.
+        held: 0 if it holds nothing. highest: ever held, but for what somebody has planted.
+    """
+
+    epoch: int
+    held: tuple[int, ...]
+    highest: tuple[int, ...]
+
+
+class Left(NamedTuple):
+    """How much of everything that is bounded may still happen."""
+
+    claims: int = 0
+    losses: int = 0
+    failures: int = 0
+    kills: int = 0
+    failovers: int = 0
+    restarts: int = 0
+    returns: int = 0
+    flushes: int = 0
+    forgets: int = 0
+    checks: int = 0
+    plants: int = 0
+
+    def without(self, what: int) -> "Left":
+        """One less of a field, by its place."""
+        return Left(*put_at(self, what, self[what] - 1))
+
+
+CLAIMS, LOSSES, FAILURES, KILLS, FAILOVERS, RESTARTS, RETURNS, FLUSHES, FORGETS, CHECKS, PLANTS = range(11)
+
+
+class State(NamedTuple):
+    """Everything, and what has to be remembered to judge it.
+
+    Attributes:
+        server: the Redis that clients reach. replica: its copy of some earlier moment, () if that moment is yet to
+            come. old: a former primary that still runs.
+        late: requests whose senders have given them up, sorted.
+        left: see `Left`.
+        floor: per key, the newest version applied that no failover has lost. lost: the newest that one has.
+            Both as put gave them out.
+        tops: per epoch, the highest seq given out.
+        applied: per writer, a bit for each request that was applied.
+        broken: what a step has just broken, "" as a rule.
+        flush: one that has asked Redis and will ask the backend next, () without one.
+        restamped: key, version and the version that its write was given by put, sorted.
+    """
+
+    server: Server
+    backend: Backend
+    flushers: tuple[Flusher, ...]
+    writers: tuple[Writer, ...]
+    clients: tuple[Client, ...]
+    readers: tuple[Reader, ...]
+    late: tuple[tuple[Any, ...], ...]
+    left: Left
+    replica: Server | tuple[()]
+    old: Server | tuple[()]
+    floor: tuple[int, ...]
+    lost: tuple[int, ...]
+    tops: tuple[int, ...]
+    applied: tuple[int, ...]
+    broken: str
+    flush: Flush | tuple[()] = ()
+    restamped: tuple[tuple[int, int, int], ...] = ()
+
+    def stands(self, key: int, version: int) -> int:
+        """The write that a version stands for: what put gave out, and 0 for what was planted."""
+        if is_planted(version):
+            return 0
+        for at, stamped, write in self.restamped:
+            if at == key and stamped == version:
+                return write
+        return version
+
+    def to(self, **changes: Any) -> "State":
+        """With some fields exchanged; `_replace`, but quicker."""
+        fields = list(self)
+        for name, value in changes.items():
+            fields[_FIELDS[name]] = value
+        return tuple.__new__(State, fields)
+
+
+_FIELDS: Final = {name: at for at, name in enumerate(State._fields)}
+
+PUT, CLAIM, RELEASE, ACK, EXEC, SAVE, REGISTER, INSTALL_EPOCH, DISOWN, RESTAMP = range(10)
+"""What may arrive late: the first item of a message, of integers and tuples of them alone, so that they sort."""
+
+Label = tuple[Any, ...]
+"""A step in words: a template of `Words`, then its arguments."""
+
+
+def with_flusher(state: State, at: int, flusher: Flusher) -> tuple[Flusher, ...]:
+    """Idle flushers are alike and busy ones differ by their claims: states that differ in order alone are one."""
+    flushers = list(state.flushers)
+    flushers[at] = flusher
+    flushers.sort()
+    return tuple(flushers)
+
+
+def with_late(late: tuple[tuple[Any, ...], ...], *message: Any) -> tuple[tuple[Any, ...], ...]:
+    """One more request on its way; in which order they were given up doesn't matter."""
+    return tuple(sorted((*late, message))) if late else (message,)
+
+
+def put_at(items: tuple[Any, ...], at: int, item: Any) -> tuple[Any, ...]:
+    """A tuple with one item exchanged."""
+    return (*items[:at], item, *items[at + 1 :])
+
+
+def name_of(key: int) -> str:
+    return "ab"[key]
+
+
+def version_text(version: int) -> str:
+    """As `e1.2`; a tombstone with a cross, nothing as `-`, and what was planted as `e9.foreign`."""
+    if is_planted(version):
+        return f"e{version >> 8}.foreign"
+    return f"e{version >> 8}.{version >> 1 & 127}{'†' if version & DELETED else ''}" if version else "-"
+
+
+def versions_text(versions: Sequence[int]) -> str:
+    return " ".join(f"{name_of(key)}={version_text(each)}" for key, each in enumerate(versions) if each)
+
+
+class Words(string.Formatter):
+    """Templates of steps: `!v` is a version, `!k` a key, `!m` a version for each key."""
+
+    def convert_field(self, value: Any, conversion: str | None) -> Any:
+        if conversion == "v":
+            return version_text(value)
+        if conversion == "k":
+            return name_of(value)
+        if conversion == "m":
+            return versions_text(value) or "nothing"
+        return super().convert_field(value, conversion)
+
+
+def tell(label: Label) -> str:
+    """A step in words."""
+    return Words().format(label[0], *label[1:])

@@ -1,0 +1,253 @@
+"""Writers: numbered requests, applied at most once; asyncwb/writing/producer.py, and admission.py for write-through."""
+
+from typing import Final
+
+from tests.proofs.model import scripts
+from tests.proofs.model.flushers import saved
+from tests.proofs.model.rules import Out, Rules
+from tests.proofs.model.states import (
+    CERTAIN,
+    DONE,
+    LOSSES,
+    PUT,
+    REGISTER,
+    Put,
+    Request,
+    Server,
+    State,
+    Writer,
+    epoch_of,
+    put_at,
+    with_late,
+)
+
+PUT_DONE: Final = "W{0} puts {1!k}={2!v}"
+PUT_NUMBERED: Final = "W{0} puts {1!k}={2!v} in its request {3}"
+PUT_LOST: Final = "W{0} puts {1!k}={2!v} in its request {3}, and the reply is lost"
+PUT_LATE: Final = "W{0} puts {1!k} in its request {2}, and the request is delayed"
+PUT_REFUSED: Final = "W{0} is refused in its request {1}, and the reply is lost"
+REFUSED: Final = "W{0} gives its request {1} up, which was refused: nothing of it was applied"
+AGAIN_DONE: Final = "W{0} repeats its request {1} and is told {2!v}"
+AGAIN_LOST: Final = "W{0} repeats its request {1}, and the reply is lost"
+AGAIN_LATE: Final = "W{0} repeats its request {1}, and the request is delayed"
+UNKNOWN: Final = "W{0} repeats its request {1} and is refused: OutcomeUnknown"
+GIVEN_UP: Final = "W{0} gives its request {1} up: OutcomeUnknown"
+REGISTERED: Final = "W{0} registers"
+REGISTER_LATE: Final = "W{0} registers, and the request is delayed"
+ALLOTTED: Final = "W{0} is allotted {2!v} to write {1!k} through"
+THROUGH: Final = "W{0} saves {1!k}={2!v} in the backend itself"
+SUPERSEDED: Final = "W{0} supersedes what is older than {1!k}={2!v}, and is done"
+
+
+def applied(state: State, server: Server, sent: Put, version: int, *, elsewhere: bool = False) -> State:
+    """After put has applied a request: judges it, and remembers what is needed to judge the rest.
+
+    Elsewhere, at a former primary, what came later may be missing: the order of what the others have says nothing.
+    """
+    writer, request, key = sent[:3]
+    bit = 1 << request
+    broken = state.broken
+    if state.applied[writer] & bit:
+        broken = "I5"
+    elif state.applied[writer] > bit and not elsewhere:
+        broken = broken or "order"
+    epoch, seq = epoch_of(version), version >> 1 & 127
+    if seq <= state.tops[epoch] or version < state.floor[key]:
+        broken = broken or "versions"
+    if not elsewhere and any(at == key and version < stamped for at, stamped, _ in state.restamped):
+        broken = broken or "versions"  # an earlier write was given a newer one
+    return state.to(
+        server=server,
+        floor=put_at(state.floor, key, max(state.floor[key], version)),
+        tops=put_at(state.tops, epoch, max(seq, state.tops[epoch])),
+        applied=put_at(state.applied, writer, state.applied[writer] | bit),
+        broken=broken,
+    )
+
+
+def deleting(request: int, rules: Rules) -> int:
+    """Whether a request is a delete."""
+    return int(rules.configuration.deletes and request % 2 == 0)
+
+
+def closed(server: Server, epoch: int) -> bool:
+    """Whether nothing may be put or read now: a former primary in this epoch, before anybody has compared epochs."""
+    return bool(server.returned) and server.epoch == epoch
+
+
+def writer_steps(state: State, rules: Rules, out: Out) -> None:
+    for at, writer in enumerate(state.writers):
+        if writer.stage:
+            _write_through(state, rules, out, at, writer)
+            continue
+        for place in range(min(_width(rules), rules.configuration.writes[at] - writer.request)):
+            request = writer.at(place)
+            if request.key:
+                _repeat(state, rules, out, at, place)
+            elif not request.done:
+                if place < len(writer.asked):
+                    _refuse(state, out, at, place)
+                for key in range(rules.configuration.keys):
+                    _begin(state, rules, out, at, place, key)
+
+
+def _width(rules: Rules) -> int:
+    """How many requests may be under way, the first without an outcome among them."""
+    if not rules.configuration.pipelined:
+        return 1
+    return 3 if "a request begins when the one before the last has its outcome" in rules.drops else 2
+
+
+def _numbered(state: State, rules: Rules, at: int, place: int, key: int, epoch: int, name: int) -> Put:
+    """A request as it is sent now: while the one before has no outcome, it may only come after it."""
+    writer = state.writers[at]
+    ahead = place and not writer.at(place - 1).done and "a request ahead says what it comes after" not in rules.drops
+    return Put(at, writer.request + place + 1, key, epoch, writer.request + place if ahead else 0, name)
+
+
+def _put(state: State, rules: Rules, sent: Put) -> tuple[int, State]:
+    """The reply, and the state after the script."""
+    deleted, most = deleting(sent.request, rules), rules.configuration.most
+    reply, server = scripts.put(state.server, sent, deleted, most, rules.drops)
+    if server is not state.server:
+        state = applied(state, server, sent, reply)
+    return reply, state
+
+
+def _begin(state: State, rules: Rules, out: Out, at: int, place: int, key: int) -> None:
+    """An attempt of a request that certainly isn't applied. A reply that nothing was applied leaves it so."""
+    epoch = state.clients[at].known
+    if closed(state.server, epoch) and "clients compare epochs with the backend" not in rules.drops:
+        return
+    writer = state.writers[at]
+    # Only a mutant holds on to a name that isn't the present one, until it is told that nobody knows it.
+    held = writer.at(place).name
+    name = held if held and scripts.remembered(state.server, at, held) else writer.name
+    sent = _numbered(state, rules, at, place, key, epoch, name)
+    number, request = at + 1, sent.request
+    reply, after = _put(state, rules, sent)
+    if reply == scripts.WRITER:
+        _register(state, rules, out, at, place)
+    asked = Request(key + 1, epoch, name)
+    uncertain = put_at(state.writers, at, writer.having(place, asked))
+    done = put_at(state.writers, at, writer.having(place, DONE))
+    if reply > scripts.EARLY:
+        told = (
+            (PUT_NUMBERED, number, key, reply, request)
+            if rules.configuration.pipelined
+            else (PUT_DONE, number, key, reply)
+        )
+        out.append((told, after.to(writers=done)))
+    if state.left.losses:
+        left = state.left.without(LOSSES)
+        if reply > scripts.EARLY:
+            out.append(((PUT_LOST, number, key, reply, request), after.to(writers=uncertain, left=left)))
+        else:
+            out.append(((PUT_REFUSED, number, request), after.to(writers=uncertain, left=left)))
+        late = with_late(state.late, PUT, *sent)
+        out.append(((PUT_LATE, number, key, request), state.to(writers=uncertain, left=left, late=late)))
+        if "an uncertain request is asked for again" in rules.drops:
+            lost = state.to(writers=done, left=left, broken="I5")  # it was told OK, and nothing was applied
+            out.append(((PUT_LATE, number, key, request), lost))
+    if rules.configuration.write_through and epoch:
+        version, server = scripts.allot(
+            state.server, sent, deleting(request, rules), rules.configuration.most, rules.drops
+        )
+        if version:
+            seq = version >> 1 & 127
+            allotted = state.to(
+                server=server,
+                writers=put_at(state.writers, at, Writer(writer.request, (asked,), name, version, 1)),
+                tops=put_at(state.tops, epoch_of(version), seq),
+                broken="versions" if seq <= state.tops[epoch_of(version)] else "",
+            )
+            out.append(((ALLOTTED, number, key, version), allotted))
+
+
+def _register(state: State, rules: Rules, out: Out, at: int, place: int) -> None:
+    """After a reply that the writer isn't known: what is certain goes on under a fresh name."""
+    writer = state.writers[at]
+    name, memory = fresh(writer, rules)
+    renamed = writer._replace(name=name)
+    if "what is certain goes under the present name" in rules.drops:
+        for other in range(_width(rules)):
+            if other != place and writer.at(other) == CERTAIN:
+                renamed = renamed.having(other, Request(name=writer.name))
+    server = scripts.register(state.server, at, name, memory, rules.drops)
+    out.append(((REGISTERED, at + 1), state.to(server=server, writers=put_at(state.writers, at, renamed))))
+    # One that is lost or late leaves a name that nobody goes by.
+    if state.left.losses and not rules.configuration.pipelined:
+        late = with_late(state.late, REGISTER, at, name, memory)
+        out.append(((REGISTER_LATE, at + 1), state.to(late=late, left=state.left.without(LOSSES))))
+
+
+def fresh(writer: Writer, rules: Rules) -> tuple[int, tuple[int, ...]]:
+    """A writer's next name, and what the server will remember of it: nothing.
+
+    With one request under way at a time, one name stands for all: those sent under the names before are over then, and
+    a memory that has forgotten them has the effect that they stay unknown for good.
+    """
+    if rules.configuration.pipelined:
+        return writer.name + 1, (0, 0, 0, 0)
+    return writer.name, (writer.request, 0)
+
+
+def _refuse(state: State, out: Out, at: int, place: int) -> None:
+    """It isn't sent again: its caller hears that nothing was written."""
+    writer = state.writers[at]
+    done = put_at(state.writers, at, writer.having(place, DONE))
+    out.append(((REFUSED, at + 1, writer.request + place + 1), state.to(writers=done)))
+
+
+def _repeat(state: State, rules: Rules, out: Out, at: int, place: int) -> None:
+    """Another attempt of a request whose outcome is uncertain, in the epoch and under the name of its first one."""
+    writer, request = state.writers[at], state.writers[at].at(place)
+    moves = "an uncertain request keeps its epoch" in rules.drops
+    epoch = state.clients[at].known if moves else request.epoch
+    sent = _numbered(state, rules, at, place, request.key - 1, epoch, request.name)
+    told = (at + 1, sent.request)
+    over = writer.having(place, DONE)
+    if "an unknown outcome leaves the writer its name" in rules.drops:
+        over = over._replace(name=writer.name + 1)
+    done = put_at(state.writers, at, over)
+    out.append(((GIVEN_UP, *told), state.to(writers=done)))
+    if closed(state.server, epoch) and "clients compare epochs with the backend" not in rules.drops:
+        return
+    reply, after = _put(state, rules, sent)
+    if reply > scripts.EARLY:
+        broken = after.broken if after.applied[at] >> sent.request & 1 else "I5"
+        out.append(((AGAIN_DONE, *told, reply), after.to(writers=done, broken=broken)))
+    elif reply == scripts.WRITER and "an uncertain request keeps its name" in rules.drops:
+        anew = put_at(state.writers, at, writer.having(place, CERTAIN))
+        _register(state.to(writers=anew), rules, out, at, place)
+    elif reply != scripts.EARLY and not moves:
+        out.append(((UNKNOWN, *told), after.to(writers=done)))
+    if state.left.losses:
+        left = state.left.without(LOSSES)
+        if after is not state:
+            out.append(((AGAIN_LOST, *told), after.to(left=left)))
+        late = with_late(state.late, PUT, *sent)
+        out.append(((AGAIN_LATE, *told), state.to(left=left, late=late)))
+
+
+def _write_through(state: State, rules: Rules, out: Out, at: int, writer: Writer) -> None:
+    """Stage 1: the version is allotted; stage 2: the backend holds it, or something newer."""
+    key, version = writer.at(0).key - 1, writer.allotted
+    told = (at + 1, key, version)
+    if writer.stage == 1:
+        backend = saved(state.backend, put_at(rules.zeros, key, version), rules.drops)
+        writers = put_at(state.writers, at, writer._replace(stage=2))
+        floor = state.floor
+        if "write-through supersedes before it answers" in rules.drops:
+            floor = put_at(floor, key, max(floor[key], version))
+        out.append(((THROUGH, *told), state.to(backend=backend, writers=writers, floor=floor)))
+        return
+    server = scripts.supersede(state.server, key, version, rules.drops)
+    after = state.to(
+        server=server,
+        writers=put_at(state.writers, at, writer.having(0, DONE)),
+        # It is acknowledged now, and the backend has it whatever becomes of Redis.
+        floor=put_at(state.floor, key, max(state.floor[key], version)),
+        applied=put_at(state.applied, at, state.applied[at] | 2 << writer.request),
+    )
+    out.append(((SUPERSEDED, *told), after))

@@ -33,7 +33,7 @@ from asyncwb.errors import (
     FlushTimeout,
     UsageError,
 )
-from asyncwb.events import Event, Observer
+from asyncwb.events import Observer
 from asyncwb.plugins.adapter import GuardedBackend
 from asyncwb.plugins.registry import named_backend
 from asyncwb.protocol.wire import DELETED_BODY
@@ -43,7 +43,7 @@ from asyncwb.redis.targets import RedisClient
 from asyncwb.settings import Durability, SettingOptions, Settings, check_choice
 from asyncwb.stats import Stats, Totals
 from asyncwb.support.completion import completing
-from asyncwb.support.foreign import call_observer
+from asyncwb.support.observing import Announcer
 from asyncwb.support.outcomes import failure
 from asyncwb.support.plain import excerpt
 
@@ -143,7 +143,7 @@ class Buffer(Generic[T]):
         self._codec: Codec[T] = Codec(codec, type, check=self.settings.check_values)
         self._values = Values(self._codec, self.settings)
         self._redis = checked_target(redis)
-        self._observer = observer
+        self._emit: Observer = Announcer(observer).emit
         plugin, name = named_backend(backend, codec=self._codec)
         self._backend = GuardedBackend(
             plugin,
@@ -402,14 +402,6 @@ class Buffer(Generic[T]):
         if durability is None:
             return self.settings.durability
         return cast("Durability", check_choice("durability", durability, get_args(Durability)))
-
-    def _emit(self, event: Event) -> None:
-        if self._observer is None:
-            return
-        observer = self._observer
-        # Somebody else's code, and metrics must not stop a flush.
-        if error := call_observer(lambda: observer(event)):
-            _log.error("the observer failed on %r", event, exc_info=error)
 
     def __reduce__(self) -> NoReturn:
         raise UsageError("a Buffer holds connections and can't be pickled: make one in each process")

@@ -226,3 +226,7 @@ Event = (
     | SuitabilityChanged
 )
 Observer = Callable[[Event], None]
+
+
+def unobserved(_: Event) -> None:
+    """The observer of whoever wants to hear nothing."""

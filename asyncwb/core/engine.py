@@ -26,17 +26,15 @@ from asyncwb.errors import (
     UsageError,
     WriteLost,
 )
-from asyncwb.events import ConnectionChanged, DeadLetter, EpochChanged, Event, ServerReturned, SuitabilityChanged
+from asyncwb.events import Event, TaskCrashed
 from asyncwb.flushing.pool import FlusherPool
-from asyncwb.flushing.supervision import Supervisor
 from asyncwb.plugins.adapter import GuardedBackend
-from asyncwb.plugins.succession import Began
 from asyncwb.protocol.epochs import Epochs
 from asyncwb.protocol.keys import partition_of
 from asyncwb.protocol.presence import Presence
 from asyncwb.protocol.queue import Queue
 from asyncwb.reading.drain import together
-from asyncwb.records import CodecName, Version
+from asyncwb.records import CodecName
 from asyncwb.redis.connect import Connect, connect
 from asyncwb.redis.suitability import Suitability, SuitabilityWatch, check_server
 from asyncwb.redis.targets import RedisClient
@@ -46,6 +44,8 @@ from asyncwb.support.background import Service
 from asyncwb.support.backoff import Backoff, retrying
 from asyncwb.support.gathering import gather_bounded
 from asyncwb.support.outcomes import failure, failures_of
+from asyncwb.support.supervision import Supervisor
+from asyncwb.support.wakeup import Bell
 from asyncwb.writing.durability import Promises
 
 T = TypeVar("T")
@@ -109,18 +109,21 @@ class Engine:
         settings = self._settings
         self._backend.reserve()
         self._stack.callback(self._backend.release)
-        link = await self._connect(self._redis, self._stack, timeout_seconds=settings.redis_timeout_seconds)
+        link = await self._connect(
+            self._redis, self._stack, timeout_seconds=settings.redis_timeout_seconds, emit=self._emit
+        )
         await self._at_open(lambda: check_server(link))
-
-        def connection_changed(reason: str | None, seconds: float) -> None:
-            self._emit(ConnectionChanged(reason is None, reason or "", seconds))
-
-        link.on_change = connection_changed
         # Closed also after an open that failed or was cancelled: a plugin may hold half a connection.
         self._stack.push_async_callback(self._backend.close)
         suitability = Suitability()
         queues = [Queue(link, settings.namespace, number, suitability) for number in range(settings.partitions)]
-        epochs = Epochs(queues, self._backend.new_epoch, codec=self._codec, note_server=self._backend.note_server)
+        epochs = Epochs(
+            queues,
+            self._backend.new_epoch,
+            codec=self._codec,
+            note_server=self._backend.note_server,
+            emit=self._emit,
+        )
         self._backend.on_foreign = epochs.disown
         check_epochs = Epochs.check_at_open
         try:
@@ -132,20 +135,13 @@ class Engine:
         await self._patient_with_failovers(lambda: check_epochs(epochs))
         promises = Promises(link, settings)
         await self._at_open(lambda: promises.require(settings.durability))
-        self._observe(epochs, promises)
-        supervisor = Supervisor(settings, self.totals, self._emit, self._rng)
-        if settings.flushers:
-            self.pool = FlusherPool(
-                queues,
-                self._backend,
-                epochs,
-                settings,
-                totals=self.totals,
-                emit=self._flushed,
-                on_saved=self._saved,
-                rng=self._rng,
-                supervisor=supervisor,
-            )
+        supervisor = Supervisor(
+            initial_seconds=settings.backoff_initial_seconds,
+            longest_seconds=settings.backoff_max_seconds,
+            on_crash=self._crashed,
+            rng=self._rng,
+        )
+        bell = Bell()
         self.lanes = [
             Lane(
                 queue,
@@ -155,11 +151,24 @@ class Engine:
                 settings,
                 totals=self.totals,
                 rng=self._rng,
-                on_wake=self.wake,
+                wake=bell.ring,
                 emit=self._emit,
             )
             for queue in queues
         ]
+        if settings.flushers:
+            self.pool = FlusherPool(
+                queues,
+                self._backend,
+                epochs,
+                settings,
+                totals=self.totals,
+                emit=self._emit,
+                bell=bell,
+                waits=[lane.waits for lane in self.lanes],
+                rng=self._rng,
+                supervisor=supervisor,
+            )
         self._stack.push_async_callback(self._leave)
         self.lane_of = _lane_of(self.lanes)
         self.writing = Writing(self.lane_of, promises, settings, self._rng)
@@ -173,12 +182,7 @@ class Engine:
             rng=self._rng,
         )
 
-        def suitability_changed(reason: str) -> None:
-            self._emit(SuitabilityChanged(not reason, reason))
-
-        watch = SuitabilityWatch(
-            link, suitability, patience_seconds=settings.redis_retry_seconds, on_change=suitability_changed
-        )
+        watch = SuitabilityWatch(link, suitability, patience_seconds=settings.redis_retry_seconds, emit=self._emit)
 
         async def look_at_server() -> None:
             await watch.check()
@@ -305,27 +309,9 @@ class Engine:
 
         return await gather_bounded([functools.partial(one, lane.queue) for lane in self.lanes])
 
-    def _observe(self, epochs: Epochs, promises: Promises) -> None:
-        def epoch_changed(partition: int, epoch: int) -> None:
-            promises.forget()
-            self._emit(EpochChanged(partition, epoch))
-
-        def server_returned(partition: int, epoch: int, successor: Began) -> None:
-            self._emit(ServerReturned(partition, epoch, successor[0]))
-
-        epochs.on_change = epoch_changed
-        epochs.on_return = server_returned
-
-    def _flushed(self, event: Event) -> None:
-        if isinstance(event, DeadLetter):
-            raw = event.key.encode("utf-8", "surrogateescape")
-            acknowledged = self.lane_of(raw).acknowledged
-            if version := acknowledged.version_of(raw):
-                acknowledged.note_dead(raw, version)
-        self._emit(event)
-
-    def _saved(self, partition: int, writes: Sequence[tuple[bytes, Version]]) -> None:
-        self.lanes[partition].waiter.saved(writes)
+    def _crashed(self, name: str, error: BaseException, seconds: float) -> None:
+        self.totals.crashes += 1
+        self._emit(TaskCrashed(name, error, seconds))
 
     async def _patient_with_failovers(self, check: Callable[[], Awaitable[None]]) -> None:
         """During a failover a connection may still lead to the former primary: it is refused only if it stays so."""

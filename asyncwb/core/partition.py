@@ -3,19 +3,19 @@
 import asyncio
 import contextlib
 import random
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Final
+from collections.abc import Callable, Sequence
+from typing import Final
 
 from anyio.abc import TaskGroup
 
 from asyncwb.errors import OutcomeUnknown, RedisError
 from asyncwb.events import Event
-from asyncwb.flushing.supervision import Supervisor
 from asyncwb.plugins.adapter import GuardedBackend
 from asyncwb.protocol.acknowledged import Acknowledged
 from asyncwb.protocol.epochs import Epochs
 from asyncwb.protocol.messages import Write
 from asyncwb.protocol.queue import Queue
+from asyncwb.protocol.waits import Waits
 from asyncwb.protocol.wire import OVERHEAD_BYTES
 from asyncwb.reading.drain import Drain
 from asyncwb.reading.flush_waiter import Waiter
@@ -23,9 +23,10 @@ from asyncwb.reading.reader import Found, Reader
 from asyncwb.records import Version
 from asyncwb.settings import Settings
 from asyncwb.stats import Totals
-from asyncwb.support.backoff import retrying
+from asyncwb.support.backoff import Retrying
 from asyncwb.support.batching import Batcher
 from asyncwb.support.isolation import isolated
+from asyncwb.support.supervision import Supervisor
 from asyncwb.writing.admission import MOST_PER_REQUEST, Admission
 from asyncwb.writing.durability import Confirmation, Confirmer, Promises
 from asyncwb.writing.producer import Writer
@@ -42,6 +43,7 @@ class Lane:
         confirms: levels of durability, with the epoch of the writes that they are asked for.
         gets: groups of keys, one a caller, to what each of them has.
         waiter: waits for saves.
+        waits: those who wait; to be told what is saved.
         acknowledged: what this process has written and not seen saved.
     """
 
@@ -55,17 +57,17 @@ class Lane:
         *,
         totals: Totals,
         rng: random.Random,
-        on_wake: Callable[[], None],
+        wake: Callable[[], None],
         emit: Callable[[Event], None],
     ) -> None:
         self.queue = queue
-        self._retry_seconds = settings.redis_retry_seconds
-        self._rng = rng
-        self._on_wake = on_wake
+        self._retry = Retrying(limit_seconds=settings.redis_retry_seconds, rng=rng)
+        self._wake = wake
         self._reader = Reader(queue, epochs, backend, settings, rng)
-        self._writer = Writer(queue, epochs, settings, rng=rng, on_wake=on_wake)
+        self._writer = Writer(queue, epochs, settings, rng=rng, wake=wake)
         loop = asyncio.get_running_loop()
         self.acknowledged = Acknowledged(max(2, settings.max_remembered_writes // settings.partitions), loop.time)
+        self.waits = Waits(self.acknowledged)
         self._admission = Admission(
             self._writer,
             queue,
@@ -91,7 +93,7 @@ class Lane:
         self.gets: Batcher[Sequence[bytes], Sequence[Found]] = Batcher(
             isolated(self._reader.read), max_weight=MOST_PER_REQUEST, max_size=_MANY, width=2
         )
-        self.waiter = Waiter(queue, epochs, backend.load_durable, self.acknowledged, settings, rng=rng, on_wake=on_wake)
+        self.waiter = Waiter(queue, epochs, backend.load_durable, self.waits, settings, rng=rng, wake=wake)
 
     def start(self, group: TaskGroup, supervisor: Supervisor) -> None:
         """Serves until the group is cancelled."""
@@ -112,15 +114,12 @@ class Lane:
 
     def drain(self) -> Drain:
         """A drain of all that was acknowledged before this call; it begins to wait when it is run."""
-        return Drain(self.queue, self.waiter, self.acknowledged, patiently=self._patiently, on_wake=self._on_wake)
+        return Drain(self.queue, self.waiter, self.acknowledged, retry=self._retry, wake=self._wake)
 
     async def leave(self) -> None:
         """Removes from Redis what only this process needed, which must send nothing any more."""
         with contextlib.suppress(RedisError):  # then it expires there
             await self._writer.leave()
-
-    async def _patiently(self, ask: Callable[[], Awaitable[Any]]) -> Any:
-        return await retrying(ask, limit_seconds=self._retry_seconds, rng=self._rng)
 
     def close(self, error: Exception) -> None:
         """Fails every call that still waits."""

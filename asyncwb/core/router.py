@@ -5,6 +5,7 @@ import random
 from collections.abc import Awaitable, Callable
 from typing import NoReturn
 
+from asyncwb.core.call_order import CallOrder, Sent
 from asyncwb.core.partition import Lane, in_pages
 from asyncwb.errors import AsyncwbError, NotConfirmed, PartialFailure, UsageError
 from asyncwb.protocol.messages import Write
@@ -13,7 +14,6 @@ from asyncwb.settings import Durability, Settings
 from asyncwb.support.backoff import retrying
 from asyncwb.support.outcomes import failure, failures_of
 from asyncwb.writing.durability import Promises
-from asyncwb.writing.order import CallOrder, Sent
 
 _Page = tuple[Lane, list[Write]]
 

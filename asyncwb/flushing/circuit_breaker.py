@@ -11,18 +11,13 @@ from asyncwb.errors import BackendError
 from asyncwb.events import CircuitChanged
 from asyncwb.plugins.adapter import GuardedBackend, describe
 from asyncwb.settings import Settings
+from asyncwb.support.backoff import backoff_seconds
 
 _log: Final = logging.getLogger("asyncwb")
 
 _ARE_AN_OUTAGE: Final = 16
 """So many different records failing in a row, none being saved: it isn't the records, though the probe may pass (a
 full disk, a table that is locked or gone)."""
-
-
-def backoff_seconds(settings: Settings, attempt: int, rng: random.Random, *, longest: float | None = None) -> float:
-    """Capped exponential back-off with jitter; `attempt` counts from 1."""
-    limit = settings.backoff_max_seconds if longest is None else longest
-    return min(limit, settings.backoff_initial_seconds * 2.0 ** min(attempt - 1, 30)) * rng.uniform(0.5, 1.0)
 
 
 class Circuit:
@@ -145,7 +140,9 @@ class Circuit:
         while self._opened_at is not None:
             attempt += 1
             longest = self._settings.probe_seconds
-            await asyncio.sleep(backoff_seconds(self._settings, attempt, self._rng, longest=longest))
+            await asyncio.sleep(
+                backoff_seconds(attempt, initial=self._settings.backoff_initial_seconds, longest=longest, rng=self._rng)
+            )
             with contextlib.suppress(BackendError):
                 await self._backend.new_epoch(0)
                 return self._opened_at is not None

@@ -16,7 +16,7 @@ from asyncwb.flushing.commit import Outcome, Strategy
 from asyncwb.flushing.saver import Saves
 from asyncwb.protocol.messages import Acked, Claim, Failure, Retries
 from asyncwb.protocol.queue import RELEASE_SECONDS, Queue
-from asyncwb.records import Version
+from asyncwb.protocol.waits import Waits
 from asyncwb.settings import Settings
 from asyncwb.stats import Totals
 from asyncwb.support.backoff import retrying
@@ -24,9 +24,6 @@ from asyncwb.support.foreign import CancelledFromWithin, is_failure
 from asyncwb.support.wakeup import Bell
 
 T = TypeVar("T")
-
-OnSaved = Callable[[int, Sequence[tuple[bytes, Version]]], None]
-"""Is told of a partition what the backend holds from now on: keys and versions."""
 
 _log: Final = logging.getLogger("asyncwb")
 
@@ -49,10 +46,10 @@ class Flusher:
         bell: Bell,
         totals: Totals,
         emit: Callable[[Event], None],
-        on_saved: OnSaved,
+        waits: Sequence[Waits],
         rng: random.Random,
     ) -> None:
-        self._on_saved = on_saved
+        self._waits = waits
         self._queues = list(queues)
         self._settings = settings
         self._saves = saves
@@ -183,11 +180,11 @@ class Flusher:
                     saved=outcome.saved,
                     again_seconds=self._settings.max_delay_seconds,
                     retries=self._retries,
-                    jitter=lambda: self._rng.uniform(0.5, 1.0),
+                    rng=self._rng,
                 )
             )
             self._count(claim, outcome, acked, loop.time() - started)
-            self._tell_saved(queue.partition, claim, outcome)
+            self._tell(self._waits[queue.partition], claim, outcome, acked)
         finally:
             self.settling = None
             settling.set_result(None)
@@ -196,16 +193,18 @@ class Flusher:
         if acked is not None and acked.retried:
             self._bell.ring_in(min(retry.due_in_seconds for retry in acked.retried.values()))
 
-    def _tell_saved(self, partition: int, claim: Claim, outcome: Outcome) -> None:
+    def _tell(self, waits: Waits, claim: Claim, outcome: Outcome, acked: Acked | None) -> None:
+        """Tells those of this process who wait for what was saved, and notes what was given up."""
         failed, saved = outcome.failed, outcome.saved
-        self._on_saved(
-            partition,
+        waits.saved(
             [
                 (record.key.encode(), saved.get(record.key, record.version))
                 for record in claim.records
                 if record.key not in failed
-            ],
+            ]
         )
+        for key in acked.dead if acked is not None else ():
+            waits.died(key.encode("utf-8", "surrogateescape"))
 
     def _count(self, claim: Claim, outcome: Outcome, acked: Acked | None, seconds: float) -> None:
         saved = len(claim.records) + len(claim.garbage) - len(outcome.failed)

@@ -10,19 +10,21 @@ from typing import Any, Final, NoReturn
 import anyio
 
 from asyncwb.errors import AsyncwbError, RedisError, RedisRefused
-from asyncwb.events import Bisected, CircuitChanged, Event
-from asyncwb.flushing.circuit_breaker import Circuit, backoff_seconds
+from asyncwb.events import Bisected, CircuitChanged, Event, FlusherCrashed
+from asyncwb.flushing.circuit_breaker import Circuit
 from asyncwb.flushing.commit import strategy
-from asyncwb.flushing.flusher import Flusher, OnSaved
+from asyncwb.flushing.flusher import Flusher
 from asyncwb.flushing.saver import Saves
 from asyncwb.flushing.stale import StaleRecords
-from asyncwb.flushing.supervision import Supervisor
 from asyncwb.plugins.adapter import GuardedBackend
 from asyncwb.protocol.epochs import Epochs
 from asyncwb.protocol.messages import Retries
 from asyncwb.protocol.queue import Queue
+from asyncwb.protocol.waits import Waits
 from asyncwb.settings import Settings
 from asyncwb.stats import Totals
+from asyncwb.support.backoff import backoff_seconds
+from asyncwb.support.supervision import Supervisor
 from asyncwb.support.wakeup import Bell
 
 _log: Final = logging.getLogger("asyncwb")
@@ -46,7 +48,8 @@ class FlusherPool:
         settings: all of them.
         totals: is counted up.
         emit: gets events.
-        on_saved: is told what the backend holds.
+        bell: wakes the flushers; is closed when they end.
+        waits: of each partition; are told what is saved.
         rng: for jitter.
         supervisor: starts again what crashes.
     """
@@ -60,11 +63,12 @@ class FlusherPool:
         *,
         totals: Totals,
         emit: Callable[[Event], None],
-        on_saved: OnSaved,
+        bell: Bell,
+        waits: Sequence[Waits],
         rng: random.Random,
         supervisor: Supervisor,
     ) -> None:
-        self.bell = Bell()
+        self.bell = bell
         self._down: set[int] = set()
         self._queues = queues
         self._settings = settings
@@ -85,7 +89,7 @@ class FlusherPool:
                 bell=self.bell,
                 totals=totals,
                 emit=emit,
-                on_saved=on_saved,
+                waits=waits,
                 rng=rng,
             )
             for _ in range(settings.flushers)
@@ -123,11 +127,16 @@ class FlusherPool:
             async with anyio.create_task_group() as group:
                 keep = self._supervisor.keep
                 for number, flusher in enumerate(self._flushers):
-                    group.start_soon(keep, f"flusher {number}", partial(self._flush, number, flusher), number)
+                    crashed = partial(self._crashed, number)
+                    group.start_soon(keep, f"flusher {number}", partial(self._flush, number, flusher), crashed)
                 group.start_soon(keep, "listening for wake-ups", self._listen)
                 group.start_soon(keep, "recovery of leases", self._recover)
         finally:
             self.bell.close()
+
+    def _crashed(self, number: int, _: str, error: BaseException, seconds: float) -> None:
+        self._totals.crashes += 1
+        self._emit(FlusherCrashed(number, error, seconds))
 
     async def _flush(self, number: int, flusher: Flusher) -> NoReturn:
         """Runs a flusher, again whenever Redis refuses what it asks; raises only for a bug."""
@@ -146,7 +155,13 @@ class FlusherPool:
                 _log.log(level, "flusher %d can't flush, trying again until it can: %s", number, error)
             finally:
                 self._down.add(number)
-            await asyncio.sleep(backoff_seconds(self._settings, refusals, self._rng))
+            await asyncio.sleep(self._pause(refusals))
+
+    def _pause(self, refusals: int) -> float:
+        settings = self._settings
+        return backoff_seconds(
+            refusals, initial=settings.backoff_initial_seconds, longest=settings.backoff_max_seconds, rng=self._rng
+        )
 
     async def _listen(self) -> NoReturn:
         """Rings for what other processes put, and once in a while in any case."""

@@ -15,6 +15,7 @@ from asyncwb.plugins.adapter import GuardedBackend, describe
 from asyncwb.protocol.messages import Failure
 from asyncwb.records import Record
 from asyncwb.settings import Settings
+from asyncwb.support.stopwatch import Stopwatch
 
 _MOST_SUSPECTS: Final = 10_000
 _QUARTERS: Final = 4
@@ -113,23 +114,17 @@ class Saves:
 
     async def _timed(self, part: list[Record], share: float) -> int:
         """One save; the pace learns from how long it takes. Raises BackendError."""
-        clock = asyncio.get_running_loop().time
         limit = None if share == 1.0 else self.pace.limit_for(len(part), share)
-        begun = clock()
-
-        def begin() -> None:
-            nonlocal begun
-            begun = clock()
-
+        watch = Stopwatch()
         try:
-            stale = await self._backend.save(part, seconds=limit, on_begin=begin)
+            stale = await self._backend.save(part, seconds=limit, watch=watch)
         except BackendTimeout:
-            self.pace.timed_out(len(part), clock() - begun)
+            self.pace.timed_out(len(part), watch.seconds)
             raise
         except SaveError:
-            self.pace.finished(len(part), clock() - begun)
+            self.pace.finished(len(part), watch.seconds)
             raise
-        self.pace.finished(len(part), clock() - begun)
+        self.pace.finished(len(part), watch.seconds)
         return stale
 
     def _parts(self, records: Sequence[Record]) -> list[list[Record]]:

@@ -25,6 +25,7 @@ from asyncwb.plugins.succession import Began
 from asyncwb.records import Record
 from asyncwb.support.foreign import call_apart, call_observer
 from asyncwb.support.redaction import redact, without_credentials
+from asyncwb.support.stopwatch import Stopwatch
 
 T = TypeVar("T")
 Load = Callable[[Sequence[str]], Awaitable[dict[str, Record]]]
@@ -43,10 +44,6 @@ def describe(error: BaseException) -> str:
     """An exception of a driver in one line, without credentials: its message may quote a URL."""
     text = redact(" ".join(str(error).split()))[:_LONGEST_REASON]
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
-
-
-def _nothing() -> None:
-    pass
 
 
 class GuardedBackend:
@@ -230,14 +227,14 @@ class GuardedBackend:
         return self._judge.loaded(found, keys)
 
     async def save(
-        self, records: Sequence[Record], *, seconds: float | None = None, on_begin: Callable[[], None] = _nothing
+        self, records: Sequence[Record], *, seconds: float | None = None, watch: Stopwatch | None = None
     ) -> int:
         """Saves when one of `limits.concurrent_saves` slots is free; returns how many records were stale.
 
         Args:
             records: at most `limits.max_batch`.
             seconds: its time limit, if not the usual one.
-            on_begin: called when its turn has come; the time limit counts from then.
+            watch: is started when its turn has come, from which the time limit counts, too.
 
         Raises:
             SaveError: names at least one of the records; all others were saved.
@@ -246,7 +243,8 @@ class GuardedBackend:
         with self.progress.saving():
             await self._ready()
             async with self._slots:
-                on_begin()
+                if watch is not None:
+                    watch.start()
                 return await self._save_now(records, self._save if seconds is None else seconds)
 
     async def _save_now(self, records: Sequence[Record], seconds: float) -> int:

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Final
 
 from asyncwb.errors import BackendError, NamespaceMismatch, RedisUnavailable, ServerSucceeded
+from asyncwb.events import EpochChanged, Observer, ServerReturned, unobserved
 from asyncwb.plugins.succession import Began, successor_of
 from asyncwb.protocol.keys import LAYOUT
 from asyncwb.protocol.messages import Hello
@@ -39,16 +40,20 @@ class Epochs:
         new_epoch: allots one.
         codec: of the namespace.
         note_server: notes which server took over, and says which ones have.
-
-    Attributes:
-        on_change: is told of a partition and its new epoch.
-        on_return: is told of a partition, the epoch of its server, and the other server that has taken over since: this
-            one has come back, or both are in use.
+        emit: gets an `EpochChanged` for each partition that is in a new epoch, and a `ServerReturned` where another
+            server has taken over since: this one has come back, or both are in use.
     """
 
     def __init__(
-        self, queues: Sequence[Queue], new_epoch: NewEpoch, *, codec: str, note_server: NoteServer = _note_nothing
+        self,
+        queues: Sequence[Queue],
+        new_epoch: NewEpoch,
+        *,
+        codec: str,
+        note_server: NoteServer = _note_nothing,
+        emit: Observer = unobserved,
     ) -> None:
+        self._emit = emit
         self._queues = queues
         self._new_epoch = new_epoch
         self._note_server = note_server
@@ -61,8 +66,6 @@ class Epochs:
         self._spare = 0  # see `begin_above`
         self._foreign: list[tuple[int, tuple[tuple[int, int], ...]]] = [(0, ())] * len(queues)
         self._asked = ""  # the identity of the server that the handshake speaks to
-        self.on_change: Callable[[int, int], None] | None = None
-        self.on_return: Callable[[int, int, Began], None] | None = None
 
     def known(self, partition: int) -> int:
         """The epoch of a partition, 0 before the first handshake."""
@@ -75,10 +78,11 @@ class Epochs:
 
     def learn(self, partition: int, epoch: int) -> None:
         """Takes note of an epoch that a script answered with: it compared identities, so it is the present one."""
-        if epoch > self._known[partition]:
+        known = self._known[partition]
+        if epoch > known:
             self._known[partition] = epoch
-            if self.on_change is not None:
-                self.on_change(partition, epoch)
+            if known:  # the first one is no change
+                self._emit(EpochChanged(partition, epoch))
 
     async def refresh(self, partition: int, refused: int) -> None:
         """After a script refused an epoch: learns the present one, or begins a new one in all partitions that need it.
@@ -254,8 +258,7 @@ class Epochs:
             successor[1][:8],
             successor[0],
         )
-        if self.on_return is not None:
-            self.on_return(queue.partition, hello.epoch, successor)
+        self._emit(ServerReturned(queue.partition, hello.epoch, successor[0]))
 
     async def _note(self, partition: int, epoch: int, server: str, began: Sequence[Began]) -> None:
         """Notes a server that isn't the present one yet, if none has taken over since.

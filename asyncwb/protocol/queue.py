@@ -2,7 +2,8 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+import random
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any, Final
 from uuid import uuid4
@@ -242,7 +243,7 @@ class Queue:
         saved: Mapping[str, Version] | None = None,
         again_seconds: float = 0.0,
         retries: Retries = NO_LIMIT,
-        jitter: Callable[[], float] = lambda: 1.0,
+        rng: random.Random | None = None,
     ) -> Acked | None:
         """Settles a claim. None: it is unknown, because an earlier attempt settled it or it is long over.
 
@@ -252,7 +253,7 @@ class Queue:
             saved: versions that were saved where they aren't the claimed ones.
             again_seconds: until records that changed meanwhile are due.
             retries: for those that failed.
-            jitter: a factor for each of their pauses.
+            rng: shortens each of their pauses, by up to a half; None: by nothing.
         """
         args: list[Argument] = [
             _ms(again_seconds), 0, retries.most, _ms(retries.first_seconds), _ms(retries.longest_seconds),
@@ -264,7 +265,7 @@ class Queue:
         for key, failure in (failed or {}).items():
             number = failure.attempts if failure.fate == "dead" else _ms(failure.due_in_seconds)
             if failure.fate == "retry":
-                number = _ms(jitter())
+                number = _ms(rng.uniform(0.5, 1.0) if rng is not None else 1.0)
             args += (_wire_key(key), failure.fate, number, failure.reason.encode("utf-8", "replace"))
         reply = await self._claim_script(scripts.ACK, claim_id, *args)
         if not reply:

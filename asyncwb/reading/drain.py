@@ -2,9 +2,9 @@
 
 import asyncio
 import math
-from collections.abc import Awaitable, Callable, Container, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, Protocol
+from typing import Final
 
 from asyncwb.errors import AsyncwbError, DeadLettered, OutcomeUnknown, WriteLost
 from asyncwb.protocol.acknowledged import Acknowledged
@@ -13,15 +13,12 @@ from asyncwb.protocol.queue import Queue
 from asyncwb.protocol.wire import unpack_dead
 from asyncwb.reading.flush_waiter import Unsaved, Waiter
 from asyncwb.records import Version, epoch_of
+from asyncwb.support.backoff import Retrying
 
 _POLL_SECONDS: Final = 0.02
 _FEW: Final = 5000
 _STALLED_POLLS: Final = 25
 _NAMED: Final = 3
-
-
-class _Patiently(Protocol):
-    def __call__(self, ask: Callable[[], Awaitable[Any]], /) -> Awaitable[Any]: ...
 
 
 @dataclass(slots=True)
@@ -81,8 +78,8 @@ class Drain:
 
     Args:
         queue, waiter, acknowledged: of the partition.
-        patiently: asks Redis again after a lost connection.
-        on_wake: called when something was made due.
+        retry: asks Redis again after a lost connection.
+        wake: tells the flushers of this process that something was made due.
     """
 
     def __init__(
@@ -91,14 +88,14 @@ class Drain:
         waiter: Waiter,
         acknowledged: Acknowledged,
         *,
-        patiently: _Patiently,
-        on_wake: Callable[[], None],
+        retry: Retrying,
+        wake: Callable[[], None],
     ) -> None:
         self._queue = queue
         self._waiter = waiter
         self._acknowledged = acknowledged
-        self._patiently = patiently
-        self._on_wake = on_wake
+        self._retry = retry
+        self._wake = wake
         self._ours = acknowledged.unsaved()
         self._known_dead = dict(acknowledged.dead)
         self._forgotten = acknowledged.forgotten.copy()
@@ -106,11 +103,11 @@ class Drain:
     async def run(self) -> Drained:
         """Raises RedisError, BackendError: it can't be told what is unsaved."""
         begun = await self._survey()
-        await self._patiently(self._queue.hasten)
-        self._on_wake()
+        await self._retry(self._queue.hasten)
+        self._wake()
         await self._until_few()
         # Keys that never rest are dirty at any time; what counts is that the versions that they have now get saved.
-        unsaved: list[tuple[bytes, Version]] = await self._patiently(self._queue.unsaved)
+        unsaved: list[tuple[bytes, Version]] = await self._retry(self._queue.unsaved)
         # Of what another program wrote there is no version to wait for, only an end: such a record is dead-lettered.
         epoch = epoch_of((await self._survey()).newest)
         writes = {key: version if epoch_of(version) <= epoch else None for key, version in unsaved}
@@ -127,13 +124,12 @@ class Drain:
         return drained
 
     async def _survey(self) -> Pending:
-        found: Pending = await self._patiently(self._queue.survey)
-        return found
+        return await self._retry(self._queue.survey)
 
     async def _until_few(self) -> None:
         """Counts what is unsaved while that is much and becomes less; a question for each key would cost more."""
         least, stalled = math.inf, 0
-        while (left := sum(await self._patiently(self._queue.pending))) > _FEW:
+        while (left := sum(await self._retry(self._queue.pending))) > _FEW:
             stalled = 0 if left < least else stalled + 1
             least = min(least, left)
             if stalled == _STALLED_POLLS:

@@ -4,17 +4,16 @@ import asyncio
 import heapq
 import random
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Final, NamedTuple, NoReturn
 
 import anyio
 from anyio.abc import TaskGroup
 
 from asyncwb.errors import AsyncwbError, DeadLettered, OutcomeUnknown, RedisUnavailable, WriteLost, twin
-from asyncwb.protocol.acknowledged import Acknowledged
 from asyncwb.protocol.epochs import Epochs
 from asyncwb.protocol.messages import DeadRecord, Held, Look
 from asyncwb.protocol.queue import Queue
+from asyncwb.protocol.waits import Wait, Waits
 from asyncwb.records import Record, Version, epoch_of
 from asyncwb.settings import Settings
 from asyncwb.support.backoff import retrying
@@ -32,34 +31,6 @@ _HASTEN_EVERY_SECONDS: Final = 0.25
 _PAGE: Final = 1000
 _MOST_LOADS: Final = 8
 """Questions to the backend that may be under way at once: one that hangs must not hold up the others."""
-
-
-@dataclass(slots=True, eq=False)
-class _Wait:
-    """One caller that waits for one write.
-
-    Attributes:
-        key: in UTF-8.
-        version: that it waits for; None until the first look: the newest there is then, and `known` at least.
-        known: the newest version that this process knew of when the wait began. (What it gets to know later, a look
-            that was made before can't show.)
-        done: ends the wait, with an error if the write can't be saved any more.
-        seen: whether Redis has had a record of the key since the wait began.
-        letter: the dead letter that has ended the wait.
-        pause: until the next look, in seconds.
-        hastened: when the write was made due last.
-        saved: the highest version that was told to be saved before the first look was answered.
-    """
-
-    key: bytes
-    version: Version | None
-    known: Version
-    done: asyncio.Future[None]
-    seen: bool = False
-    letter: DeadRecord | None = None
-    pause: float = _FIRST_POLL_SECONDS
-    hastened: float = field(default=-_HASTEN_EVERY_SECONDS)
-    saved: Version = 0
 
 
 class Unsaved(NamedTuple):
@@ -83,8 +54,8 @@ class Waiter:
     Args:
         queue, epochs, settings, rng: of the partition.
         load: asks the backend.
-        acknowledged: what this process knows of its own writes; is told what is saved.
-        on_wake: called when something was made due.
+        waits: those who wait; its flushers tell them what is saved.
+        wake: tells the flushers of this process that something was made due.
     """
 
     def __init__(
@@ -92,24 +63,23 @@ class Waiter:
         queue: Queue,
         epochs: Epochs,
         load: Load,
-        acknowledged: Acknowledged,
+        waits: Waits,
         settings: Settings,
         *,
         rng: random.Random,
-        on_wake: Callable[[], None],
+        wake: Callable[[], None],
     ) -> None:
         self._queue = queue
         self._epochs = epochs
         self._load = load
-        self._acknowledged = acknowledged
+        self._waits = waits
         self._settings = settings
         self._rng = rng
-        self._on_wake = on_wake
+        self._wake = wake
         self._loop = asyncio.get_running_loop()
         self._bell = Bell()
-        self._agenda: list[tuple[float, int, _Wait]] = []
+        self._agenda: list[tuple[float, int, Wait]] = []
         self._entries = 0
-        self._by_key: dict[bytes, list[_Wait]] = {}
         self._loads = 0
         self._closed: Exception | None = None
 
@@ -143,32 +113,18 @@ class Waiter:
                 self._forget(wait)
         return failed
 
-    def saved(self, writes: Sequence[tuple[bytes, Version]]) -> None:
-        """The backend holds these versions, or later ones: whoever waits for them is told."""
-        self._acknowledged.saved(writes)
-        if not self._by_key:
-            return
-        for key, version in writes:
-            for wait in self._by_key.get(key, ()):
-                if wait.version is None:
-                    wait.saved = max(wait.saved, version)  # Redis is just being asked which version it waits for
-                elif wait.version <= version:
-                    _end(wait)
-
     def close(self, error: Exception) -> None:
         """Fails everybody who waits, now or later."""
         self._closed = error
         self._bell.close()
-        for waits in list(self._by_key.values()):
-            for wait in waits:
-                _end(wait, twin(error))
+        for wait in self._waits:
+            wait.end(twin(error))
 
     async def serve(self) -> NoReturn:
         """Asks for those who wait, until cancelled. May be called again if it was ended by a bug."""
         self._agenda.clear()  # of those that were being asked for nobody else would know
-        for waits_of_key in self._by_key.values():
-            for wait in waits_of_key:
-                self._look_at(self._loop.time(), wait)
+        for wait in self._waits:
+            self._look_at(self._loop.time(), wait)
         async with anyio.create_task_group() as loads:
             while True:
                 waits = self._due()
@@ -179,29 +135,29 @@ class Waiter:
                     await self._ask_redis(waits, loads)
                 except AsyncwbError as error:
                     for wait in waits:
-                        _end(wait, twin(error))
+                        wait.end(twin(error))
         raise AssertionError("serves until it is cancelled")
 
     # Whose turn it is
 
-    def _begin(self, key: bytes, version: Version | None) -> _Wait:
+    def _begin(self, key: bytes, version: Version | None) -> Wait:
         if self._closed is not None:
             raise self._closed
-        known = self._acknowledged.version_of(key) or 0
-        wait = _Wait(key, version, known, self._loop.create_future())
-        self._by_key.setdefault(key, []).append(wait)
+        known = self._waits.acknowledged.version_of(key) or 0
+        wait = Wait(key, version, known, self._loop.create_future(), pause=_FIRST_POLL_SECONDS)
+        self._waits.add(wait)
         self._look_at(self._loop.time(), wait)
         self._bell.ring()
         return wait
 
-    def _look_at(self, at: float, wait: _Wait) -> None:
+    def _look_at(self, at: float, wait: Wait) -> None:
         self._entries += 1
         heapq.heappush(self._agenda, (at, self._entries, wait))
 
-    def _due(self) -> list[_Wait]:
+    def _due(self) -> list[Wait]:
         """Those whose turn it is, at most a page; sets the alarm for the others."""
         agenda, until = self._agenda, self._loop.time() + _TOGETHER_SECONDS
-        waits: list[_Wait] = []
+        waits: list[Wait] = []
         while agenda and len(waits) < _PAGE and (agenda[0][0] <= until or agenda[0][2].done.done()):
             wait = heapq.heappop(agenda)[2]
             if not wait.done.done():
@@ -210,25 +166,22 @@ class Waiter:
             self._bell.ring_in(max(0.0, agenda[0][0] - self._loop.time()))
         return waits
 
-    def _again(self, wait: _Wait) -> None:
+    def _again(self, wait: Wait) -> None:
         self._look_at(self._loop.time() + wait.pause, wait)
         wait.pause = min(wait.pause * 2, _LAST_POLL_SECONDS)
 
-    def _forget(self, wait: _Wait) -> None:
-        waits = self._by_key[wait.key]
-        waits.remove(wait)
-        if not waits:
-            del self._by_key[wait.key]
+    def _forget(self, wait: Wait) -> None:
+        self._waits.remove(wait)
         # Its entry in the agenda is passed over from here on; an error that nobody took is taken.
         if not wait.done.cancel() and not wait.done.cancelled():
             wait.done.exception()
 
     # What is asked
 
-    async def _ask_redis(self, waits: Sequence[_Wait], loads: TaskGroup) -> None:
+    async def _ask_redis(self, waits: Sequence[Wait], loads: TaskGroup) -> None:
         now = self._loop.time()
-        calm: list[_Wait] = []
-        urgent: list[_Wait] = []
+        calm: list[Wait] = []
+        urgent: list[Wait] = []
         for wait in waits:
             (urgent if now - wait.hastened >= _HASTEN_EVERY_SECONDS else calm).append(wait)
         for group, hasten in ((urgent, True), (calm, False)):
@@ -250,27 +203,27 @@ class Waiter:
                 raise RedisUnavailable("the server's history changed during a flush")  # and asked again
             self._epochs.learn(self._queue.partition, look.epoch)
             if look.woken:
-                self._on_wake()
+                self._wake()
             return look
 
         return await retrying(ask, limit_seconds=self._settings.redis_retry_seconds, rng=self._rng)
 
     def _sort_out(
-        self, waits: Iterable[_Wait], found: Mapping[bytes, Held | None], epoch: int, loads: TaskGroup
+        self, waits: Iterable[Wait], found: Mapping[bytes, Held | None], epoch: int, loads: TaskGroup
     ) -> None:
         """Ends the waits that Redis can answer, and has the backend asked for those that it can't."""
-        unknown: list[tuple[_Wait, Held | None]] = []
+        unknown: list[tuple[Wait, Held | None]] = []
         for wait in waits:
             held = found[wait.key]
             wait.seen = wait.seen or held is not None
             if wait.version is None:
                 newest = max(held.version if held else 0, wait.known)
                 if held is None and not newest:
-                    _end(wait)  # there is nothing of it to be saved
+                    wait.end()  # there is nothing of it to be saved
                     continue
                 wait.version = newest
                 if newest <= wait.saved:
-                    _end(wait)
+                    wait.end()
                     continue
             if held is not None and held.version == wait.version and held.dead is None:
                 self._again(wait)
@@ -285,12 +238,12 @@ class Waiter:
         self._loads += 1
         loads.start_soon(self._ask_backend, unknown, epoch)
 
-    def _end_dead(self, wait: _Wait, held: Held) -> None:
+    def _end_dead(self, wait: Wait, held: Held) -> None:
         wait.letter = held.dead
-        self._acknowledged.note_dead(wait.key, held.version)
-        _end(wait, _dead(held))
+        self._waits.acknowledged.note_dead(wait.key, held.version)
+        wait.end(_dead(held))
 
-    async def _ask_backend(self, unknown: Sequence[tuple[_Wait, Held | None]], epoch: int) -> None:
+    async def _ask_backend(self, unknown: Sequence[tuple[Wait, Held | None]], epoch: int) -> None:
         keys = list(dict.fromkeys(_name(wait.key) for wait, _ in unknown))
         try:
             loaded = await self._load(keys)
@@ -300,7 +253,7 @@ class Waiter:
                 if held is not None and held.version >= (wait.version or 0) and held.dead is None:
                     self._again(wait)  # it is on its way in any case
                 else:
-                    _end(wait, twin(error))  # also where it is dead: it may be saved all the same
+                    wait.end(twin(error))  # also where it is dead: it may be saved all the same
         else:
             for wait, held in unknown:
                 self._decide(wait, held, loaded.get(_name(wait.key)), epoch, foreign)
@@ -309,7 +262,7 @@ class Waiter:
             self._bell.ring()
 
     async def _foreign(
-        self, unknown: Sequence[tuple[_Wait, Held | None]], loaded: Mapping[str, Record]
+        self, unknown: Sequence[tuple[Wait, Held | None]], loaded: Mapping[str, Record]
     ) -> tuple[tuple[int, int], ...]:
         """Epochs whose versions confirm nothing (see `asyncwb.flushing.stale`), if a later one is stored."""
         for wait, _ in unknown:
@@ -321,7 +274,7 @@ class Waiter:
 
     def _decide(
         self,
-        wait: _Wait,
+        wait: Wait,
         held: Held | None,
         stored: Record | None,
         epoch: int,
@@ -333,8 +286,8 @@ class Waiter:
             stored = None
         if stored is not None and stored.version >= wait.version:
             if epoch_of(stored.version) <= epoch:
-                self._acknowledged.saved([(wait.key, wait.version)])
-                _end(wait)
+                self._waits.acknowledged.saved([(wait.key, wait.version)])
+                wait.end()
             elif held is not None and held.version >= wait.version and held.dead is not None:
                 self._end_dead(wait, held)
             else:
@@ -346,19 +299,10 @@ class Waiter:
                 self._again(wait)
             else:
                 self._end_dead(wait, held)
-        elif stored is None and not wait.seen and self._acknowledged.is_old(wait.version):
-            _end(wait, _unknown(wait.key, wait.version))
+        elif stored is None and not wait.seen and self._waits.acknowledged.is_old(wait.version):
+            wait.end(_unknown(wait.key, wait.version))
         else:
-            _end(wait, _lost(wait.key))
-
-
-def _end(wait: _Wait, error: Exception | None = None) -> None:
-    if wait.done.done():
-        return
-    if error is None:
-        wait.done.set_result(None)
-    else:
-        wait.done.set_exception(error)
+            wait.end(_lost(wait.key))
 
 
 def _dead(held: Held) -> DeadLettered:

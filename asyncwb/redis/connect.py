@@ -5,9 +5,10 @@ from typing import Protocol, cast
 
 from asyncwb.embedded.server import EmbeddedServer
 from asyncwb.errors import ConfigurationError
+from asyncwb.events import Observer, unobserved
 from asyncwb.redis.connection import RedisLink
 from asyncwb.redis.link import Link
-from asyncwb.redis.targets import RedisClient, is_client, target_of_server, target_of_url
+from asyncwb.redis.targets import RedisClient, Target, is_client, target_of_client, target_of_server, target_of_url
 from asyncwb.support.plain import excerpt, plain_str
 
 EMBEDDED = "embedded://"
@@ -17,7 +18,7 @@ class Connect(Protocol):
     """`connect`, or what a simulator has in its place."""
 
     async def __call__(
-        self, redis: str | RedisClient | None, stack: AsyncExitStack, *, timeout_seconds: float
+        self, redis: str | RedisClient | None, stack: AsyncExitStack, *, timeout_seconds: float, emit: Observer
     ) -> Link: ...
 
 
@@ -33,13 +34,16 @@ def checked_target(redis: object) -> str | RedisClient | None:
     raise ConfigurationError(f"redis={excerpt(redis)}: pass a URL, a redis.asyncio.Redis, or None")
 
 
-async def connect(redis: str | RedisClient | None, stack: AsyncExitStack, *, timeout_seconds: float) -> RedisLink:
+async def connect(
+    redis: str | RedisClient | None, stack: AsyncExitStack, *, timeout_seconds: float, emit: Observer = unobserved
+) -> RedisLink:
     """Makes a link; connections are made when they are needed.
 
     Args:
         redis: a URL, a `redis.asyncio.Redis`, `embedded://DIR`, or None for `embedded://.asyncwb`.
         stack: closes the link, and leaves the embedded server.
         timeout_seconds: for one command.
+        emit: gets a `ConnectionChanged` when the server is lost, and when it is found again.
 
     Raises:
         ConfigurationError: the URL is malformed.
@@ -51,11 +55,11 @@ async def connect(redis: str | RedisClient | None, stack: AsyncExitStack, *, tim
         server = EmbeddedServer(redis.removeprefix(EMBEDDED) or ".asyncwb")
         await server.start()
         stack.push_async_callback(server.stop)
-        target = target_of_server(f"the embedded server in {server.directory}", server.find, server.unsafe)
-        link = RedisLink(target, timeout_seconds=timeout_seconds)
+        target: Target = target_of_server(f"the embedded server in {server.directory}", server.find, server.unsafe)
     elif isinstance(redis, str):
-        link = RedisLink.from_url(redis, timeout_seconds=timeout_seconds)
+        target = target_of_url(redis)
     else:
-        link = RedisLink.from_client(redis, timeout_seconds=timeout_seconds)
+        target = target_of_client(redis)  # where and how it connects; the client itself is neither used nor closed
+    link = RedisLink(target, timeout_seconds=timeout_seconds, emit=emit)
     stack.push_async_callback(link.close)
     return link

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import Any, Final
 
 import hiredis
@@ -15,11 +15,12 @@ from asyncwb.errors import (
     RedisRefused,
     RedisUnavailable,
 )
+from asyncwb.events import ConnectionChanged, Observer, unobserved
 from asyncwb.redis.channel import ErrorReply, Stream
 from asyncwb.redis.link import Argument
 from asyncwb.redis.script import Script
 from asyncwb.redis.server_errors import ERRORS, Meaning, ServerError, UnknownScript, judge
-from asyncwb.redis.targets import RedisClient, Target, target_of_client, target_of_url
+from asyncwb.redis.targets import Target, target_of_url
 from asyncwb.redis.tls import advice
 from asyncwb.support.redaction import hide_credentials
 
@@ -38,15 +39,16 @@ class RedisLink:
     Args:
         target: where to connect.
         timeout_seconds: for one command, connecting included.
+        emit: gets a `ConnectionChanged` when the server can't be reached any more, and when it can be again; once each,
+            not for each call.
 
     Attributes:
         where: the server as it may be shown, without credentials.
-        on_change: is told when the server can't be reached any more (with the reason), and when it can be again (with
-            None); once each, not for each call.
     """
 
-    def __init__(self, target: Target, *, timeout_seconds: float) -> None:
+    def __init__(self, target: Target, *, timeout_seconds: float, emit: Observer = unobserved) -> None:
         self._target = target
+        self._emit = emit
         self._idle: list[Stream] = []
         self._borrowed: set[Stream] = set()
         self._timeout_seconds = timeout_seconds
@@ -55,17 +57,11 @@ class RedisLink:
         self._met = False
         self._quiet_until: dict[ServerError, float] = {}
         self.where = target.where
-        self.on_change: Callable[[str | None, float], None] | None = None
 
     @classmethod
     def from_url(cls, url: str, *, timeout_seconds: float) -> "RedisLink":
         """Args: url: see `target_of_url`. Raises: ConfigurationError."""
         return cls(target_of_url(url), timeout_seconds=timeout_seconds)
-
-    @classmethod
-    def from_client(cls, client: RedisClient, *, timeout_seconds: float) -> "RedisLink":
-        """Takes over where and how a client connects; the client itself is neither used nor closed."""
-        return cls(target_of_client(client), timeout_seconds=timeout_seconds)
 
     def unsafe(self) -> str:
         return self._target.unsafe()
@@ -237,15 +233,13 @@ class RedisLink:
             return
         self._lost_at = time.monotonic()
         _log.warning("lost %s, connecting again: %s", self.where, reason)
-        if self.on_change is not None:
-            self.on_change(reason, 0.0)
+        self._emit(ConnectionChanged(up=False, reason=reason))
 
     def _found(self) -> None:
         assert self._lost_at is not None
         seconds, self._lost_at = time.monotonic() - self._lost_at, None
         _log.info("connected to %s again, after %.1f s", self.where, seconds)
-        if self.on_change is not None:
-            self.on_change(None, seconds)
+        self._emit(ConnectionChanged(up=True, seconds=seconds))
 
 
 class _Session:

@@ -1,6 +1,6 @@
 """The seam to Redis: everything above speaks to a `Link`, so that a simulator can take its place."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol
 
@@ -21,14 +21,7 @@ class Session(Protocol):
 
 
 class Link(Protocol):
-    """Commands to one server. Nothing is ever sent twice on its own: who may retry knows how to do it safely.
-
-    Attributes:
-        on_change: is told when the server can't be reached any more (with the reason), and when it can be again (with
-            None), after how many seconds; once each, not for each call.
-    """
-
-    on_change: Callable[[str | None, float], None] | None
+    """Commands to one server. Nothing is ever sent twice on its own: who may retry knows how to do it safely."""
 
     @property
     def where(self) -> str:

@@ -2,10 +2,11 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 from asyncwb.errors import UnsuitableServer
+from asyncwb.events import Observer, SuitabilityChanged
 from asyncwb.redis.link import Argument, Link
 
 _log: Final = logging.getLogger("asyncwb")
@@ -62,7 +63,7 @@ class SuitabilityWatch:
         link: to the server.
         suitability: is kept up to date.
         patience_seconds: how long a primary may be a replica.
-        on_change: is told why the server became unsuitable, and with "" that it is suitable again.
+        emit: gets a `SuitabilityChanged` when the server becomes unsuitable, and when it is suitable again.
     """
 
     def __init__(
@@ -71,12 +72,12 @@ class SuitabilityWatch:
         suitability: Suitability,
         *,
         patience_seconds: float,
-        on_change: Callable[[str], None],
+        emit: Observer,
     ) -> None:
         self._link = link
         self._suitability = suitability
         self._patience_seconds = patience_seconds
-        self._on_change = on_change
+        self._emit = emit
         self._replica_since: float | None = None
 
     async def check(self) -> None:
@@ -104,7 +105,7 @@ class SuitabilityWatch:
                     "%s is safe again and takes writes; `asyncwb audit` finds records that lost their place meanwhile",
                     self._link.where,
                 )
-            self._on_change(reason)
+            self._emit(SuitabilityChanged(not reason, reason))
         self._suitability.reason = reason
 
 

@@ -32,6 +32,27 @@ class Backoff:
         return True
 
 
+def backoff_seconds(attempt: int, *, initial: float, longest: float, rng: random.Random) -> float:
+    """Capped exponential back-off with jitter.
+
+    Args:
+        attempt: counts from 1.
+        initial, longest: in seconds.
+    """
+    return min(longest, initial * 2.0 ** min(attempt - 1, 30)) * rng.uniform(0.5, 1.0)
+
+
+class Retrying:
+    """`retrying` with these arguments."""
+
+    def __init__(self, *, limit_seconds: float, rng: random.Random) -> None:
+        self._limit_seconds = limit_seconds
+        self._rng = rng
+
+    async def __call__(self, ask: Callable[[], Awaitable[T]]) -> T:
+        return await retrying(ask, limit_seconds=self._limit_seconds, rng=self._rng)
+
+
 async def retrying(ask: Callable[[], Awaitable[T]], *, limit_seconds: float, rng: random.Random) -> T:
     """Repeats something idempotent while the server can't be reached or its replies are lost.
 

@@ -17,7 +17,7 @@ Confirmation = tuple[Durability, int]
 
 
 class Promises:
-    """Which levels a server can give; asked once for each, and again after a failover.
+    """Which levels a server can give; asked once for each, and again in a new epoch: that may be of another server.
 
     Args:
         link: to the server.
@@ -30,20 +30,29 @@ class Promises:
         self._timeout_ms = max(1, round(settings.redis_timeout_seconds * 1000))
         self._given: set[Durability] = {"memory"}
         self._waits: dict[Durability, tuple[Argument, ...]] = {}
+        self._epoch = 0
 
     def given(self, level: Durability) -> bool:
         """Whether this level was possible when it was first asked for."""
         return level in self._given
 
     def forget(self) -> None:
-        """It may be another server from now on: the next confirmation finds out."""
+        """What the server can give may have been configured away: the next confirmation finds out."""
         self._waits.clear()
 
-    async def wait_for(self, level: Durability) -> tuple[Argument, ...]:
+    async def wait_for(self, level: Durability, epoch: int) -> tuple[Argument, ...]:
         """The command that waits, on the connection that wrote; () if the answer of a write says enough.
+
+        Args:
+            epoch: of the write.
 
         Raises as `require`.
         """
+        if level == "memory":
+            return ()
+        if epoch > self._epoch:
+            self._epoch = epoch
+            self.forget()
         if level not in self._waits:
             await self.require(level)
         return self._waits.get(level, ())
@@ -118,7 +127,7 @@ class Confirmer:
     async def _confirm(self, level: Durability, epoch: int) -> Exception | None:
         limit = self._settings.redis_retry_seconds
         try:
-            wait = await retrying(lambda: self._promises.wait_for(level), limit_seconds=limit, rng=self._rng)
+            wait = await retrying(lambda: self._promises.wait_for(level, epoch), limit_seconds=limit, rng=self._rng)
             if not wait:
                 return None
             current, reply = await retrying(lambda: self._ask(epoch, wait), limit_seconds=limit, rng=self._rng)

@@ -48,17 +48,17 @@ class Writer:
         epochs: the handshake.
         settings: the limits, `max_delay_seconds`, `redis_retry_seconds`.
         rng: for the jitter of retries.
-        on_wake: called when something may be due that no idle pool knows of.
+        wake: called when something may be due that no idle pool knows of.
     """
 
     def __init__(
-        self, queue: Queue, epochs: Epochs, settings: Settings, *, rng: random.Random, on_wake: Callable[[], None]
+        self, queue: Queue, epochs: Epochs, settings: Settings, *, rng: random.Random, wake: Callable[[], None]
     ) -> None:
         self._queue = queue
         self._epochs = epochs
         self._settings = settings
         self._rng = rng
-        self._on_wake = on_wake
+        self._wake = wake
         self._bounds = _bounds(settings)
         self._id = uuid4().hex
         self._registered = False
@@ -88,7 +88,7 @@ class Writer:
         finally:
             self._unanswered.pop(request).set()
         if applied.woken:
-            self._on_wake()
+            self._wake()
         return _outcomes(groups, make_version(epoch, applied.seq + 1), applied)
 
     async def leave(self) -> None:

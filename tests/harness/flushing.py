@@ -1,6 +1,7 @@
 """A flusher on a rig, with its settings and what it reports."""
 
 import random
+import time
 from typing import Any
 
 from asyncwb.backend import Backend
@@ -11,8 +12,10 @@ from asyncwb.flushing.flusher import Flusher
 from asyncwb.flushing.saver import Saves
 from asyncwb.flushing.stale import StaleRecords
 from asyncwb.plugins.adapter import GuardedBackend
+from asyncwb.protocol.acknowledged import Acknowledged
 from asyncwb.protocol.epochs import Epochs
 from asyncwb.protocol.queue import Queue
+from asyncwb.protocol.waits import Waits
 from asyncwb.settings import Settings
 from asyncwb.stats import Totals
 from asyncwb.support.wakeup import Bell
@@ -28,7 +31,6 @@ class Bench:
         self.queue = queue or rig.queue
         self.events: list[Event] = []
         self.totals = Totals()
-        self.saved: list[tuple[bytes, int]] = []
         self._opened = False
         settings = Settings(
             **{"backoff_initial_seconds": 0.01, "retry_initial_seconds": 0.01, "retry_max_seconds": 0.05, **options}
@@ -60,7 +62,7 @@ class Bench:
             bell=Bell(),
             totals=self.totals,
             emit=self.events.append,
-            on_saved=lambda partition, writes: self.saved.extend(writes),
+            waits=[Waits(Acknowledged(100, time.monotonic)) for _ in range(self.queue.partition + 1)],
             rng=rng,
         )
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from asyncwb.errors import BackendUnavailable, NamespaceMismatch, RedisUnavailable
+from asyncwb.events import EpochChanged, Event
 from asyncwb.protocol.epochs import Epochs
 from asyncwb.protocol.messages import Hello
 from asyncwb.protocol.queue import Queue
@@ -230,10 +231,10 @@ async def test_table_shared_by_two_namespaces_is_warned_of(rig: Rig, caplog: pyt
 
 async def test_change_is_told(rig: Rig) -> None:
     queues, backend = partitions(rig, 1), MemoryBackend()
-    epochs = Epochs(queues, backend.new_epoch, codec="json")
+    told: list[Event] = []
+    epochs = Epochs(queues, backend.new_epoch, codec="json", emit=told.append)
     await epochs.check()
-    told: list[tuple[int, int]] = []
-    epochs.on_change = lambda partition, epoch: told.append((partition, epoch))
+    assert told == []
     await set_meta(rig, queues[0], identity=NOBODY)
     await epochs.refresh(0, 1)
-    assert told == [(0, 2)]
+    assert told == [EpochChanged(0, 2)]

@@ -156,7 +156,7 @@ async def test_flushers_tell_who_waits_in_their_process(valkey_url: str, namespa
             return await look(keys, **options)
 
         waiter._queue.look = count  # type: ignore[method-assign]
-        (wait,) = waiter._by_key[b"a"]
+        (wait,) = waiter._waits
         wait.pause = 60.0
         await asyncio.sleep(0.1)
         asked.clear()

@@ -10,7 +10,7 @@ import redis.asyncio
 from asyncwb.errors import ConfigurationError, OutcomeUnknown, RedisError, RedisUnavailable, UnsuitableServer
 from asyncwb.redis.connection import RedisLink
 from asyncwb.redis.suitability import check_server
-from asyncwb.redis.targets import is_client
+from asyncwb.redis.targets import is_client, target_of_client
 from tests.harness.proxy import open_proxy
 from tests.harness.servers import Server
 
@@ -195,7 +195,7 @@ async def test_unix_socket(valkey_server: Server) -> None:
 async def test_client_lends_its_address_and_is_left_alone(private_server: Callable[..., Server]) -> None:
     server = private_server(requirepass=SECRET)
     async with redis.asyncio.Redis(port=server.port, password=SECRET, db=2, decode_responses=True) as client:
-        link = RedisLink.from_client(client, timeout_seconds=5.0)
+        link = RedisLink(target_of_client(client), timeout_seconds=5.0)
         await link.command("SET", "a", "1")
         assert await link.command("GET", "a") == b"1"
         assert SECRET not in link.where
@@ -205,7 +205,7 @@ async def test_client_lends_its_address_and_is_left_alone(private_server: Callab
 
 async def test_retries_of_the_client_are_not_taken_over(redis_server: Server) -> None:
     async with open_proxy(redis_server) as proxy, redis.asyncio.Redis.from_url(proxy.url) as client:
-        link = RedisLink.from_client(client, timeout_seconds=1.0)
+        link = RedisLink(target_of_client(client), timeout_seconds=1.0)
         fault = proxy.fault("drop reply", b"INCR", times=5)
         with pytest.raises(OutcomeUnknown):
             await link.command("INCR", "n")

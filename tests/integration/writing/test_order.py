@@ -10,12 +10,12 @@ from typing import Any, get_args
 import pytest
 
 from asyncwb import Buffer, NotConfirmed, RedisUnavailable, UnsuitableServer, UsageError
+from asyncwb.core.call_order import CallOrder, Sent
 from asyncwb.errors import AsyncwbError
 from asyncwb.protocol import scripts
 from asyncwb.settings import Durability
 from asyncwb.testing import MemoryBackend
 from asyncwb.testing.contract import run_until_suspension
-from asyncwb.writing.order import CallOrder, Sent
 from tests.harness.proxy import open_proxy
 from tests.harness.replication import ask, is_synchronised
 from tests.harness.servers import Server, binary

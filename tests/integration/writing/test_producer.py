@@ -58,7 +58,7 @@ async def make_desk(redis_server: Server) -> AsyncIterator[MakeDesk]:
             await epochs.check()
             settings = Settings(**{"redis_retry_seconds": 2.0, **options})
             wakes: list[None] = []
-            writer = Writer(queue, epochs, settings, rng=random.Random(1), on_wake=lambda: wakes.append(None))
+            writer = Writer(queue, epochs, settings, rng=random.Random(1), wake=lambda: wakes.append(None))
             return Desk(writer, proxy, rig, backend, wakes)
 
         yield make

@@ -9,13 +9,13 @@ import pytest
 
 from asyncwb import AsyncwbError, PlaceTaken
 from asyncwb.core import router as writing
+from asyncwb.core.call_order import CallOrder, Sent
 from asyncwb.flushing.stale import StaleRecords
 from asyncwb.protocol import scripts
 from asyncwb.protocol.messages import Failure
 from asyncwb.reading.reader import PendingRead, Reader
 from asyncwb.redis.script import Script
 from asyncwb.settings import Durability
-from asyncwb.writing.order import CallOrder, Sent
 from tests.proofs.runner.report import Report
 from tests.proofs.simulation.changes import Changes
 from tests.proofs.simulation.lua import LUA_MISSING

@@ -12,7 +12,7 @@ from typing import Any
 from asyncwb.buffer import Buffer
 from asyncwb.core.engine import Engine
 from asyncwb.errors import AsyncwbError, DeadLettered
-from asyncwb.events import Event, FlusherCrashed, TaskCrashed
+from asyncwb.events import Event, FlusherCrashed, Observer, TaskCrashed
 from asyncwb.protocol.keys import PartitionKeys
 from asyncwb.protocol.wire import pack_epoch, unpack_record
 from asyncwb.records import Record, epoch_of, make_version
@@ -92,7 +92,7 @@ class SimulatedBuffer(Buffer[int]):
         return dict(self._wrote)
 
     def _new_engine(self) -> Engine:
-        async def connect(redis: Any, stack: AsyncExitStack, *, timeout_seconds: float) -> Link:
+        async def connect(redis: Any, stack: AsyncExitStack, *, timeout_seconds: float, emit: Observer) -> Link:
             return SimulatedLink(self._network)
 
         return _Engine(

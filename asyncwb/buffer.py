@@ -24,7 +24,6 @@ from asyncwb.codecs import Codec
 from asyncwb.core.arguments import checked_flag, checked_items, checked_timeout, checked_version
 from asyncwb.core.engine import Engine
 from asyncwb.core.lifecycle import Lifetime
-from asyncwb.core.reading import read_many
 from asyncwb.core.userkeys import raw_key, raw_keys
 from asyncwb.core.values import Values
 from asyncwb.errors import (
@@ -242,12 +241,12 @@ class Buffer(Generic[T]):
         """
         self._life.check()
         raw = raw_key(key)
-        return await self._engine.writing.put(raw, self._values.body(raw, value), self._level(durability))
+        return await self._engine.router.put(raw, self._values.body(raw, value), self._level(durability))
 
     async def delete(self, key: str, *, durability: Durability | None = None) -> Version:
         """Deletes a key, whether or not it exists: a tombstone, versioned like a value. Raises as `set`."""
         self._life.check()
-        return await self._engine.writing.put(raw_key(key), DELETED_BODY, self._level(durability))
+        return await self._engine.router.put(raw_key(key), DELETED_BODY, self._level(durability))
 
     async def get(self, key: str) -> T | None:
         """The value, never older than any write acknowledged before this call; None if there is none.
@@ -259,7 +258,7 @@ class Buffer(Generic[T]):
         """
         self._life.check()
         raw = raw_key(key)
-        (found,) = await self._engine.lane_of(raw).gets.submit((raw,))
+        (found,) = await self._engine.router.get(raw)
         return self._values.value(raw, found)
 
     async def set_many(self, values: Mapping[str, T], *, durability: Durability | None = None) -> dict[str, Version]:
@@ -279,13 +278,13 @@ class Buffer(Generic[T]):
         for key, value in checked_items(values):
             raw = raw_key(key)
             bodies[raw] = self._values.body(raw, value)
-        return await self._engine.writing.put_many(bodies, level)
+        return await self._engine.router.put_many(bodies, level)
 
     async def delete_many(self, keys: Iterable[str], *, durability: Durability | None = None) -> dict[str, Version]:
         """Deletes several keys; returns the versions of their tombstones. Raises as `set_many`."""
         self._life.check()
         level = self._level(durability)
-        return await self._engine.writing.put_many(dict.fromkeys(raw_keys(keys), DELETED_BODY), level)
+        return await self._engine.router.put_many(dict.fromkeys(raw_keys(keys), DELETED_BODY), level)
 
     async def get_many(self, keys: Iterable[str]) -> dict[str, T]:
         """The values of those keys that have one.
@@ -299,7 +298,7 @@ class Buffer(Generic[T]):
         several = raw_keys(keys)
         values: dict[str, T] = {}
         failed: dict[str, AsyncwbError] = {}
-        for raw, found in await read_many(self._engine.lane_of, several):
+        for raw, found in await self._engine.router.get_many(several):
             try:
                 value = self._values.value(raw, found)
             except AsyncwbError as error:
@@ -335,7 +334,7 @@ class Buffer(Generic[T]):
         name = raw.decode()
         try:
             async with asyncio.timeout(seconds):
-                await self._engine.lane_of(raw).waiter.wait(raw, wanted)
+                await self._engine.router.wait(raw, wanted)
         except TimeoutError as error:
             raise FlushTimeout(
                 f"key {name!r} was not saved within {seconds:g} s; what Redis has of it stays there, safe, until it is"

@@ -14,8 +14,8 @@ import anyio
 from anyio.abc import TaskGroup
 
 from asyncwb.core.heartbeat import LEAVE_SECONDS, Heartbeat
-from asyncwb.core.partition import Lane
-from asyncwb.core.router import Writing
+from asyncwb.core.partition import Partition
+from asyncwb.core.router import Router
 from asyncwb.errors import (
     AsyncwbError,
     BackendUnavailable,
@@ -30,7 +30,6 @@ from asyncwb.events import Event, TaskCrashed
 from asyncwb.flushing.pool import FlusherPool
 from asyncwb.plugins.adapter import GuardedBackend
 from asyncwb.protocol.epochs import Epochs
-from asyncwb.protocol.keys import partition_of
 from asyncwb.protocol.presence import Presence
 from asyncwb.protocol.queue import Queue
 from asyncwb.reading.drain import together
@@ -68,10 +67,9 @@ class Engine:
         connect: makes the link to Redis; likewise.
 
     Attributes:
-        lanes: one for each partition.
+        partitions: one for each partition.
         pool: the flushers, None if this process only writes.
-        lane_of: the partition of a key; there once open.
-        writing: puts; there once open.
+        router: reads and writes; there once open.
         totals: what this process has done.
     """
 
@@ -98,11 +96,10 @@ class Engine:
         self._connect = connect
         self._stack = AsyncExitStack()
         self._service: Service | None = None
-        self.lanes: list[Lane] = []
+        self.partitions: list[Partition] = []
         self.pool: FlusherPool | None = None
         self.totals = Totals()
-        self.lane_of: Callable[[bytes], Lane]
-        self.writing: Writing
+        self.router: Router
 
     async def open(self) -> None:
         """Raises what `Buffer.open` raises; `close` has to be called also then."""
@@ -142,8 +139,8 @@ class Engine:
             rng=self._rng,
         )
         bell = Bell()
-        self.lanes = [
-            Lane(
+        self.partitions = [
+            Partition(
                 queue,
                 epochs,
                 self._backend,
@@ -165,13 +162,12 @@ class Engine:
                 totals=self.totals,
                 emit=self._emit,
                 bell=bell,
-                waits=[lane.waits for lane in self.lanes],
+                waits=[partition.waits for partition in self.partitions],
                 rng=self._rng,
                 supervisor=supervisor,
             )
         self._stack.push_async_callback(self._leave)
-        self.lane_of = _lane_of(self.lanes)
-        self.writing = Writing(self.lane_of, promises, settings, self._rng)
+        self.router = Router(self.partitions, promises, settings, self._rng)
 
         heartbeat = Heartbeat(
             Presence(queues[0]),
@@ -189,9 +185,9 @@ class Engine:
             promises.forget()  # what it can promise may have been configured away as well
 
         def start(group: TaskGroup) -> None:
-            for lane in self.lanes:
-                lane.start(group, supervisor)
-            group.start_soon(supervisor.keep, "serving writes to all partitions", self.writing.serve)
+            for partition in self.partitions:
+                partition.start(group, supervisor)
+            group.start_soon(supervisor.keep, "serving writes to all partitions", self.router.serve)
             for what, check in (("the epoch", epochs.check), ("the server", look_at_server)):
                 group.start_soon(supervisor.keep, f"the watch over {what}", partial(self._watch, what, check))
             group.start_soon(supervisor.keep, "the heartbeat", heartbeat.run)
@@ -204,8 +200,8 @@ class Engine:
         """Waits for acknowledgements and, if this process flushes, drains; says in a warning what is left."""
         try:
             async with asyncio.timeout(self._settings.drain_timeout_seconds):
-                await self.writing.join()
-                await gather_bounded([lane.join for lane in self.lanes])
+                await self.router.join()
+                await gather_bounded([partition.join for partition in self.partitions])
                 if self.pool is not None:
                     await self.drain()
         except (DeadLettered, WriteLost) as error:
@@ -218,7 +214,7 @@ class Engine:
         seconds = min(self._settings.drain_timeout_seconds, _STOP_SECONDS)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
-                await self.writing.confirmed()
+                await self.router.confirmed()
 
     async def close(self) -> None:
         """Stops everything in bounded time."""
@@ -236,7 +232,7 @@ class Engine:
     async def _leave(self) -> None:
         """Leaves nothing of this process in Redis, if Redis answers; else it expires there."""
         with anyio.move_on_after(LEAVE_SECONDS, shield=True):
-            await gather_bounded([lane.leave for lane in self.lanes])
+            await gather_bounded([partition.leave for partition in self.partitions])
 
     def wake(self) -> None:
         """Tells the flushers of this process that something may be due."""
@@ -250,34 +246,31 @@ class Engine:
             WriteLost, OutcomeUnknown, DeadLettered: some can't be saved any more; raised when all others are.
             RedisError, BackendError: it can't be told.
         """
-        drains = [lane.drain() for lane in self.lanes]
+        drains = [partition.drain() for partition in self.partitions]
         parts = await gather_bounded([drain.run for drain in drains])
         if self.pool is not None:
             await self.pool.settled()
         drained = together(parts)
         if not drained.errors:
-            for lane, part in zip(self.lanes, parts, strict=True):
-                lane.acknowledged.tell_lost(part.gone)
+            for partition, part in zip(self.partitions, parts, strict=True):
+                partition.acknowledged.tell_lost(part.gone)
         drained.raise_for_loss()
 
     async def revive(self, keys: Sequence[bytes]) -> int:
         """Makes dead-lettered records dirty; returns how many. Raises as `Buffer.revive`."""
-        parts: dict[Lane, list[str]] = {}
-        for raw in keys:
-            parts.setdefault(self.lane_of(raw), []).append(raw.decode())
-
         revived, failed = 0, dict[str, AsyncwbError]()
 
-        async def of_one(lane: Lane, group: list[str]) -> None:
+        async def of_one(partition: Partition, raws: list[bytes]) -> None:
             nonlocal revived
+            group = [raw.decode() for raw in raws]
             try:
-                count = await self.patiently(functools.partial(lane.queue.revive, group))
+                count = await self.patiently(functools.partial(partition.queue.revive, group))
             except AsyncwbError as error:
                 failed.update(failures_of(group, error))
             else:
                 revived += count
 
-        await gather_bounded([functools.partial(of_one, *part) for part in parts.items()])
+        await gather_bounded([functools.partial(of_one, *part) for part in self.router.grouped(keys).items()])
         self.wake()
         if failed:
             raise failure(failed, of=len(keys))
@@ -307,7 +300,7 @@ class Engine:
         async def one(queue: Queue) -> T:
             return await self.patiently(lambda: ask(queue))
 
-        return await gather_bounded([functools.partial(one, lane.queue) for lane in self.lanes])
+        return await gather_bounded([functools.partial(one, partition.queue) for partition in self.partitions])
 
     def _crashed(self, name: str, error: BaseException, seconds: float) -> None:
         self.totals.crashes += 1
@@ -336,10 +329,10 @@ class Engine:
 
     def _refuse(self, error: UsageError) -> None:
         """Fails every call that still waits or comes later."""
-        if self.lanes:
-            self.writing.close(error)
-        for lane in self.lanes:
-            lane.close(error)
+        if self.partitions:
+            self.router.close(error)
+        for partition in self.partitions:
+            partition.close(error)
 
     async def _watch(self, what: str, check: Callable[[], Awaitable[None]]) -> NoReturn:
         """Checks once a second what may change at any time without telling anybody."""
@@ -355,10 +348,3 @@ class Engine:
                 level = logging.DEBUG if reported or lost else logging.WARNING
                 _log.log(level, "%s can't be checked now: %s", what, error)
                 reported = not lost
-
-
-def _lane_of(lanes: Sequence[Lane]) -> Callable[[bytes], Lane]:
-    if len(lanes) == 1:
-        (only,) = lanes
-        return lambda _: only  # every call asks
-    return lambda raw: lanes[partition_of(raw, len(lanes))]

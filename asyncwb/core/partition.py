@@ -34,7 +34,7 @@ from asyncwb.writing.producer import Writer
 _MANY: Final = 2**30
 
 
-class Lane:
+class Partition:
     """One partition.
 
     Attributes:

@@ -3,10 +3,10 @@
 from typing import Generic, TypeVar
 
 from asyncwb.codecs import Codec
-from asyncwb.core.reading import Answer
 from asyncwb.errors import AsyncwbError, DecodeError, InvalidValue, ValueTooLarge
 from asyncwb.plugins.adapter import GuardedBackend
 from asyncwb.protocol.wire import OVERHEAD_BYTES, body_prefix, payload_of, unpack_record
+from asyncwb.reading.reader import Answer
 from asyncwb.settings import Settings
 
 T = TypeVar("T")

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from itertools import chain
 from typing import cast
 
-from asyncwb.errors import DecodeError, RedisUnavailable
+from asyncwb.errors import AsyncwbError, DecodeError, RedisUnavailable
 from asyncwb.plugins.adapter import GuardedBackend
 from asyncwb.protocol.epochs import Epochs
 from asyncwb.protocol.queue import Queue
@@ -19,6 +19,8 @@ from asyncwb.support.batching import Later, set_exception
 
 Found = bytes | Record | None
 """What a key has: a record of Redis as it stands there (see `wire`), one that was unpacked, or nothing."""
+Answer = Found | AsyncwbError
+"""What a key has, or why that can't be told."""
 
 
 class PendingRead(Later[Sequence[Found]]):

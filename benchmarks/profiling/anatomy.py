@@ -61,7 +61,7 @@ class AtOnce:
 async def in_python(url: str) -> None:
     """Processor time of a call, for several numbers of callers."""
     async with Buffer[bytes](url, backend=MemoryBackend(), codec="bytes", flushers=0) as buffer:
-        queue = buffer._engine.lanes[0].queue  # noqa: SLF001 - its link is exchanged
+        queue = buffer._engine.partitions[0].queue  # noqa: SLF001 - its link is exchanged
         queue.link = AtOnce(queue.link, (await buffer.stats()).epoch)
         for callers in (1, 200, 1000):
             calls = {

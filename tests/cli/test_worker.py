@@ -206,7 +206,7 @@ async def test_worker_gives_up_a_record_by_its_own_settings(
     async with writer(valkey_server, tmp_path) as buffer:
         await buffer.set("bad", 1)
         worker = await start_worker("--backend", backend)
-        inspection = Inspection(buffer._engine.lanes[0].queue)
+        inspection = Inspection(buffer._engine.partitions[0].queue)
 
         async def attempts() -> int:
             found = await inspection.describe("bad")
@@ -238,7 +238,7 @@ async def test_worker_refuses_a_namespace_of_another_layout(
     valkey_server: Server, tmp_path: Path, start_worker: StartWorker
 ) -> None:
     async with Buffer(valkey_server.url, backend=MemoryBackend(), namespace="work", flushers=0) as buffer:
-        queue = buffer._engine.lanes[0].queue
+        queue = buffer._engine.partitions[0].queue
         await queue.link.command("HSET", queue.keys.meta, "layout", "99")
         worker = await start_worker()
         _, errors = await asyncio.wait_for(worker.communicate(), 15)

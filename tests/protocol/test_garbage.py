@@ -84,7 +84,7 @@ async def test_drain_and_flush_end_for_a_record_of_another_program(
     async with Buffer[int](redis_server.url, backend=backend, namespace=namespace) as buffer:
         backend.before_save.clear()
         await buffer.set_many({"bad": 1, "good": 2})
-        queue = buffer._engine.lanes[0].queue
+        queue = buffer._engine.partitions[0].queue
         draining = asyncio.create_task(buffer.drain(timeout=10))
         await asyncio.sleep(0.05)
         await buffer.set("bad", 3)
@@ -150,7 +150,7 @@ async def test_overwritten_memory_of_a_writer_is_no_memory(rig: Rig, memory: byt
 async def test_process_whose_memory_was_overwritten_goes_on(valkey_url: str, namespace: str) -> None:
     async with Buffer[int](valkey_url, backend=MemoryBackend(), namespace=namespace, flushers=0) as buffer:
         await buffer.set("a", 1)
-        queue = buffer._engine.lanes[0].queue
+        queue = buffer._engine.partitions[0].queue
         for name in await queue.link.command("KEYS", f"{{wb:{namespace}:0}}:writer:*"):
             await queue.link.command("SET", name, b"garbage")
         async with asyncio.timeout(5):
@@ -165,7 +165,7 @@ async def test_garbage_in_meta_begins_a_new_epoch(
     memory = MemoryBackend()
     async with Buffer[int](valkey_url, backend=memory, namespace=namespace) as buffer, asyncio.timeout(10):
         await buffer.set("a", 1)
-        queue = buffer._engine.lanes[0].queue
+        queue = buffer._engine.partitions[0].queue
         if value is None:
             await queue.link.command("HDEL", queue.keys.meta, field)
         else:
@@ -247,7 +247,7 @@ async def test_garbage_never_hides_what_was_written_through(rig: Rig) -> None:
 
 async def test_layout_that_was_overwritten_is_told_and_ends_nothing(valkey_url: str, namespace: str) -> None:
     async with Buffer[int](valkey_url, backend=MemoryBackend(), namespace=namespace) as buffer:
-        queue = buffer._engine.lanes[0].queue
+        queue = buffer._engine.partitions[0].queue
         await queue.link.command("HSET", queue.keys.meta, "codec", "garbage")
         await asyncio.sleep(1.3)
         await buffer.set("a", 1)
@@ -264,7 +264,7 @@ async def test_pool_outlives_a_set_of_another_type(
     async with Buffer[int](
         valkey_server.url, backend=memory, namespace=namespace, backoff_max_seconds=0.05, lease_seconds=0.2
     ) as buffer:
-        queue = buffer._engine.lanes[0].queue
+        queue = buffer._engine.partitions[0].queue
         name: bytes = getattr(queue.keys, which)
         await queue.link.command("DEL", name)
         await queue.link.command("SET", name, "x")

@@ -452,8 +452,8 @@ async def test_calls_are_served_again_after_what_serves_them_has_crashed(
     """Those that were under way when it crashed end, too, with their result or with an error."""
     options: Any = {"namespace": namespace, "backoff_initial_seconds": 0.01, "flushers": 1}
     async with Buffer[int](valkey_url, backend=MemoryBackend(), **options) as buffer:
-        (lane,) = buffer._engine.lanes
-        served: Any = getattr(lane, batcher)
+        (partition,) = buffer._engine.partitions
+        served: Any = getattr(partition, batcher)
         name = "_due" if batcher == "waiter" else "_take"
         original, crashed = getattr(served, name), 0
 

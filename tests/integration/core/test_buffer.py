@@ -151,7 +151,7 @@ async def test_record_of_an_older_epoch_is_compared_with_the_backend(valkey_serv
         memory.records["a"] = Record("a", make_version(1, 99), b'"newer"')
         memory.records["b"] = Record("b", make_version(0, 1), b'"oldest"')
         await memory.new_epoch(2)
-        link = buffer._engine.lanes[0].queue
+        link = buffer._engine.partitions[0].queue
         assert await link.install_epoch(await link.hello(), 2, partitions=1, codec="json")
         assert await buffer.get_many(["a", "b"]) == {"a": "newer", "b": "old but newest"}
 
@@ -174,7 +174,7 @@ async def test_read_fails_alone_if_only_the_backend_could_tell(valkey_url: str, 
 async def test_concurrent_calls_share_script_calls(valkey_server: Server, namespace: str) -> None:
     async with Buffer(valkey_server.url, backend=MemoryBackend(), namespace=namespace, flushers=0) as buffer:
         await buffer.set("warm", 0)
-        link = buffer._engine.lanes[0].queue.link
+        link = buffer._engine.partitions[0].queue.link
         await link.command("CONFIG", "RESETSTAT")
         await asyncio.gather(*(buffer.set(f"k{number}", number) for number in range(500)))
         info = (await link.command("INFO", "commandstats")).decode()
@@ -366,7 +366,7 @@ async def test_audit_repairs_what_another_program_broke(valkey_url: str, namespa
     memory = MemoryBackend()
     async with Buffer(valkey_url, backend=memory, namespace=namespace, max_delay_seconds=60) as buffer:
         await buffer.set("a", 1)
-        await buffer._engine.lanes[0].queue.link.command("DEL", buffer._engine.lanes[0].queue.keys.dirty)
+        await buffer._engine.partitions[0].queue.link.command("DEL", buffer._engine.partitions[0].queue.keys.dirty)
         assert await buffer.audit() == 1
         await buffer.flush("a", timeout=5)
         assert memory.values == {"a": 1}
@@ -461,5 +461,5 @@ async def test_flush_cancelled_at_any_await_loses_nothing(redis_url: str, namesp
             cancelled += 1
         else:
             pytest.fail("it never finished")
-        assert not list(buffer._engine.lanes[0].waits), "no flush that gave up is waited for any more"
+        assert not list(buffer._engine.partitions[0].waits), "no flush that gave up is waited for any more"
     assert cancelled >= (1 if what == "flush" else 3)

@@ -145,7 +145,7 @@ async def test_flushers_tell_who_waits_in_their_process(valkey_url: str, namespa
     async with make(valkey_url, namespace, backend) as buffer:
         backend.before_save.clear()
         version = await buffer.set("a", 1)
-        waiter = buffer._engine.lanes[0].waiter
+        waiter = buffer._engine.partitions[0].waiter
         flushing = asyncio.create_task(buffer.flush("a", version=version))
         await asyncio.sleep(0.1)
         asked: list[Sequence[bytes]] = []
@@ -204,7 +204,7 @@ async def test_save_that_is_told_while_redis_is_asked_answers_the_flush(valkey_u
     async with make(valkey_url, namespace, backend) as buffer:
         backend.before_save.clear()
         await buffer.set("a", 1)
-        waiter = buffer._engine.lanes[0].waiter
+        waiter = buffer._engine.partitions[0].waiter
         look, saved = waiter._looked, asyncio.Event()
 
         async def looked(keys: Sequence[bytes], *, hasten: bool) -> Look:
@@ -232,7 +232,7 @@ async def test_what_nobody_knows_any_more_is_not_called_lost(valkey_url: str, na
         memory.records.clear()
         with pytest.raises(WriteLost):
             await buffer.flush("a", version=version, timeout=5)
-        ages = buffer._engine.lanes[0].acknowledged._ages
+        ages = buffer._engine.partitions[0].acknowledged._ages
         clock = ages._clock
         ages._clock = lambda: clock() + 3700
         with pytest.raises(OutcomeUnknown, match="deleted"):
@@ -244,7 +244,7 @@ async def test_flush_beside_a_write_is_not_told_that_it_is_lost(valkey_url: str,
     backend = FaultyBackend(MemoryBackend())
     backend.before_save.clear()
     async with make(valkey_url, namespace, backend) as buffer:
-        waiter = buffer._engine.lanes[0].waiter
+        waiter = buffer._engine.partitions[0].waiter
         look = waiter._queue.look
 
         async def late(keys: Sequence[bytes], **options: Any) -> Any:
@@ -342,7 +342,7 @@ async def test_drain_tells_a_write_that_died_in_a_newer_version(
         make(redis_url, namespace, backend, flushers=0) as writer,
     ):
         await writer.set("a", 1)
-        queue = waiting._engine.lanes[0].queue
+        queue = waiting._engine.partitions[0].queue
         hasten = queue.hasten
 
         async def slowly() -> None:

@@ -372,7 +372,9 @@ async def test_error_of_a_plugin_that_cannot_be_copied_ends_nothing(valkey_url: 
 
 async def backend_gets_an_epoch_behind(buffer: Buffer[Any], namespace: str) -> None:
     """From now on writes need a new epoch of the backend."""
-    await buffer._engine.lanes[0].queue.link.command("HSET", PartitionKeys(namespace, 0).meta, "identity", "another")
+    await buffer._engine.partitions[0].queue.link.command(
+        "HSET", PartitionKeys(namespace, 0).meta, "identity", "another"
+    )
 
 
 async def test_write_that_waits_when_the_buffer_closes_was_not_sent(valkey_server: Server, namespace: str) -> None:

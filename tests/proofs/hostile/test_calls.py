@@ -102,15 +102,16 @@ async def test_nonsense_that_slips_into_a_shared_request_fails_its_own_caller_al
     """The second line of defence: as if a check were missing."""
     async with Buffer[int](valkey_url, backend=MemoryBackend(), namespace=namespace, flushers=0) as own:
         await own.set("a", 1)
-        lane = own._engine.lanes[0]
+        partition = own._engine.partitions[0]
+        gets, confirms = partition.gets, partition.confirms
         odd: Any = object()
         futures: list[Any] = [
-            lane.gets.submit((b"a",)), lane.gets.submit((odd,)), lane.gets.submit((b"absent",)),
-            lane.confirms.submit(("memory", 1)), lane.confirms.submit(("memory", odd)), lane.confirms.submit((odd, 1)),
+            gets.submit((b"a",)), gets.submit((odd,)), gets.submit((b"absent",)),
+            confirms.submit(("memory", 1)), confirms.submit(("memory", odd)), confirms.submit((odd, 1)),
         ]  # fmt: skip
         outcomes = await asyncio.gather(*futures, return_exceptions=True)
         assert [isinstance(outcome, Exception) for outcome in outcomes] == [False, True, False, False, False, False]
-        futures = [lane.confirms.submit(("memory", 1)), lane.confirms.submit(([], 1)), lane.gets.submit((b"a",))]  # type: ignore[arg-type]
+        futures = [confirms.submit(("memory", 1)), confirms.submit(([], 1)), gets.submit((b"a",))]  # type: ignore[arg-type]
         outcomes = await asyncio.gather(*futures, return_exceptions=True)
         assert [isinstance(outcome, Exception) for outcome in outcomes] == [False, True, False]
         assert "one by one" in caplog.text

@@ -168,8 +168,8 @@ class Client:
 
     async def _drop(self) -> None:
         """As an operator: `asyncwb dead drop`."""
-        for lane in self._buffer._engine.lanes:
-            inspection = Inspection(lane.queue)
+        for partition in self._buffer._engine.partitions:
+            inspection = Inspection(partition.queue)
             try:
                 letters = [letter async for letter in inspection.dead()]
                 self._oracle.dropping({letter.key: letter.version for letter in letters})

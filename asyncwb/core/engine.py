@@ -39,13 +39,13 @@ from asyncwb.redis.suitability import Suitability, SuitabilityWatch, check_serve
 from asyncwb.redis.targets import RedisClient
 from asyncwb.settings import Settings
 from asyncwb.stats import Totals
-from asyncwb.support.background import Service
+from asyncwb.support.background import BackgroundTasks
 from asyncwb.support.backoff import Backoff, retrying
 from asyncwb.support.gathering import gather_bounded
 from asyncwb.support.outcomes import failure, failures_of
 from asyncwb.support.supervision import Supervisor
 from asyncwb.support.wakeup import Bell
-from asyncwb.writing.durability import Promises
+from asyncwb.writing.durability import DurabilitySupport
 
 T = TypeVar("T")
 
@@ -95,7 +95,7 @@ class Engine:
         self._rng = rng or random.Random()  # noqa: S311 - jitter, not secrets
         self._connect = connect
         self._stack = AsyncExitStack()
-        self._service: Service | None = None
+        self._background: BackgroundTasks | None = None
         self.partitions: list[Partition] = []
         self.pool: FlusherPool | None = None
         self.totals = Totals()
@@ -130,8 +130,8 @@ class Engine:
             _log.warning("starting without the backend: %s", error)
             check_epochs = Epochs.join
         await self._patient_with_failovers(lambda: check_epochs(epochs))
-        promises = Promises(link, settings)
-        await self._at_open(lambda: promises.require(settings.durability))
+        support = DurabilitySupport(link, settings)
+        await self._at_open(lambda: support.require(settings.durability))
         supervisor = Supervisor(
             initial_seconds=settings.backoff_initial_seconds,
             longest_seconds=settings.backoff_max_seconds,
@@ -144,7 +144,7 @@ class Engine:
                 queue,
                 epochs,
                 self._backend,
-                promises,
+                support,
                 settings,
                 totals=self.totals,
                 rng=self._rng,
@@ -167,7 +167,7 @@ class Engine:
                 supervisor=supervisor,
             )
         self._stack.push_async_callback(self._leave)
-        self.router = Router(self.partitions, promises, settings, self._rng)
+        self.router = Router(self.partitions, support, settings, self._rng)
 
         heartbeat = Heartbeat(
             Presence(queues[0]),
@@ -182,7 +182,7 @@ class Engine:
 
         async def look_at_server() -> None:
             await watch.check()
-            promises.forget()  # what it can promise may have been configured away as well
+            support.forget()  # what it can promise may have been configured away as well
 
         def start(group: TaskGroup) -> None:
             for partition in self.partitions:
@@ -194,7 +194,7 @@ class Engine:
             if self.pool is not None:
                 group.start_soon(supervisor.keep, "the pool of flushers", self.pool.run)
 
-        self._service = Service(start, self._ended)
+        self._background = BackgroundTasks(start, self._ended)
 
     async def finish(self) -> None:
         """Waits for acknowledgements and, if this process flushes, drains; says in a warning what is left."""
@@ -219,8 +219,8 @@ class Engine:
     async def close(self) -> None:
         """Stops everything in bounded time."""
         with anyio.move_on_after(4 * _STOP_SECONDS) as limit:
-            if self._service is not None:
-                await self._service.stop(_STOP_SECONDS)
+            if self._background is not None:
+                await self._background.stop(_STOP_SECONDS)
             self._refuse(UsageError("the buffer was closed"))
             try:
                 await self._stack.aclose()

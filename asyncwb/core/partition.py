@@ -28,8 +28,8 @@ from asyncwb.support.batching import Batcher
 from asyncwb.support.isolation import isolated
 from asyncwb.support.supervision import Supervisor
 from asyncwb.writing.admission import MOST_PER_REQUEST, Admission
-from asyncwb.writing.durability import Confirmation, Confirmer, Promises
-from asyncwb.writing.producer import Writer
+from asyncwb.writing.durability import Confirmation, Confirmer, DurabilitySupport
+from asyncwb.writing.producer import Producer
 
 _MANY: Final = 2**30
 
@@ -52,7 +52,7 @@ class Partition:
         queue: Queue,
         epochs: Epochs,
         backend: GuardedBackend,
-        promises: Promises,
+        support: DurabilitySupport,
         settings: Settings,
         *,
         totals: Totals,
@@ -64,12 +64,12 @@ class Partition:
         self._retry = Retrying(limit_seconds=settings.redis_retry_seconds, rng=rng)
         self._wake = wake
         self._reader = Reader(queue, epochs, backend, settings, rng)
-        self._writer = Writer(queue, epochs, settings, rng=rng, wake=wake)
+        self._producer = Producer(queue, epochs, settings, rng=rng, wake=wake)
         loop = asyncio.get_running_loop()
         self.acknowledged = Acknowledged(max(2, settings.max_remembered_writes // settings.partitions), loop.time)
         self.waits = Waits(self.acknowledged)
         self._admission = Admission(
-            self._writer,
+            self._producer,
             queue,
             epochs,
             backend,
@@ -86,7 +86,7 @@ class Partition:
             # What is refused waits, or is written through, and what comes after it must not overtake it.
             width=2 if settings.on_full == "raise" else 1,
         )
-        confirmer = Confirmer(queue, promises, settings, rng)
+        confirmer = Confirmer(queue, support, settings, rng)
         self.confirms: Batcher[Confirmation, None] = Batcher(
             isolated(confirmer.confirm), max_weight=_MANY, max_size=_MANY
         )
@@ -119,7 +119,7 @@ class Partition:
     async def leave(self) -> None:
         """Removes from Redis what only this process needed, which must send nothing any more."""
         with contextlib.suppress(RedisError):  # then it expires there
-            await self._writer.leave()
+            await self._producer.leave()
 
     def close(self, error: Exception) -> None:
         """Fails every call that still waits."""

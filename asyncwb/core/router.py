@@ -16,7 +16,7 @@ from asyncwb.records import Version, epoch_of
 from asyncwb.settings import Durability, Settings
 from asyncwb.support.backoff import retrying
 from asyncwb.support.outcomes import failure, failures_of
-from asyncwb.writing.durability import Promises
+from asyncwb.writing.durability import DurabilitySupport
 
 _Page = tuple[Partition, list[Write]]
 
@@ -26,22 +26,22 @@ class Router:
 
     Args:
         partitions: of the namespace, in their order.
-        promises: which durability the server can give.
+        support: which durability the server can give.
         settings: the limits of a page, `redis_retry_seconds`.
         rng: for the jitter of retries.
     """
 
     def __init__(
-        self, partitions: Sequence[Partition], promises: Promises, settings: Settings, rng: random.Random
+        self, partitions: Sequence[Partition], support: DurabilitySupport, settings: Settings, rng: random.Random
     ) -> None:
         self._partition_for = _partition_for(partitions)
         self._settings = settings
 
         def ask(level: Durability) -> Awaitable[None]:
             limit = settings.redis_retry_seconds
-            return retrying(lambda: promises.require(level), limit_seconds=limit, rng=rng)
+            return retrying(lambda: support.require(level), limit_seconds=limit, rng=rng)
 
-        self._order = CallOrder(promises.given, ask)
+        self._order = CallOrder(support.given, ask)
         self._held = self._order.held
         self._confirming = 0
         self._all_confirmed = asyncio.Event()

@@ -19,7 +19,7 @@ class ErrorReply(Exception):
     """An error that the server answers with, in its words: see `asyncwb.redis.server_errors`."""
 
 
-class Stream:
+class Channel:
     """A connection that redis-py makes (address, TLS, credentials, database), and that is spoken to directly.
 
     redis-py's streams take more time for a command than the server does; here it is one write to the transport, and one
@@ -71,7 +71,7 @@ class Stream:
     def ask(self, request: Sequence[bytes], replies: int) -> Awaitable[list[Any]]:
         """Sends packed commands; awaited, their replies, errors among them.
 
-        Cancelled or failed, it leaves replies under way: the stream has to be cut then.
+        Cancelled or failed, it leaves replies under way: the channel has to be cut then.
 
         Raises:
             OSError: the connection is lost.
@@ -89,9 +89,9 @@ class Stream:
 
 
 class _Channel(asyncio.Protocol):
-    """One connection of a stream, from its beginning to its end: what the event loop calls.
+    """One connection of a channel, from its beginning to its end: what the event loop calls.
 
-    A stream that has connected anew has another one. A transport may report its end minutes after it was given up, and
+    A channel that has connected anew has another one. A transport may report its end minutes after it was given up, and
     that must not fail what runs on its successor.
     """
 

@@ -16,7 +16,7 @@ from asyncwb.errors import (
     RedisUnavailable,
 )
 from asyncwb.events import ConnectionChanged, Observer, unobserved
-from asyncwb.redis.channel import ErrorReply, Stream
+from asyncwb.redis.channel import Channel, ErrorReply
 from asyncwb.redis.link import Argument
 from asyncwb.redis.script import Script
 from asyncwb.redis.server_errors import ERRORS, Meaning, ServerError, UnknownScript, judge
@@ -49,8 +49,8 @@ class RedisLink:
     def __init__(self, target: Target, *, timeout_seconds: float, emit: Observer = unobserved) -> None:
         self._target = target
         self._emit = emit
-        self._idle: list[Stream] = []
-        self._borrowed: set[Stream] = set()
+        self._idle: list[Channel] = []
+        self._borrowed: set[Channel] = set()
         self._timeout_seconds = timeout_seconds
         self._closed = False
         self._lost_at: float | None = None
@@ -67,19 +67,19 @@ class RedisLink:
         return self._target.unsafe()
 
     async def command(self, *args: Argument, block_seconds: float = 0.0) -> Any:
-        stream = self._borrow()
+        channel = self._borrow()
         try:
-            (reply,) = await self._exchange(stream, (args,), block_seconds)
+            (reply,) = await self._exchange(channel, (args,), block_seconds)
         finally:
-            await self._give_back(stream)
+            await self._give_back(channel)
         return reply
 
     async def script(self, script: Script, keys: Sequence[bytes], args: Sequence[Argument]) -> Any:
-        stream = self._borrow()
+        channel = self._borrow()
         try:
-            (reply,) = await self._evaluate(stream, script, keys, args)
+            (reply,) = await self._evaluate(channel, script, keys, args)
         finally:
-            await self._give_back(stream)
+            await self._give_back(channel)
         return reply
 
     async def script_then(
@@ -91,51 +91,51 @@ class RedisLink:
         *,
         block_seconds: float,
     ) -> list[Any]:
-        stream = self._borrow()
+        channel = self._borrow()
         try:
-            return await self._evaluate(stream, script, keys, args, then, block_seconds=block_seconds)
+            return await self._evaluate(channel, script, keys, args, then, block_seconds=block_seconds)
         finally:
-            await self._give_back(stream)
+            await self._give_back(channel)
 
     @contextlib.asynccontextmanager
     async def session(self) -> AsyncIterator["_Session"]:
-        stream = self._borrow()
+        channel = self._borrow()
         try:
-            yield _Session(self, stream)
+            yield _Session(self, channel)
         except BaseException:
             # It may be WATCHing or in MULTI: no state like that goes back to the pool.
-            await stream.cut()
+            await channel.cut()
             raise
         finally:
-            await self._give_back(stream)
+            await self._give_back(channel)
 
     async def reset(self) -> None:
         idle, self._idle = self._idle, []
-        for stream in idle:
-            await stream.cut()
+        for channel in idle:
+            await channel.cut()
 
     async def close(self) -> None:
         self._closed = True
-        for stream in list(self._borrowed):
-            await stream.cut()
+        for channel in list(self._borrowed):
+            await channel.cut()
         await self.reset()
         await self._target.close()
 
-    def _borrow(self) -> Stream:
-        stream = self._idle.pop() if self._idle else Stream(self._target.new_connection())
-        self._borrowed.add(stream)
-        return stream
+    def _borrow(self) -> Channel:
+        channel = self._idle.pop() if self._idle else Channel(self._target.new_connection())
+        self._borrowed.add(channel)
+        return channel
 
-    async def _give_back(self, stream: Stream) -> None:
-        self._borrowed.discard(stream)
+    async def _give_back(self, channel: Channel) -> None:
+        self._borrowed.discard(channel)
         if self._closed:
-            await stream.cut()
+            await channel.cut()
         else:
-            self._idle.append(stream)
+            self._idle.append(channel)
 
     async def _evaluate(
         self,
-        stream: Stream,
+        channel: Channel,
         script: Script,
         keys: Sequence[bytes],
         args: Sequence[Argument],
@@ -144,17 +144,17 @@ class RedisLink:
     ) -> list[Any]:
         try:
             return await self._exchange(
-                stream, (("EVALSHA", script.sha, len(keys), *keys, *args), *then), block_seconds
+                channel, (("EVALSHA", script.sha, len(keys), *keys, *args), *then), block_seconds
             )
         except UnknownScript:
             # Scripts vanish at a restart or a failover; EVAL runs it and has it cached again.
             return await self._exchange(
-                stream, (("EVAL", script.source, len(keys), *keys, *args), *then), block_seconds
+                channel, (("EVAL", script.source, len(keys), *keys, *args), *then), block_seconds
             )
 
     async def _exchange(
         self,
-        stream: Stream,
+        channel: Channel,
         commands: Sequence[Sequence[Argument]],
         block_seconds: float = 0.0,
         *,
@@ -164,7 +164,7 @@ class RedisLink:
         sent, refusal = False, None
         try:
             async with asyncio.timeout(self._timeout_seconds + block_seconds):
-                if not stream.usable:
+                if not channel.usable:
                     # A server that has restarted since closed the connection: found out before anything is sent, or a
                     # write that certainly was not applied would count as unknown.
                     if continues:
@@ -172,24 +172,24 @@ class RedisLink:
                         raise redis.exceptions.ConnectionError(
                             "the connection was cut, and what it watched is forgotten"
                         )
-                    await stream.connect()
+                    await channel.connect()
                 sent = True
-                replies = await stream.ask(request, len(commands))
+                replies = await channel.ask(request, len(commands))
                 for reply in replies:
                     if isinstance(reply, ErrorReply):
                         raise reply
         except (ErrorReply, redis.exceptions.RedisError) as error:
             hide_credentials(error)  # a server that doesn't know AUTH repeats what it was asked
-            mapped = await self._mapped(stream, error, sent=sent)
+            mapped = await self._mapped(channel, error, sent=sent)
             if not isinstance(mapped, RedisRefused):
                 raise mapped from error
             refusal = mapped
         except (OSError, TimeoutError) as error:
-            await stream.cut()
+            await channel.cut()
             raise self._lost(sent, error) from error
         except BaseException:
             # Cancelled between request and reply: the next user must not read this reply as its own.
-            await stream.cut()
+            await channel.cut()
             raise
         if refusal is not None:
             raise refusal  # outside of the handler: what the server says may name the user, and would be the context
@@ -198,14 +198,14 @@ class RedisLink:
             self._found()
         return replies
 
-    async def _mapped(self, stream: Stream, error: Exception, *, sent: bool) -> Exception:
+    async def _mapped(self, channel: Channel, error: Exception, *, sent: bool) -> Exception:
         text = _reply_of(error)
         if text is None:
-            await stream.cut()
+            await channel.cut()
             return self._lost(sent, error)
         row, says = judge(text)
         if row.meaning is Meaning.ELSEWHERE:
-            await stream.cut()
+            await channel.cut()
             await self.reset()
             self._note_loss(f"it {row.says}")
         elif row.meaning is Meaning.WAIT:
@@ -243,9 +243,9 @@ class RedisLink:
 
 
 class _Session:
-    def __init__(self, link: RedisLink, stream: Stream) -> None:
+    def __init__(self, link: RedisLink, channel: Channel) -> None:
         self._link = link
-        self._stream = stream
+        self._stream = channel
         self._begun = False
 
     async def commands(self, *commands: Sequence[Argument]) -> list[Any]:

@@ -12,7 +12,7 @@ from anyio.abc import TaskGroup
 _log: Final = logging.getLogger("asyncwb")
 
 
-class Service:
+class BackgroundTasks:
     """Runs a task group in a task of its own.
 
     A task group entered where the buffer is opened would have to be left in that same task, which pytest fixtures and

@@ -31,7 +31,7 @@ from asyncwb.settings import Settings
 from asyncwb.stats import Totals
 from asyncwb.support.backoff import Backoff, retrying
 from asyncwb.support.outcomes import failure
-from asyncwb.writing.producer import Full, Outcome, Writer
+from asyncwb.writing.producer import Full, Outcome, Producer
 from asyncwb.writing.waitingroom import WaitingRoom, WaitingWrites
 
 _log: Final = logging.getLogger("asyncwb")
@@ -48,7 +48,7 @@ Answer = Version | WaitingWrites | Exception
 
 
 class Admission:
-    """Stands between the callers of one partition and its `Writer`.
+    """Stands between the callers of one partition and its `Producer`.
 
     Args:
         writer, queue, epochs, backend, settings, rng: of the partition.
@@ -59,7 +59,7 @@ class Admission:
 
     def __init__(
         self,
-        writer: Writer,
+        writer: Producer,
         queue: Queue,
         epochs: Epochs,
         backend: GuardedBackend,
@@ -72,7 +72,7 @@ class Admission:
     ) -> None:
         self._acknowledged = acknowledged
         self._totals = totals
-        self._writer = writer
+        self._producer = writer
         self._queue = queue
         self._epochs = epochs
         self._backend = backend
@@ -107,7 +107,7 @@ class Admission:
         self._room.close(error)
 
     async def put(self, groups: Sequence[Sequence[Write]]) -> Sequence[Answer]:
-        """Answers each group with the version of its first write or an error. Raises as `Writer.put`."""
+        """Answers each group with the version of its first write or an error. Raises as `Producer.put`."""
         if self._settings.on_full != "wait":
             return await self._put(groups)
         async with self._turn:  # not while others are tried: they came first
@@ -191,7 +191,7 @@ class Admission:
 
     async def _outcomes(self, groups: Sequence[Sequence[Write]], *, others_wait: bool = False) -> Sequence[Outcome]:
         try:
-            outcomes = await self._writer.put(groups, others_wait=others_wait)
+            outcomes = await self._producer.put(groups, others_wait=others_wait)
         except RedisOutOfMemory:
             return [Full("maxmemory")] * len(groups)
         self._acknowledged.add(groups, outcomes)
@@ -296,7 +296,7 @@ class Admission:
         while True:
             epoch = self._epochs.known(partition)
             try:
-                seq = await self._writer.allot(count, epoch)
+                seq = await self._producer.allot(count, epoch)
                 if seq is not None:
                     return make_version(epoch, seq + 1)
                 await self._epochs.refresh(partition, epoch)

@@ -16,7 +16,7 @@ Confirmation = tuple[Durability, int]
 """A level, and the epoch of the writes that it is asked for."""
 
 
-class Promises:
+class DurabilitySupport:
     """Which levels a server can give; asked once for each, and again in a new epoch: that may be of another server.
 
     Args:
@@ -112,9 +112,9 @@ class Confirmer:
     speaks of them all.
     """
 
-    def __init__(self, queue: Queue, promises: Promises, settings: Settings, rng: random.Random) -> None:
+    def __init__(self, queue: Queue, support: DurabilitySupport, settings: Settings, rng: random.Random) -> None:
         self._queue = queue
-        self._promises = promises
+        self._support = support
         self._settings = settings
         self._rng = rng
 
@@ -127,7 +127,7 @@ class Confirmer:
     async def _confirm(self, level: Durability, epoch: int) -> Exception | None:
         limit = self._settings.redis_retry_seconds
         try:
-            wait = await retrying(lambda: self._promises.wait_for(level, epoch), limit_seconds=limit, rng=self._rng)
+            wait = await retrying(lambda: self._support.wait_for(level, epoch), limit_seconds=limit, rng=self._rng)
             if not wait:
                 return None
             current, reply = await retrying(lambda: self._ask(epoch, wait), limit_seconds=limit, rng=self._rng)

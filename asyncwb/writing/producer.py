@@ -40,7 +40,7 @@ Outcome = Version | Full
 """The version of a group's first write, those of the others follow; or that it was refused."""
 
 
-class Writer:
+class Producer:
     """Sends groups of writes, one group a caller, and tells each caller its versions or its error.
 
     Args:

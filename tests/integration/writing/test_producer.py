@@ -1,4 +1,4 @@
-"""Writer: each request at most once, whatever is lost on the way."""
+"""Producer: each request at most once, whatever is lost on the way."""
 
 import asyncio
 import random
@@ -18,7 +18,7 @@ from asyncwb.records import MAX_SEQ, Version, make_version
 from asyncwb.redis.connection import RedisLink
 from asyncwb.settings import Settings
 from asyncwb.testing import MemoryBackend
-from asyncwb.writing.producer import Full, Writer
+from asyncwb.writing.producer import Full, Producer
 from tests.harness.proxy import Proxy, open_proxy
 from tests.harness.rig import Rig, body, open_rig
 from tests.harness.servers import Server
@@ -28,7 +28,7 @@ from tests.harness.servers import Server
 class Desk:
     """A writer behind a proxy, and a rig that looks at the server past it."""
 
-    writer: Writer
+    writer: Producer
     proxy: Proxy
     rig: Rig
     backend: MemoryBackend
@@ -58,7 +58,7 @@ async def make_desk(redis_server: Server) -> AsyncIterator[MakeDesk]:
             await epochs.check()
             settings = Settings(**{"redis_retry_seconds": 2.0, **options})
             wakes: list[None] = []
-            writer = Writer(queue, epochs, settings, rng=random.Random(1), wake=lambda: wakes.append(None))
+            writer = Producer(queue, epochs, settings, rng=random.Random(1), wake=lambda: wakes.append(None))
             return Desk(writer, proxy, rig, backend, wakes)
 
         yield make

@@ -13,8 +13,7 @@ from asyncwb.protocol import queue as queue_module
 from asyncwb.protocol.messages import PutReply
 from asyncwb.protocol.queue import Queue
 from asyncwb.redis.connection import RedisLink
-from asyncwb.support.background import Service
-from asyncwb.writing.producer import Writer
+from asyncwb.support.background import BackgroundTasks
 from tests.harness.servers import Server, binary
 from tests.proofs.faults import driver as driver_module
 from tests.proofs.faults.campaign import bench_of
@@ -57,14 +56,14 @@ async def test_point_survives_every_kind_of_fault(variant: str, name: str) -> No
 
 
 async def test_uncertain_put_under_a_new_number_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
-    attempt = Writer._attempt
+    attempt = Producer._attempt
 
     async def under_a_new_number(
-        self: Writer, groups: Any, request: int, *args: Any, repeated: bool, others_wait: bool
+        self: Producer, groups: Any, request: int, *args: Any, repeated: bool, others_wait: bool
     ) -> PutReply:
         return await attempt(self, groups, request + repeated, *args, repeated=repeated, others_wait=others_wait)
 
-    monkeypatch.setattr(Writer, "_attempt", under_a_new_number)
+    monkeypatch.setattr(Producer, "_attempt", under_a_new_number)
     assert "I5" in await problems("put#3", "drop reply")
 
 
@@ -125,7 +124,7 @@ async def test_transaction_without_its_watch_is_seen(monkeypatch: pytest.MonkeyP
 
 
 async def test_task_that_is_left_behind_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Service, "stop", _nothing)
+    monkeypatch.setattr(BackgroundTasks, "stop", _nothing)
     monkeypatch.setattr(driver_module, "LEAVE_SECONDS", 0.1)
     assert "tasks left after aclose" in await problems("put#2", "drop request")
 

@@ -33,7 +33,7 @@ from asyncwb.errors import (
     UsageError,
 )
 from asyncwb.events import Observer
-from asyncwb.plugins.adapter import GuardedBackend
+from asyncwb.plugins.adapter import BackendAdapter
 from asyncwb.plugins.registry import named_backend
 from asyncwb.protocol.wire import DELETED_BODY
 from asyncwb.records import CodecName, Version
@@ -144,7 +144,7 @@ class Buffer(Generic[T]):
         self._redis = checked_target(redis)
         self._emit: Observer = Announcer(observer).emit
         plugin, name = named_backend(backend, codec=self._codec)
-        self._backend = GuardedBackend(
+        self._backend = BackendAdapter(
             plugin,
             name=name,
             namespace=self.settings.namespace,
@@ -383,17 +383,17 @@ class Buffer(Generic[T]):
         self._life.check()
         return sum(await self._engine.of_each_partition(lambda queue: queue.audit()))
 
-    async def revive(self, keys: Iterable[str]) -> int:
+    async def retry_dead(self, keys: Iterable[str]) -> int:
         """Tries dead-lettered records again; returns how many there were.
 
         Raises:
             InvalidKey: nothing was done.
             PartialFailure: the keys of some partitions couldn't be reached, and are in its `failed`; the others were
-                revived. To revive a key again is safe.
+                retried. To retry a key again is safe.
             RedisError: none could be reached.
         """
         self._life.check()
-        return await self._engine.revive(raw_keys(keys))
+        return await self._engine.retry_dead(raw_keys(keys))
 
     # Small things
 

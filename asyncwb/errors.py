@@ -238,7 +238,7 @@ class FlushTimeout(AsyncwbError, TimeoutError):
 
 
 class DeadLettered(AsyncwbError):
-    """The backend refused records for good. They stay readable; the next `set` of a key revives it.
+    """The backend refused records for good. They stay readable; the next `set` of a key makes it dirty again.
 
     Args:
         message: what happened.

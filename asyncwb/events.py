@@ -8,13 +8,13 @@ from asyncwb.records import Version
 
 @dataclass(frozen=True, slots=True)
 class Saved:
-    """A batch was saved and settled.
+    """A batch was saved and acked.
 
     Attributes:
         records: how many records the backend holds now because of it, or held already.
         stale: how many of them were older than what it held.
         changed: how many were written again during the save, and stay dirty (WATCH calls it a conflict).
-        seconds: from the claim until it was settled.
+        seconds: from the claim until it was acked.
     """
 
     records: int

@@ -10,8 +10,8 @@ from typing import Final
 from asyncwb.admin.partition_view import Inspection, Listed, Place
 from asyncwb.errors import ConfigurationError
 from asyncwb.protocol.keys import LAYOUT, PartitionKeys, partition_of
-from asyncwb.protocol.messages import DeadRecord, Hello, PartitionStats
-from asyncwb.protocol.presence import Presence, Worker
+from asyncwb.protocol.messages import DeadRecord, PartitionMeta, PartitionStats
+from asyncwb.protocol.presence import Presence, Process
 from asyncwb.protocol.queue import Queue
 from asyncwb.redis.connect import connect
 from asyncwb.redis.connection import RedisLink
@@ -31,7 +31,7 @@ class Status:
         bytes: of all of them, an estimate.
         oldest_age_seconds: of the oldest unsaved write, None if there is none.
         epochs: of each partition.
-        workers: the processes with an open buffer.
+        processes: those with an open buffer.
         server: some fields of INFO: redis_version or valkey_version, used_memory, maxmemory, maxmemory_policy.
     """
 
@@ -41,7 +41,7 @@ class Status:
     bytes: int
     oldest_age_seconds: float | None
     epochs: list[int]
-    workers: list[Worker]
+    processes: list[Process]
     server: dict[str, str]
 
 
@@ -59,15 +59,15 @@ class Inspector:
 
     Attributes:
         link: to the server.
-        hello: what the first partition says of the namespace.
+        meta: what the first partition says of the namespace.
         parts: one for each partition.
     """
 
-    def __init__(self, link: RedisLink, namespace: str, hello: Hello) -> None:
+    def __init__(self, link: RedisLink, namespace: str, meta: PartitionMeta) -> None:
         self.link = link
         self.namespace = namespace
-        self.hello = hello
-        self.parts = [Inspection(Queue(link, namespace, number)) for number in range(int(hello.partitions))]
+        self.meta = meta
+        self.parts = [Inspection(Queue(link, namespace, number)) for number in range(int(meta.partitions))]
 
     def part_of(self, key: str) -> Inspection:
         """The partition of a key."""
@@ -85,7 +85,7 @@ class Inspector:
             bytes=sum(each.bytes for each in stats),
             oldest_age_seconds=max(ages, default=None),
             epochs=[each.epoch for each in stats],
-            workers=await Presence(self.parts[0].queue).workers(),
+            processes=await Presence(self.parts[0].queue).processes(),
             server={name: info[name] for name in _SHOWN_INFO if name in info},
         )
 
@@ -102,11 +102,11 @@ class Inspector:
                 yield letter
 
 
-def check_partitions(hello: Hello, namespace: str) -> None:
+def check_partitions(meta: PartitionMeta, namespace: str) -> None:
     """Raises ConfigurationError if another program has overwritten how many there are."""
-    if not re.fullmatch(r"\d{1,4}", hello.partitions) or not 1 <= int(hello.partitions) <= MOST_PARTITIONS:
+    if not re.fullmatch(r"\d{1,4}", meta.partitions) or not 1 <= int(meta.partitions) <= MOST_PARTITIONS:
         raise ConfigurationError(
-            f"{PartitionKeys(namespace, 0).meta.decode()} says that there are {hello.partitions[:64]!r} partitions: "
+            f"{PartitionKeys(namespace, 0).meta.decode()} says that there are {meta.partitions[:64]!r} partitions: "
             "another program has overwritten it; set its field partitions to what services use, or delete it: the next "
             "one that opens the namespace makes it anew"
         )
@@ -125,14 +125,14 @@ async def open_inspector(
     async with AsyncExitStack() as stack:
         link = await connect(redis, stack, timeout_seconds=timeout_seconds)
         rng = random.Random()  # noqa: S311 - jitter, not secrets
-        hello = await retrying(Queue(link, namespace, 0).hello, limit_seconds=_RETRY_SECONDS, rng=rng)
-        if not hello.layout:
+        meta = await retrying(Queue(link, namespace, 0).read_meta, limit_seconds=_RETRY_SECONDS, rng=rng)
+        if not meta.layout:
             raise ConfigurationError(
                 f"nothing was ever written to namespace {namespace!r} at {link.where}: check --redis and --namespace"
             )
-        if hello.layout != str(LAYOUT):
+        if meta.layout != str(LAYOUT):
             raise ConfigurationError(
-                f"namespace {namespace!r} was made by another version of asyncwb (layout {hello.layout}, not {LAYOUT})"
+                f"namespace {namespace!r} was made by another version of asyncwb (layout {meta.layout}, not {LAYOUT})"
             )
-        check_partitions(hello, namespace)
-        yield Inspector(link, namespace, hello)
+        check_partitions(meta, namespace)
+        yield Inspector(link, namespace, meta)

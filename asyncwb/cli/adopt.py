@@ -35,7 +35,7 @@ async def adopt_server(*, redis: str | None, backend: str, settings: Settings, a
     """
     namespace = settings.namespace
     async with open_inspector(redis, namespace, timeout_seconds=settings.redis_timeout_seconds) as inspector:
-        codec = inspector.hello.codec
+        codec = inspector.meta.codec
         if codec not in WIRE_CODECS:
             raise ConfigurationError(f"namespace {namespace!r} has codec {codec!r}, which this version doesn't know")
         queues = [part.queue for part in inspector.parts]

@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager, suppress
 
 from asyncwb.codecs import Codec
 from asyncwb.errors import BackendUnavailable
-from asyncwb.plugins.adapter import GuardedBackend
+from asyncwb.plugins.adapter import BackendAdapter
 from asyncwb.plugins.registry import backend_from_url
 from asyncwb.records import CodecName
 from asyncwb.settings import Settings
@@ -18,13 +18,13 @@ async def closing_backend(
     settings: Settings,
     *,
     codec: CodecName,
-) -> AsyncIterator[GuardedBackend]:
+) -> AsyncIterator[BackendAdapter]:
     """The backend of a URL for a command that needs no buffer: it opens it, and it is closed in the end.
 
     Raises:
         ConfigurationError: the URL can't be used.
     """
-    backend = GuardedBackend(
+    backend = BackendAdapter(
         backend_from_url(url, codec=Codec(codec)),
         name=redact(url),
         namespace=settings.namespace,

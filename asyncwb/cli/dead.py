@@ -98,14 +98,14 @@ async def retry(
     """
     if bool(keys) == everything:
         raise click.UsageError("name keys, or pass --all")
-    revived = 0
+    retried = 0
     async with open_inspector(redis, settings.namespace, timeout_seconds=settings.redis_timeout_seconds) as inspector:
         letters = await _letters(inspector, keys)
         for part in inspector.parts:
             mine = [letter.key for letter in letters if inspector.part_of(letter.key) is part]
             for start in range(0, len(mine), _PAGE):
-                revived += await part.queue.revive(mine[start : start + _PAGE])
-    _report("retried", revived, keys, letters, as_json=as_json)
+                retried += await part.queue.retry_dead(mine[start : start + _PAGE])
+    _report("retried", retried, keys, letters, as_json=as_json)
 
 
 @dead.command("drop")

@@ -72,11 +72,11 @@ async def _made_with(
     queue, rng = Queue(link, settings.namespace, 0), random.Random()  # noqa: S311 - jitter, not secrets
     waiting = False
     while not stopping.is_set():
-        hello = await retrying(queue.hello, limit_seconds=settings.connect_timeout_seconds, rng=rng)
-        if hello.layout:
-            if hello.codec not in WIRE_CODECS or not hello.partitions.isdecimal():
+        meta = await retrying(queue.read_meta, limit_seconds=settings.connect_timeout_seconds, rng=rng)
+        if meta.layout:
+            if meta.codec not in WIRE_CODECS or not meta.partitions.isdecimal():
                 raise ConfigurationError(f"namespace {settings.namespace!r} was made by another version of asyncwb")
-            return int(hello.partitions), hello.codec
+            return int(meta.partitions), meta.codec
         if not waiting:
             waiting = True
             _log.info("namespace %s is new, waiting for its first writer", settings.namespace)

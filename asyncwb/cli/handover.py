@@ -91,16 +91,16 @@ async def _in_use(redis: str | None, settings: Settings) -> tuple[list[str], Cod
     namespace = settings.namespace
     async with contextlib.AsyncExitStack() as stack:
         link = await connect(redis, stack, timeout_seconds=settings.redis_timeout_seconds)
-        hello = await Queue(link, namespace, 0).hello()
-        if not hello.layout:
+        meta = await Queue(link, namespace, 0).read_meta()
+        if not meta.layout:
             return [], "json"
-        check_partitions(hello, namespace)
-        status = await Inspector(link, namespace, hello).status()
+        check_partitions(meta, namespace)
+        status = await Inspector(link, namespace, meta).status()
     found = {
-        "process(es), heard of within the last minute": len(status.workers),
+        "process(es), heard of within the last minute": len(status.processes),
         "dirty record(s)": status.dirty,
         "leased record(s)": status.leased,
         "dead letter(s)": status.dead,
     }
-    codec = hello.codec if hello.codec in WIRE_CODECS else "json"
+    codec = meta.codec if meta.codec in WIRE_CODECS else "json"
     return [f"{count:,} {what}" for what, count in found.items() if count], codec

@@ -74,7 +74,7 @@ async def flush(
         raise click.UsageError("name keys, or pass --all")
     check_flushers(settings)
     async with open_inspector(redis, settings.namespace, timeout_seconds=settings.redis_timeout_seconds) as inspector:
-        codec = inspector.hello.codec
+        codec = inspector.meta.codec
         partitions = len(inspector.parts)
     if codec not in WIRE_CODECS:
         raise ConfigurationError(f"namespace {settings.namespace!r} was made by another version of asyncwb")

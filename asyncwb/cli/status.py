@@ -9,7 +9,7 @@ from asyncwb.admin.inspector import Inspector, Status, open_inspector
 from asyncwb.cli.options import LOOKING, settings_options
 from asyncwb.cli.output import bytes_text, plain, print_json, print_table, seconds_text
 from asyncwb.cli.shared import asynchronous, json_option, redis_option
-from asyncwb.protocol.presence import Worker
+from asyncwb.protocol.presence import Process
 from asyncwb.settings import Settings
 
 
@@ -45,18 +45,18 @@ def _count(fact: object) -> str:
     return f"{fact:,.0f}" if isinstance(fact, int | float) else "?"
 
 
-def _state(worker: Worker) -> str:
+def _state(process: Process) -> str:
     """How a process fares, in a few words."""
-    facts = worker.facts
-    if worker.silent_seconds > 10:
-        return f"silent for {seconds_text(worker.silent_seconds)}"
+    facts = process.facts
+    if process.silent_seconds > 10:
+        return f"silent for {seconds_text(process.silent_seconds)}"
     flushers, batch, largest = facts.get("flushers", 0), facts.get("batch"), facts.get("largest_batch")
     if flushers and not facts.get("living", flushers):
         return "flushes no more"
     if facts.get("outage"):
         return "outage: the backend takes nothing"
-    if worker.stalled_seconds:
-        return f"nothing saved for {seconds_text(worker.stalled_seconds)} though records are due"
+    if process.stalled_seconds:
+        return f"nothing saved for {seconds_text(process.stalled_seconds)} though records are due"
     if isinstance(batch, int) and isinstance(largest, int) and batch < largest:
         return f"slow backend, batches of {batch:,}"
     return "ok"
@@ -79,12 +79,12 @@ def _show(inspector: Inspector, found: Status) -> None:
         f"server      {name} {version}, {memory} used of {bytes_text(limit) if limit else 'unlimited'}, "
         f"{server.get('maxmemory_policy', '?')}"
     )
-    click.echo(f"workers     {len(found.workers)}")
-    if found.workers:
+    click.echo(f"processes   {len(found.processes)}")
+    if found.processes:
         rows = []
-        for worker in found.workers:
-            facts = worker.facts
-            state = _state(worker)
+        for process in found.processes:
+            facts = process.facts
+            state = _state(process)
             rows.append(
                 (
                     f"  {plain(str(facts.get('host')))}:{facts.get('pid')}",

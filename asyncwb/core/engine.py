@@ -28,7 +28,7 @@ from asyncwb.errors import (
 )
 from asyncwb.events import Event, TaskCrashed
 from asyncwb.flushing.pool import FlusherPool
-from asyncwb.plugins.adapter import GuardedBackend
+from asyncwb.plugins.adapter import BackendAdapter
 from asyncwb.protocol.epochs import Epochs
 from asyncwb.protocol.presence import Presence
 from asyncwb.protocol.queue import Queue
@@ -79,7 +79,7 @@ class Engine:
     def __init__(
         self,
         redis: str | RedisClient | None,
-        backend: GuardedBackend,
+        backend: BackendAdapter,
         settings: Settings,
         *,
         codec: CodecName,
@@ -249,32 +249,32 @@ class Engine:
         drains = [partition.drain() for partition in self.partitions]
         parts = await gather_bounded([drain.run for drain in drains])
         if self.pool is not None:
-            await self.pool.settled()
+            await self.pool.acked()
         drained = together(parts)
         if not drained.errors:
             for partition, part in zip(self.partitions, parts, strict=True):
                 partition.acknowledged.tell_lost(part.gone)
         drained.raise_for_loss()
 
-    async def revive(self, keys: Sequence[bytes]) -> int:
-        """Makes dead-lettered records dirty; returns how many. Raises as `Buffer.revive`."""
-        revived, failed = 0, dict[str, AsyncwbError]()
+    async def retry_dead(self, keys: Sequence[bytes]) -> int:
+        """Makes dead-lettered records dirty; returns how many. Raises as `Buffer.retry_dead`."""
+        retried, failed = 0, dict[str, AsyncwbError]()
 
         async def of_one(partition: Partition, raws: list[bytes]) -> None:
-            nonlocal revived
+            nonlocal retried
             group = [raw.decode() for raw in raws]
             try:
-                count = await self.patiently(functools.partial(partition.queue.revive, group))
+                count = await self.patiently(functools.partial(partition.queue.retry_dead, group))
             except AsyncwbError as error:
                 failed.update(failures_of(group, error))
             else:
-                revived += count
+                retried += count
 
         await gather_bounded([functools.partial(of_one, *part) for part in self.router.grouped(keys).items()])
         self.wake()
         if failed:
             raise failure(failed, of=len(keys))
-        return revived
+        return retried
 
     async def left(self, error: Exception) -> str:
         """What is unsaved, in words, and why."""

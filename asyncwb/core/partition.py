@@ -10,7 +10,7 @@ from anyio.abc import TaskGroup
 
 from asyncwb.errors import OutcomeUnknown, RedisError
 from asyncwb.events import Event
-from asyncwb.plugins.adapter import GuardedBackend
+from asyncwb.plugins.adapter import BackendAdapter
 from asyncwb.protocol.acknowledged import Acknowledged
 from asyncwb.protocol.epochs import Epochs
 from asyncwb.protocol.messages import Write
@@ -51,7 +51,7 @@ class Partition:
         self,
         queue: Queue,
         epochs: Epochs,
-        backend: GuardedBackend,
+        backend: BackendAdapter,
         support: DurabilitySupport,
         settings: Settings,
         *,

@@ -4,7 +4,7 @@ from typing import Generic, TypeVar
 
 from asyncwb.codecs import Codec
 from asyncwb.errors import AsyncwbError, DecodeError, InvalidValue, ValueTooLarge
-from asyncwb.plugins.adapter import GuardedBackend
+from asyncwb.plugins.adapter import BackendAdapter
 from asyncwb.protocol.wire import OVERHEAD_BYTES, body_prefix, payload_of, unpack_record
 from asyncwb.reading.reader import Answer
 from asyncwb.settings import Settings
@@ -22,7 +22,7 @@ class Values(Generic[T]):
         self._most = settings.max_value_bytes
         self._limit = f"max_value_bytes={self._most}"
 
-    def limit(self, backend: GuardedBackend) -> None:
+    def limit(self, backend: BackendAdapter) -> None:
         """Finds the lowest limit of a value's length: of the settings, of what fits into the buffer, of the backend."""
         own, bound = backend.limits.max_value_bytes, self._settings.max_bytes
         self._most = self._settings.max_value_bytes

@@ -14,7 +14,7 @@ from typing import Final, Self
 from asyncwb.embedded.supervisor import BUSY, LEAVE, READY
 from asyncwb.errors import EmbeddedServerError, MissingDependency
 
-_GUARDIAN: Final = Path(__file__).with_name("supervisor.py")
+_SUPERVISOR: Final = Path(__file__).with_name("supervisor.py")
 _RETRY_SECONDS: Final = 0.02
 _LEAVE_SECONDS: Final = 12.0
 _REJOIN_SECONDS: Final = 10.0
@@ -45,7 +45,7 @@ def server_binary() -> Path:
 class EmbeddedServer:
     """A user's place at the server of a directory.
 
-    The server belongs to a guardian process. The first user starts it; it stops the server when the last user has
+    The server belongs to a supervisor process. The first user starts it; it stops the server when the last user has
     gone, be it by SIGKILL. Data stays in the directory, fsynced before each acknowledgement.
 
     Args:
@@ -78,10 +78,10 @@ class EmbeddedServer:
         return await self._enter(timeout_seconds)
 
     async def find(self) -> str:
-        """Where the server's socket is now: a guardian that was killed took it along, and the next one has another.
+        """Where the server's socket is now: a supervisor that was killed took it along, and the next one has another.
 
-        Joins the server anew if its guardian has gone, and starts it if nobody else has. Whoever asks meanwhile shares
-        the attempt, which goes on if they give up.
+        Joins the server anew if its supervisor has gone, and starts it if nobody else has. Whoever asks meanwhile
+        shares the attempt, which goes on if they give up.
 
         Raises:
             EmbeddedServerError: it was left, its directory was deleted, or it doesn't start.
@@ -111,7 +111,7 @@ class EmbeddedServer:
     async def stop(self) -> None:
         """Leaves; if this was the last user, returns after the server has stopped, within some 12 s."""
         if self._rejoining is not None:
-            # Not cancelled: a guardian that has just been started would have to find out that nobody comes.
+            # Not cancelled: a supervisor that has just been started would have to find out that nobody comes.
             await asyncio.wait([self._rejoining])
         writer, self._writer = self._writer, None
         reader, self._reader = self._reader, None
@@ -143,7 +143,7 @@ class EmbeddedServer:
                 while True:
                     if server := await self._join():
                         return server
-                    if await self._start_guardian(binary) == BUSY:
+                    if await self._start_supervisor(binary) == BUSY:
                         await asyncio.sleep(_RETRY_SECONDS)
         except TimeoutError as error:
             raise EmbeddedServerError(
@@ -157,7 +157,7 @@ class EmbeddedServer:
                 f"directory {self.directory} of the embedded server was deleted or replaced while it was in use, and "
                 "with it what wasn't saved: put it back, or close the buffer and open it again to begin anew"
             )
-        _log.warning("the guardian of the embedded server in %s has gone: joining its successor", self.directory)
+        _log.warning("the supervisor of the embedded server in %s has gone: joining its successor", self.directory)
         if self._writer is not None:
             await _close(self._writer)
         return await self._enter(_REJOIN_SECONDS)
@@ -168,11 +168,11 @@ class EmbeddedServer:
             task.exception()  # whoever has waited for it is told; perhaps nobody does any more
 
     async def _join(self) -> str | None:
-        """The server's socket if a guardian has taken us in."""
+        """The server's socket if a supervisor has taken us in."""
         try:
-            record = json.loads((self.directory / "guardian.json").read_text("utf-8"))
-            guardian, server = str(record["guardian"]), str(record["server"])
-            reader, writer = await asyncio.open_unix_connection(guardian)
+            record = json.loads((self.directory / "supervisor.json").read_text("utf-8"))
+            supervisor, server = str(record["supervisor"]), str(record["server"])
+            reader, writer = await asyncio.open_unix_connection(supervisor)
         except (OSError, ValueError, KeyError, TypeError):
             return None
         joined = False
@@ -188,11 +188,11 @@ class EmbeddedServer:
         self._reader, self._writer, self._socket = reader, writer, server
         return server
 
-    async def _start_guardian(self, binary: Path) -> int:
+    async def _start_supervisor(self, binary: Path) -> int:
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-P",
-            str(_GUARDIAN),
+            str(_SUPERVISOR),
             str(self.directory),
             str(binary),
             stdin=asyncio.subprocess.DEVNULL,

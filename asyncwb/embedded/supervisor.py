@@ -2,11 +2,11 @@
 
 Usage: python supervisor.py DIRECTORY SERVER_BINARY
 
-Exit status 0: a guardian runs in the background and its server is ready. 75: the directory has a guardian already, or
-one that is just leaving. 1: the server can't be started; stderr says why.
+Exit status 0: a supervisor runs in the background and its server is ready. 75: the directory has a supervisor already,
+or one that is just leaving. 1: the server can't be started; stderr says why.
 
-Users hold a connection to the guardian's socket. When the last one goes, by `leave`, by closing or by being killed,
-the guardian stops the server and exits. The directory is locked with flock(2); the server inherits the lock, so that
+Users hold a connection to the supervisor's socket. When the last one goes, by `leave`, by closing or by being killed,
+the supervisor stops the server and exits. The directory is locked with flock(2); the server inherits the lock, so that
 it stays held for as long as anybody could write there.
 """
 
@@ -38,14 +38,14 @@ _LONGEST_SOCKET_PATH: Final = 100
 _LONGEST_LOG_BYTES: Final = 2**20
 
 
-class Guardian:
+class Supervisor:
     """Owns the lock, the server and the users' connections."""
 
     def __init__(self, directory: Path, binary: str, lock: int) -> None:
         self._directory = directory
         self._binary = binary
         self._lock = lock
-        self._record = directory / "guardian.json"
+        self._record = directory / "supervisor.json"
         self._log = directory / "server.log"
         self._remove_stale()
         parent = tempfile.gettempdir()
@@ -68,7 +68,7 @@ class Guardian:
         self._selector.register(self._listener, selectors.EVENT_READ)
         draft = self._record.with_suffix(".new")
         draft.write_text(
-            json.dumps({"pid": os.getpid(), "guardian": str(path), "server": str(self._server_socket)}), "utf-8"
+            json.dumps({"pid": os.getpid(), "supervisor": str(path), "server": str(self._server_socket)}), "utf-8"
         )
         draft.replace(self._record)
 
@@ -86,7 +86,7 @@ class Guardian:
                 _close(leaving)
                 deadline = 0.0
             elif time.monotonic() >= deadline:
-                # Whoever has come in the meantime stays; whoever comes later finds no listener and starts a guardian.
+                # Whoever has come in the meantime stays; whoever comes later finds no listener and starts a supervisor.
                 self._welcome()
                 if not self._users:
                     break
@@ -139,13 +139,13 @@ class Guardian:
         args = [self._binary]
         for name, value in options.items():
             args += [f"--{name}", value]
-        guardian = os.getpid()
+        supervisor = os.getpid()
         libc = ctypes.CDLL(None) if sys.platform == "linux" else None
 
-        def die_with_guardian() -> None:
+        def die_with_supervisor() -> None:
             if libc is not None:
                 libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-                if os.getppid() != guardian:
+                if os.getppid() != supervisor:
                     os._exit(1)
 
         with self._log.open("ab") as log:
@@ -157,7 +157,7 @@ class Guardian:
                 stdout=log,
                 stderr=log,
                 pass_fds=[self._lock],
-                preexec_fn=die_with_guardian,  # noqa: PLW1509 - single-threaded by design
+                preexec_fn=die_with_supervisor,  # noqa: PLW1509 - single-threaded by design
             )
         self._await_server()
 
@@ -195,9 +195,9 @@ class Guardian:
             server.wait()
 
     def _remove_stale(self) -> None:
-        """What a guardian left that was killed; the lock says that it and its server are gone."""
+        """What a supervisor left that was killed; the lock says that it and its server are gone."""
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-            folder = Path(json.loads(self._record.read_text("utf-8"))["guardian"]).parent
+            folder = Path(json.loads(self._record.read_text("utf-8"))["supervisor"]).parent
             if folder.name.startswith("asyncwb-"):
                 shutil.rmtree(folder, ignore_errors=True)
         self._record.unlink(missing_ok=True)
@@ -232,20 +232,20 @@ def _guard(directory: Path, binary: str, lock: int, report: int) -> None:
     first, last = sorted((lock, report))
     for low, high in ((3, first), (first + 1, last), (last + 1, os.sysconf("SC_OPEN_MAX"))):
         os.closerange(low, high)
-    guardian = None
+    supervisor = None
     try:
         try:
-            guardian = Guardian(directory, binary, lock)
-            guardian.start()
+            supervisor = Supervisor(directory, binary, lock)
+            supervisor.start()
         except (OSError, RuntimeError) as error:
             os.write(report, f"-{error}".encode("utf-8", "replace")[:4000])
             return
         os.write(report, b"+")
         os.close(report)
-        guardian.serve()
+        supervisor.serve()
     finally:
-        if guardian is not None:
-            guardian.close()
+        if supervisor is not None:
+            supervisor.close()
 
 
 def main(arguments: list[str]) -> int:
@@ -265,7 +265,7 @@ def main(arguments: list[str]) -> int:
         outcome += chunk
     if outcome == b"+":
         return 0
-    sys.stderr.write(outcome[1:].decode("utf-8", "replace") or "the guardian died")
+    sys.stderr.write(outcome[1:].decode("utf-8", "replace") or "the supervisor died")
     return 1
 
 

@@ -9,7 +9,7 @@ from typing import Final
 
 from asyncwb.errors import BackendError
 from asyncwb.events import CircuitChanged
-from asyncwb.plugins.adapter import GuardedBackend, describe
+from asyncwb.plugins.adapter import BackendAdapter, describe
 from asyncwb.settings import Settings
 from asyncwb.support.backoff import backoff_seconds
 
@@ -36,7 +36,7 @@ class Circuit:
 
     def __init__(
         self,
-        backend: GuardedBackend,
+        backend: BackendAdapter,
         settings: Settings,
         *,
         rng: random.Random,
@@ -51,14 +51,14 @@ class Circuit:
         self._probing = asyncio.Lock()
         self._healthy_at = 0.0
         self._opened_at: float | None = None
-        self._on_trial = False
+        self._half_open = False
         self._trial_failed = False
         self._failing: set[str] = set()
 
     @property
     def refuses(self) -> bool:
         """Whether a save is useless now."""
-        return self._opened_at is not None and not (self._on_trial and not self._trial_failed)
+        return self._opened_at is not None and not (self._half_open and not self._trial_failed)
 
     @property
     def is_open(self) -> bool:
@@ -66,23 +66,23 @@ class Circuit:
         return self._opened_at is not None
 
     @property
-    def on_trial(self) -> bool:
+    def half_open(self) -> bool:
         """Whether the one flusher that is let through in an outage is at work."""
-        return self._on_trial
+        return self._half_open
 
     @contextlib.asynccontextmanager
-    async def passage(self) -> AsyncIterator[None]:
+    async def admit(self) -> AsyncIterator[None]:
         """Lets everybody through while closed; in an outage one at a time, after the probe has passed."""
         if self._opened_at is not None:
             async with self._turn:
                 if await self._recovered():
-                    self._on_trial, self._trial_failed = True, False
+                    self._half_open, self._trial_failed = True, False
                     try:
                         yield
                         if not self._trial_failed:
                             self.succeeded()  # there was nothing to save, but the probe has passed
                     finally:
-                        self._on_trial = False
+                        self._half_open = False
                     return
         yield
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from asyncwb.errors import DecodeError, RedisError
-from asyncwb.flushing.saver import Saves
+from asyncwb.flushing.saver import BatchSaver
 from asyncwb.flushing.stale import StaleRecords
 from asyncwb.protocol.messages import Claim, Failure
 from asyncwb.protocol.queue import Queue
@@ -15,7 +15,7 @@ from asyncwb.settings import Commit
 
 @dataclass(slots=True)
 class Outcome:
-    """What became of a claim's records, before the claim is settled by ack.
+    """What became of a claim's records, before the claim is acked.
 
     Attributes:
         stale: how many were older than what the backend held.
@@ -31,7 +31,7 @@ class Outcome:
 
 
 class Strategy(Protocol):
-    """Saves the records of a claim; ack settles the claim afterwards, from versions."""
+    """BatchSaver the records of a claim; the ack follows, from versions."""
 
     async def save(self, queue: Queue, claim: Claim) -> Outcome:
         """Never raises for a record that the backend refuses: that is part of the outcome."""
@@ -41,7 +41,7 @@ class Strategy(Protocol):
 class ScriptStrategy:
     """One save for the batch, and ack.lua alone decides each record: a hot key costs its neighbours nothing."""
 
-    def __init__(self, saves: Saves, stale: StaleRecords) -> None:
+    def __init__(self, saves: BatchSaver, stale: StaleRecords) -> None:
         self._saves = saves
         self._stale = stale
 
@@ -61,7 +61,7 @@ class WatchStrategy:
     that was saved with the record's. WATCHing a batch at once would let one hot key fail all its neighbours.
     """
 
-    def __init__(self, saves: Saves, stale: StaleRecords) -> None:
+    def __init__(self, saves: BatchSaver, stale: StaleRecords) -> None:
         self._saves = saves
         self._stale = stale
 
@@ -83,7 +83,7 @@ class WatchStrategy:
             outcome.failed[claimed.key] = Failure(str(error), "dead")
             return
         if record is None:
-            # As a rule somebody else has saved and settled it since the claim. But nobody here knows: if a former
+            # As a rule somebody else has saved and acked it since the claim. But nobody here knows: if a former
             # primary has answered, or a replica that lags, ack would remove what nobody has saved.
             outcome.failed[claimed.key] = Failure("it was gone before it could be read", "later")
             return
@@ -99,6 +99,6 @@ class WatchStrategy:
             outcome.conflicts += 1
 
 
-def strategy(commit: Commit, saves: Saves, stale: StaleRecords) -> Strategy:
+def strategy(commit: Commit, saves: BatchSaver, stale: StaleRecords) -> Strategy:
     """The strategy that a setting names."""
     return WatchStrategy(saves, stale) if commit == "watch" else ScriptStrategy(saves, stale)

@@ -13,7 +13,7 @@ from asyncwb.errors import RedisError
 from asyncwb.events import DeadLetter, Event, Retried, Saved
 from asyncwb.flushing.circuit_breaker import Circuit
 from asyncwb.flushing.commit import Outcome, Strategy
-from asyncwb.flushing.saver import Saves
+from asyncwb.flushing.saver import BatchSaver
 from asyncwb.protocol.messages import Acked, Claim, Failure, Retries
 from asyncwb.protocol.queue import RELEASE_SECONDS, Queue
 from asyncwb.protocol.waits import Waits
@@ -32,14 +32,14 @@ class Flusher:
     """One of a pool's concurrent flushers. Cancelled at any await, it leaves its records dirty or leased.
 
     Attributes:
-        settling: ends when the outcome that it tells Redis now is counted; None if it tells none.
+        acking: ends when the outcome that it tells Redis now is counted; None if it tells none.
     """
 
     def __init__(
         self,
         queues: Sequence[Queue],
         settings: Settings,
-        saves: Saves,
+        saves: BatchSaver,
         strategy: Strategy,
         circuit: Circuit,
         *,
@@ -60,7 +60,7 @@ class Flusher:
         self._totals = totals
         self._emit = emit
         self._rng = rng
-        self.settling: asyncio.Future[None] | None = None
+        self.acking: asyncio.Future[None] | None = None
 
     async def run(self) -> NoReturn:
         """Flushes whenever the bell rings, until cancelled."""
@@ -75,12 +75,12 @@ class Flusher:
         self._queues.append(self._queues.pop(0))
         for queue in list(self._queues):
             # In an outage nothing is claimed: it would only be moved about.
-            async with self._circuit.passage(), self._saves.passes:
+            async with self._circuit.admit(), self._saves.claim_slots:
                 found = await self.flush_once(queue) or found
         return found
 
     async def flush_once(self, queue: Queue) -> bool:
-        """Claims, saves and settles one batch, and one record that has to be alone; whether there was any."""
+        """Claims, saves and acks one batch, and one record that has to be alone; whether there was any."""
         async with self._saves.quarantine.together():
             claim = await self._claim(queue)
             found = await self._flush(queue, claim)
@@ -106,13 +106,13 @@ class Flusher:
         return claim
 
     async def _flush(self, queue: Queue, claim: Claim) -> bool:
-        """Saves and settles what was claimed; whether that was anything."""
+        """BatchSaver and settles what was claimed; whether that was anything."""
         started = asyncio.get_running_loop().time()
         if not claim.records and not claim.garbage:
             return False
         try:
             outcome = self._condemned(claim) or await self._save_leased(queue, claim)
-            await self._settle(queue, claim, outcome, started)
+            await self._ack(queue, claim, outcome, started)
         except BaseException:
             # Not needed for safety, the lease expires: it spares the records the wait for that.
             with anyio.move_on_after(RELEASE_SECONDS, shield=True):
@@ -169,9 +169,9 @@ class Flusher:
                     raise CancelledFromWithin("extend was cancelled from within a driver") from error
                 raise
 
-    async def _settle(self, queue: Queue, claim: Claim, outcome: Outcome, started: float) -> None:
+    async def _ack(self, queue: Queue, claim: Claim, outcome: Outcome, started: float) -> None:
         loop = asyncio.get_running_loop()
-        self.settling = settling = loop.create_future()
+        self.acking = acking = loop.create_future()
         try:
             acked = await self._patiently(
                 lambda: queue.ack(
@@ -186,8 +186,8 @@ class Flusher:
             self._count(claim, outcome, acked, loop.time() - started)
             self._tell(self._waits[queue.partition], claim, outcome, acked)
         finally:
-            self.settling = None
-            settling.set_result(None)
+            self.acking = None
+            acking.set_result(None)
         if acked is not None and (acked.changed or acked.released):
             self._bell.ring_in(self._settings.max_delay_seconds)
         if acked is not None and acked.retried:

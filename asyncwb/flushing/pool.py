@@ -14,9 +14,9 @@ from asyncwb.events import Bisected, CircuitChanged, Event, FlusherCrashed
 from asyncwb.flushing.circuit_breaker import Circuit
 from asyncwb.flushing.commit import strategy
 from asyncwb.flushing.flusher import Flusher
-from asyncwb.flushing.saver import Saves
+from asyncwb.flushing.saver import BatchSaver
 from asyncwb.flushing.stale import StaleRecords
-from asyncwb.plugins.adapter import GuardedBackend
+from asyncwb.plugins.adapter import BackendAdapter
 from asyncwb.protocol.epochs import Epochs
 from asyncwb.protocol.messages import Retries
 from asyncwb.protocol.queue import Queue
@@ -57,7 +57,7 @@ class FlusherPool:
     def __init__(
         self,
         queues: Sequence[Queue],
-        backend: GuardedBackend,
+        backend: BackendAdapter,
         epochs: Epochs,
         settings: Settings,
         *,
@@ -77,7 +77,9 @@ class FlusherPool:
         self._rng = rng
         self._supervisor = supervisor
         self.circuit = Circuit(backend, settings, rng=rng, on_change=self._circuit_changed)
-        self._saves = saves = Saves(backend, settings, self.circuit, rng, on_bisect=self._bisected, on_pace=self._emit)
+        self._saves = saves = BatchSaver(
+            backend, settings, self.circuit, rng, on_bisect=self._bisected, on_pace=self._emit
+        )
         stale = StaleRecords(backend, epochs, totals=totals, emit=emit)
         self._flushers = [
             Flusher(
@@ -95,13 +97,13 @@ class FlusherPool:
             for _ in range(settings.flushers)
         ]
 
-    async def settled(self) -> None:
+    async def acked(self) -> None:
         """Returns when what flushers have told Redis by now is also counted, or after a second without an answer.
 
         Redis knows first: who has seen there that nothing is left would find the last batch missing in the totals.
         """
-        if settling := [each.settling for each in self._flushers if each.settling is not None]:
-            await asyncio.wait(settling, timeout=_COUNTED_SECONDS)
+        if acking := [each.acking for each in self._flushers if each.acking is not None]:
+            await asyncio.wait(acking, timeout=_COUNTED_SECONDS)
 
     def condition(self) -> dict[str, Any]:
         """What the heartbeat says of these flushers."""

@@ -11,7 +11,7 @@ from asyncwb.events import BatchSizeChanged, Bisected
 from asyncwb.flushing.circuit_breaker import Circuit
 from asyncwb.flushing.pace import Pace
 from asyncwb.flushing.quarantine import Quarantine
-from asyncwb.plugins.adapter import GuardedBackend, describe
+from asyncwb.plugins.adapter import BackendAdapter, describe
 from asyncwb.protocol.messages import Failure
 from asyncwb.records import Record
 from asyncwb.settings import Settings
@@ -24,7 +24,7 @@ _ROTATION_SECONDS: Final = 1.0
 
 
 @dataclass(slots=True)
-class Pass:
+class SaveResult:
     """What became of the records of one claim.
 
     Attributes:
@@ -42,8 +42,8 @@ class Pass:
     probed: bool = False
 
 
-class Saves:
-    """Saves batches, and splits one that fails until the records that fail alone stand alone.
+class BatchSaver:
+    """BatchSaver batches, and splits one that fails until the records that fail alone stand alone.
 
     A batch that fails is halved. One that takes too long is quartered, and each quarter has half its time: so a record
     that hangs is isolated in about twice the time limit, while a backend that is only slow gets more time for each
@@ -59,14 +59,14 @@ class Saves:
 
     Attributes:
         pace: how many records are saved at once.
-        passes: how many claims may be on their way: one more than can be saved at once; more would only be small
+        claim_slots: how many claims may be on their way: one more than can be saved at once; more would only be small
             batches that wait.
         quarantine: a record that may kill its process is claimed and saved while this process holds no other.
     """
 
     def __init__(
         self,
-        backend: GuardedBackend,
+        backend: BackendAdapter,
         settings: Settings,
         circuit: Circuit,
         rng: random.Random,
@@ -78,16 +78,16 @@ class Saves:
         self._circuit = circuit
         self._rng = rng
         self._on_bisect = on_bisect
-        self.passes = asyncio.Semaphore(backend.limits.concurrent_saves + 1)
+        self.claim_slots = asyncio.Semaphore(backend.limits.concurrent_saves + 1)
         most = min(settings.batch_size or backend.limits.preferred_batch, backend.limits.max_batch)
         self.pace = Pace(most, backend.save_seconds, on_pace)
         self.quarantine = Quarantine()
         # Records that have failed a whole batch; they stay alone until they are saved, or every batch would fail.
         self._suspects: set[str] = set()
 
-    async def save(self, records: Sequence[Record]) -> Pass:
-        """Saves what can be saved. Never raises for a failure of the backend: that is part of the outcome."""
-        done = Pass()
+    async def save(self, records: Sequence[Record]) -> SaveResult:
+        """BatchSaver what can be saved. Never raises for a failure of the backend: that is part of the outcome."""
+        done = SaveResult()
         waiting = [(part, 1.0) for part in self._parts(records)]
         while waiting:
             part, share = waiting.pop()
@@ -100,7 +100,7 @@ class Saves:
             done.calls += 1
             try:
                 done.stale += await self._timed(part, share)
-                self._settled(part)
+                self._cleared(part)
             except SaveError as error:
                 await self._named(part, error, done)
             except BackendTimeout as error:
@@ -131,15 +131,15 @@ class Saves:
         """What is saved with one call each, the last first."""
         suspects = [[record] for record in records if record.key in self._suspects]
         others = [record for record in records if record.key not in self._suspects] if suspects else list(records)
-        if self._circuit.on_trial:
+        if self._circuit.half_open:
             self._rng.shuffle(others)  # it ends at the first record that fails alone: not always the same one
         return [*suspects, others] if others else suspects
 
-    async def _named(self, part: list[Record], error: SaveError, done: Pass) -> None:
+    async def _named(self, part: list[Record], error: SaveError, done: SaveResult) -> None:
         """The backend says which records it didn't save, and why."""
         done.stale += error.stale
         refused = [record for record in part if record.key in error.failed]
-        self._settled([record for record in part if record.key not in error.failed])
+        self._cleared([record for record in part if record.key not in error.failed])
         temporary = []
         for record in refused:
             reason = error.failed[record.key]
@@ -153,7 +153,9 @@ class Saves:
         for record in temporary:
             self._blame(record, error.failed[record.key], done)
 
-    async def _whole(self, part: list[Record], error: BackendError, done: Pass, pieces: int) -> list[list[Record]]:
+    async def _whole(
+        self, part: list[Record], error: BackendError, done: SaveResult, pieces: int
+    ) -> list[list[Record]]:
         """Nothing of a part is known to be saved; returns the pieces that are tried instead, the last first."""
         if len(part) == 1 and isinstance(error, RecordRejected):
             self._bury(part[0], error, done)
@@ -171,26 +173,26 @@ class Saves:
         done.split = True
         return _pieces(part, -(-len(part) // pieces))
 
-    def _settled(self, saved: Sequence[Record]) -> None:
+    def _cleared(self, saved: Sequence[Record]) -> None:
         if saved:
             self._circuit.succeeded()
             if self._suspects:
                 self._suspects.difference_update(record.key for record in saved)
 
-    def _blame(self, record: Record, error: Exception, done: Pass) -> None:
+    def _blame(self, record: Record, error: Exception, done: SaveResult) -> None:
         if self._circuit.failed_alone(record.key, error):
             done.failed[record.key] = Failure(describe(error))
         else:
             self._postpone([record], describe(error), done)
 
-    def _bury(self, record: Record, error: Exception, done: Pass) -> None:
+    def _bury(self, record: Record, error: Exception, done: SaveResult) -> None:
         self._suspects.discard(record.key)
         done.failed[record.key] = Failure(describe(error), "dead")
 
-    def _postpone(self, part: Sequence[Record], reason: str, done: Pass) -> None:
+    def _postpone(self, part: Sequence[Record], reason: str, done: SaveResult) -> None:
         """No fault of theirs. After a trial they step back, so that the next one is with others."""
         for record in part:
-            seconds = _ROTATION_SECONDS * self._rng.random() if self._circuit.on_trial else 0.0
+            seconds = _ROTATION_SECONDS * self._rng.random() if self._circuit.half_open else 0.0
             done.failed[record.key] = Failure(reason, "later", seconds)
 
 

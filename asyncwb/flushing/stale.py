@@ -6,7 +6,7 @@ from typing import Final
 
 from asyncwb.errors import AsyncwbError, RedisUnavailable
 from asyncwb.events import Event, ForeignVersions
-from asyncwb.plugins.adapter import GuardedBackend
+from asyncwb.plugins.adapter import BackendAdapter
 from asyncwb.protocol.epochs import Epochs
 from asyncwb.protocol.messages import Failure
 from asyncwb.protocol.queue import Queue
@@ -32,7 +32,7 @@ class StaleRecords:
     """
 
     def __init__(
-        self, backend: GuardedBackend, epochs: Epochs, *, totals: Totals, emit: Callable[[Event], None]
+        self, backend: BackendAdapter, epochs: Epochs, *, totals: Totals, emit: Callable[[Event], None]
     ) -> None:
         self._backend = backend
         self._epochs = epochs
@@ -84,16 +84,16 @@ class StaleRecords:
         if not newer:
             return {}, 0
         allotted = await self._backend.new_epoch(0)
-        hello = await queue.hello()
-        if not hello.is_sound:
+        meta = await queue.read_meta()
+        if not meta.is_sound:
             raise RedisUnavailable("the server is in a history that has not begun its epoch yet")
-        present = make_version(hello.epoch, hello.seq)
+        present = make_version(meta.epoch, meta.seq)
         foreign = {
             key: version
             for key, version in newer.items()
-            if is_foreign(version, present=present, allotted=allotted, foreign=hello.foreign)
+            if is_foreign(version, present=present, allotted=allotted, foreign=meta.foreign)
         }
-        return foreign, max(allotted, hello.epoch)
+        return foreign, max(allotted, meta.epoch)
 
     async def _move(
         self, queue: Queue, records: Sequence[Record], foreign: dict[str, Version], allotted: int

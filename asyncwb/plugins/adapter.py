@@ -36,7 +36,7 @@ _CONFIGURED: Final = ("open", "new_epoch", "column_types", "refused")
 """Calls of a plugin that may find out that its settings can't work."""
 
 
-_in_use: Final[dict[int, "GuardedBackend"]] = {}
+_in_use: Final[dict[int, "BackendAdapter"]] = {}
 """id of a plugin's object -> who has it open. (An object need be neither hashable nor weakly referable.)"""
 
 
@@ -46,7 +46,7 @@ def describe(error: BaseException) -> str:
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
-class GuardedBackend:
+class BackendAdapter:
     """Wraps a plugin's backend; a plugin may raise what its driver raises, and answer nonsense.
 
     Whatever a call raises is a failure of that call: also a CancelledError that nobody has asked for, GeneratorExit,

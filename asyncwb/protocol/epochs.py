@@ -9,7 +9,7 @@ from asyncwb.errors import BackendError, NamespaceMismatch, RedisUnavailable, Se
 from asyncwb.events import EpochChanged, Observer, ServerReturned, unobserved
 from asyncwb.plugins.succession import Began, successor_of
 from asyncwb.protocol.keys import LAYOUT
-from asyncwb.protocol.messages import Hello
+from asyncwb.protocol.messages import PartitionMeta
 from asyncwb.protocol.queue import Queue
 from asyncwb.records import MAX_SEQ, Record, Version, epoch_of
 
@@ -72,7 +72,7 @@ class Epochs:
         return self._known[partition]
 
     def foreign(self, partition: int) -> tuple[tuple[int, int], ...] | None:
-        """Ranges of epochs that are known to be nobody's, see `Hello`; None if meta has to be asked for them."""
+        """Ranges of epochs that are known to be nobody's (see `PartitionMeta`); None if meta has to be asked for."""
         epoch, ranges = self._foreign[partition]
         return ranges if epoch == self._known[partition] else None
 
@@ -137,7 +137,7 @@ class Epochs:
     async def disown(self, first: int, last: int) -> None:
         """Notes epochs that came with the data of a place, which nobody has allotted. Raises RedisError."""
         # A server that came from another place may have been in some of them.
-        first = max(first, 1 + max([(await queue.hello()).epoch for queue in self._queues]))
+        first = max(first, 1 + max([(await queue.read_meta()).epoch for queue in self._queues]))
         if first <= last:
             for queue in self._queues:
                 await queue.disown(first, last)
@@ -186,17 +186,17 @@ class Epochs:
         """Learns or begins the epoch of one partition; returns the number allotted so far, 0 if none was needed."""
         reset = False
         while True:
-            hello = await queue.hello()
-            if mine and hello.identity != self._asked:
+            meta = await queue.read_meta()
+            if mine and meta.identity != self._asked:
                 # The number in hand was for another server, and later epochs than it may have begun there since.
                 at_least = max(at_least, await self._new_epoch(0))
-            self._asked = hello.identity
-            if not hello.identity:
+            self._asked = meta.identity
+            if not meta.identity:
                 await queue.link.reset()  # the next connection may find the new primary
                 raise RedisUnavailable("the server is a replica now; its primary has to be found")
-            self._check(queue, hello)
+            self._check(queue, meta)
             lowest = max(at_least, self._known[queue.partition])
-            behind = hello.epoch < lowest
+            behind = meta.epoch < lowest
             if behind and not mine and not reset:
                 # Perhaps a former primary that still runs, over a connection from before: its successor is the one to
                 # ask, not to outbid. If a new connection leads there again, it has taken the place back.
@@ -204,25 +204,25 @@ class Epochs:
                 await queue.link.reset()
                 continue
             looks = self._opening or self._adopting
-            began = await self._servers(queue.partition) if hello.is_sound and (behind or looks) else ()
-            successor = None if self._adopting else successor_of(hello.identity, began)
+            began = await self._servers(queue.partition) if meta.is_sound and (behind or looks) else ()
+            successor = None if self._adopting else successor_of(meta.identity, began)
             if successor is not None:
-                await self._tell_return(queue, hello, successor)
-            if hello.is_sound and hello.seq <= MAX_SEQ - _SPARE_SEQS and not behind:
-                self.learn(queue.partition, hello.epoch)
-                self._foreign[queue.partition] = (hello.epoch, hello.foreign)
+                await self._tell_return(queue, meta, successor)
+            if meta.is_sound and meta.seq <= MAX_SEQ - _SPARE_SEQS and not behind:
+                self.learn(queue.partition, meta.epoch)
+                self._foreign[queue.partition] = (meta.epoch, meta.foreign)
                 if looks:
-                    await self._note(queue.partition, hello.epoch, hello.identity, began)
+                    await self._note(queue.partition, meta.epoch, meta.identity, began)
                 return mine
             # One that this partition has had already belongs to a history that is over, if it gets here.
-            if mine < lowest or mine <= max(hello.epoch, self._known[queue.partition]):
-                mine = await self._new_epoch(max(lowest, hello.epoch) + 1)
-            if await queue.install_epoch(hello, mine, partitions=len(self._queues), codec=self._codec):
+            if mine < lowest or mine <= max(meta.epoch, self._known[queue.partition]):
+                mine = await self._new_epoch(max(lowest, meta.epoch) + 1)
+            if await queue.install_epoch(meta, mine, partitions=len(self._queues), codec=self._codec):
                 _log.info("partition %d begins epoch %d", queue.partition, mine)
                 self.learn(queue.partition, mine)
-                self._foreign[queue.partition] = (mine, hello.foreign)
+                self._foreign[queue.partition] = (mine, meta.foreign)
                 if successor is None:
-                    await self._note(queue.partition, mine, hello.identity, began)
+                    await self._note(queue.partition, mine, meta.identity, began)
                 return mine
 
     async def _servers(self, partition: int) -> Sequence[Began]:
@@ -235,12 +235,12 @@ class Epochs:
             _log.warning("partition %d: it can't be told which servers have taken over: %s", partition, error)
             return ()
 
-    async def _tell_return(self, queue: Queue, hello: Hello, successor: Began) -> None:
+    async def _tell_return(self, queue: Queue, meta: PartitionMeta, successor: Began) -> None:
         """Another server has taken over, though the history of this one stands. Raises ServerSucceeded at open."""
         if self._opening:
             await queue.link.reset()  # whoever asks again, on another connection, may find the other one
             raise ServerSucceeded(
-                f"{queue.link.where} (replication id {hello.identity[:8]}…) isn't the present server of this "
+                f"{queue.link.where} (replication id {meta.identity[:8]}…) isn't the present server of this "
                 f"namespace: another one (replication id {successor[1][:8]}…) took over with epoch {successor[0]}. It "
                 "is a former primary that still runs, or two servers were used with one place. Connect to the other "
                 "one; if it is to be this one, stop the other and run `asyncwb adopt-server`"
@@ -254,11 +254,11 @@ class Epochs:
             "discarded as stale. No other process can open this server until that is settled",
             queue.partition,
             queue.link.where,
-            hello.epoch,
+            meta.epoch,
             successor[1][:8],
             successor[0],
         )
-        self._emit(ServerReturned(queue.partition, hello.epoch, successor[0]))
+        self._emit(ServerReturned(queue.partition, meta.epoch, successor[0]))
 
     async def _note(self, partition: int, epoch: int, server: str, began: Sequence[Began]) -> None:
         """Notes a server that isn't the present one yet, if none has taken over since.
@@ -274,11 +274,11 @@ class Epochs:
                 raise
             _log.warning("partition %d: it can't be noted which server began epoch %d: %s", partition, epoch, error)
 
-    def _check(self, queue: Queue, hello: Hello) -> None:
-        if not hello.layout:
+    def _check(self, queue: Queue, meta: PartitionMeta) -> None:
+        if not meta.layout:
             return
         ours = {"layout": str(LAYOUT), "partitions": str(len(self._queues)), "codec": self._codec}
-        theirs = {"layout": hello.layout, "partitions": hello.partitions, "codec": hello.codec}
+        theirs = {"layout": meta.layout, "partitions": meta.partitions, "codec": meta.codec}
         for name, value in ours.items():
             if theirs[name] != value:
                 raise NamespaceMismatch(

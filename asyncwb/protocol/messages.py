@@ -11,7 +11,7 @@ Write = tuple[bytes, bytes]
 
 
 @dataclass(frozen=True, slots=True)
-class Hello:
+class PartitionMeta:
     """What a server and the meta of a partition say: the identity is empty on a replica, the rest if it is new.
 
     `foreign` has the epochs, first and last of each range, whose versions in the backend are of no history of this

@@ -15,7 +15,7 @@ _FACTS: Final = msgspec.json.Decoder(dict[str, str | bool | int | float])
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Worker:
+class Process:
     """A process with an open buffer.
 
     Attributes:
@@ -45,32 +45,32 @@ class Presence:
     def __init__(self, queue: Queue) -> None:
         self._queue = queue
 
-    async def beat(self, worker: str, facts: dict[str, Any]) -> None:
+    async def beat(self, process: str, facts: dict[str, Any]) -> None:
         """A process says that it is there."""
-        await self._beat(worker, msgspec.json.encode(facts))
+        await self._beat(process, msgspec.json.encode(facts))
 
-    async def leave(self, worker: str) -> None:
+    async def leave(self, process: str) -> None:
         """A process ends."""
-        await self._beat(worker, b"")
+        await self._beat(process, b"")
 
-    async def workers(self) -> list[Worker]:
+    async def processes(self) -> list[Process]:
         """Those that have been heard of within the last minute."""
         found = [pair async for page in self._queue.fields(self._queue.keys.workers) for pair in page]
         now, micros = await self._queue.link.command("TIME")
         now_ms = int(now) * 1000 + int(micros) // 1000
-        workers = [
-            Worker(id=name.decode("utf-8", "surrogateescape"), silent_seconds=silent_ms / 1000, facts=facts)
+        processes = [
+            Process(id=name.decode("utf-8", "surrogateescape"), silent_seconds=silent_ms / 1000, facts=facts)
             for name, said in found
             if (facts := _facts(said[8:])) is not None
             # Others forget it at their next heartbeat, but perhaps nobody else is left.
             and (silent_ms := max(0, now_ms - int.from_bytes(said[:8]))) <= _FORGET_MS
         ]
-        return sorted(workers, key=lambda worker: worker.id)
+        return sorted(processes, key=lambda process: process.id)
 
-    async def _beat(self, worker: str, said: bytes) -> None:
+    async def _beat(self, process: str, said: bytes) -> None:
         keys = (*self._queue.keys.common, self._queue.keys.workers)
         await self._queue.link.script(
-            scripts.HEARTBEAT, keys, (self._queue.keys.record_prefix, worker, said, _FORGET_MS)
+            scripts.HEARTBEAT, keys, (self._queue.keys.record_prefix, process, said, _FORGET_MS)
         )
 
 

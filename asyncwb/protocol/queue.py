@@ -21,8 +21,8 @@ from asyncwb.protocol.messages import (
     Claim,
     Failure,
     Held,
-    Hello,
     Look,
+    PartitionMeta,
     PartitionStats,
     Pending,
     PutReply,
@@ -67,21 +67,21 @@ class Queue:
         self.partition = partition
         self.keys = PartitionKeys(namespace, partition)
 
-    async def hello(self) -> Hello:
-        reply: list[bytes] = await self._script(scripts.HELLO)
+    async def read_meta(self) -> PartitionMeta:
+        reply: list[bytes] = await self._script(scripts.READ_META)
         identity, layout, partitions, codec, meta_identity, *_ = (item.decode("utf-8", "replace") for item in reply)
         epoch, seq = _number(reply[5], MAX_EPOCH), _number(reply[6], MAX_SEQ)
         if epoch is None or seq is None:
             meta_identity = ""
         # What names the present epoch was written by another program.
         foreign = tuple(each for each in _ranges(reply[7]) if not each[0] <= (epoch or 0) <= each[1])
-        return Hello(
+        return PartitionMeta(
             identity, layout, partitions, codec, meta_identity, epoch or 0, seq or 0,
             as_read=(reply[4], reply[5]), foreign=foreign,
         )  # fmt: skip
 
-    async def install_epoch(self, seen: Hello, epoch: int, *, partitions: int, codec: str) -> bool:
-        """Begins an epoch unless the server or its meta changed since `hello`; False then."""
+    async def install_epoch(self, seen: PartitionMeta, epoch: int, *, partitions: int, codec: str) -> bool:
+        """Begins an epoch unless the server or its meta changed since `meta`; False then."""
         reply = await self._script(scripts.INSTALL, seen.identity, *seen.as_read, epoch, LAYOUT, partitions, codec)
         return bool(reply)
 
@@ -245,7 +245,7 @@ class Queue:
         retries: Retries = NO_LIMIT,
         rng: random.Random | None = None,
     ) -> Acked | None:
-        """Settles a claim. None: it is unknown, because an earlier attempt settled it or it is long over.
+        """Ends a claim. None: it is unknown, because an earlier attempt ended it or it is long over.
 
         Args:
             claim_id: of the claim.
@@ -350,10 +350,10 @@ class Queue:
             looked, left = await self._script(scripts.HASTEN, skipped, _PAGE)
             skipped += left
 
-    async def revive(self, keys: Sequence[str]) -> int:
+    async def retry_dead(self, keys: Sequence[str]) -> int:
         """Dead-lettered records become dirty; returns how many."""
-        revived: int = await self._script(scripts.REVIVE, *map(_wire_key, keys))
-        return revived
+        retried: int = await self._script(scripts.RETRY, *map(_wire_key, keys))
+        return retried
 
     async def audit(self) -> int:
         """Makes records dirty that are in no set, and returns how many; corrects the byte estimate."""

@@ -27,7 +27,7 @@ FORGET: Final = _load("forget")
 GET: Final = _load("get")
 HASTEN: Final = _load("hasten")
 HEARTBEAT: Final = _load("heartbeat")
-HELLO: Final = _load("hello")
+READ_META: Final = _load("read_meta")
 INSTALL: Final = _load("install")
 LEAVE: Final = _load("leave")
 LIST: Final = _load("list")
@@ -35,7 +35,7 @@ PENDING: Final = _load("pending")
 PUT: Final = _load("put")
 RECOVER: Final = _load("recover")
 RESTAMP: Final = _load("restamp")
-REVIVE: Final = _load("revive")
+RETRY: Final = _load("retry")
 STATS: Final = _load("stats")
 SUPERSEDE: Final = _load("supersede")
 UNSAVED: Final = _load("unsaved")
@@ -55,7 +55,7 @@ ALL: Final = (
     GET,
     HASTEN,
     HEARTBEAT,
-    HELLO,
+    READ_META,
     INSTALL,
     LEAVE,
     LIST,
@@ -63,7 +63,7 @@ ALL: Final = (
     PUT,
     RECOVER,
     RESTAMP,
-    REVIVE,
+    RETRY,
     STATS,
     SUPERSEDE,
     UNSAVED,

@@ -269,7 +269,7 @@ class Waiter:
             stored = loaded.get(_name(wait.key))
             if stored is not None and epoch_of(stored.version) > epoch_of(wait.version or 0):
                 limit = self._settings.redis_retry_seconds
-                return (await retrying(self._queue.hello, limit_seconds=limit, rng=self._rng)).foreign
+                return (await retrying(self._queue.read_meta, limit_seconds=limit, rng=self._rng)).foreign
         return ()
 
     def _decide(

@@ -7,7 +7,7 @@ from itertools import chain
 from typing import cast
 
 from asyncwb.errors import AsyncwbError, DecodeError, RedisUnavailable
-from asyncwb.plugins.adapter import GuardedBackend
+from asyncwb.plugins.adapter import BackendAdapter
 from asyncwb.protocol.epochs import Epochs
 from asyncwb.protocol.queue import Queue
 from asyncwb.protocol.wire import pack_epoch, unpack_record
@@ -74,7 +74,7 @@ class Reader:
     """
 
     def __init__(
-        self, queue: Queue, epochs: Epochs, backend: GuardedBackend, settings: Settings, rng: random.Random
+        self, queue: Queue, epochs: Epochs, backend: BackendAdapter, settings: Settings, rng: random.Random
     ) -> None:
         self._queue = queue
         self._epochs = epochs
@@ -116,11 +116,11 @@ class Reader:
             return loaded
         allotted = await self._backend.new_epoch(0)
         limit = self._settings.redis_retry_seconds
-        hello = await retrying(self._queue.hello, limit_seconds=limit, rng=self._rng)
-        present = make_version(hello.epoch, hello.seq)
+        meta = await retrying(self._queue.read_meta, limit_seconds=limit, rng=self._rng)
+        present = make_version(meta.epoch, meta.seq)
         return {
             key: _unversioned(each)
-            if is_foreign(each.version, present=present, allotted=allotted, foreign=hello.foreign)
+            if is_foreign(each.version, present=present, allotted=allotted, foreign=meta.foreign)
             else each
             for key, each in loaded.items()
         }

@@ -20,7 +20,7 @@ from asyncwb.errors import (
 )
 from asyncwb.events import Event, FullChanged
 from asyncwb.flushing.stale import StaleRecords
-from asyncwb.plugins.adapter import GuardedBackend
+from asyncwb.plugins.adapter import BackendAdapter
 from asyncwb.protocol.acknowledged import Acknowledged
 from asyncwb.protocol.epochs import Epochs
 from asyncwb.protocol.messages import Write
@@ -62,7 +62,7 @@ class Admission:
         writer: Producer,
         queue: Queue,
         epochs: Epochs,
-        backend: GuardedBackend,
+        backend: BackendAdapter,
         settings: Settings,
         *,
         acknowledged: Acknowledged,

@@ -110,7 +110,7 @@ async def in_the_server(url: str, size: int) -> None:
     try:
         await link.command("FLUSHALL")
         queue = Queue(link, "anatomy", 0)
-        await queue.install_epoch(await queue.hello(), 1, partitions=1, codec="bytes")
+        await queue.install_epoch(await queue.read_meta(), 1, partitions=1, codec="bytes")
         await queue.register("w")
         keys, requests = count(), count(1)
         best = dict.fromkeys(_LEFT_OUT, float("inf"))

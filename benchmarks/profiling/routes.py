@@ -121,7 +121,7 @@ async def a_dead_letter(url: str) -> Route:
             died.set()
 
     async with Buffer[int](url, type=int, backend=backend, namespace="d", observer=observe, **options) as buffer:
-        retry = getattr(buffer, "retry_dead", None) or buffer.revive
+        retry = getattr(buffer, "retry_dead", None) or buffer.retry_dead
         route = Route()
         with route.traced():
             await buffer.set_many({"bad": 1, "good": 2})

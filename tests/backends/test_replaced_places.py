@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from asyncwb import Backend, BackendReplaced, BackendUnavailable, Buffer
-from asyncwb.plugins.adapter import GuardedBackend
+from asyncwb.plugins.adapter import BackendAdapter
 from asyncwb.testing.contract import put
 from asyncwb_backends.filesystem import FileBackend
 from asyncwb_backends.filesystem.saving import Saving
@@ -18,9 +18,9 @@ from asyncwb_backends.sqlite import SQLiteBackend
 from asyncwb_backends.sqlite import backend as sqlite_backend
 
 
-def guarded(backend: Backend) -> GuardedBackend:
+def guarded(backend: Backend) -> BackendAdapter:
     """As the core has it, which opens it anew."""
-    return GuardedBackend(backend, name="test", namespace="asyncwb", connect_timeout_seconds=5, save_timeout_seconds=5)
+    return BackendAdapter(backend, name="test", namespace="asyncwb", connect_timeout_seconds=5, save_timeout_seconds=5)
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-async def database(path: Path) -> AsyncIterator[GuardedBackend]:
+async def database(path: Path) -> AsyncIterator[BackendAdapter]:
     """With the key `old` in it, and a copy of that beside it, `copy.db`."""
     backend = guarded(SQLiteBackend(path))
     await backend.open()
@@ -82,7 +82,7 @@ CHANGES = [replace, move_away, delete, delete_log, delete_shared_memory]
 
 @pytest.mark.parametrize("change", CHANGES)
 async def test_save_into_a_file_without_its_name_does_not_count_and_the_next_one_is_found(
-    database: GuardedBackend, path: Path, change: Callable[[Path], None]
+    database: BackendAdapter, path: Path, change: Callable[[Path], None]
 ) -> None:
     change(path)
     with pytest.raises(BackendReplaced, match=r"a\.db"):
@@ -94,7 +94,7 @@ async def test_save_into_a_file_without_its_name_does_not_count_and_the_next_one
 
 @pytest.mark.parametrize("change", CHANGES)
 async def test_file_that_is_replaced_between_writing_and_the_commit_is_noticed(
-    database: GuardedBackend, path: Path, monkeypatch: pytest.MonkeyPatch, change: Callable[[Path], None]
+    database: BackendAdapter, path: Path, monkeypatch: pytest.MonkeyPatch, change: Callable[[Path], None]
 ) -> None:
     apply = sqlite_backend._apply
 
@@ -111,7 +111,7 @@ async def test_file_that_is_replaced_between_writing_and_the_commit_is_noticed(
     assert "new" in keys(path)
 
 
-async def test_nothing_is_read_from_a_file_that_was_replaced(database: GuardedBackend, path: Path) -> None:
+async def test_nothing_is_read_from_a_file_that_was_replaced(database: BackendAdapter, path: Path) -> None:
     await database.save([put("later", 2)])
     replace(path)
     with pytest.raises(BackendReplaced):
@@ -119,7 +119,7 @@ async def test_nothing_is_read_from_a_file_that_was_replaced(database: GuardedBa
     assert set(await database.load(["old", "later"])) == {"old"}
 
 
-async def test_no_epoch_is_allotted_by_a_file_that_was_replaced(database: GuardedBackend, path: Path) -> None:
+async def test_no_epoch_is_allotted_by_a_file_that_was_replaced(database: BackendAdapter, path: Path) -> None:
     replace(path)
     with pytest.raises(BackendReplaced):
         await database.new_epoch(7)
@@ -131,7 +131,7 @@ async def test_no_epoch_is_allotted_by_a_file_that_was_replaced(database: Guarde
 
 @pytest.mark.parametrize("change", [replace, move_away])
 async def test_log_of_a_file_that_lost_its_name_is_kept_and_not_applied_to_another(
-    database: GuardedBackend, path: Path, change: Callable[[Path], None]
+    database: BackendAdapter, path: Path, change: Callable[[Path], None]
 ) -> None:
     """It holds what was committed last; SQLite itself would apply it to the new file, or delete it."""
     await database.save([put("later", 2)])

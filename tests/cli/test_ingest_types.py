@@ -18,7 +18,7 @@ from asyncwb.cli.ingest.fieldtypes import Types, types_from_option
 from asyncwb.cli.ingest.reading import Reading
 from asyncwb.cli.ingest.rows import Key, Row
 from asyncwb.errors import ConfigurationError
-from asyncwb.plugins.adapter import GuardedBackend
+from asyncwb.plugins.adapter import BackendAdapter
 from asyncwb.testing import MemoryBackend
 from tests.harness.servers import Server
 
@@ -273,7 +273,7 @@ class Closed(MemoryBackend):
 async def test_dry_run_asks_a_plugin_that_knows_no_limits_before_it_is_open(
     csv: Callable[..., str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    backend = GuardedBackend(
+    backend = BackendAdapter(
         Closed(), name="closed://", namespace="ns", connect_timeout_seconds=5, save_timeout_seconds=5
     )
     reading = Reading(key=Key(("id",)))

@@ -105,7 +105,7 @@ async def test_status_shows_what_is_unsaved_and_who_works(
         assert found["oldest_age_seconds"] > 0
         assert found["epochs"] == [1]
         assert found["server"]["maxmemory_policy"] == "noeviction"
-        (worker,) = found["workers"]
+        (worker,) = found["processes"]
         assert (worker["facts"]["pid"], worker["facts"]["flushers"]) == (os.getpid(), 2)
         text = (await run("status", *where)).stdout
         for words in (
@@ -120,7 +120,7 @@ async def test_status_shows_what_is_unsaved_and_who_works(
             assert words in text
         slow.before_save.set()
         await buffer.drain(timeout=5)
-    assert (await run_json("status", *where))["workers"] == [], "who ends in order leaves"
+    assert (await run_json("status", *where))["processes"] == [], "who ends in order leaves"
 
 
 async def test_workers_tell_their_rates_and_outages(valkey_url: str, namespace: str, where: tuple[str, ...]) -> None:
@@ -130,7 +130,7 @@ async def test_workers_tell_their_rates_and_outages(valkey_url: str, namespace: 
         for number in range(300):
             await buffer.set(f"k{number}", number)
         await asyncio.sleep(2.5)
-        (worker,) = (await run_json("status", *where))["workers"]
+        (worker,) = (await run_json("status", *where))["processes"]
         assert worker["facts"]["acknowledged"] == 300
         assert worker["facts"]["acknowledged_per_second"] > 50
         assert worker["facts"]["outage"] is True

@@ -9,9 +9,9 @@ from asyncwb.events import Event
 from asyncwb.flushing.circuit_breaker import Circuit
 from asyncwb.flushing.commit import strategy
 from asyncwb.flushing.flusher import Flusher
-from asyncwb.flushing.saver import Saves
+from asyncwb.flushing.saver import BatchSaver
 from asyncwb.flushing.stale import StaleRecords
-from asyncwb.plugins.adapter import GuardedBackend
+from asyncwb.plugins.adapter import BackendAdapter
 from asyncwb.protocol.acknowledged import Acknowledged
 from asyncwb.protocol.epochs import Epochs
 from asyncwb.protocol.queue import Queue
@@ -36,7 +36,7 @@ class Bench:
             **{"backoff_initial_seconds": 0.01, "retry_initial_seconds": 0.01, "retry_max_seconds": 0.05, **options}
         )
         rng = random.Random(1)
-        guarded = GuardedBackend(
+        guarded = BackendAdapter(
             backend,
             name="memory",
             namespace=NAMESPACE,
@@ -45,7 +45,7 @@ class Bench:
         )
         self.guarded = guarded
         self.circuit = Circuit(guarded, settings, rng=rng, on_change=self.events.append)
-        self.saves = Saves(
+        self.saves = BatchSaver(
             guarded, settings, self.circuit, rng, on_bisect=self.events.append, on_pace=self.events.append
         )
         self.epochs = Epochs([self.queue], guarded.new_epoch, codec="json")

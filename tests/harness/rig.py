@@ -32,8 +32,8 @@ class Rig:
 
     async def prepare(self, epoch: int = 1) -> None:
         self.epoch = epoch
-        hello = await self.queue.hello()
-        assert await self.queue.install_epoch(hello, epoch, partitions=1, codec=CODEC)
+        meta = await self.queue.read_meta()
+        assert await self.queue.install_epoch(meta, epoch, partitions=1, codec=CODEC)
         await self.queue.register("w")
 
     async def request(

@@ -132,7 +132,7 @@ async def test_attempts_of_one_version_are_counted_and_end_in_the_grave(rig: Rig
     claim = await rig.claim()
     assert await rig.queue.ack(claim.id, failed={"a": Failure("odd")}, retries=retries) == Acked(dead={"a": 3})
     assert await rig.where("a") == {"dead"}
-    await rig.queue.revive(["a"])
+    await rig.queue.retry_dead(["a"])
     claim = await rig.claim()
     acked = await rig.queue.ack(claim.id, failed={"a": Failure("odd")}, retries=retries)
     assert acked == Acked(retried={"a": Retry(1, 0.1)}), "an operator's retry begins anew"
@@ -313,7 +313,7 @@ async def test_full_server_can_be_drained(rig: Rig) -> None:
     await rig.queue.hasten()
     claim = await rig.claim()
     assert await rig.queue.ack(claim.id, failed={"k0": Failure("odd", "dead")}) == Acked(dead={"k0": 1})
-    assert await rig.queue.revive(["k0"]) == 1
+    assert await rig.queue.retry_dead(["k0"]) == 1
     claim = await rig.claim()
     await rig.queue.ack(claim.id)
     assert await rig.queue.pending() == (0, 0)

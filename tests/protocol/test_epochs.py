@@ -9,7 +9,7 @@ import pytest
 from asyncwb.errors import BackendUnavailable, NamespaceMismatch, RedisUnavailable
 from asyncwb.events import EpochChanged, Event
 from asyncwb.protocol.epochs import Epochs
-from asyncwb.protocol.messages import Hello
+from asyncwb.protocol.messages import PartitionMeta
 from asyncwb.protocol.queue import Queue
 from asyncwb.testing import MemoryBackend
 from tests.harness.rig import Rig
@@ -31,7 +31,7 @@ async def test_first_client_begins_an_epoch_in_all_partitions(rig: Rig) -> None:
     epochs = Epochs(queues, MemoryBackend().new_epoch, codec="json")
     await epochs.check()
     assert [epochs.known(number) for number in range(3)] == [1, 1, 1]
-    assert {(await queue.hello()).epoch for queue in queues} == {1}
+    assert {(await queue.read_meta()).epoch for queue in queues} == {1}
 
 
 async def test_later_clients_join_it(rig: Rig) -> None:
@@ -49,7 +49,7 @@ async def test_many_clients_at_once_agree(rig: Rig) -> None:
     await asyncio.gather(*(epochs.check() for epochs in everybody))
     for epochs in everybody:
         await epochs.check()
-    installed = {(await queue.hello()).epoch for queue in queues}
+    installed = {(await queue.read_meta()).epoch for queue in queues}
     assert installed == {await backend.new_epoch(0)}, "a number that was lost would leave all of them behind for ever"
     assert {epochs.known(number) for epochs in everybody for number in range(2)} == installed
 
@@ -61,8 +61,8 @@ async def test_server_of_another_history_gets_a_higher_epoch(rig: Rig) -> None:
     for queue in queues:
         await set_meta(rig, queue, identity=NOBODY)
     await epochs.refresh(0, epochs.known(0))
-    assert {(await queue.hello()).epoch for queue in queues} == {2}
-    assert (await queues[0].hello()).meta_identity == (await queues[0].hello()).identity
+    assert {(await queue.read_meta()).epoch for queue in queues} == {2}
+    assert (await queues[0].read_meta()).meta_identity == (await queues[0].read_meta()).identity
 
 
 async def test_server_behind_the_backend_gets_no_puts_until_a_handshake(rig: Rig) -> None:
@@ -73,7 +73,7 @@ async def test_server_behind_the_backend_gets_no_puts_until_a_handshake(rig: Rig
     assert await backend.new_epoch(5) == 5
     await epochs.check()
     assert epochs.known(0) == 6
-    assert (await queues[0].hello()).epoch == 6
+    assert (await queues[0].read_meta()).epoch == 6
 
 
 async def test_sequence_that_is_used_up_needs_an_epoch(rig: Rig) -> None:
@@ -82,8 +82,8 @@ async def test_sequence_that_is_used_up_needs_an_epoch(rig: Rig) -> None:
     await epochs.check()
     await set_meta(rig, queues[0], seq=2**32 - 5)
     await epochs.refresh(0, 1)
-    hello = await queues[0].hello()
-    assert (hello.epoch, hello.seq) == (2, 0)
+    meta = await queues[0].read_meta()
+    assert (meta.epoch, meta.seq) == (2, 0)
 
 
 async def test_refresh_that_somebody_else_has_done_does_nothing(rig: Rig) -> None:
@@ -113,7 +113,7 @@ async def test_number_is_not_lost_while_a_partition_cannot_be_reached(rig: Rig) 
         await epochs.check()
     assert failures == 1
     await epochs.check()
-    assert {(await queue.hello()).epoch for queue in queues} == {await backend.new_epoch(0)}
+    assert {(await queue.read_meta()).epoch for queue in queues} == {await backend.new_epoch(0)}
 
 
 async def test_failover_during_a_handshake_does_not_get_the_number_again(rig: Rig) -> None:
@@ -122,7 +122,7 @@ async def test_failover_during_a_handshake_does_not_get_the_number_again(rig: Ri
     install = queue.install_epoch
     given: list[int] = []
 
-    async def fail_over_after_the_first(seen: Hello, epoch: int, *, partitions: int, codec: str) -> bool:
+    async def fail_over_after_the_first(seen: PartitionMeta, epoch: int, *, partitions: int, codec: str) -> bool:
         done = await install(seen, epoch, partitions=partitions, codec=codec)
         given.append(epoch)
         if len(given) == 1:  # the replica that is promoted has nothing of it yet
@@ -133,7 +133,7 @@ async def test_failover_during_a_handshake_does_not_get_the_number_again(rig: Ri
     epochs = Epochs([queue], backend.new_epoch, codec="json")
     await epochs.check()
     assert given == [1, 2]
-    assert epochs.known(0) == (await queue.hello()).epoch == 2
+    assert epochs.known(0) == (await queue.read_meta()).epoch == 2
 
 
 async def test_former_primary_behind_an_old_connection_is_not_outbid(rig: Rig) -> None:
@@ -143,11 +143,11 @@ async def test_former_primary_behind_an_old_connection_is_not_outbid(rig: Rig) -
     await epochs.check()
     await set_meta(rig, queue, epoch=await backend.new_epoch(2))
     await epochs.check()
-    hello, reset = queue.hello, rig.link.reset
+    meta, reset = queue.read_meta, rig.link.reset
     resets = 0
 
-    async def of_the_former_primary() -> Hello:
-        present = await hello()
+    async def of_the_former_primary() -> PartitionMeta:
+        present = await meta()
         return present if resets else replace(present, identity=NOBODY, meta_identity=NOBODY, epoch=1)
 
     async def count_and_reset() -> None:
@@ -155,7 +155,7 @@ async def test_former_primary_behind_an_old_connection_is_not_outbid(rig: Rig) -
         resets += 1
         await reset()
 
-    queue.hello = of_the_former_primary  # type: ignore[method-assign]
+    queue.read_meta = of_the_former_primary  # type: ignore[method-assign]
     rig.link.reset = count_and_reset  # type: ignore[method-assign]
     async with asyncio.timeout(10):
         await epochs.refresh(0, 2)
@@ -168,12 +168,12 @@ async def test_number_for_a_server_that_has_gone_is_not_installed_at_its_predece
     (queue,), backend = partitions(rig, 1), MemoryBackend()
     epochs = Epochs([queue], backend.new_epoch, codec="json")
     await epochs.check()
-    hello, asked = queue.hello, 0
+    meta, asked = queue.read_meta, 0
 
-    async def of_the_promoted_replica_first() -> Hello:
+    async def of_the_promoted_replica_first() -> PartitionMeta:
         nonlocal asked
         asked += 1
-        present = await hello()
+        present = await meta()
         return replace(present, identity=NOBODY) if asked == 1 else present
 
     async def allot_and_be_overtaken(at_least: int) -> int:
@@ -182,10 +182,10 @@ async def test_number_for_a_server_that_has_gone_is_not_installed_at_its_predece
             assert await backend.new_epoch(3) == 3
         return number
 
-    queue.hello = of_the_promoted_replica_first  # type: ignore[method-assign]
+    queue.read_meta = of_the_promoted_replica_first  # type: ignore[method-assign]
     epochs = Epochs([queue], allot_and_be_overtaken, codec="json")
     await epochs.join()
-    assert (await hello()).epoch == epochs.known(0) == 4
+    assert (await meta()).epoch == epochs.known(0) == 4
 
 
 async def test_while_the_identity_stands_the_backend_is_not_needed(rig: Rig) -> None:

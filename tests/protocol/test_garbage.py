@@ -61,7 +61,7 @@ async def test_record_of_another_type_is_dead_lettered(rig: Rig, command: tuple[
     assert await rig.where("bad") == {"dead"}
     assert await saved(rig, "a")
     assert await rig.queue.audit() == 0
-    assert await rig.queue.revive(["bad"]) == 1
+    assert await rig.queue.retry_dead(["bad"]) == 1
     await rig.put("bad", b"2")
     assert await rig.read("bad") is not None
 
@@ -174,7 +174,7 @@ async def test_garbage_in_meta_begins_a_new_epoch(
         assert await buffer.get("a") == 2
         await buffer.flush("a")
         assert memory.values == {"a": 2}
-        assert (await queue.hello()).epoch > 1
+        assert (await queue.read_meta()).epoch > 1
 
 
 @pytest.mark.parametrize("value", ["abc", "1.5", "9223372036854775807", "nan"])
@@ -195,16 +195,16 @@ async def test_wake_and_workers_of_another_type_are_replaced(rig: Rig) -> None:
     await rig.put("a")
     await presence.beat("w", {"pid": 1})
     assert await rig.link.command("LLEN", rig.keys.wake) == 1
-    assert [each.id for each in await presence.workers()] == ["w"]
+    assert [each.id for each in await presence.processes()] == ["w"]
 
 
 @pytest.mark.parametrize("said", [b"", b"abc", b"\xff" * 20, b"\0" * 8 + b"no json", b"\0" * 8 + b'{"pid":[1]}'])
 async def test_garbage_among_the_workers_is_passed_over_and_forgotten(rig: Rig, said: bytes) -> None:
     presence = Presence(rig.queue)
     await rig.link.command("HSET", rig.keys.workers, b"\xff", said)
-    assert await presence.workers() == []
+    assert await presence.processes() == []
     await presence.beat("w", {"pid": 1})
-    assert [each.id for each in await presence.workers()] == ["w"]
+    assert [each.id for each in await presence.processes()] == ["w"]
     assert await rig.link.command("HLEN", rig.keys.workers) == 1
 
 

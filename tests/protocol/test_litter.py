@@ -80,7 +80,7 @@ async def test_nothing_but_meta_is_left_when_all_have_closed(
             await flusher.flush("good")
             assert await flusher.get("bad") == 1
             backend.poison = {}
-            await flusher.revive(["bad", "once"])
+            await flusher.retry_dead(["bad", "once"])
             async with open_inspector(redis_server.url, namespace) as inspector:
                 letters = [letter async for letter in inspector.dead() if letter.key == "dropped"]
                 assert await inspector.part_of("dropped").drop(letters) == 1
@@ -143,7 +143,7 @@ async def test_silent_processes_are_not_shown_although_nobody_beats(rig: Rig) ->
     for name, silent in (("dead", 61), ("silent", 55)):
         said = ((int(seconds) - silent) * 1000).to_bytes(8) + b'{"pid":2}'
         await rig.link.command("HSET", rig.keys.workers, name, said)
-    shown = {worker.id: worker.silent_seconds for worker in await presence.workers()}
+    shown = {worker.id: worker.silent_seconds for worker in await presence.processes()}
     assert set(shown) == {"alive", "silent"}
     assert shown["alive"] < 2 < 54 < shown["silent"] < 58
 

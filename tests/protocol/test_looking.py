@@ -1,4 +1,4 @@
-"""get.lua, flush.lua, pending.lua, unsaved.lua, hasten.lua, stats.lua, revive.lua, audit.lua, forget.lua."""
+"""get.lua, flush.lua, pending.lua, unsaved.lua, hasten.lua, stats.lua, retry.lua, audit.lua, forget.lua."""
 
 import asyncio
 from typing import Any
@@ -185,9 +185,9 @@ async def test_age_counts_from_the_write_that_a_running_save_does_not_cover(rig:
     assert age < 0.1
 
 
-async def test_revive_makes_dead_letters_dirty(rig: Rig) -> None:
+async def test_retry_makes_dead_letters_dirty(rig: Rig) -> None:
     await kill_a(rig)
-    assert await rig.queue.revive(["a", "absent"]) == 1
+    assert await rig.queue.retry_dead(["a", "absent"]) == 1
     assert await rig.where("a") == {"dirty"}
 
 
@@ -214,15 +214,15 @@ async def test_audit_takes_glob_characters_of_the_namespace_literally(rig: Rig) 
 
 
 async def test_install_gives_way_to_whoever_was_first(rig: Rig) -> None:
-    seen = await rig.queue.hello()
+    seen = await rig.queue.read_meta()
     assert await rig.queue.install_epoch(seen, 5, partitions=1, codec="json")
     assert not await rig.queue.install_epoch(seen, 6, partitions=1, codec="json")
-    assert (await rig.queue.hello()).epoch == 5
+    assert (await rig.queue.read_meta()).epoch == 5
 
 
 async def test_install_works_at_maxmemory(rig: Rig) -> None:
     await rig.fill_memory()
-    assert await rig.queue.install_epoch(await rig.queue.hello(), 5, partitions=1, codec="json")
+    assert await rig.queue.install_epoch(await rig.queue.read_meta(), 5, partitions=1, codec="json")
 
 
 async def test_new_epoch_counts_from_the_start(rig: Rig) -> None:

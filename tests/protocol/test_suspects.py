@@ -201,7 +201,7 @@ async def test_pauses_of_one_that_was_alone_grow(valkey_server: Server) -> None:
             await rig.link.command("ZADD", rig.keys.dirty, 0, "a")
 
 
-@pytest.mark.parametrize("end", ["revive", "drop", "supersede", "audit"])
+@pytest.mark.parametrize("end", ["retry", "drop", "supersede", "audit"])
 async def test_whatever_ends_a_record_otherwise_forgets(redis_server: Server, end: str) -> None:
     async with open_rig(redis_server) as rig:
         version = await rig.put("a")
@@ -217,8 +217,8 @@ async def test_whatever_ends_a_record_otherwise_forgets(redis_server: Server, en
             entry = await rig.link.command("HGET", rig.keys.expired, "a")
             await rig.queue.ack((await claim(rig, alone=True)).id, failed={"a": Failure("x", "dead")})
             await rig.link.command("HSET", rig.keys.expired, "a", entry)
-            if end == "revive":
-                assert await rig.queue.revive(["a"]) == 1
+            if end == "retry":
+                assert await rig.queue.retry_dead(["a"]) == 1
             else:
                 assert await Inspection(rig.queue).drop([each async for each in Inspection(rig.queue).dead()]) == 1
         assert await noted(rig) == {}

@@ -7,7 +7,7 @@ import pytest
 
 from asyncwb import BackendUnavailable, BrokenContract, ConfigurationError, Record
 from asyncwb.backend import COLUMN_TYPES
-from asyncwb.plugins.adapter import GuardedBackend
+from asyncwb.plugins.adapter import BackendAdapter
 from asyncwb.testing import MemoryBackend
 from asyncwb.testing.contract import put
 
@@ -37,8 +37,8 @@ class Telling(MemoryBackend):
         return self.answer
 
 
-def guard(backend: Any) -> GuardedBackend:
-    return GuardedBackend(
+def guard(backend: Any) -> BackendAdapter:
+    return BackendAdapter(
         backend, name="broken://it", namespace="ns", connect_timeout_seconds=5.0, save_timeout_seconds=5.0
     )
 

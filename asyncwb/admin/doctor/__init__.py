@@ -14,11 +14,11 @@ from asyncwb.admin.inspector import Inspector, Status, check_partitions
 from asyncwb.admin.partition_view import Inspection
 from asyncwb.codecs import Codec
 from asyncwb.errors import AsyncwbError, ConfigurationError, MissingDependency, PlaceTaken, RedisError, RedisRefused
-from asyncwb.plugins.adapter import GuardedBackend
+from asyncwb.plugins.adapter import BackendAdapter
 from asyncwb.plugins.registry import backend_from_url, plugins
 from asyncwb.plugins.succession import Began, successor_of
 from asyncwb.protocol.keys import LAYOUT
-from asyncwb.protocol.messages import Hello
+from asyncwb.protocol.messages import PartitionMeta
 from asyncwb.protocol.queue import Queue
 from asyncwb.redis.connect import connect
 from asyncwb.redis.connection import RedisLink
@@ -110,7 +110,7 @@ async def _backend(url: str, settings: Settings, place: _Place) -> AsyncIterator
     except ConfigurationError as error:
         yield Finding("backend", "error", f"{shown} is wrong", str(error))
         return
-    guarded = GuardedBackend(
+    guarded = BackendAdapter(
         plugin,
         name=shown,
         namespace=namespace,
@@ -166,30 +166,30 @@ async def _look(link: RedisLink, namespace: str, place: _Place) -> AsyncIterator
         for finding in broken:
             yield finding
         return  # nothing could be asked
-    hello = await queue.hello()
-    if not hello.layout:
+    meta = await queue.read_meta()
+    if not meta.layout:
         yield Finding("namespace", "warning", f"nothing was ever written to {namespace!r}", "check --namespace")
         return
-    if hello.layout != str(LAYOUT):
+    if meta.layout != str(LAYOUT):
         yield Finding(
             "namespace",
             "error",
-            f"{namespace!r} has layout {hello.layout}, not {LAYOUT}",
+            f"{namespace!r} has layout {meta.layout}, not {LAYOUT}",
             "drain it with its own version",
         )
         return
-    check_partitions(hello, namespace)
-    inspector = Inspector(link, namespace, hello)
+    check_partitions(meta, namespace)
+    inspector = Inspector(link, namespace, meta)
     broken = [finding for part in inspector.parts[1:] async for finding in _misplaced(part)]
     if broken:
         for finding in broken:
             yield finding
         return
     status = await inspector.status()
-    yield Finding("namespace", "ok", f"{namespace!r}: {status.dirty:,} dirty, {status.leased:,} leased, {hello.codec}")
-    yield _epoch(hello, status, place)
-    if hello.foreign:
-        ranges = ", ".join(f"{first} to {last}" for first, last in hello.foreign)
+    yield Finding("namespace", "ok", f"{namespace!r}: {status.dirty:,} dirty, {status.leased:,} leased, {meta.codec}")
+    yield _epoch(meta, status, place)
+    if meta.foreign:
+        ranges = ", ".join(f"{first} to {last}" for first, last in meta.foreign)
         yield Finding(
             "place",
             "warning",
@@ -219,15 +219,15 @@ async def _misplaced(part: Inspection) -> AsyncIterator[Finding]:
         )
 
 
-def _epoch(hello: Hello, status: Status, place: _Place) -> Finding:
-    if hello.identity and hello.identity != hello.meta_identity:
+def _epoch(meta: PartitionMeta, status: Status, place: _Place) -> Finding:
+    if meta.identity and meta.identity != meta.meta_identity:
         return Finding("epoch", "ok", "the server has restarted, or is another one: the next writer begins an epoch")
-    other = successor_of(hello.identity, place.began)
+    other = successor_of(meta.identity, place.began)
     if other is not None:
         return Finding(
             "epoch",
             "error",
-            f"the server is in epoch {hello.epoch}, and another one (replication id {other[1][:8]}…) took over with "
+            f"the server is in epoch {meta.epoch}, and another one (replication id {other[1][:8]}…) took over with "
             f"epoch {other[0]}",
             "a former primary that still runs, or two servers that save into one place: point everybody to one of "
             "them; if it is to be this one, see asyncwb adopt-server",
@@ -243,7 +243,9 @@ def _epoch(hello: Hello, status: Status, place: _Place) -> Finding:
 
 
 def _work(namespace: str, status: Status) -> Iterator[Finding]:
-    flushing = [each for each in status.workers if each.facts.get("flushers") and each.silent_seconds < _STUCK_SECONDS]
+    flushing = [
+        each for each in status.processes if each.facts.get("flushers") and each.silent_seconds < _STUCK_SECONDS
+    ]
     dead = [each for each in flushing if not each.facts.get("living", each.facts["flushers"])]
     if dead:
         text = f"{len(dead)} process(es) with flushers flush no more: none of their flushers runs"

@@ -16,7 +16,7 @@ from asyncwb.cli.shared import EXIT_FAULT
 from asyncwb.codecs import Codec
 from asyncwb.core.values import Values
 from asyncwb.errors import BackendUnavailable, InvalidValue
-from asyncwb.plugins.adapter import GuardedBackend
+from asyncwb.plugins.adapter import BackendAdapter
 from asyncwb.records import MAX_EPOCH, Record, make_version
 from asyncwb.settings import Settings
 
@@ -26,7 +26,7 @@ _SHOWN: Final = 20
 
 
 async def dry_run(
-    backend: GuardedBackend, files: Sequence[str], reading: Reading, settings: Settings, *, as_json: bool
+    backend: BackendAdapter, files: Sequence[str], reading: Reading, settings: Settings, *, as_json: bool
 ) -> None:
     """Reads and checks the rows, and reports. Raises SystemExit with status 1 if one of them can't be ingested."""
     check = _Check(backend, settings)
@@ -46,7 +46,7 @@ class _Check:
         asked: whether the backend could tell.
     """
 
-    def __init__(self, backend: GuardedBackend, settings: Settings) -> None:
+    def __init__(self, backend: BackendAdapter, settings: Settings) -> None:
         self._backend = backend
         self._codec: Codec[Any] = Codec("json", check=settings.check_values)
         self._values: Values[Any] = Values(self._codec, settings)

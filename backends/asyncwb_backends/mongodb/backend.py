@@ -99,8 +99,8 @@ class MongoDBBackend:
                 self._tombstones = Tombstones(self._records, seconds=int(self._tombstone_seconds))
                 await self._tombstones.look()
                 await self._claim(former)
-            hello = await self._hello()
-            self._is_standalone = "setName" not in hello and hello.get("msg") != "isdbgrid"
+            meta = await self._hello()
+            self._is_standalone = "setName" not in meta and meta.get("msg") != "isdbgrid"
             if self._tombstones.problem:
                 raise ConfigurationError(self._tombstones.problem)
         except BaseException:
@@ -233,8 +233,8 @@ class MongoDBBackend:
     async def _hello(self) -> dict[str, Any]:
         database = self._opened(self._records).database
         async with self._mapped():
-            hello: dict[str, Any] = await database.command("isMaster")  # by this name every version knows it
-        return hello
+            meta: dict[str, Any] = await database.command("isMaster")  # by this name every version knows it
+        return meta
 
     def _opened(self, collection: Any) -> Any:
         if collection is None:
@@ -251,9 +251,9 @@ class MongoDBBackend:
             raise BackendUnavailable(f"MongoDB: {type(error).__name__}: {what[:300]}") from error
 
 
-def _process(hello: Mapping[str, Any]) -> object:
+def _process(meta: Mapping[str, Any]) -> object:
     """Which start of the server has said this (None before MongoDB 4.4)."""
-    return hello.get("topologyVersion", {}).get("processId")
+    return meta.get("topologyVersion", {}).get("processId")
 
 
 def _options(collection: Any) -> dict[str, Any]:

@@ -23,15 +23,15 @@ from asyncwb import (
 from asyncwb.core.heartbeat import Heartbeat
 from asyncwb.events import FlusherCrashed
 from asyncwb.flushing.pool import FlusherPool
-from asyncwb.plugins.adapter import GuardedBackend
+from asyncwb.plugins.adapter import BackendAdapter
 from asyncwb.testing import FaultyBackend, MemoryBackend
 from tests.harness.flushing import Bench
 from tests.harness.rig import open_rig
 from tests.harness.servers import Server
 
 
-def guard(backend: Any) -> GuardedBackend:
-    return GuardedBackend(
+def guard(backend: Any) -> BackendAdapter:
+    return BackendAdapter(
         backend, name="broken://it", namespace="broken", connect_timeout_seconds=5.0, save_timeout_seconds=5.0
     )
 
@@ -331,7 +331,7 @@ async def test_backend_that_cannot_be_cancelled_holds_nobody_for_ever(monkeypatc
                     pass
 
     monkeypatch.setattr("asyncwb.support.foreign._CLEANUP_SECONDS", 0.05)
-    backend = GuardedBackend(
+    backend = BackendAdapter(
         Stubborn(), name="it", namespace="broken", connect_timeout_seconds=1.0, save_timeout_seconds=0.05
     )
     begun = asyncio.get_running_loop().time()

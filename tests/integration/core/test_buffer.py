@@ -152,7 +152,7 @@ async def test_record_of_an_older_epoch_is_compared_with_the_backend(valkey_serv
         memory.records["b"] = Record("b", make_version(0, 1), b'"oldest"')
         await memory.new_epoch(2)
         link = buffer._engine.partitions[0].queue
-        assert await link.install_epoch(await link.hello(), 2, partitions=1, codec="json")
+        assert await link.install_epoch(await link.read_meta(), 2, partitions=1, codec="json")
         assert await buffer.get_many(["a", "b"]) == {"a": "newer", "b": "old but newest"}
 
 
@@ -325,7 +325,7 @@ async def test_flush_of_a_dead_letter_tells_why(valkey_url: str, namespace: str)
         assert (await buffer.stats()).dead == 1
         await buffer.drain(timeout=5)
         backend.poison = {}
-        assert await buffer.revive(["a"]) == 1
+        assert await buffer.retry_dead(["a"]) == 1
         await buffer.flush("a", timeout=5)
         assert (await buffer.stats()).dead == 0
 

@@ -47,7 +47,7 @@ asyncio.run(main())
 
 @pytest.fixture
 async def directory(tmp_path: Path) -> AsyncIterator[Path]:
-    """A directory whose guardian is ended by its own id, should a test leave it running."""
+    """A directory whose supervisor is ended by its own id, should a test leave it running."""
     path = tmp_path / "data"
     yield path
     for pid in pids(path):
@@ -56,10 +56,10 @@ async def directory(tmp_path: Path) -> AsyncIterator[Path]:
 
 
 def pids(directory: Path) -> list[int]:
-    """The guardian and its server, by the record in the directory."""
+    """The supervisor and its server, by the record in the directory."""
     try:
-        guardian = int(json.loads((directory / "guardian.json").read_text())["pid"])
-        return [guardian, *(child.pid for child in psutil.Process(guardian).children())]
+        supervisor = int(json.loads((directory / "supervisor.json").read_text())["pid"])
+        return [supervisor, *(child.pid for child in psutil.Process(supervisor).children())]
     except (OSError, ValueError, psutil.NoSuchProcess):
         return []
 
@@ -152,11 +152,11 @@ async def test_last_user_that_is_killed_stops_it(directory: Path) -> None:
     await server.stop()
 
 
-async def test_guardian_that_is_killed_takes_the_server_along(directory: Path) -> None:
+async def test_supervisor_that_is_killed_takes_the_server_along(directory: Path) -> None:
     server = EmbeddedServer(directory)
     await ask(await server.start(), "SET", "a", "1")
-    guardian, child = pids(directory)
-    os.kill(guardian, signal.SIGKILL)
+    supervisor, child = pids(directory)
+    os.kill(supervisor, signal.SIGKILL)
     await until(lambda: gone(child))
     await server.stop()
     again = EmbeddedServer(directory)
@@ -183,7 +183,7 @@ async def test_server_that_is_killed_comes_back(directory: Path) -> None:
     await server.stop()
 
 
-async def test_guardian_ends_on_sigterm_with_its_server(directory: Path) -> None:
+async def test_supervisor_ends_on_sigterm_with_its_server(directory: Path) -> None:
     server = EmbeddedServer(directory)
     await server.start()
     running = pids(directory)
@@ -238,21 +238,21 @@ async def test_buffer_without_a_redis_keeps_its_data_below_the_working_directory
     assert pids(tmp_path / ".asyncwb") == []
 
 
-# A guardian that is killed while its users go on
+# A supervisor that is killed while its users go on
 
 
-async def kill_guardian(directory: Path) -> tuple[list[int], Path]:
-    """The guardian and the server that went with it, and their sockets' folder, which stays behind."""
+async def kill_supervisor(directory: Path) -> tuple[list[int], Path]:
+    """The supervisor and the server that went with it, and their sockets' folder, which stays behind."""
     running = pids(directory)
-    folder = Path(json.loads((directory / "guardian.json").read_text())["guardian"]).parent
+    folder = Path(json.loads((directory / "supervisor.json").read_text())["supervisor"]).parent
     os.kill(running[0], signal.SIGKILL)
     await until(lambda: all(gone(pid) for pid in running))
     await asyncio.sleep(0.05)  # its users hear of it
     return running, folder
 
 
-async def test_open_buffers_outlive_the_guardian(directory: Path) -> None:
-    """Nobody opens the directory anew: they find each other at another guardian's, and the last one ends it."""
+async def test_open_buffers_outlive_the_supervisor(directory: Path) -> None:
+    """Nobody opens the directory anew: they find each other at another supervisor's, and the last one ends it."""
     memory = MemoryBackend()
     options: Any = {"backend": memory, "type": int, "max_delay_seconds": 30.0}
     async with (
@@ -262,14 +262,14 @@ async def test_open_buffers_outlive_the_guardian(directory: Path) -> None:
         await one.set("a", 1)
         await other.set("b", 2)
         for round_ in range(2):
-            running, folder = await kill_guardian(directory)
+            running, folder = await kill_supervisor(directory)
             writes = [asyncio.create_task(buffer.set(f"{round_}", 3)) for buffer in (one, other)]
             assert await one.get("b") == 2, "acknowledged, so fsynced"
             assert await other.get("a") == 1
             await asyncio.gather(*writes)
             assert len(pids(directory)) == 2
             assert not set(pids(directory)) & set(running)
-            assert not folder.exists(), "what the guardian left is cleared away"
+            assert not folder.exists(), "what the supervisor left is cleared away"
         await one.drain(timeout=10)
         assert memory.values == {"a": 1, "b": 2, "0": 3, "1": 3}
         last = pids(directory)
@@ -277,7 +277,7 @@ async def test_open_buffers_outlive_the_guardian(directory: Path) -> None:
     await until(lambda: all(gone(pid) for pid in last))
 
 
-async def test_nothing_acknowledged_is_lost_when_the_guardian_is_killed_under_load(directory: Path) -> None:
+async def test_nothing_acknowledged_is_lost_when_the_supervisor_is_killed_under_load(directory: Path) -> None:
     memory = MemoryBackend()
     acknowledged: dict[str, int] = {}
     async with Buffer[int](f"embedded://{directory}", backend=memory, type=int, flushers=2) as buffer:
@@ -291,7 +291,7 @@ async def test_nothing_acknowledged_is_lost_when_the_guardian_is_killed_under_lo
 
         writers = [asyncio.create_task(write(f"w{number}")) for number in range(8)]
         await asyncio.sleep(0.1)
-        await kill_guardian(directory)
+        await kill_supervisor(directory)
         await asyncio.gather(*writers)
         await buffer.drain(timeout=10)
     assert len(acknowledged) == 8
@@ -299,11 +299,11 @@ async def test_nothing_acknowledged_is_lost_when_the_guardian_is_killed_under_lo
     assert all(values[name] >= number for name, number in acknowledged.items())
 
 
-async def test_many_users_find_one_new_guardian(directory: Path) -> None:
+async def test_many_users_find_one_new_supervisor(directory: Path) -> None:
     process, socket = await start_user(directory)
     servers = [EmbeddedServer(directory) for _ in range(8)]
     await asyncio.gather(*(server.start(30) for server in servers))
-    await kill_guardian(directory)
+    await kill_supervisor(directory)
     # A process that doesn't ask for it stays away, and is no user any more.
     found = await asyncio.gather(*(server.find() for server in servers for _ in range(3)))
     assert len(set(found)) == 1
@@ -323,7 +323,7 @@ async def test_many_users_find_one_new_guardian(directory: Path) -> None:
 async def test_user_that_leaves_while_it_joins_anew_is_no_user_afterwards(directory: Path) -> None:
     server = EmbeddedServer(directory)
     await server.start()
-    await kill_guardian(directory)
+    await kill_supervisor(directory)
     finding = asyncio.create_task(server.find())
     await asyncio.sleep(0)
     finding.cancel()
@@ -337,7 +337,7 @@ async def test_directory_that_was_deleted_is_not_made_anew(directory: Path) -> N
     options: Any = {"backend": MemoryBackend(), "type": int, "redis_retry_seconds": 0.5, "drain_timeout_seconds": 0.1}
     async with Buffer[int](f"embedded://{directory}", **options) as buffer:
         await buffer.set("a", 1)
-        await kill_guardian(directory)
+        await kill_supervisor(directory)
         shutil.rmtree(directory)
         with pytest.raises(RedisUnavailable, match=r"was deleted or replaced while it was in use.*open it again"):
             await buffer.set("b", 2)

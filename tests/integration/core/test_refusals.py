@@ -52,7 +52,7 @@ async def test_longest_key_is_taken(valkey_url: str, namespace: str) -> None:
 
 async def test_single_key_where_several_are_expected(valkey_url: str, namespace: str) -> None:
     async with Buffer(valkey_url, backend=MemoryBackend(), namespace=namespace, flushers=0) as buffer:
-        for call in (buffer.get_many, buffer.delete_many, buffer.revive):
+        for call in (buffer.get_many, buffer.delete_many, buffer.retry_dead):
             with pytest.raises(InvalidKey, match="several"):
                 await call("abc")
 

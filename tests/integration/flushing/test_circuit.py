@@ -141,7 +141,7 @@ async def test_probe_that_passes_with_nothing_to_save_ends_the_outage(valkey_ser
         assert bench.circuit.refuses
         await rig.link.command("ZREM", rig.keys.dirty, "a")
         backend.down = False
-        async with bench.circuit.passage():
+        async with bench.circuit.admit():
             await bench.flush()
         assert changes(events) == [True, False]
 
@@ -155,17 +155,17 @@ async def test_trial_that_is_cancelled_leaves_the_next_one_its_turn(valkey_serve
         await bench.flush()
 
         async def passes() -> None:
-            async with bench.circuit.passage():
+            async with bench.circuit.admit():
                 await asyncio.Event().wait()
 
         backend.down = False
         trial = asyncio.create_task(passes())
         await asyncio.sleep(0.1)
-        assert bench.circuit.on_trial
+        assert bench.circuit.half_open
         trial.cancel()
         await asyncio.wait([trial])
         assert changes(bench.events) == [True]
-        async with asyncio.timeout(2), bench.circuit.passage():
+        async with asyncio.timeout(2), bench.circuit.admit():
             await bench.flush()
         assert changes(bench.events) == [True, False]
         assert "a" in backend.records

@@ -45,7 +45,7 @@ async def test_flusher_that_crashes_is_started_again(
     async with buffer:
         assert buffer._engine.pool is not None
         flusher = buffer._engine.pool._flushers[0]
-        original = flusher._settle
+        original = flusher._ack
         crashes = 0
 
         async def crash(*args: Any) -> None:
@@ -56,7 +56,7 @@ async def test_flusher_that_crashes_is_started_again(
             await original(*args)
 
         for each in buffer._engine.pool._flushers:
-            each._settle = crash  # type: ignore[method-assign,assignment]
+            each._ack = crash  # type: ignore[method-assign,assignment]
         for number in range(20):
             await buffer.set(f"k{number}", number)
             await buffer.flush(f"k{number}", timeout=5)

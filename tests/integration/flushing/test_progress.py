@@ -32,7 +32,7 @@ async def until_stalled(where: tuple[str, ...], seconds: float) -> float:
     async with asyncio.timeout(seconds):
         while WORDS not in (await run("status", *where)).stdout:
             await asyncio.sleep(0.05)
-    (worker,) = (await run_json("status", *where))["workers"]
+    (worker,) = (await run_json("status", *where))["processes"]
     return float(worker["facts"]["stalled_seconds"])
 
 

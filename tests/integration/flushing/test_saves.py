@@ -1,4 +1,4 @@
-"""Saves: batches that fail are bisected, poison is isolated, retried with a back-off of its own and dead-lettered."""
+"""BatchSaver: batches that fail are bisected; poison is isolated, retried with its own back-off, and dead-lettered."""
 
 import asyncio
 import logging
@@ -260,7 +260,7 @@ async def test_three_poison_records_among_ten_thousand(
             assert all(f"OverflowError: {key[1:]}" in event.reason for key, event in dead.items())
             assert await buffer.get("k17") == 17, "a dead letter stays readable"
             backend.poison = backend.batch_poison = {}
-            assert await buffer.revive(poison) == 3
+            assert await buffer.retry_dead(poison) == 3
             await buffer.drain(timeout=10)
             assert len(memory.values) == 10_000
     assert not any(

@@ -87,7 +87,7 @@ async def everything_of_a_service(url: str, namespace: str, watching: Server) ->
                 while not (await buffer.stats()).dead:
                     await asyncio.sleep(0.01)
             backend.poison.clear()
-            assert await buffer.revive(["bad"]) == 1
+            assert await buffer.retry_dead(["bad"]) == 1
             await buffer.drain(timeout=_PATIENCE)
             assert buffer.totals.crashes == 0
             assert memory.values["bad"] == 1
@@ -124,7 +124,7 @@ async def of_a_full_buffer(url: str, namespace: str, memory: MemoryBackend) -> N
         with pytest.raises(BufferFull, match="dead letter"):
             await buffer.set("b", 10**9)
     async with Buffer[int](url, backend=memory, namespace=namespace, redis_retry_seconds=0.2) as buffer:
-        await buffer.revive(["dead"])
+        await buffer.retry_dead(["dead"])
         await buffer.drain(timeout=_PATIENCE)
 
 
@@ -133,7 +133,7 @@ async def of_a_lost_reply(url: str, namespace: str) -> None:
     link = RedisLink.from_url(url, timeout_seconds=5)
     queue = Queue(link, namespace, 0)
     try:
-        epoch = (await queue.hello()).epoch
+        epoch = (await queue.read_meta()).epoch
         await queue.register("again")
         replies = [
             await queue.put(
@@ -172,7 +172,7 @@ async def everything_of_an_operator(url: str, namespace: str, backend: str) -> N
         await buffer.set("b", 1)
         where = ("--redis", url, "--namespace", namespace)
         async with asyncio.timeout(10):  # its first heartbeat is made beside the writes
-            while len((await run_json("status", *where))["workers"]) != 1:
+            while len((await run_json("status", *where))["processes"]) != 1:
                 await asyncio.sleep(0.05)
         assert len((await run_json("keys", *where))["keys"]) == 2
         await run("show", "a", *where)

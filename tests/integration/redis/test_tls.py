@@ -64,7 +64,7 @@ async def test_service_and_commands_over_tls(secure: Secure) -> None:
     async with Buffer[int](url, backend=memory, namespace="tls", commit="watch") as buffer:
         await buffer.set("a", 1)
         await buffer.flush("a", timeout=10)
-        assert len((await run_json("status", "--redis", url, "--namespace", "tls"))["workers"]) == 1
+        assert len((await run_json("status", "--redis", url, "--namespace", "tls"))["processes"]) == 1
     assert memory.values == {"a": 1}
 
 

@@ -187,8 +187,8 @@ async def test_killed_embedded_server_loses_nothing(namespace: str, tmp_path: Pa
 
 
 def _kill_server_in(folder: Path) -> None:
-    guardian = psutil.Process(json.loads((folder / "guardian.json").read_text())["pid"])
-    (server,) = guardian.children()
+    supervisor = psutil.Process(json.loads((folder / "supervisor.json").read_text())["pid"])
+    (server,) = supervisor.children()
     server.send_signal(signal.SIGKILL)
     server.wait(5)
 

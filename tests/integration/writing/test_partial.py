@@ -305,7 +305,7 @@ async def test_partition_that_cannot_be_reached_does_not_hide_the_other(valkey_s
         assert kinds(error) == {RedisUnavailable}
 
 
-async def test_revive_says_which_keys_could_not_be_reached(valkey_server: Server, namespace: str) -> None:
+async def test_retry_says_which_keys_could_not_be_reached(valkey_server: Server, namespace: str) -> None:
     backend = FaultyBackend(MemoryBackend())
     backend.poison = {key: RecordRejected("too odd") for key in KEYS}
     async with Buffer[Any](valkey_server.url, backend=backend, namespace=namespace, partitions=2) as flushing:
@@ -320,13 +320,13 @@ async def test_revive_says_which_keys_could_not_be_reached(valkey_server: Server
             proxy.url, backend=backend, namespace=namespace, partitions=2, flushers=0, **settings
         ) as buffer:
             fault = proxy.fault("drop reply", of_second(namespace), times=1000)
-            error = await partial_failure(buffer.revive(KEYS), keys=KEYS)
+            error = await partial_failure(buffer.retry_dead(KEYS), keys=KEYS)
             assert set(error.failed) == set(THERE)
             with pytest.raises(RedisUnavailable):
-                await buffer.revive(THERE)
+                await buffer.retry_dead(THERE)
             assert fault.happened
     async with Buffer[Any](valkey_server.url, backend=backend, namespace=namespace, partitions=2) as flushing:
-        await flushing.revive(KEYS)
+        await flushing.retry_dead(KEYS)
         async with asyncio.timeout(10):
             while (await flushing.stats()).dead or len(backend.inner.values) < len(KEYS):  # type: ignore[attr-defined]
                 await asyncio.sleep(0.01)

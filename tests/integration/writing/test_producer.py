@@ -180,8 +180,8 @@ async def test_uncertain_request_is_not_applied_in_another_epoch(desk: Desk) -> 
 
     async def attempt(*args: object, **options: object) -> object:
         if lost.happened:
-            hello = await desk.rig.queue.hello()
-            await desk.rig.queue.install_epoch(hello, 7, partitions=1, codec="json")
+            meta = await desk.rig.queue.read_meta()
+            await desk.rig.queue.install_epoch(meta, 7, partitions=1, codec="json")
         return await original(*args, **options)  # type: ignore[arg-type]
 
     desk.writer._attempt = attempt  # type: ignore[assignment,method-assign]

@@ -14,6 +14,7 @@ from asyncwb.protocol.messages import PutReply
 from asyncwb.protocol.queue import Queue
 from asyncwb.redis.connection import RedisLink
 from asyncwb.support.background import BackgroundTasks
+from asyncwb.writing.producer import Producer
 from tests.harness.servers import Server, binary
 from tests.proofs.faults import driver as driver_module
 from tests.proofs.faults.campaign import bench_of

@@ -28,7 +28,7 @@ async def workload(driver: Driver) -> None:
     await driver.drain()
     backend.poison.clear()
     await driver.get("e")
-    await driver.ask("revive", lambda: driver.buffer.revive(["e"]))
+    await driver.ask("retry", lambda: driver.buffer.retry_dead(["e"]))
     await driver.flush("e", may_be_dead=True)
     await driver.set("a", "f")
     await driver.ask("audit", driver.buffer.audit)
@@ -72,7 +72,7 @@ async def verification(driver: Driver) -> None:
 async def verification_ends(driver: Driver) -> None:
     """When everything late has arrived as well."""
     await driver.get(*driver.history.keys)
-    await driver.ask("revive", lambda: driver.buffer.revive(driver.history.keys))
+    await driver.ask("retry", lambda: driver.buffer.retry_dead(driver.history.keys))
     await driver.drain()
     await driver.get(*driver.history.keys)
     await driver.close()

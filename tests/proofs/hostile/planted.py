@@ -186,7 +186,7 @@ class Scene:
         deadline = time.monotonic() + _PATIENCE
         while True:
             try:
-                await self._presence.workers()
+                await self._presence.processes()
             except AsyncwbError:
                 if time.monotonic() > deadline:
                     raise

@@ -276,14 +276,14 @@ def entry(data: bytes) -> None:
 def meta(data: bytes) -> None:
     """Whatever stands in meta, a client gets a sound answer or one that makes it begin a new epoch."""
     parts = (data.split(b"|") + [b""] * 7)[:7]
-    hello = _run(Queue(_Answer([b"a" * 40, *parts]), "n", 0).hello())  # type: ignore[arg-type]
-    assert 0 <= hello.epoch < 2**31
-    assert 0 <= hello.seq < 2**32
-    sound = hello.meta_identity == hello.identity
+    meta = _run(Queue(_Answer([b"a" * 40, *parts]), "n", 0).read_meta())  # type: ignore[arg-type]
+    assert 0 <= meta.epoch < 2**31
+    assert 0 <= meta.seq < 2**32
+    sound = meta.meta_identity == meta.identity
     if sound:
         assert parts[3] == b"a" * 40
-        assert int(parts[4] or 0) == hello.epoch
-        assert int(parts[5] or 0) == hello.seq
+        assert int(parts[4] or 0) == meta.epoch
+        assert int(parts[5] or 0) == meta.seq
 
 
 def claimed(data: bytes) -> None:

@@ -117,11 +117,9 @@ def _mutants() -> Iterator[Mutant]:
 
     # Dead letters.
     yield mutant("put leaves it dead", "put clears dead", _in(flushers=1, dead=True, failures=1), "I1")
-    yield mutant("put revives nothing", "put makes a dead record dirty", _in(flushers=1, dead=True, failures=1), "I1")
-    yield mutant("revive into nowhere", "revive makes dirty", _in(flushers=1, writes=(1,), dead=True, failures=1), "I1")
-    yield mutant(
-        "revive and stay dead", "revive clears dead", _in(flushers=1, writes=(1,), dead=True, failures=1), "I1"
-    )
+    yield mutant("put retries nothing", "put makes a dead record dirty", _in(flushers=1, dead=True, failures=1), "I1")
+    yield mutant("retry into nowhere", "retry makes dirty", _in(flushers=1, writes=(1,), dead=True, failures=1), "I1")
+    yield mutant("retry and stay dead", "retry clears dead", _in(flushers=1, writes=(1,), dead=True, failures=1), "I1")
 
     # Puts.
     yield mutant("put makes dirty what is leased", "put leaves what is leased", _in(flushers=1), "I1")

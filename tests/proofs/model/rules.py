@@ -35,7 +35,7 @@ class Configuration:
         writes: for each writer how many writes it makes, to any key.
         watch: the commit strategy.
         deletes: every second write of a writer is a delete.
-        dead: what fails may be dead-lettered, and revived.
+        dead: what fails may be dead-lettered, and retried.
         drops: what is dead may be dropped.
         late_saves: a save that has failed for its caller may yet be applied, later.
         write_through: writers may bypass Redis, as at a limit.

@@ -152,12 +152,12 @@ def recover(server: Server, at: int, drops: Drops) -> Server:
     return _with(server, put_at(server.keys, at, Key(record, dirty, lease, dead)), server.claims)
 
 
-def revive(server: Server, at: int, drops: Drops) -> Server:
-    """revive.lua, for one key."""
+def retry_dead(server: Server, at: int, drops: Drops) -> Server:
+    """retry.lua, for one key."""
     record, dirty, lease, dead = server.keys[at]
-    if record and "revive makes dirty" not in drops:
+    if record and "retry makes dirty" not in drops:
         dirty = 1
-    if "revive clears dead" not in drops:
+    if "retry clears dead" not in drops:
         dead = 0
     return _with(server, put_at(server.keys, at, Key(record, dirty, lease, dead)), server.claims)
 

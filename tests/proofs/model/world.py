@@ -36,7 +36,7 @@ from tests.proofs.model.states import (
 from tests.proofs.model.writers import applied, closed, deleting
 
 EXPIRED: Final = "the lease of {0!k} expires, and it is recovered"
-REVIVED: Final = "{0!k} is revived"
+RETRIED: Final = "{0!k} is retried"
 DROPPED: Final = "the dead letter {0!k}={1!v} is dropped"
 LAGGING: Final = "from here on the replica gets nothing more"
 FAILOVER: Final = "failover: the replica is promoted as server {0}"
@@ -61,7 +61,7 @@ LATE_INSTALL: Final = "the installation of epoch {0} arrives late"
 
 
 def lease_steps(state: State, rules: Rules, out: Out) -> None:
-    """Leases that expire, and dead letters that are revived."""
+    """Leases that expire, and dead letters that are retried."""
     if "leases have a deadline" not in rules.drops:
         for at, key in enumerate(state.server.keys):
             if key.lease:
@@ -69,7 +69,7 @@ def lease_steps(state: State, rules: Rules, out: Out) -> None:
     if rules.configuration.dead:
         for at, key in enumerate(state.server.keys):
             if key.dead:
-                out.append(((REVIVED, at), state.to(server=scripts.revive(state.server, at, rules.drops))))
+                out.append(((RETRIED, at), state.to(server=scripts.retry_dead(state.server, at, rules.drops))))
                 if rules.configuration.drops:
                     out.append(((DROPPED, at, key.dead), _dropped(state, at)))
 
@@ -106,7 +106,8 @@ def failure_steps(state: State, rules: Rules, out: Out) -> None:
         for at, names in enumerate(server.memory):
             # After hours of silence: a writer may be frozen for so long, but nothing is on its way for so long. Or
             # because its process has closed, whatever puts are still on their way. (A late registration is of a name
-            # that nothing was sent under; but where one name stands for all, see `writers.fresh`, it would revive it.)
+            # that nothing was sent under; but where one name stands for all, see `writers.fresh`, it would bring back
+            # that.)
             closed_in_order = state.writers[at].request == rules.configuration.writes[at]
             on_their_way = {(REGISTER, at)} if closed_in_order else {(PUT, at), (REGISTER, at)}
             if any(message[:2] in on_their_way for message in state.late):

@@ -68,7 +68,7 @@ class Oracle:
     most_dirty: int | None = None
     _full_of_dead: dict[PartitionKeys, float] = field(default_factory=dict)
     _died: dict[str, float] = field(default_factory=dict)
-    _revived: dict[str, list[tuple[float, float]]] = field(default_factory=lambda: defaultdict(list))
+    _retried: dict[str, list[tuple[float, float]]] = field(default_factory=lambda: defaultdict(list))
     _dropping: dict[str, int] = field(default_factory=dict)
     _reads: dict[str, list[Read]] = field(default_factory=lambda: defaultdict(list))
     _clock: "itertools.count[int]" = field(default_factory=lambda: itertools.count(1))
@@ -144,8 +144,8 @@ class Oracle:
         now = self.clock()
         for died in all_dead.difference(self._died):
             self._died[died] = now
-        for revived in set(self._died) - all_dead:
-            self._revived[revived].append((self._died.pop(revived), now))
+        for retried in set(self._died) - all_dead:
+            self._retried[retried].append((self._died.pop(retried), now))
 
     def dropping(self, letters: Mapping[str, int]) -> None:
         """An operator gives dead letters up, and what isn't saved of these versions is lost when they leave Redis."""
@@ -346,7 +346,7 @@ class Oracle:
             held, begin = self.storage.version(key), surveyed[self.partition(key).meta]
             if held >= version or self._was_dead(key, begin):
                 continue
-            rewritten = max(self.writes[key]) > version and any(ended >= begin for _, ended in self._revived[key])
+            rewritten = max(self.writes[key]) > version and any(ended >= begin for _, ended in self._retried[key])
             # (Another's write that was given up and then written anew: the new one may be on its way.)
             if self.writes[key][version].lost is None and not rewritten:
                 self.lost += 1
@@ -360,7 +360,7 @@ class Oracle:
 
     def _was_dead(self, key: str, begin: float) -> bool:
         """Whether it was dead then."""
-        times: list[tuple[float, float]] = [*self._revived[key], (self._died.get(key, math.inf), math.inf)]
+        times: list[tuple[float, float]] = [*self._retried[key], (self._died.get(key, math.inf), math.inf)]
         return any(died <= begin <= ended for died, ended in times)
 
     def partition(self, key: str) -> PartitionKeys:

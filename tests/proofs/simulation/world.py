@@ -288,7 +288,7 @@ class World:
             await asyncio.sleep(_PATIENCE_SECONDS)
             self.oracle.nothing_waits(self.server)
             while True:
-                await buffer.revive(self.keys)
+                await buffer.retry_dead(self.keys)
                 before, begin = self.oracle.unsaved(), self.oracle.clock()
                 try:
                     await buffer.drain()

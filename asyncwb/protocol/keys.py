@@ -25,7 +25,7 @@ class PartitionKeys:
         prefix = f"{{wb:{namespace}:{partition}}}:".encode()
         self._prefix = prefix
         self.record_prefix = prefix + b"rec:"
-        # In the order of lua/prelude.lua.
+        # In the order of lua/includes/keys.lua.
         self.common = tuple(
             prefix + name for name in (b"meta", b"dirty", b"lease", b"expired", b"dead", b"wake", b"retry")
         )

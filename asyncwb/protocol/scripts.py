@@ -1,16 +1,29 @@
-"""The Lua scripts, one file a step, each behind the shared prelude."""
+"""The Lua scripts, one file a step. What several of them use is included where a line says `-- @include NAME`."""
 
+import re
 from importlib.resources import files
 from typing import Final
 
 from asyncwb.redis.script import Script
 
 _LUA: Final = files("asyncwb.protocol") / "lua"
-_PRELUDE: Final = (_LUA / "prelude.lua").read_text("utf-8")
+_INCLUDE: Final = re.compile(r"^-- @include (\w+)\n", re.MULTILINE)
 
 
 def _load(name: str) -> Script:
-    return Script(name, _PRELUDE + (_LUA / f"{name}.lua").read_text("utf-8"))
+    """A step behind all that it includes, each file once, in an order in which what is used comes first."""
+    parts: list[str] = []
+    included: set[str] = set()
+
+    def add(text: str) -> None:
+        for each in _INCLUDE.findall(text):
+            if each not in included:
+                included.add(each)
+                add((_LUA / "includes" / f"{each}.lua").read_text("utf-8"))
+        parts.append(_INCLUDE.sub("", text))
+
+    add((_LUA / "steps" / f"{name}.lua").read_text("utf-8"))
+    return Script(name, "".join(parts))
 
 
 ACK: Final = _load("ack")
@@ -39,32 +52,3 @@ RETRY: Final = _load("retry")
 STATS: Final = _load("stats")
 SUPERSEDE: Final = _load("supersede")
 UNSAVED: Final = _load("unsaved")
-
-ALL: Final = (
-    ACK,
-    ALLOT,
-    AUDIT,
-    CLAIM,
-    CONFIRM,
-    DESCRIBE,
-    DISOWN,
-    DROP,
-    EXTEND,
-    FLUSH,
-    FORGET,
-    GET,
-    HASTEN,
-    HEARTBEAT,
-    READ_META,
-    INSTALL,
-    LEAVE,
-    LIST,
-    PENDING,
-    PUT,
-    RECOVER,
-    RESTAMP,
-    RETRY,
-    STATS,
-    SUPERSEDE,
-    UNSAVED,
-)

@@ -9,7 +9,7 @@ from asyncwb.protocol.messages import DeadRecord
 from asyncwb.records import MAX_EPOCH, MAX_SEQ, CodecName, Record, Version, make_version
 
 # Version (epoch, seq), first unsaved write (ms of the server's clock), op, codec; then the payload. As in
-# lua/prelude.lua.
+# lua/includes/header.lua.
 _HEADER: Final = struct.Struct(">QQ2s")
 OVERHEAD_BYTES: Final = _HEADER.size
 _BODY: Final = OVERHEAD_BYTES - 2

@@ -6,6 +6,7 @@ from functools import cache
 from typing import Final, Literal, NamedTuple, get_args
 
 from asyncwb.protocol import scripts
+from asyncwb.redis.script import Script
 
 Kind = Literal[
     "drop request",
@@ -61,7 +62,7 @@ class Point(NamedTuple):
         return cls(name, int(nth))
 
 
-_SCRIPTS: Final = {script.sha.encode(): script.name for script in scripts.ALL}
+_SCRIPTS: Final = {script.sha.encode(): script.name for script in vars(scripts).values() if isinstance(script, Script)}
 
 
 @cache

@@ -1,8 +1,0 @@
--- confirm: a write behind those of an epoch, so that a WAITAOF or WAIT that follows speaks of them all.
--- ARGV  2 epoch
--- Reply 1; 0 if this server isn't in that epoch (any more)
-local meta = redis.call('HMGET', META, 'identity', 'epoch')
-if not meta[1] or meta[1] ~= identity() or meta[2] ~= ARGV[2] then return 0 end
-allow_at_maxmemory()
-redis.call('HSET', META, 'confirmed', clock())
-return 1

@@ -1,0 +1,1 @@
+local HEADER = 18  -- bytes before the payload: epoch, seq, first unsaved write (ms), op, codec

@@ -1,0 +1,24 @@
+-- allot: versions for writes that go to the backend directly, because the buffer is full. Also at maxmemory.
+-- KEYS  8 writer
+-- ARGV  2 epoch  3 how many  4 the writer's request whose writes they are
+-- Reply the sequence number before the first, or 'EPOCH'
+-- @include keys
+-- @include allow_at_maxmemory
+-- @include identity
+-- @include try
+-- @include whole
+local meta = redis.call('HMGET', META, 'identity', 'epoch', 'seq')
+local used = whole(meta[3])
+if not meta[1] or meta[1] ~= identity() or meta[2] ~= ARGV[2] or not used or used < 0
+  or used + tonumber(ARGV[3]) > 4294967295 then
+  return 'EPOCH'
+end
+allow_at_maxmemory()
+-- The request counts as had: at maxmemory it was refused and left no trace, and one from before it that is still under
+-- way would be applied over what is written through now.
+local memory = try('GET', KEYS[8])
+local last = memory and #memory >= 16 and struct.unpack('>I8', memory)
+if last and last < tonumber(ARGV[4]) then
+  redis.call('SET', KEYS[8], struct.pack('>I8I8', tonumber(ARGV[4]), last) .. '\n', 'KEEPTTL')
+end
+return redis.call('HINCRBY', META, 'seq', ARGV[3]) - ARGV[3]

@@ -1,0 +1,27 @@
+-- restamp: gives records a newer version, of an epoch that was allotted for this alone, if they still have the version
+-- that the caller could not save. Like a put of the same content, but only over that very version.
+-- ARGV  2 the epoch of the new versions  3 that in which the caller has looked what is saved  4… key and version for each
+-- Reply how many got one; or 'EPOCH': this server is in another history, or in another epoch than that
+-- @include keys
+-- @include allow_at_maxmemory
+-- @include identity
+-- @include newer
+-- @include try
+-- @include whole
+local meta = redis.call('HMGET', META, 'identity', 'epoch')
+local epoch, present = tonumber(ARGV[2]), tonumber(ARGV[3])
+-- A put that comes after has to be newer than what is written here. And where a server that lagged has taken over since
+-- the caller has looked, an old record is here again, and what is saved may be newer than it.
+if not meta[1] or meta[1] ~= identity() or whole(meta[2]) ~= present or present <= epoch then return 'EPOCH' end
+allow_at_maxmemory()
+local done = 0
+for i = 4, #ARGV, 2 do
+  local key, version = ARGV[i], ARGV[i + 1]
+  local record = try('GET', PREFIX .. key)
+  local newest = struct.pack('>I4', epoch) .. string.sub(version, 5)
+  if record and string.sub(record, 1, 8) == version and newer(newest, version) then
+    redis.call('SET', PREFIX .. key, newest .. string.sub(record, 9))
+    done = done + 1
+  end
+end
+return done

@@ -1,0 +1,25 @@
+-- retry: dead-lettered records are dirty again, due at once, with all their attempts before them.
+-- ARGV  2… keys
+-- Reply how many
+-- @include keys
+-- @include allow_at_maxmemory
+-- @include clock
+-- @include try
+-- @include wake
+allow_at_maxmemory()
+local now = clock()
+local retried = 0
+for i = 2, #ARGV do
+  local key = ARGV[i]
+  if redis.call('HEXISTS', DEAD, key) == 1 then
+    if redis.call('EXISTS', PREFIX .. key) == 1 then
+      redis.call('ZADD', DIRTY, 'NX', now, key)
+      retried = retried + 1
+    end
+    redis.call('HDEL', DEAD, key)
+    redis.call('HDEL', RETRY, key)
+    try('HDEL', EXPIRED, key)
+  end
+end
+if retried > 0 then wake() end
+return retried

@@ -152,12 +152,13 @@ class Buffer(Generic[T]):
             save_timeout_seconds=self.settings.save_timeout_seconds,
         )
         self._life = Lifetime()
-        self._engine: Engine = self._new_engine()
+        self._engine: Engine  # there from `open` on
+        self._totals = Totals()
 
     @property
     def totals(self) -> Totals:
         """What this process has done since the buffer was opened; counts on."""
-        return self._engine.totals
+        return self._totals
 
     # Lifetimes
 
@@ -171,6 +172,7 @@ class Buffer(Generic[T]):
         """
         self._life.begin()
         self._engine = self._new_engine()
+        self._totals = self._engine.totals
         try:
             await self._engine.open()
             self._values.limit(self._backend)

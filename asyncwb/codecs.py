@@ -108,9 +108,6 @@ _ROW_ENCODERS: Final[dict[CodecName, Callable[[Any], bytes]]] = {
     "bytes": _no_rows,
 }
 
-WIRE_CODECS: Final[dict[CodecName, bytes]] = {"json": b"j", "msgpack": b"m", "bytes": b"b"}
-"""The byte that stands for a codec in a Redis record."""
-
 
 def _dialect(name: CodecName, type_: Any) -> Dialect:
     if name == "bytes":

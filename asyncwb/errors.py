@@ -175,8 +175,8 @@ class NotConfirmed(RedisError):
 class OutcomeUnknown(RedisError):
     """A write was sent, its answer was lost, and nobody can know whether it was applied.
 
-    Write again with the same buffer, or read the key. What was written again isn't undone by what arrives late; until
-    then a read tells what has arrived by now.
+    Write again with the same buffer, or read the key. If you write again, a late arrival of the first attempt can't
+    overwrite the retry; until then a read may show either.
     """
 
 

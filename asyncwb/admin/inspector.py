@@ -20,6 +20,7 @@ from asyncwb.redis.targets import RedisClient
 from asyncwb.settings import MOST_PARTITIONS
 from asyncwb.support.backoff import retrying
 from asyncwb.support.gathering import gather_bounded
+from asyncwb.support.key_encoding import raw_of
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -71,7 +72,7 @@ class Inspector:
 
     def part_of(self, key: str) -> Inspection:
         """The partition of a key."""
-        return self.parts[partition_of(key.encode("utf-8", "surrogateescape"), len(self.parts))]
+        return self.parts[partition_of(raw_of(key), len(self.parts))]
 
     async def status(self) -> Status:
         """Raises RedisError."""

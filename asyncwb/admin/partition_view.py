@@ -13,6 +13,7 @@ from asyncwb.protocol.queue import Queue
 from asyncwb.protocol.wire import OVERHEAD_BYTES, pack_version, unpack_dead, unpack_record
 from asyncwb.records import SEQ_BITS, Record, Version
 from asyncwb.redis.script import Script
+from asyncwb.support.key_encoding import raw_of, text_of
 
 Place = Literal["dirty", "leased"]
 
@@ -82,7 +83,7 @@ class Inspection:
 
     async def describe(self, key: str) -> Described | None:
         """Everything about one record; None if Redis has none."""
-        raw = _raw(key)
+        raw = raw_of(key)
         reply = await self._ask(scripts.DESCRIBE, raw)
         if reply is None:
             return None
@@ -98,7 +99,7 @@ class Inspection:
 
     async def drop(self, letters: Sequence[DeadRecord]) -> int:
         """Gives dead letters up, if they are still these; returns how many were."""
-        pairs = [part for letter in letters for part in (_raw(letter.key), pack_version(letter.version))]
+        pairs = [part for letter in letters for part in (raw_of(letter.key), pack_version(letter.version))]
         dropped: int = await self._ask(scripts.DROP, *pairs)
         return dropped
 
@@ -133,7 +134,7 @@ def _listed(key: bytes, header: bytes, failing: bytes, *, size: int, due_ms: int
         if failed_version != version:
             attempts, reason = 0, ""
     return Listed(
-        key=_name(key),
+        key=text_of(key),
         version=version,
         bytes=size,
         age_seconds=age,
@@ -141,11 +142,3 @@ def _listed(key: bytes, header: bytes, failing: bytes, *, size: int, due_ms: int
         attempts=attempts,
         reason=reason,
     )
-
-
-def _raw(key: str) -> bytes:
-    return key.encode("utf-8", "surrogateescape")
-
-
-def _name(raw: bytes) -> str:
-    return raw.decode("utf-8", "surrogateescape")

@@ -12,9 +12,9 @@ from asyncwb.cli.shared import (
     json_option,
     redis_option,
 )
-from asyncwb.codecs import WIRE_CODECS
 from asyncwb.errors import ConfigurationError
 from asyncwb.protocol.epochs import Epochs
+from asyncwb.protocol.wire import WIRE_CODECS
 from asyncwb.settings import Settings
 
 

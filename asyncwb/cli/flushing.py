@@ -12,10 +12,11 @@ from typing import Final
 
 from asyncwb.buffer import Buffer
 from asyncwb.cli.shared import EXIT_INTERRUPTED
-from asyncwb.codecs import WIRE_CODECS, Codec
+from asyncwb.codecs import Codec
 from asyncwb.errors import ConfigurationError
 from asyncwb.plugins.registry import backend_from_url
 from asyncwb.protocol.queue import Queue
+from asyncwb.protocol.wire import WIRE_CODECS
 from asyncwb.records import CodecName
 from asyncwb.redis.connect import connect
 from asyncwb.settings import Settings

@@ -17,8 +17,8 @@ from asyncwb.cli.shared import (
     json_option,
     redis_option,
 )
-from asyncwb.codecs import WIRE_CODECS
 from asyncwb.protocol.queue import Queue
+from asyncwb.protocol.wire import WIRE_CODECS
 from asyncwb.records import CodecName
 from asyncwb.redis.connect import connect
 from asyncwb.settings import Settings

@@ -16,8 +16,8 @@ from asyncwb.cli.shared import (
     json_option,
     redis_option,
 )
-from asyncwb.codecs import WIRE_CODECS
 from asyncwb.errors import ConfigurationError, DeadLettered, FlushTimeout, OutcomeUnknown, WriteLost
+from asyncwb.protocol.wire import WIRE_CODECS
 from asyncwb.settings import Settings
 from asyncwb.support.gathering import gather_bounded
 

@@ -60,7 +60,7 @@ class Engine:
     Args:
         redis: a URL, a client, or None for an embedded server.
         backend: opened and closed here.
-        settings: all of them.
+        settings: of the buffer.
         codec: kept with the namespace.
         emit: gets events.
         rng: for jitter; a simulator gives its own.

@@ -21,6 +21,7 @@ from asyncwb.settings import Settings
 from asyncwb.stats import Totals
 from asyncwb.support.backoff import retrying
 from asyncwb.support.foreign import CancelledFromWithin, is_failure
+from asyncwb.support.key_encoding import raw_of
 from asyncwb.support.wakeup import Bell
 
 T = TypeVar("T")
@@ -204,7 +205,7 @@ class Flusher:
             ]
         )
         for key in acked.dead if acked is not None else ():
-            waits.died(key.encode("utf-8", "surrogateescape"))
+            waits.died(raw_of(key))
 
     def _count(self, claim: Claim, outcome: Outcome, acked: Acked | None, seconds: float) -> None:
         saved = len(claim.records) + len(claim.garbage) - len(outcome.failed)

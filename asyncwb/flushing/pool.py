@@ -45,7 +45,7 @@ class FlusherPool:
         queues: the partitions.
         backend: where records are saved; its `limits` bound the batches and the saves at once. Has to be open.
         epochs: of the namespace.
-        settings: all of them.
+        settings: how many flushers there are, and how they claim, save, retry and pause.
         totals: is counted up.
         emit: gets events.
         bell: wakes the flushers; is closed when they end.
@@ -100,7 +100,8 @@ class FlusherPool:
     async def acked(self) -> None:
         """Returns when what flushers have told Redis by now is also counted, or after a second without an answer.
 
-        Redis knows first: who has seen there that nothing is left would find the last batch missing in the totals.
+        Redis is updated before the counters, so a caller that has just seen an empty queue could read totals without
+        the last batch.
         """
         if acking := [each.acking for each in self._flushers if each.acking is not None]:
             await asyncio.wait(acking, timeout=_COUNTED_SECONDS)

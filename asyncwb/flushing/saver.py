@@ -190,7 +190,10 @@ class BatchSaver:
         done.failed[record.key] = Failure(describe(error), "dead")
 
     def _postpone(self, part: Sequence[Record], reason: str, done: SaveResult) -> None:
-        """No fault of theirs. After a trial they step back, so that the next one is with others."""
+        """Has records tried again without counting an attempt.
+
+        After a failed trial it delays them a little, so that the next trial picks other records.
+        """
         for record in part:
             seconds = _ROTATION_SECONDS * self._rng.random() if self._circuit.half_open else 0.0
             done.failed[record.key] = Failure(reason, "later", seconds)

@@ -7,6 +7,7 @@ import msgspec
 
 from asyncwb.protocol import scripts
 from asyncwb.protocol.queue import Queue
+from asyncwb.support.key_encoding import text_of
 
 _FORGET_MS: Final = 60_000
 _STALLED_SECONDS: Final = 3.0
@@ -59,7 +60,7 @@ class Presence:
         now, micros = await self._queue.link.command("TIME")
         now_ms = int(now) * 1000 + int(micros) // 1000
         processes = [
-            Process(id=name.decode("utf-8", "surrogateescape"), silent_seconds=silent_ms / 1000, facts=facts)
+            Process(id=text_of(name), silent_seconds=silent_ms / 1000, facts=facts)
             for name, said in found
             if (facts := _facts(said[8:])) is not None
             # Others forget it at their next heartbeat, but perhaps nobody else is left.

@@ -35,6 +35,7 @@ from asyncwb.records import MAX_EPOCH, MAX_SEQ, Record, Version, epoch_of, make_
 from asyncwb.redis.link import Argument, Link
 from asyncwb.redis.script import Script
 from asyncwb.redis.suitability import Suitability
+from asyncwb.support.key_encoding import raw_of, text_of
 
 WRITER_MEMORY_SECONDS: Final = 2 * 3600
 """How long the last request of a writer that has fallen silent is remembered: longer than any request is repeated (see
@@ -102,7 +103,7 @@ class Queue:
         """
         args: list[Argument] = [epoch, present]
         for record in records:
-            args += (_wire_key(record.key), pack_version(record.version))
+            args += (raw_of(record.key), pack_version(record.version))
         reply = await self._script(scripts.RESTAMP, *args)
         return None if reply == b"EPOCH" else int(reply)
 
@@ -223,9 +224,9 @@ class Queue:
             try:
                 found.append(unpack_record(key.decode(), packed))
             except UnicodeDecodeError:
-                garbage[_name(key)] = DecodeError(f"key {key!r} isn't UTF-8: another program wrote it")
+                garbage[text_of(key)] = DecodeError(f"key {key!r} isn't UTF-8: another program wrote it")
             except DecodeError as error:
-                garbage[_name(key)] = error
+                garbage[text_of(key)] = error
         return Claim(
             claim_id,
             found,
@@ -260,19 +261,19 @@ class Queue:
             len(saved or ()),
         ]  # fmt: skip
         for key, version in (saved or {}).items():
-            args += (_wire_key(key), pack_version(version))
+            args += (raw_of(key), pack_version(version))
         args.append(len(failed or ()))
         for key, failure in (failed or {}).items():
             number = failure.attempts if failure.fate == "dead" else _ms(failure.due_in_seconds)
             if failure.fate == "retry":
                 number = _ms(rng.uniform(0.5, 1.0) if rng is not None else 1.0)
-            args += (_wire_key(key), failure.fate, number, failure.reason.encode("utf-8", "replace"))
+            args += (raw_of(key), failure.fate, number, failure.reason.encode("utf-8", "replace"))
         reply = await self._claim_script(scripts.ACK, claim_id, *args)
         if not reply:
             return None
         gone, changed, released, again, buried = reply
-        retried = {_name(again[i]): Retry(again[i + 1], again[i + 2] / 1000) for i in range(0, len(again), 3)}
-        dead = {_name(key): attempts for key, attempts in zip(buried[::2], buried[1::2], strict=True)}
+        retried = {text_of(again[i]): Retry(again[i + 1], again[i + 2] / 1000) for i in range(0, len(again), 3)}
+        dead = {text_of(key): attempts for key, attempts in zip(buried[::2], buried[1::2], strict=True)}
         return Acked(gone, changed, released, retried, dead)
 
     async def release(self, claim_id: str) -> None:
@@ -352,7 +353,7 @@ class Queue:
 
     async def retry_dead(self, keys: Sequence[str]) -> int:
         """Dead-lettered records become dirty; returns how many."""
-        retried: int = await self._script(scripts.RETRY, *map(_wire_key, keys))
+        retried: int = await self._script(scripts.RETRY, *map(raw_of, keys))
         return retried
 
     async def audit(self) -> int:
@@ -434,11 +435,3 @@ def _claim_ms(lease_ms: int) -> int:
 
 def _ms(seconds: float) -> int:
     return round(seconds * 1000)
-
-
-def _wire_key(key: str) -> bytes:
-    return key.encode("utf-8", "surrogateescape")
-
-
-def _name(raw: bytes) -> str:
-    return raw.decode("utf-8", "surrogateescape")

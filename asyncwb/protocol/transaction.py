@@ -8,6 +8,7 @@ from asyncwb.protocol.queue import Queue
 from asyncwb.protocol.wire import unpack_record
 from asyncwb.records import Record
 from asyncwb.redis.link import Session
+from asyncwb.support.key_encoding import raw_of
 
 
 class Watch:
@@ -16,7 +17,7 @@ class Watch:
     def __init__(self, queue: Queue, key: str) -> None:
         self._queue = queue
         self._key = key
-        self._raw = key.encode("utf-8", "surrogateescape")
+        self._raw = raw_of(key)
         self._stack = AsyncExitStack()
         self._session: Session | None = None
         self._length = 0

@@ -3,10 +3,10 @@
 import struct
 from typing import Final
 
-from asyncwb.codecs import WIRE_CODECS
 from asyncwb.errors import DecodeError
 from asyncwb.protocol.messages import DeadRecord
 from asyncwb.records import MAX_EPOCH, MAX_SEQ, CodecName, Record, Version, make_version
+from asyncwb.support.key_encoding import text_of
 
 # Version (epoch, seq), first unsaved write (ms of the server's clock), op, codec; then the payload. As in
 # lua/includes/header.lua.
@@ -21,6 +21,8 @@ _EARLY: Final = bytes(2)
 _VERSION: Final = struct.Struct(">Q")
 # Version, attempts, first failure and death (ms of the server's clock); then the reason. As in lua/ack.lua.
 _DEAD: Final = struct.Struct(">QIQQ")
+WIRE_CODECS: Final[dict[CodecName, bytes]] = {"json": b"j", "msgpack": b"m", "bytes": b"b"}
+"""The byte that stands for a codec in a Redis record."""
 _CODECS: Final[dict[bytes, CodecName]] = {byte: name for name, byte in WIRE_CODECS.items()}
 
 _PUTS: Final[dict[bytes, CodecName]] = {b"p" + byte: name for name, byte in WIRE_CODECS.items()}
@@ -46,7 +48,7 @@ def pack_epoch(epoch: int) -> bytes:
 def payload_of(packed: bytes, prefix: bytes) -> bytes | None:
     """The payload of a record that begins its body with `prefix`; None if it is another one, or none at all.
 
-    The short way for reads: half the time of `unpack_record`. What it doesn't take, that judges.
+    The short way for reads, in half the time of `unpack_record`; that decides whether anything else is valid.
     """
     if packed[_BODY:OVERHEAD_BYTES] == prefix and packed[8:10] == _EARLY:
         return packed[OVERHEAD_BYTES:]
@@ -80,7 +82,7 @@ def unpack_record(key: str, packed: bytes) -> Record:
 
 def unpack_dead(raw: bytes, entry: bytes) -> DeadRecord:
     """The dead letter of a key, from its entry in the hash; version 0 if another program has overwritten that."""
-    key = raw.decode("utf-8", "surrogateescape")
+    key = text_of(raw)
     if len(entry) < _DEAD.size:
         reason = "another program has overwritten why it is dead"
         return DeadRecord(key=key, version=0, attempts=0, first_failed=0.0, died=0.0, reason=reason)

@@ -14,6 +14,7 @@ from asyncwb.protocol.wire import unpack_dead
 from asyncwb.reading.flush_waiter import Unsaved, Waiter
 from asyncwb.records import Version, epoch_of
 from asyncwb.support.backoff import Retrying
+from asyncwb.support.key_encoding import raw_of, text_of
 
 _POLL_SECONDS: Final = 0.02
 _FEW: Final = 5000
@@ -42,7 +43,7 @@ class Drained:
     @property
     def gone(self) -> list[bytes]:
         """The keys, in UTF-8, of what is lost or unknown."""
-        return [key.encode("utf-8", "surrogateescape") for key in (*self.lost, *self.unknown)]
+        return [raw_of(key) for key in (*self.lost, *self.unknown)]
 
     def raise_for_loss(self) -> None:
         """Raises what kept it from telling, else WriteLost, else OutcomeUnknown, else DeadLettered, if there is any."""
@@ -150,7 +151,7 @@ class Drain:
                 unknown.append(key)
             else:
                 drained.errors.append(error)
-        drained.lost, drained.unknown = list(map(_name, lost)), list(map(_name, unknown))
+        drained.lost, drained.unknown = list(map(text_of, lost)), list(map(text_of, unknown))
 
     async def _add_dead(self, drained: Drained, begun: Pending, ended: Pending) -> None:
         """Those that died before they could be waited for; what was dead before the first question doesn't count.
@@ -177,10 +178,6 @@ def together(parts: Iterable[Drained]) -> Drained:
         whole.dead |= part.dead
         whole.errors += part.errors
     return whole
-
-
-def _name(raw: bytes) -> str:
-    return raw.decode("utf-8", "surrogateescape")
 
 
 def _some(items: Iterable[str]) -> str:

@@ -17,6 +17,7 @@ from asyncwb.protocol.waits import Wait, Waits
 from asyncwb.records import Record, Version, epoch_of
 from asyncwb.settings import Settings
 from asyncwb.support.backoff import retrying
+from asyncwb.support.key_encoding import text_of
 from asyncwb.support.wakeup import Bell
 
 Load = Callable[[Sequence[str]], Awaitable[Mapping[str, Record]]]
@@ -244,7 +245,7 @@ class Waiter:
         wait.end(_dead(held))
 
     async def _ask_backend(self, unknown: Sequence[tuple[Wait, Held | None]], epoch: int) -> None:
-        keys = list(dict.fromkeys(_name(wait.key) for wait, _ in unknown))
+        keys = list(dict.fromkeys(text_of(wait.key) for wait, _ in unknown))
         try:
             loaded = await self._load(keys)
             foreign = await self._foreign(unknown, loaded)
@@ -256,7 +257,7 @@ class Waiter:
                     wait.end(twin(error))  # also where it is dead: it may be saved all the same
         else:
             for wait, held in unknown:
-                self._decide(wait, held, loaded.get(_name(wait.key)), epoch, foreign)
+                self._decide(wait, held, loaded.get(text_of(wait.key)), epoch, foreign)
         finally:
             self._loads -= 1
             self._bell.ring()
@@ -266,7 +267,7 @@ class Waiter:
     ) -> tuple[tuple[int, int], ...]:
         """Epochs whose versions confirm nothing (see `asyncwb.flushing.stale`), if a later one is stored."""
         for wait, _ in unknown:
-            stored = loaded.get(_name(wait.key))
+            stored = loaded.get(text_of(wait.key))
             if stored is not None and epoch_of(stored.version) > epoch_of(wait.version or 0):
                 limit = self._settings.redis_retry_seconds
                 return (await retrying(self._queue.read_meta, limit_seconds=limit, rng=self._rng)).foreign
@@ -315,7 +316,7 @@ def _dead(held: Held) -> DeadLettered:
 
 
 def _lost(raw: bytes) -> WriteLost:
-    key = _name(raw)
+    key = text_of(raw)
     return WriteLost(
         f"key {key!r}: an acknowledged write is neither in Redis nor in the backend; the server lost data (see its "
         "persistence and eviction settings), or its dead letter was dropped: write it again",
@@ -325,10 +326,6 @@ def _lost(raw: bytes) -> WriteLost:
 
 def _unknown(raw: bytes, version: Version) -> OutcomeUnknown:
     return OutcomeUnknown(
-        f"key {_name(raw)!r}: neither Redis nor the backend has anything of version {version} or later; it is lost, "
+        f"key {text_of(raw)!r}: neither Redis nor the backend has anything of version {version} or later; it is lost, "
         "unless the key was deleted so long ago that the backend has forgotten that, too"
     )
-
-
-def _name(raw: bytes) -> str:
-    return raw.decode("utf-8", "surrogateescape")

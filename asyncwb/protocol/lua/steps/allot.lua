@@ -14,8 +14,8 @@ if not meta[1] or meta[1] ~= identity() or meta[2] ~= ARGV[2] or not used or use
   return 'EPOCH'
 end
 allow_at_maxmemory()
--- The request counts as had: at maxmemory it was refused and left no trace, and one from before it that is still under
--- way would be applied over what is written through now.
+-- The request is marked as processed, so that an earlier copy of it that is still in flight cannot be applied over the
+-- write-through. (At maxmemory it was refused and left no trace.)
 local memory = try('GET', KEYS[8])
 local last = memory and #memory >= 16 and struct.unpack('>I8', memory)
 if last and last < tonumber(ARGV[4]) then

@@ -55,8 +55,9 @@ local used = whole(meta[3])
 if not meta[1] or meta[1] ~= identity() or meta[2] ~= EPOCH or not used or used < 0 or used + total > 4294967295 then
   return 'EPOCH'
 end
--- Only now: a writer takes another name only in the present history. Had it done so at a server that is in another (a
--- replica just promoted, say) and came back to this one, what it sent here under its old name might yet arrive.
+-- The epoch is checked before the writer's id: a client may register a new id only in the current epoch. If it did so
+-- at a server in another one (a replica just promoted, say) and came back, a delayed request under its old id could
+-- still be applied here.
 if not registered then return 'WRITER' end
 
 local keys, names = {}, {}

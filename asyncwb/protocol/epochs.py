@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import Final
+from typing import Final, TypeVar
 
 from asyncwb.errors import BackendError, NamespaceMismatch, RedisUnavailable, ServerSucceeded
 from asyncwb.events import EpochChanged, Observer, ServerReturned, unobserved
@@ -12,6 +12,8 @@ from asyncwb.protocol.keys import LAYOUT
 from asyncwb.protocol.messages import PartitionMeta
 from asyncwb.protocol.queue import Queue
 from asyncwb.records import MAX_SEQ, Record, Version, epoch_of
+
+T = TypeVar("T")
 
 _log: Final = logging.getLogger("asyncwb")
 
@@ -83,6 +85,27 @@ class Epochs:
             self._known[partition] = epoch
             if known:  # the first one is no change
                 self._emit(EpochChanged(partition, epoch))
+
+    async def call(self, partition: int, ask: Callable[[int], Awaitable[tuple[int, T] | None]]) -> tuple[int, T]:
+        """Asks a server in the epoch that is known of a partition, and learns the one that it answers with.
+
+        Args:
+            ask: gets the known epoch; returns None if the server isn't in it.
+
+        Returns:
+            What `ask` returned: the epoch of the answer, and the answer.
+
+        Raises:
+            RedisUnavailable: the server isn't in that epoch. The present one is known by now, so ask again.
+            BackendError, RedisError: as `refresh` and `ask`.
+        """
+        known = self._known[partition]
+        reply = await ask(known)
+        if reply is None:
+            await self.refresh(partition, known)
+            raise RedisUnavailable("the server's history changed meanwhile")
+        self.learn(partition, reply[0])
+        return reply
 
     async def refresh(self, partition: int, refused: int) -> None:
         """After a script refused an epoch: learns the present one, or begins a new one in all partitions that need it.

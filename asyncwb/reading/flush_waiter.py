@@ -9,7 +9,7 @@ from typing import Final, NamedTuple, NoReturn
 import anyio
 from anyio.abc import TaskGroup
 
-from asyncwb.errors import AsyncwbError, DeadLettered, OutcomeUnknown, RedisUnavailable, WriteLost, twin
+from asyncwb.errors import AsyncwbError, DeadLettered, OutcomeUnknown, WriteLost, twin
 from asyncwb.protocol.epochs import Epochs
 from asyncwb.protocol.messages import DeadRecord, Held, Look
 from asyncwb.protocol.queue import Queue
@@ -196,18 +196,17 @@ class Waiter:
             self._sort_out(group, dict(zip(keys, look.found, strict=True)), look.epoch, loads)
 
     async def _looked(self, keys: Sequence[bytes], *, hasten: bool) -> Look:
-        async def ask() -> Look:
-            known = self._epochs.known(self._queue.partition)
-            look = await self._queue.look(keys, epoch=known, hasten=hasten)
-            if look is None:
-                await self._epochs.refresh(self._queue.partition, known)
-                raise RedisUnavailable("the server's history changed during a flush")  # and asked again
-            self._epochs.learn(self._queue.partition, look.epoch)
-            if look.woken:
-                self._wake()
-            return look
+        async def ask(epoch: int) -> tuple[int, Look] | None:
+            look = await self._queue.look(keys, epoch=epoch, hasten=hasten)
+            return None if look is None else (look.epoch, look)
 
-        return await retrying(ask, limit_seconds=self._settings.redis_retry_seconds, rng=self._rng)
+        def call() -> Awaitable[tuple[int, Look]]:
+            return self._epochs.call(self._queue.partition, ask)
+
+        _, look = await retrying(call, limit_seconds=self._settings.redis_retry_seconds, rng=self._rng)
+        if look.woken:
+            self._wake()
+        return look
 
     def _sort_out(
         self, waits: Iterable[Wait], found: Mapping[bytes, Held | None], epoch: int, loads: TaskGroup

@@ -2,11 +2,11 @@
 
 import asyncio
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from itertools import chain
 from typing import cast
 
-from asyncwb.errors import AsyncwbError, DecodeError, RedisUnavailable
+from asyncwb.errors import AsyncwbError, DecodeError
 from asyncwb.plugins.adapter import BackendAdapter
 from asyncwb.protocol.epochs import Epochs
 from asyncwb.protocol.queue import Queue
@@ -126,16 +126,13 @@ class Reader:
         }
 
     async def _packed(self, keys: Sequence[bytes]) -> tuple[int, list[bytes | None]]:
-        async def ask() -> tuple[int, list[bytes | None]]:
-            known = self._epochs.known(self._queue.partition)
-            reply = await self._queue.get(keys, epoch=known)
-            if reply is None:
-                await self._epochs.refresh(self._queue.partition, known)
-                raise RedisUnavailable("the server's history changed during a read")  # and read again
-            self._epochs.learn(self._queue.partition, reply[0])
-            return reply
+        def ask(epoch: int) -> Awaitable[tuple[int, list[bytes | None]] | None]:
+            return self._queue.get(keys, epoch=epoch)
 
-        return await retrying(ask, limit_seconds=self._settings.redis_retry_seconds, rng=self._rng)
+        def call() -> Awaitable[tuple[int, list[bytes | None]]]:
+            return self._epochs.call(self._queue.partition, ask)
+
+        return await retrying(call, limit_seconds=self._settings.redis_retry_seconds, rng=self._rng)
 
     def _answers_of_several(
         self, groups: Sequence[Sequence[bytes]], found: Sequence[Found], elsewhere: Sequence[int], epoch: int

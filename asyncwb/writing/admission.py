@@ -291,15 +291,15 @@ class Admission:
         return failure(failed, of=len(versions), versions=written)
 
     async def _allot(self, count: int) -> Version:
+        async def ask(epoch: int) -> tuple[int, int] | None:
+            seq = await self._producer.allot(count, epoch)
+            return None if seq is None else (epoch, seq)
+
         backoff = Backoff(self._settings.redis_retry_seconds, self._rng)
-        partition = self._queue.partition
         while True:
-            epoch = self._epochs.known(partition)
             try:
-                seq = await self._producer.allot(count, epoch)
-                if seq is not None:
-                    return make_version(epoch, seq + 1)
-                await self._epochs.refresh(partition, epoch)
+                epoch, seq = await self._epochs.call(self._queue.partition, ask)
+                return make_version(epoch, seq + 1)
             except RedisError:
                 if not await backoff.pause():
                     raise

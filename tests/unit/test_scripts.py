@@ -7,6 +7,7 @@ import pytest
 
 from asyncwb.protocol import scripts
 from asyncwb.protocol.wire import OVERHEAD_BYTES
+from asyncwb.records import MAX_SEQ
 from asyncwb.redis.script import Script
 from asyncwb.settings import LONGEST_DELAY_SECONDS
 
@@ -20,7 +21,8 @@ def text_of(folder: str, name: str) -> str:
 
 
 def code_of(text: str) -> str:
-    return "\n".join(line.partition("--")[0] for line in text.splitlines())
+    """Without comments, and without what stands in quotes."""
+    return "\n".join(re.sub(r"'[^']*'", "''", line).partition("--")[0] for line in text.splitlines())
 
 
 def included_by(text: str) -> set[str]:
@@ -71,4 +73,5 @@ def test_numbers_that_lua_and_python_share_are_the_same() -> None:
         return int(found[1])
 
     assert number("HEADER", "header") == OVERHEAD_BYTES
+    assert number("MAX_SEQ", "history") == MAX_SEQ
     assert number("LONGEST", "clock") == LONGEST_DELAY_SECONDS * 1000

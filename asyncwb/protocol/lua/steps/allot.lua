@@ -4,15 +4,12 @@
 -- Reply the sequence number before the first, or 'EPOCH'
 -- @include keys
 -- @include allow_at_maxmemory
--- @include identity
+-- @include history
 -- @include try
 -- @include whole
 local meta = redis.call('HMGET', META, 'identity', 'epoch', 'seq')
 local used = whole(meta[3])
-if not meta[1] or meta[1] ~= identity() or meta[2] ~= ARGV[2] or not used or used < 0
-  or used + tonumber(ARGV[3]) > 4294967295 then
-  return 'EPOCH'
-end
+if not is_present(meta[1]) or meta[2] ~= ARGV[2] or not fits(used, tonumber(ARGV[3])) then return 'EPOCH' end
 allow_at_maxmemory()
 -- The request is marked as processed, so that an earlier copy of it that is still in flight cannot be applied over the
 -- write-through. (At maxmemory it was refused and left no trace.)

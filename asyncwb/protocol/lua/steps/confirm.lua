@@ -4,9 +4,9 @@
 -- @include keys
 -- @include allow_at_maxmemory
 -- @include clock
--- @include identity
+-- @include history
 local meta = redis.call('HMGET', META, 'identity', 'epoch')
-if not meta[1] or meta[1] ~= identity() or meta[2] ~= ARGV[2] then return 0 end
+if not is_present(meta[1]) or meta[2] ~= ARGV[2] then return 0 end
 allow_at_maxmemory()
 redis.call('HSET', META, 'confirmed', clock())
 return 1

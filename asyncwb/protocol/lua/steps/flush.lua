@@ -6,13 +6,13 @@
 -- @include allow_at_maxmemory
 -- @include chunks
 -- @include clock
--- @include identity
+-- @include history
 -- @include version_of
 -- @include wake
 -- @include whole
 local meta = redis.call('HMGET', META, 'identity', 'epoch')
 local epoch = whole(meta[2]) or -1
-if not meta[1] or meta[1] ~= identity() or epoch < tonumber(ARGV[2]) then return 'EPOCH' end
+if not is_present(meta[1]) or epoch < tonumber(ARGV[2]) then return 'EPOCH' end
 local hasten = ARGV[3] == '1'
 local now = clock()
 local keys = {}

@@ -3,11 +3,11 @@
 -- Reply a record or nil for each key, then the epoch; or 'EPOCH'
 -- @include keys
 -- @include chunks
--- @include identity
+-- @include history
 -- @include records
 -- @include whole
 local meta = redis.call('HMGET', META, 'identity', 'epoch')
-if not meta[1] or meta[1] ~= identity() or (whole(meta[2]) or -1) < tonumber(ARGV[2]) then return 'EPOCH' end
+if not is_present(meta[1]) or (whole(meta[2]) or -1) < tonumber(ARGV[2]) then return 'EPOCH' end
 local reply = read_present(ARGV, 3, math.min(CHUNK + 2, #ARGV))
 for i = CHUNK + 3, #ARGV, CHUNK do
   local stop = math.min(i + CHUNK - 1, #ARGV)

@@ -18,7 +18,7 @@
 -- @include chunks
 -- @include clock
 -- @include header
--- @include identity
+-- @include history
 -- @include oldest_since
 -- @include try
 -- @include wake
@@ -52,9 +52,7 @@ if groups == 0 then groups = total end
 
 local meta = redis.call('HMGET', META, 'identity', 'epoch', 'seq', 'bytes', 'full')
 local used = whole(meta[3])
-if not meta[1] or meta[1] ~= identity() or meta[2] ~= EPOCH or not used or used < 0 or used + total > 4294967295 then
-  return 'EPOCH'
-end
+if not is_present(meta[1]) or meta[2] ~= EPOCH or not fits(used, total) then return 'EPOCH' end
 -- The epoch is checked before the writer's id: a client may register a new id only in the current epoch. If it did so
 -- at a server in another one (a replica just promoted, say) and came back, a delayed request under its old id could
 -- still be applied here.

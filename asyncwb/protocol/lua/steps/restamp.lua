@@ -4,7 +4,7 @@
 -- Reply how many got one; or 'EPOCH': this server is in another history, or in another epoch than that
 -- @include keys
 -- @include allow_at_maxmemory
--- @include identity
+-- @include history
 -- @include newer
 -- @include try
 -- @include whole
@@ -12,7 +12,7 @@ local meta = redis.call('HMGET', META, 'identity', 'epoch')
 local epoch, present = tonumber(ARGV[2]), tonumber(ARGV[3])
 -- A put that comes after has to be newer than what is written here. And where a server that lagged has taken over since
 -- the caller has looked, an old record is here again, and what is saved may be newer than it.
-if not meta[1] or meta[1] ~= identity() or whole(meta[2]) ~= present or present <= epoch then return 'EPOCH' end
+if not is_present(meta[1]) or whole(meta[2]) ~= present or present <= epoch then return 'EPOCH' end
 allow_at_maxmemory()
 local done = 0
 for i = 4, #ARGV, 2 do

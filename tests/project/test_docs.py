@@ -1,8 +1,11 @@
-"""The documents speak of what there is: the tests that they name, and the example that they promise."""
+"""The documents speak of what there is: tests, files, functions and commands that they name, and the example."""
 
 import asyncio
 import re
 import runpy
+import subprocess
+import sys
+from itertools import takewhile
 from pathlib import Path
 
 import pytest
@@ -25,6 +28,15 @@ from asyncwb import (
 from asyncwb.testing import MemoryBackend
 
 ROOT = Path(__file__).parents[2]
+CI = [line.removeprefix("step ") for line in (ROOT / ".ci/run").read_text().splitlines() if line.startswith("step ")]
+LINTERS = list(takewhile(lambda command: not command.startswith("uv run python"), CI))
+
+
+def recipe(*arguments: str) -> list[str]:
+    """The commands that a recipe of the justfile would run."""
+    just = Path(sys.executable).with_name("just")
+    done = subprocess.run([just, "--dry-run", *arguments], cwd=ROOT, capture_output=True, text=True, check=True)
+    return [line.strip() for line in done.stderr.splitlines()]
 
 
 @pytest.mark.parametrize("document", ["README.md", "docs/failures.md", "docs/security.md"])
@@ -43,6 +55,15 @@ def test_every_failure_has_a_test() -> None:
     failures = [row for row in rows if not row.startswith(("| failure", "| ---"))]
     assert len(failures) > 20
     assert all("`test_" in row and row.count(" | ") == 5 for row in failures)
+
+
+def test_recipes_and_hooks_run_what_ci_runs() -> None:
+    assert len(LINTERS) == 4
+    assert recipe("check") == LINTERS
+    assert re.findall(r"entry: (.+)", (ROOT / ".pre-commit-config.yaml").read_text()) == LINTERS
+    assert recipe("test") == [CI[-1]]
+    assert recipe("proofs", "--ci")[0] in CI
+    assert any(command.startswith(recipe("bench")[0]) for command in CI)
 
 
 def test_exporter_is_short() -> None:

@@ -1,10 +1,12 @@
 """The documents speak of what there is: tests, files, functions and commands that they name, and the example."""
 
+import ast
 import asyncio
 import re
 import runpy
 import subprocess
 import sys
+import tomllib
 from itertools import takewhile
 from pathlib import Path
 
@@ -25,11 +27,33 @@ from asyncwb import (
     Saved,
     SuitabilityChanged,
 )
+from asyncwb.protocol.keys import PartitionKeys
+from asyncwb.protocol.wire import unpack_record
+from asyncwb.records import Record, make_version
 from asyncwb.testing import MemoryBackend
 
 ROOT = Path(__file__).parents[2]
+ARCHITECTURE = (ROOT / "docs/architecture.md").read_text()
+FOR_DEVELOPERS = [ROOT / "docs/architecture.md"]
 CI = [line.removeprefix("step ") for line in (ROOT / ".ci/run").read_text().splitlines() if line.startswith("step ")]
 LINTERS = list(takewhile(lambda command: not command.startswith("uv run python"), CI))
+
+
+def names_in(path: Path) -> set[str]:
+    """Functions, classes and constants of a module, those in classes as `Class.name`."""
+    names: set[str] = set()
+
+    def collect(body: list[ast.stmt], prefix: str) -> None:
+        for node in body:
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+                names.add(prefix + node.name)
+            if isinstance(node, ast.ClassDef):
+                collect(node.body, f"{node.name}.")
+            targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
+            names.update(prefix + target.id for target in targets if isinstance(target, ast.Name))
+
+    collect(ast.parse(path.read_text()).body, "")
+    return names
 
 
 def recipe(*arguments: str) -> list[str]:
@@ -55,6 +79,57 @@ def test_every_failure_has_a_test() -> None:
     failures = [row for row in rows if not row.startswith(("| failure", "| ---"))]
     assert len(failures) > 20
     assert all("`test_" in row and row.count(" | ") == 5 for row in failures)
+
+
+@pytest.mark.parametrize("document", FOR_DEVELOPERS, ids=lambda path: path.name)
+def test_paths_that_a_document_names_exist(document: Path) -> None:
+    folders = "asyncwb|backends|tests|benchmarks|examples|docs|\\.ci"
+    named = set(re.findall(rf"(?<![\w./-])((?:{folders})/[\w./-]*\w)", document.read_text()))
+    assert named
+    assert not {name for name in named if not (ROOT / name).exists()}
+
+
+@pytest.mark.parametrize("document", FOR_DEVELOPERS, ids=lambda path: path.name)
+def test_functions_that_a_document_names_exist(document: Path) -> None:
+    text = document.read_text()
+    everywhere = set().union(*map(names_in, (ROOT / "asyncwb").rglob("*.py")))
+    classes = {name for name in everywhere if name[0].isupper() and "." not in name}
+    bare = set(re.findall(r"`([A-Z]\w+\.\w+)`", text))
+    assert not {name for name in bare if name.split(".")[0] in classes and name not in everywhere}
+    for path, name in re.findall(r"`([\w/]+\.py)`\s+`([\w.]+)`", text):
+        assert name in names_in(ROOT / path), f"{path} has no {name}"
+
+
+def test_routes_name_a_function_at_each_step() -> None:
+    for title in ("A write", "A read", "A failing record", "A failover"):
+        (route,) = re.findall(rf"^## {title}.*?(?=^## )", ARCHITECTURE, re.MULTILINE | re.DOTALL)
+        assert len(re.findall(r"`[\w/]+\.py`\s+`[\w.]+`", route)) >= 6
+
+
+def test_every_layer_is_described() -> None:
+    contract = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"][1]
+    layers = {name for layer in contract["layers"] for name in layer.split(" | ")}
+    rows = "".join(line.split(" | ")[0] for line in ARCHITECTURE.splitlines() if line.startswith("| `asyncwb/"))
+    assert set(re.findall(r"`asyncwb/(\w+)(?:\.py)?`", rows)) == layers
+
+
+def test_every_key_and_the_bytes_of_a_record_are_as_described() -> None:
+    keys = PartitionKeys("users", 0)
+    for key in (*keys.once, keys.record(b"KEY"), keys.claim("ID"), keys.writer("ID")):
+        assert f"| `{key.decode()}` |" in ARCHITECTURE
+    (example,) = re.findall(r"```text\n([0-9a-f ]+)\n```", ARCHITECTURE)
+    assert unpack_record("KEY", bytes.fromhex(example)) == Record("KEY", make_version(3, 7), b'{"n":1}')
+
+
+def test_every_field_of_meta_is_described() -> None:
+    scripts = "\n".join(path.read_text() for path in (ROOT / "asyncwb/protocol/lua").rglob("*.lua"))
+    known = {
+        field
+        for call in re.findall(r"'H(?:SET|MGET)', META,((?:[^()]|\([^()]*\))*)\)", scripts)
+        for field in re.findall(r"'([a-z]+)'", call)
+    } | set(re.findall(r"'HINCRBY', META, '(\w+)'", scripts))
+    assert len(known) > 10
+    assert not {field for field in known if f"`{field}`" not in ARCHITECTURE}
 
 
 def test_recipes_and_hooks_run_what_ci_runs() -> None:

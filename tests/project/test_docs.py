@@ -34,8 +34,11 @@ from asyncwb.testing import MemoryBackend
 
 ROOT = Path(__file__).parents[2]
 ARCHITECTURE = (ROOT / "docs/architecture.md").read_text()
-FOR_DEVELOPERS = [ROOT / "docs/architecture.md"]
+DECISIONS = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "docs/decisions").glob("0*.md"))
+FOR_DEVELOPERS = ("docs/architecture.md", "CONTRIBUTING.md", *DECISIONS)
+DOCUMENTS = sorted(str(path.relative_to(ROOT)) for path in (*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")))
 CI = [line.removeprefix("step ") for line in (ROOT / ".ci/run").read_text().splitlines() if line.startswith("step ")]
+RECIPES = re.findall(r"^([a-z]+)\b.*:$", (ROOT / "justfile").read_text(), re.MULTILINE)
 LINTERS = list(takewhile(lambda command: not command.startswith("uv run python"), CI))
 
 
@@ -63,7 +66,10 @@ def recipe(*arguments: str) -> list[str]:
     return [line.strip() for line in done.stderr.splitlines()]
 
 
-@pytest.mark.parametrize("document", ["README.md", "docs/failures.md", "docs/security.md"])
+@pytest.mark.parametrize(
+    "document",
+    ["README.md", "CONTRIBUTING.md", "docs/failures.md", "docs/reliability.md", "docs/security.md", *DECISIONS],
+)
 def test_tests_that_a_document_names_exist(document: str) -> None:
     named = set(re.findall(r"`(test_[a-z0-9_]+)`", (ROOT / document).read_text()))
     folders = {"tests": "test_*.py", "examples": "test_*.py", "asyncwb/testing/contract": "*.py"}
@@ -81,17 +87,24 @@ def test_every_failure_has_a_test() -> None:
     assert all("`test_" in row and row.count(" | ") == 5 for row in failures)
 
 
-@pytest.mark.parametrize("document", FOR_DEVELOPERS, ids=lambda path: path.name)
-def test_paths_that_a_document_names_exist(document: Path) -> None:
+@pytest.mark.parametrize("document", FOR_DEVELOPERS)
+def test_paths_that_a_document_names_exist(document: str) -> None:
     folders = "asyncwb|backends|tests|benchmarks|examples|docs|\\.ci"
-    named = set(re.findall(rf"(?<![\w./-])((?:{folders})/[\w./-]*\w)", document.read_text()))
+    named = set(re.findall(rf"(?<![\w./-])((?:{folders})/[\w./-]*\w)", (ROOT / document).read_text()))
     assert named
     assert not {name for name in named if not (ROOT / name).exists()}
 
 
-@pytest.mark.parametrize("document", FOR_DEVELOPERS, ids=lambda path: path.name)
-def test_functions_that_a_document_names_exist(document: Path) -> None:
-    text = document.read_text()
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_files_that_a_document_links_to_exist(document: str) -> None:
+    place = ROOT / document
+    links = re.findall(r"\]\((?!http|#)([^)#\s]+)", place.read_text())
+    assert not {link for link in links if not (place.parent / link).exists()}
+
+
+@pytest.mark.parametrize("document", FOR_DEVELOPERS)
+def test_functions_that_a_document_names_exist(document: str) -> None:
+    text = (ROOT / document).read_text()
     everywhere = set().union(*map(names_in, (ROOT / "asyncwb").rglob("*.py")))
     classes = {name for name in everywhere if name[0].isupper() and "." not in name}
     bare = set(re.findall(r"`([A-Z]\w+\.\w+)`", text))
@@ -139,6 +152,22 @@ def test_recipes_and_hooks_run_what_ci_runs() -> None:
     assert recipe("test") == [CI[-1]]
     assert recipe("proofs", "--ci")[0] in CI
     assert any(command.startswith(recipe("bench")[0]) for command in CI)
+
+
+def test_recipes_are_described() -> None:
+    rows = re.findall(r"^\| `uv run just (\w+)` \| (.+?) \|", (ROOT / "CONTRIBUTING.md").read_text(), re.MULTILINE)
+    assert {name: re.findall(r"`(.+?)`", commands) for name, commands in rows} == {
+        name: recipe(name) for name in RECIPES
+    }
+
+
+def test_every_decision_is_listed() -> None:
+    index = (ROOT / "docs/decisions/README.md").read_text()
+    assert DECISIONS
+    for decision in DECISIONS:
+        text = (ROOT / decision).read_text()
+        assert f"]({Path(decision).name})" in index
+        assert re.findall("^## (.+)", text, re.MULTILINE) == ["Context", "Decision", "Consequences", "Rejected"]
 
 
 def test_exporter_is_short() -> None:

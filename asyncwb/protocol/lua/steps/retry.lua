@@ -4,7 +4,7 @@
 -- @include keys
 -- @include allow_at_maxmemory
 -- @include clock
--- @include try
+-- @include removal
 -- @include wake
 allow_at_maxmemory()
 local now = clock()
@@ -16,9 +16,7 @@ for i = 2, #ARGV do
       redis.call('ZADD', DIRTY, 'NX', now, key)
       retried = retried + 1
     end
-    redis.call('HDEL', DEAD, key)
-    redis.call('HDEL', RETRY, key)
-    try('HDEL', EXPIRED, key)
+    forget_failures(key)
   end
 end
 if retried > 0 then wake() end

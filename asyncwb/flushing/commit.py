@@ -31,7 +31,7 @@ class Outcome:
 
 
 class Strategy(Protocol):
-    """BatchSaver the records of a claim; the ack follows, from versions."""
+    """Saves the records of a claim; the ack follows, by versions."""
 
     async def save(self, queue: Queue, claim: Claim) -> Outcome:
         """Never raises for a record that the backend refuses: that is part of the outcome."""

@@ -107,7 +107,7 @@ class Flusher:
         return claim
 
     async def _flush(self, queue: Queue, claim: Claim) -> bool:
-        """BatchSaver and settles what was claimed; whether that was anything."""
+        """Saves and acks what was claimed; whether that was anything."""
         started = asyncio.get_running_loop().time()
         if not claim.records and not claim.garbage:
             return False

@@ -15,7 +15,7 @@ _AIM: Final = 0.25
 """The share of the time limit that saves are made to take, so that neither a busy moment nor a second save beside them
 reaches the limit."""
 _GROWTH: Final = 1.5
-"""BatchSaver grow by no more than this factor at a time, so that the limit that was found is forgotten slowly."""
+"""Batches grow by no more than this factor at a time, so that the limit that was found is forgotten slowly."""
 _CUT: Final = 4
 """A save that didn't end in time makes the next ones smaller by this factor."""
 _SLACK: Final = 4.0

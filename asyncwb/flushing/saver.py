@@ -43,7 +43,7 @@ class SaveResult:
 
 
 class BatchSaver:
-    """BatchSaver batches, and splits one that fails until the records that fail alone stand alone.
+    """Saves batches, and splits one that fails until the records that fail alone stand alone.
 
     A batch that fails is halved. One that takes too long is quartered, and each quarter has half its time: so a record
     that hangs is isolated in about twice the time limit, while a backend that is only slow gets more time for each
@@ -86,7 +86,7 @@ class BatchSaver:
         self._suspects: set[str] = set()
 
     async def save(self, records: Sequence[Record]) -> SaveResult:
-        """BatchSaver what can be saved. Never raises for a failure of the backend: that is part of the outcome."""
+        """Saves what can be saved. Never raises for a failure of the backend: that is part of the outcome."""
         done = SaveResult()
         waiting = [(part, 1.0) for part in self._parts(records)]
         while waiting:

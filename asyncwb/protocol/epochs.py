@@ -203,9 +203,9 @@ class Epochs:
         while mine != before:  # once more after one was allotted: the partitions before it get the same number
             before = mine
             for queue in self._queues:
-                mine = await self._settle(queue, max(at_least, mine), mine)
+                mine = await self._begin_epoch(queue, max(at_least, mine), mine)
 
-    async def _settle(self, queue: Queue, at_least: int, mine: int) -> int:
+    async def _begin_epoch(self, queue: Queue, at_least: int, mine: int) -> int:
         """Learns or begins the epoch of one partition; returns the number allotted so far, 0 if none was needed."""
         reset = False
         while True:

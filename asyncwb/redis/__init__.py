@@ -1,6 +1,6 @@
-"""Everything that knows Redis: keys, scripts, connections and the queue built on them.
+"""Bytes and sockets: connections to a server, what its errors mean, and whether it is fit to be a write buffer.
 
-Nothing above sees a driver's type or exception.
+Nothing above sees a type or an exception of the driver.
 """
 
 import re

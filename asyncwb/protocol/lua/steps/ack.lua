@@ -86,7 +86,7 @@ local function fail(key, version, failure, old)
   end
 end
 
-local function settle(i, record)
+local function decide(i, record)
   local key, version = keys[i], actual[keys[i]] or versions[i]
   -- A lease that expired may be another claim's by now: what is dirty or leased anew is left alone.
   local mine = held[key]
@@ -121,7 +121,7 @@ end
 for i = 1, #keys, 256 do
   local stop = math.min(i + 255, #keys)
   local records = read_present(keys, i, stop)
-  for j = i, stop do settle(j, records[j - i + 1]) end
+  for j = i, stop do decide(j, records[j - i + 1]) end
 end
 
 -- Into a set before out of another, and out of all sets before the record goes.

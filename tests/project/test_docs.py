@@ -1,4 +1,4 @@
-"""The documents speak of what there is: tests, files, functions and commands that they name, and the example."""
+"""The documents speak of what there is: links, tests, files, functions and commands, and the example."""
 
 import ast
 import asyncio
@@ -68,7 +68,7 @@ def recipe(*arguments: str) -> list[str]:
 
 @pytest.mark.parametrize(
     "document",
-    ["README.md", "CONTRIBUTING.md", "docs/failures.md", "docs/reliability.md", "docs/security.md", *DECISIONS],
+    ["CONTRIBUTING.md", *(f"docs/{name}.md" for name in ("guarantees", "failures", "reliability", "security")), *DECISIONS],
 )
 def test_tests_that_a_document_names_exist(document: str) -> None:
     named = set(re.findall(r"`(test_[a-z0-9_]+)`", (ROOT / document).read_text()))
@@ -96,10 +96,62 @@ def test_paths_that_a_document_names_exist(document: str) -> None:
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)
-def test_files_that_a_document_links_to_exist(document: str) -> None:
-    place = ROOT / document
-    links = re.findall(r"\]\((?!http|#)([^)#\s]+)", place.read_text())
-    assert not {link for link in links if not (place.parent / link).exists()}
+def test_links_of_a_document_lead_somewhere(document: str) -> None:
+    path = ROOT / document
+    links = re.findall(r"\]\((?!https?:)([^)#]*)(?:#([^)]*))?\)", path.read_text())
+    for name, heading in links:
+        target = path.parent / name if name else path
+        assert target.exists(), f"{name}: there is no such file"
+        assert not heading or heading in _anchors(target), f"{name}#{heading}: there is no such heading"
+
+
+def _anchors(document: Path) -> set[str]:
+    """What GitHub calls the headings of a document in URLs."""
+    headings = re.findall(r"^#+ (.+)$", document.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_every_failure_has_a_test() -> None:
+    rows = [line for line in (ROOT / "docs/failures.md").read_text().splitlines() if line.startswith("| ")]
+    failures = [row for row in rows if not row.startswith(("| failure", "| ---"))]
+    assert len(failures) > 20
+    assert all("`test_" in row and row.count(" | ") == 5 for row in failures)
+
+
+def test_exporter_is_short() -> None:
+    assert len((ROOT / "examples/prometheus_exporter.py").read_text().splitlines()) < 70
+
+
+async def test_exporter_counts_every_event(valkey_url: str, namespace: str) -> None:
+    metrics = runpy.run_path(str(ROOT / "examples/prometheus_exporter.py"))["Metrics"]("users")
+    async with Buffer[int](valkey_url, backend=MemoryBackend(), namespace=namespace, observer=metrics) as buffer:
+        await buffer.set("a", 1)
+        await buffer.drain(timeout=5)
+        await asyncio.sleep(0.05)
+    events: list[Event] = [
+        Retried("a", "odd", 1, 0.1),
+        Bisected(8, 1, 7),
+        DeadLetter("a", "odd", 10),
+        FlusherCrashed(0, ValueError(), 1.0),
+        CircuitChanged(open=True, reason="down"),
+        ConnectionChanged(up=False, reason="gone"),
+        SuitabilityChanged(suitable=False, reason="evicts"),
+        FullChanged(0, full=True, limit="bytes"),
+        EpochChanged(0, 7),
+        Saved(5, 1, 2, 0.1),
+    ]
+    for event in events:
+        metrics(event)
+    text = generate_latest(REGISTRY).decode()
+    for line in (
+        'asyncwb_saved_records_total{namespace="users"} 6.0', 'asyncwb_stale_records_total{namespace="users"} 1.0',
+        'asyncwb_conflicts_total{namespace="users"} 2.0', 'asyncwb_retries_total{namespace="users"} 1.0',
+        'asyncwb_bisected_batches_total{namespace="users"} 1.0', 'asyncwb_dead_letters_total{namespace="users"} 1.0',
+        'asyncwb_flusher_crashes_total{namespace="users"} 1.0', 'asyncwb_backend_outage{namespace="users"} 1.0',
+        'asyncwb_redis_up{namespace="users"} 0.0', 'asyncwb_full{namespace="users",partition="0"} 1.0',
+        'asyncwb_epoch{namespace="users",partition="0"} 7.0', 'asyncwb_redis_suitable{namespace="users"} 0.0',
+    ):  # fmt: skip
+        assert line in text
 
 
 @pytest.mark.parametrize("document", FOR_DEVELOPERS)

@@ -1,4 +1,4 @@
-"""The README's command for each backend, in a fresh environment with what the README says to install."""
+"""The commands of docs/backends.md for each backend, in a fresh environment with what it says to install."""
 
 import json
 import os
@@ -13,17 +13,16 @@ import pytest
 from tests.harness.databases import Mongod, PostgreSQL
 from tests.harness.environments import PLUGIN, REPOSITORY, Environment
 
-README = (REPOSITORY / "README.md").read_text("utf-8")
-SECTION = README.partition("## Backends")[2].partition("\n## ")[0]
-BLOCKS = [block.strip() for block in re.findall(r"```sh\n(.*?)```", SECTION, re.DOTALL)]
+DOCUMENT = (REPOSITORY / "docs" / "backends.md").read_text("utf-8")
+BLOCKS = [block.strip() for block in re.findall(r"```sh\n(.*?)```", DOCUMENT, re.DOTALL)]
 
 
 @pytest.fixture(scope="module")
 def environment(wheels: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Environment:
     environment = Environment(tmp_path_factory.mktemp("environment") / "venv")
-    extras = ",".join(sorted({"embedded", *re.findall(r"`asyncwb\[(\w+)\]`", SECTION)}))
+    extras = ",".join(sorted({"embedded", *re.findall(r"`asyncwb\[(\w+)\]`", DOCUMENT)}))
     environment.install(f"asyncwb[{extras}] @ {wheels[0].as_uri()}")
-    assert f"pip install ./{PLUGIN.relative_to(REPOSITORY)}" in SECTION
+    assert f"pip install ./{PLUGIN.relative_to(REPOSITORY)}" in DOCUMENT
     environment.install(str(wheels[1]))
     return environment
 
@@ -72,7 +71,7 @@ def test_mongodb(environment: Environment, tmp_path: Path, mongods: Callable[[bo
     server = mongods(False)
     ingest, shell = block("mongodb").splitlines()
     run(environment, tmp_path, ingest.replace("localhost:27017", f"127.0.0.1:{server.port}"))
-    # The query of the README, without the shell that isn't in the package of the server.
+    # The documented query, without the shell that isn't in the package of the server.
     query = re.search(r"db\.users\.find\((.*)\)'", shell)
     assert query is not None
     with server.client() as client:

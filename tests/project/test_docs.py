@@ -36,6 +36,7 @@ ROOT = Path(__file__).parents[2]
 ARCHITECTURE = (ROOT / "docs/architecture.md").read_text()
 DECISIONS = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "docs/decisions").glob("0*.md"))
 FOR_DEVELOPERS = ("docs/architecture.md", "CONTRIBUTING.md", *DECISIONS)
+NAMING_TESTS = [f"docs/{each}.md" for each in ("guarantees", "failures", "reliability", "security")]
 DOCUMENTS = sorted(str(path.relative_to(ROOT)) for path in (*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")))
 CI = [line.removeprefix("step ") for line in (ROOT / ".ci/run").read_text().splitlines() if line.startswith("step ")]
 RECIPES = re.findall(r"^([a-z]+)\b.*:$", (ROOT / "justfile").read_text(), re.MULTILINE)
@@ -68,7 +69,11 @@ def recipe(*arguments: str) -> list[str]:
 
 @pytest.mark.parametrize(
     "document",
-    ["CONTRIBUTING.md", *(f"docs/{name}.md" for name in ("guarantees", "failures", "reliability", "security")), *DECISIONS],
+    [
+        "CONTRIBUTING.md",
+        *(f"docs/{name}.md" for name in ("guarantees", "failures", "reliability", "security")),
+        *DECISIONS,
+    ],
 )
 def test_tests_that_a_document_names_exist(document: str) -> None:
     named = set(re.findall(r"`(test_[a-z0-9_]+)`", (ROOT / document).read_text()))
@@ -109,49 +114,6 @@ def _anchors(document: Path) -> set[str]:
     """What GitHub calls the headings of a document in URLs."""
     headings = re.findall(r"^#+ (.+)$", document.read_text(), re.MULTILINE)
     return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
-
-
-def test_every_failure_has_a_test() -> None:
-    rows = [line for line in (ROOT / "docs/failures.md").read_text().splitlines() if line.startswith("| ")]
-    failures = [row for row in rows if not row.startswith(("| failure", "| ---"))]
-    assert len(failures) > 20
-    assert all("`test_" in row and row.count(" | ") == 5 for row in failures)
-
-
-def test_exporter_is_short() -> None:
-    assert len((ROOT / "examples/prometheus_exporter.py").read_text().splitlines()) < 70
-
-
-async def test_exporter_counts_every_event(valkey_url: str, namespace: str) -> None:
-    metrics = runpy.run_path(str(ROOT / "examples/prometheus_exporter.py"))["Metrics"]("users")
-    async with Buffer[int](valkey_url, backend=MemoryBackend(), namespace=namespace, observer=metrics) as buffer:
-        await buffer.set("a", 1)
-        await buffer.drain(timeout=5)
-        await asyncio.sleep(0.05)
-    events: list[Event] = [
-        Retried("a", "odd", 1, 0.1),
-        Bisected(8, 1, 7),
-        DeadLetter("a", "odd", 10),
-        FlusherCrashed(0, ValueError(), 1.0),
-        CircuitChanged(open=True, reason="down"),
-        ConnectionChanged(up=False, reason="gone"),
-        SuitabilityChanged(suitable=False, reason="evicts"),
-        FullChanged(0, full=True, limit="bytes"),
-        EpochChanged(0, 7),
-        Saved(5, 1, 2, 0.1),
-    ]
-    for event in events:
-        metrics(event)
-    text = generate_latest(REGISTRY).decode()
-    for line in (
-        'asyncwb_saved_records_total{namespace="users"} 6.0', 'asyncwb_stale_records_total{namespace="users"} 1.0',
-        'asyncwb_conflicts_total{namespace="users"} 2.0', 'asyncwb_retries_total{namespace="users"} 1.0',
-        'asyncwb_bisected_batches_total{namespace="users"} 1.0', 'asyncwb_dead_letters_total{namespace="users"} 1.0',
-        'asyncwb_flusher_crashes_total{namespace="users"} 1.0', 'asyncwb_backend_outage{namespace="users"} 1.0',
-        'asyncwb_redis_up{namespace="users"} 0.0', 'asyncwb_full{namespace="users",partition="0"} 1.0',
-        'asyncwb_epoch{namespace="users",partition="0"} 7.0', 'asyncwb_redis_suitable{namespace="users"} 0.0',
-    ):  # fmt: skip
-        assert line in text
 
 
 @pytest.mark.parametrize("document", FOR_DEVELOPERS)

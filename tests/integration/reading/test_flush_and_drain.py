@@ -20,9 +20,7 @@ from asyncwb import (
     WriteLost,
 )
 from asyncwb.admin.inspector import open_inspector
-from asyncwb.protocol.acknowledged import Acknowledged
 from asyncwb.protocol.messages import Look
-from asyncwb.records import make_version
 from asyncwb.testing import FaultyBackend, MemoryBackend
 from tests.harness.servers import Server
 
@@ -403,74 +401,3 @@ async def test_partitions_are_drained_side_by_side(valkey_url: str, namespace: s
         await buffer.drain(timeout=5)
         assert asyncio.get_running_loop().time() - begun < 0.8, "0.1 s a partition, one after the other"
         assert len(memory.values) == 400
-
-
-# What is remembered
-
-
-def acknowledged(most: int = 100) -> Acknowledged:
-    return Acknowledged(most, lambda: 0.0)
-
-
-def put(to: Acknowledged, first: int, *keys: bytes) -> None:
-    to.add([[(key, b"")] for key in keys], range(first, first + len(keys)))
-
-
-def test_what_is_saved_is_forgotten_and_what_was_written_since_is_not() -> None:
-    known = acknowledged()
-    put(known, 1, b"a", b"b")
-    put(known, 3, b"a")
-    known.saved([(b"a", 1), (b"b", 2)])
-    assert known.unsaved() == {b"a": 3}
-    known.saved([(b"a", 3)])
-    assert known.unsaved() == {}
-
-
-def test_answers_in_the_other_order_leave_the_newest() -> None:
-    known = acknowledged()
-    put(known, 5, b"a")
-    put(known, 3, b"a", b"b")
-    assert known.unsaved() == {b"a": 5, b"b": 4}
-
-
-def test_groups_that_were_refused_were_not_acknowledged() -> None:
-    known = acknowledged()
-    known.add([[(b"a", b""), (b"b", b"")], [(b"c", b"")], [(b"d", b"")]], [7, RuntimeError(), 9])
-    assert known.unsaved() == {b"a": 7, b"b": 8, b"d": 9}
-
-
-def test_of_more_than_is_remembered_the_number_is_kept() -> None:
-    known = acknowledged(10)
-    first = make_version(3, 1)
-    for number in range(25):
-        put(known, first + number, b"%d" % number)
-    assert len(known.unsaved()) <= 10
-    assert b"24" in known.unsaved()
-    assert sum(known.forgotten.values()) + len(known.unsaved()) == 25
-    assert known.forgotten.keys() == {3}
-
-
-def test_loss_that_was_told_is_told_again_only_after_another_write() -> None:
-    known = acknowledged()
-    put(known, 1, b"a", b"b")
-    known.tell_lost([b"a"])
-    assert known.unsaved() == {b"b": 2}
-    assert known.version_of(b"a") == 1, "a flush still knows it"
-    put(known, 3, b"a")
-    assert known.unsaved() == {b"b": 2, b"a": 3}
-
-
-def test_age_of_a_version_is_known_about() -> None:
-    now = 0.0
-    known = Acknowledged(10, lambda: now)
-    put(known, 1, b"a")
-    now = 1800.0
-    put(known, 2, b"b")
-    assert not known.is_old(1)
-    now = 3700.0
-    assert known.is_old(1)
-    assert not known.is_old(2)
-    now = 7300.0
-    put(known, 3, b"c")
-    assert known.is_old(2)
-    assert not known.is_old(3)

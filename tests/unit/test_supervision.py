@@ -77,7 +77,8 @@ async def test_whatever_ends_the_work_is_told_and_it_is_started_again(
 
     kept = Supervisor(initial_seconds=0.001, longest_seconds=0.001, on_crash=crashed, rng=LongestJitter())
     keeping = asyncio.create_task(kept.keep("the work", work))
-    await runs_on.wait()
+    async with asyncio.timeout(5):
+        await runs_on.wait()
     keeping.cancel()
     ((name, error, seconds),) = crashes
     assert (name, seconds) == ("the work", 0.001)

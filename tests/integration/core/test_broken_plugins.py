@@ -5,7 +5,6 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import anyio
 import pytest
 
 from asyncwb import (
@@ -23,39 +22,21 @@ from asyncwb import (
 from asyncwb.core.heartbeat import Heartbeat
 from asyncwb.events import FlusherCrashed
 from asyncwb.flushing.pool import FlusherPool
-from asyncwb.plugins.adapter import BackendAdapter
-from asyncwb.testing import FaultyBackend, MemoryBackend
+from asyncwb.testing import MemoryBackend
 from tests.harness.flushing import Bench
 from tests.harness.rig import open_rig
 from tests.harness.servers import Server
 
 
-def guard(backend: Any) -> BackendAdapter:
-    return BackendAdapter(
-        backend, name="broken://it", namespace="broken", connect_timeout_seconds=5.0, save_timeout_seconds=5.0
-    )
-
-
 class Answering(MemoryBackend):
-    """Does nothing, and answers what a test gives it."""
+    """Saves nothing, and answers what a test gives it."""
 
-    def __init__(self, **answers: Any) -> None:
+    def __init__(self, save: Callable[[Sequence[Record]], Any]) -> None:
         super().__init__()
-        self.answers = answers
+        self.answer = save
 
     async def save(self, records: Sequence[Record]) -> Any:
-        return self._answer("save", records)
-
-    async def load(self, keys: Sequence[str]) -> Any:
-        return self._answer("load", keys)
-
-    async def new_epoch(self, at_least: int) -> Any:
-        return self._answer("new_epoch", at_least)
-
-    def _answer(self, call: str, argument: Any) -> Any:
-        answer = self.answers.get(call, {"save": 0, "load": {}, "new_epoch": 0}[call])
-        if callable(answer):
-            answer = answer(argument)
+        answer = self.answer(records)
         if isinstance(answer, BaseException):
             raise answer
         return answer
@@ -128,51 +109,6 @@ async def test_record_whose_saves_are_answered_with_nonsense_ends_alone_as_a_dea
         (dead,) = [event for event in bench.events if isinstance(event, DeadLetter)]
         assert "broke the contract" in dead.reason
         assert "'odd'" in dead.reason
-
-
-class Odd:
-    pass
-
-
-def record(**fields: Any) -> Record:
-    made = Record("a", 1, b"1")
-    for name, value in fields.items():
-        setattr(made, name, value)
-    return made
-
-
-LOADS: dict[str, tuple[Any, str]] = {
-    "nothing": (None, "load returned None"),
-    "a list": ([record()], "load returned a list"),
-    "another key": ({"b": record(key="b")}, "key 'b', which wasn't asked for"),
-    "no text for a key": ({1: record()}, "key 1, which wasn't asked for"),
-    "another record": ({"a": record(key="b")}, "the record of key 'b' for key 'a'"),
-    "a value": ({"a": {"n": 1}}, "returned a dict for key 'a'"),
-    "None for what is absent": ({"a": None}, "returned None for key 'a'"),
-    "a negative version": ({"a": record(version=-1)}, "version -1"),
-    "too high a version": ({"a": record(version=2**63)}, "version 9223372036854775808"),
-    "no version": ({"a": record(version=None)}, "version None"),
-    "a version that is a float": ({"a": record(version=1.0)}, "version 1.0"),
-    "a payload that is text": ({"a": record(payload="1")}, "as the payload of key 'a'"),
-    "an unknown codec": ({"a": record(codec="xml")}, "codec 'xml'"),
-    "a codec that can't be compared": ({"a": record(codec=[])}, "codec a list"),
-    "a mark of deletion that is a number": ({"a": record(deleted=1)}, "deleted=1"),
-}
-
-
-@pytest.mark.parametrize(("answer", "told"), LOADS.values(), ids=LOADS)
-async def test_load_that_answers_nonsense_is_refused_with_what_was_wrong(answer: Any, told: str) -> None:
-    backend = guard(Answering(load=answer))
-    with pytest.raises(BrokenContract, match=told):
-        await backend.load(["a"])
-
-
-@pytest.mark.parametrize(
-    ("at_least", "answer"), [(0, None), (0, True), (0, -1), (0, "1"), (0, 2**31), (5, 4), (5, 0), (1, 1.0)]
-)
-async def test_epoch_that_is_none_is_refused(at_least: int, answer: Any) -> None:
-    with pytest.raises(BrokenContract, match="new_epoch"):
-        await guard(Answering(new_epoch=answer)).new_epoch(at_least)
 
 
 @pytest.mark.parametrize(
@@ -300,46 +236,6 @@ async def test_record_whose_save_always_cancels_itself_is_isolated_and_dead_lett
         assert "CancelledError from within" in dead.reason
 
 
-async def test_cancellation_of_the_caller_is_no_failure_and_reaches_the_backend() -> None:
-    backend = FaultyBackend(MemoryBackend())
-    guarded = guard(backend)
-    await guarded.load([])
-    backend.before_load.clear()
-    before = asyncio.all_tasks()
-    with pytest.raises(TimeoutError):
-        async with asyncio.timeout(0.02):
-            await guarded.load(["a"])
-    with anyio.move_on_after(0.02) as scope:
-        await guarded.load(["a"])
-    assert scope.cancelled_caught
-    task = asyncio.create_task(guarded.load(["a"]))
-    await asyncio.sleep(0.02)
-    task.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await task
-    assert asyncio.all_tasks() == before, "no call goes on behind its caller"
-
-
-async def test_backend_that_cannot_be_cancelled_holds_nobody_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Stubborn(MemoryBackend):
-        async def load(self, keys: Sequence[str]) -> dict[str, Record]:
-            while True:
-                try:
-                    await asyncio.sleep(0.3)
-                    return {}
-                except asyncio.CancelledError:
-                    pass
-
-    monkeypatch.setattr("asyncwb.support.foreign._CLEANUP_SECONDS", 0.05)
-    backend = BackendAdapter(
-        Stubborn(), name="it", namespace="broken", connect_timeout_seconds=1.0, save_timeout_seconds=0.05
-    )
-    begun = asyncio.get_running_loop().time()
-    with pytest.raises(BackendUnavailable, match="took longer than"):
-        await backend.load(["a"])
-    assert asyncio.get_running_loop().time() - begun < 0.25
-
-
 @stray
 async def test_whatever_an_observer_raises_stops_nothing(
     valkey_url: str, namespace: str, stray: Callable[[], BaseException], caplog: pytest.LogCaptureFixture
@@ -355,16 +251,6 @@ async def test_whatever_an_observer_raises_stops_nothing(
         assert buffer.totals.crashes == 0
     assert memory.values == {"a": 2}
     assert "the observer failed on" in caplog.text
-
-
-def test_exit_of_the_process_is_nobodys_failure() -> None:
-    for error in (KeyboardInterrupt, SystemExit):
-
-        async def load(error: type[BaseException] = error) -> None:
-            await guard(Answering(load=error())).load(["a"])
-
-        with pytest.raises(error):
-            asyncio.run(load())
 
 
 # Supervision.

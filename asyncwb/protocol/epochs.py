@@ -8,6 +8,7 @@ from typing import Final, TypeVar
 from asyncwb.errors import BackendError, NamespaceMismatch, RedisUnavailable, ServerSucceeded
 from asyncwb.events import EpochChanged, Observer, ServerReturned, unobserved
 from asyncwb.plugins.succession import Began, successor_of
+from asyncwb.protocol.handshake import can_begin, is_acceptable, number_to_allot
 from asyncwb.protocol.keys import LAYOUT
 from asyncwb.protocol.messages import PartitionMeta
 from asyncwb.protocol.queue import Queue
@@ -231,15 +232,15 @@ class Epochs:
             successor = None if self._adopting else successor_of(meta.identity, began)
             if successor is not None:
                 await self._tell_return(queue, meta, successor)
-            if meta.is_sound and meta.seq <= MAX_SEQ - _SPARE_SEQS and not behind:
+            sound = meta.is_sound and meta.seq <= MAX_SEQ - _SPARE_SEQS
+            if is_acceptable(meta.epoch, sound=sound, lowest=lowest):
                 self.learn(queue.partition, meta.epoch)
                 self._foreign[queue.partition] = (meta.epoch, meta.foreign)
                 if looks:
                     await self._note(queue.partition, meta.epoch, meta.identity, began)
                 return mine
-            # One that this partition has had already belongs to a history that is over, if it gets here.
-            if mine < lowest or mine <= max(meta.epoch, self._known[queue.partition]):
-                mine = await self._new_epoch(max(lowest, meta.epoch) + 1)
+            if not can_begin(mine, lowest=lowest, epoch=meta.epoch, known=self._known[queue.partition]):
+                mine = await self._new_epoch(number_to_allot(lowest=lowest, epoch=meta.epoch))
             if await queue.install_epoch(meta, mine, partitions=len(self._queues), codec=self._codec):
                 _log.info("partition %d begins epoch %d", queue.partition, mine)
                 self.learn(queue.partition, mine)

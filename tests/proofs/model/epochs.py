@@ -2,6 +2,7 @@
 
 from typing import Final
 
+from asyncwb.protocol.handshake import can_begin, is_acceptable, number_to_allot
 from tests.proofs.model import scripts
 from tests.proofs.model.rules import Out, Rules
 from tests.proofs.model.states import (
@@ -61,12 +62,12 @@ def _hello(state: State, rules: Rules, out: Out, at: int, client: Client) -> Non
         client = client._replace(least=max(client.least, state.backend.epoch))
     least = max(client.least, client.before, client.known)
     sound = server.meta == server.identity and server.seq <= rules.configuration.most - _SPARE
-    if sound and server.epoch >= least:
+    if is_acceptable(server.epoch, sound=sound, lowest=least):
         over = _pass_ends(client._replace(known=max(client.known, server.epoch), identity=server.identity))
         out.append(((LEARNED, at + 1, server.epoch), state.to(clients=put_at(state.clients, at, over))))
         return
-    used = client.known if "an epoch is installed once" not in rules.drops else 0
-    fresh = client.mine < least or client.mine <= max(server.epoch, used)
+    known = client.known if "an epoch is installed once" not in rules.drops else 0
+    fresh = not can_begin(client.mine, lowest=least, epoch=server.epoch, known=known)
     seen = Client(
         client.known,
         ALLOT if fresh else INSTALL,
@@ -82,7 +83,7 @@ def _hello(state: State, rules: Rules, out: Out, at: int, client: Client) -> Non
 
 
 def _allot(state: State, rules: Rules, out: Out, at: int, client: Client) -> None:
-    least = max(client.least, client.before, client.known, client.epoch) + 1
+    least = number_to_allot(lowest=max(client.least, client.before, client.known), epoch=client.epoch)
     number = max(state.backend.epoch + 1, least)
     if "the backend allots epochs" in rules.drops:
         number = client.epoch + 1

@@ -71,7 +71,9 @@ class Bounds:
     in_order: bool = False
 
 
-PutReply = Applied | Literal["EPOCH", "WRITER", "EARLY"]
+Refusal = Literal["EPOCH", "WRITER", "EARLY"]
+"""Why a put isn't applied: the server is in another epoch, doesn't know the writer, or hasn't had the one before it."""
+PutReply = Applied | Refusal
 
 Fate = Literal["retry", "later", "dead"]
 

@@ -12,9 +12,10 @@ from asyncwb.errors import OutcomeUnknown, RedisError, RedisUnavailable
 from asyncwb.protocol.epochs import Epochs
 from asyncwb.protocol.messages import Applied, Bounds, PutReply, Write
 from asyncwb.protocol.queue import Queue
-from asyncwb.records import MAX_SEQ, Version, make_version
+from asyncwb.records import Version, make_version
 from asyncwb.settings import Settings
 from asyncwb.support.backoff import Backoff
+from asyncwb.writing.attempts import Next, after_error, after_reply
 
 _MOST_NAMES: Final = 64
 
@@ -100,8 +101,6 @@ class Producer:
         return self._queue.allot(count, epoch=epoch, writer=self._id, request=self._request)
 
     async def _send(self, groups: Sequence[Sequence[Write]], request: int, *, others_wait: bool) -> tuple[int, Applied]:
-        # A request whose outcome is uncertain keeps its epoch and its writer when it is sent again: in another history,
-        # or without that memory, the server can't know whether it was applied, so it must not be applied there.
         uncertain, refusals = False, 0
         epoch, writer, registered = 0, "", False
         backoff = Backoff(self._settings.redis_retry_seconds, self._rng)
@@ -114,20 +113,19 @@ class Producer:
             try:
                 reply = await self._attempt(groups, request, writer, epoch, repeated=uncertain, others_wait=others_wait)
             except RedisError as error:
-                # Under a name that was never registered no server applies anything, however late.
-                uncertain = uncertain or (registered and isinstance(error, OutcomeUnknown))
-                # Another error (at maxmemory, say) speaks of this attempt only: an earlier one may yet arrive, and the
-                # caller must neither hear that nothing was written nor have it sent again under another number.
-                if not (uncertain or isinstance(error, RedisUnavailable | OutcomeUnknown)):
+                follows = after_error(error, uncertain=uncertain, registered=registered)
+                if follows is Next.FAIL:
                     raise
+                uncertain = follows is Next.REPEAT
                 if not await backoff.pause():
                     raise _verdict(uncertain, str(error)) from error
                 continue
             if isinstance(reply, Applied):
                 return epoch, reply
-            if reply == "EARLY":
+            follows = after_reply(reply, uncertain=uncertain)
+            if follows is Next.REPEAT:
                 continue
-            if uncertain:
+            if follows is Next.UNKNOWN:
                 raise _verdict(uncertain, "the server has lost or changed its history since")
             refusals += 1
             if refusals > _MOST_REFUSALS and not await backoff.pause():
@@ -217,6 +215,3 @@ def _verdict(uncertain: bool, reason: str) -> Exception:
     if uncertain:
         return OutcomeUnknown(f"a write was sent and may or may not have been applied: {reason}")
     return RedisUnavailable(reason)
-
-
-assert MAX_SEQ == 4294967295, "lua/put.lua spells this number"

@@ -6,6 +6,7 @@ To be read beside the Lua. `drops` names the sentences that a mutant drops; it i
 from collections.abc import Collection
 from typing import Final
 
+from asyncwb.protocol.messages import Refusal
 from tests.proofs.model.states import DEAD, Flush, Key, Put, Server, put_at, version_of
 
 Drops = Collection[str]
@@ -13,6 +14,8 @@ Drops = Collection[str]
 EPOCH: Final = 0
 WRITER: Final = 1
 EARLY: Final = 2
+REFUSALS: Final[dict[int, Refusal]] = {EPOCH: "EPOCH", WRITER: "WRITER", EARLY: "EARLY"}
+"""Any other reply is the version of what is applied."""
 """Replies of put that aren't versions: those are greater."""
 
 _FORGOTTEN: Final = (0, 0)

@@ -2,6 +2,7 @@
 
 from typing import Final
 
+from asyncwb.writing.attempts import Next, after_reply
 from tests.proofs.model import scripts
 from tests.proofs.model.flushers import saved
 from tests.proofs.model.rules import Out, Rules
@@ -126,12 +127,13 @@ def _begin(state: State, rules: Rules, out: Out, at: int, place: int, key: int) 
     sent = _numbered(state, rules, at, place, key, epoch, name)
     number, request = at + 1, sent.request
     reply, after = _put(state, rules, sent)
-    if reply == scripts.WRITER:
+    follows = after_reply(scripts.REFUSALS.get(reply), uncertain=False)
+    if follows is Next.RENEW and reply == scripts.WRITER:
         _register(state, rules, out, at, place)
     asked = Request(key + 1, epoch, name)
     uncertain = put_at(state.writers, at, writer.having(place, asked))
     done = put_at(state.writers, at, writer.having(place, DONE))
-    if reply > scripts.EARLY:
+    if follows is Next.DONE:
         told = (
             (PUT_NUMBERED, number, key, reply, request)
             if rules.configuration.pipelined
@@ -214,13 +216,14 @@ def _repeat(state: State, rules: Rules, out: Out, at: int, place: int) -> None:
     if closed(state.server, epoch) and "clients compare epochs with the backend" not in rules.drops:
         return
     reply, after = _put(state, rules, sent)
-    if reply > scripts.EARLY:
+    follows = after_reply(scripts.REFUSALS.get(reply), uncertain=True)
+    if follows is Next.DONE:
         broken = after.broken if after.applied[at] >> sent.request & 1 else "I5"
         out.append(((AGAIN_DONE, *told, reply), after.to(writers=done, broken=broken)))
     elif reply == scripts.WRITER and "an uncertain request keeps its name" in rules.drops:
         anew = put_at(state.writers, at, writer.having(place, CERTAIN))
         _register(state.to(writers=anew), rules, out, at, place)
-    elif reply != scripts.EARLY and not moves:
+    elif follows is Next.UNKNOWN and not moves:
         out.append(((UNKNOWN, *told), after.to(writers=done)))
     if state.left.losses:
         left = state.left.without(LOSSES)

@@ -8,6 +8,7 @@ if anything did not hold. One unit again: `uv run python -m tests.proofs.unit NA
 import argparse
 import asyncio
 import os
+import signal
 import sys
 import time
 
@@ -68,6 +69,7 @@ def main() -> int:
         "--jobs", type=int, default=(os.cpu_count() or 1) + 1, help="units at a time; many of them wait"
     )
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that the units that run are ended
     form: Form = "quick" if options.quick else "ci" if options.ci or options.minutes is None else "long"
     limit = options.minutes * 60 if options.minutes is not None else None
     run = Run([proof(name) for name in options.only or NAMES], form, limit_seconds=limit, jobs=options.jobs)

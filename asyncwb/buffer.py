@@ -325,7 +325,7 @@ class Buffer(Generic[T]):
         Raises:
             InvalidKey, InvalidArgument: nothing was asked.
             FlushTimeout: not in time; it stays in Redis, safe.
-            DeadLettered: the backend refused it for good.
+            DeadLettered: the backend refused it for good, or it failed `max_attempts` times.
             WriteLost: neither Redis nor the backend has it.
             OutcomeUnknown: neither has anything of the key, and the write is old enough to have been saved, deleted
                 later, and forgotten by the backend.

@@ -238,7 +238,9 @@ class FlushTimeout(AsyncwbError, TimeoutError):
 
 
 class DeadLettered(AsyncwbError):
-    """The backend refused records for good. They stay readable; the next `set` of a key makes it dirty again.
+    """The backend refused records for good, or they failed `max_attempts` times.
+
+    They stay readable, and the next `set` of a key makes it dirty again.
 
     Args:
         message: what happened.

@@ -88,7 +88,7 @@ class Waiter:
         """Returns when the backend holds at least this version (None: the newest that is known now).
 
         Raises:
-            DeadLettered: the backend refused it for good.
+            DeadLettered: the backend refused it for good, or it failed `max_attempts` times.
             WriteLost: neither Redis nor the backend has it.
             OutcomeUnknown: neither has anything of the key, which may also be because it was deleted long ago.
             RedisError, BackendError: it can't be told.

@@ -24,7 +24,8 @@ class FaultyBackend:
         fail_saves_after: that many next saves do their work, and raise `fail_saves_with` then: as when an answer is
             lost.
         fail_saves_with: what they raise.
-        poison: key -> why its record is refused, the rest of its batch being saved.
+        poison: key -> why its record is refused, the rest of its batch being saved. A `RecordRejected` makes it a dead
+            letter at once, anything else counts as an attempt.
         batch_poison: key -> what every save with its record raises, nothing being saved.
         delay_seconds: how long every `save`, `load` and `new_epoch` waits before it begins.
         before_save, after_save, before_load: gates; clear one, and every save (or load) hangs there until it is set.

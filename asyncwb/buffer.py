@@ -1,4 +1,4 @@
-"""Buffer: the façade; what is behind it lives in an `Engine` for as long as it is open."""
+"""The public `Buffer` class: a façade over an `Engine`, which exists only while the buffer is open."""
 
 import asyncio
 import logging
@@ -55,7 +55,7 @@ _log: Final = logging.getLogger("asyncwb")
 
 
 class Buffer(Generic[T]):
-    """A write buffer: writes return when Redis has them, and flushers carry every one of them to the backend.
+    """A write buffer: a write returns once Redis has it, and flushers later save it to the backend.
 
     ::
 
@@ -65,16 +65,17 @@ class Buffer(Generic[T]):
 
     Args:
         redis: a URL (`redis://`, `rediss://`, `valkey://`, `unix://`), a `redis.asyncio.Redis` (its connection
-            arguments are used; it is never closed), `embedded://DIR`, or None: a private Valkey in `.asyncwb/`.
+            arguments are used; the client itself is never closed), `embedded://DIR`, or None for a private Valkey
+            server in `.asyncwb/`.
         backend: a URL whose scheme names an installed plugin, or a `Backend`. The buffer opens and closes it.
         type: what `set` takes and `get` returns: a msgspec Struct, a dataclass, an attrs class, a TypedDict, a pydantic
             model, a builtin type, or a union of them; see docs/values.md.
-        codec: "json", "msgpack" or "bytes"; kept with the namespace.
-        observer: is called with every `Event`; has to be quick.
-        settings: all settings; single ones can be given as keyword arguments, see `Settings`.
+        codec: "json", "msgpack" or "bytes". It is recorded with the namespace and can't be changed later.
+        observer: called with every `Event`; it has to return quickly.
+        settings: a complete `Settings`. Individual settings can be given as keyword arguments, and override it.
 
     Raises:
-        ConfigurationError: an argument can't work.
+        ConfigurationError: an argument is invalid.
     """
 
     @overload
@@ -101,7 +102,7 @@ class Buffer(Generic[T]):
         **options: Unpack[SettingOptions],
     ) -> None: ...
     @overload
-    def __init__(  # a union, Annotated[...] and what else is no class
+    def __init__(  # a union, Annotated[...] and other types that aren't classes
         self,
         redis: str | RedisClient | None = None,
         *,
@@ -128,7 +129,7 @@ class Buffer(Generic[T]):
         redis: str | RedisClient | None = None,
         *,
         backend: str | Backend,
-        type: Any = Any,  # noqa: A002 - the word that msgspec and users say
+        type: Any = Any,  # noqa: A002 - the name that msgspec uses and users expect
         codec: CodecName = "json",
         observer: Observer | None = None,
         settings: Settings | None = None,
@@ -152,12 +153,12 @@ class Buffer(Generic[T]):
             save_timeout_seconds=self.settings.save_timeout_seconds,
         )
         self._life = Lifetime()
-        self._engine: Engine  # there from `open` on
+        self._engine: Engine  # set by `open`
         self._totals = Totals()
 
     @property
     def totals(self) -> Totals:
-        """What this process has done since the buffer was opened; counts on."""
+        """What this process has done since the buffer was opened: a live object whose counts go on."""
         return self._totals
 
     # Lifetimes
@@ -166,9 +167,10 @@ class Buffer(Generic[T]):
         """Connects to Redis and the backend, agrees on an epoch, and starts the flushers.
 
         Raises:
-            RedisUnavailable, BackendUnavailable: not reached within `connect_timeout_seconds`.
-            UnsuitableServer, NamespaceMismatch: it would not be safe.
-            UsageError: it is open already, another open buffer has its backend object, or this isn't run by asyncio.
+            RedisUnavailable, BackendUnavailable: it could not be reached within `connect_timeout_seconds`.
+            UnsuitableServer, NamespaceMismatch: using this server or namespace would not be safe.
+            UsageError: the buffer is open already, another open buffer uses the same backend object, or the caller
+                isn't run by asyncio.
         """
         self._life.begin()
         self._engine = self._new_engine()
@@ -183,18 +185,18 @@ class Buffer(Generic[T]):
         return self
 
     async def aclose(self, *, drain: bool = True) -> None:
-        """Drains within `drain_timeout_seconds` (if this process flushes), then stops in bounded time.
+        """Drains for up to `drain_timeout_seconds` (if this process has flushers), then stops in bounded time.
 
-        What couldn't be saved stays in Redis, safe, and a warning says how much it is. Calls that are under way when it
-        stops raise `UsageError` if nothing was sent, `OutcomeUnknown` if the answer didn't come in time, `NotConfirmed`
-        if a write is in Redis and only the confirmation of its durability didn't come in time.
+        Records that couldn't be saved stay safely in Redis, and a warning says how many there are. Calls that are under
+        way when the buffer stops raise `UsageError` if nothing was sent, `OutcomeUnknown` if the answer didn't come in
+        time, or `NotConfirmed` if a write is in Redis and only the confirmation of its durability didn't come in time.
 
         Args:
-            drain: False stops at once, but for a moment in which confirmations that are under way may come.
+            drain: False skips the drain, and only waits a moment for confirmations that are under way.
 
         Raises:
             InvalidArgument: `drain` is neither True nor False; the buffer stays open.
-            UsageError: it is just being opened, or closed already.
+            UsageError: it is being opened, or being closed already.
         """
         drains = checked_flag("drain", drain)
         if not self._life.close():
@@ -218,7 +220,7 @@ class Buffer(Generic[T]):
         return Engine(self._redis, self._backend, self.settings, codec=self._codec.name, emit=self._emit)
 
     async def _close(self) -> None:
-        # A cancelled exit must leave no tasks and no connections either.
+        # No tasks and no connections may be left behind, even if the exit is cancelled.
         try:
             await completing(self._engine.close())
         finally:
@@ -227,36 +229,39 @@ class Buffer(Generic[T]):
     # Writing and reading
 
     async def set(self, key: str, value: T, *, durability: Durability | None = None) -> Version:
-        """Writes a value; returns its version when Redis has it.
+        """Writes a value; returns its version once Redis has it.
 
         Args:
             key: 1 byte to 1 KiB in UTF-8.
-            value: what the codec and `type` take; not None.
-            durability: how safe it has to be on return, other than `Settings.durability`.
+            value: anything that the codec and `type` accept, except None.
+            durability: how safe the write has to be on return; by default `Settings.durability`.
 
         Raises:
             InvalidKey, InvalidValue: nothing was sent.
             BufferFull, RedisUnavailable: nothing was written.
             OutcomeUnknown: it may or may not have been written.
-            NotConfirmed: it is written, but perhaps not as durably as asked for.
-            UnsuitableServer: the server can't give that durability; nothing was sent.
+            NotConfirmed: it was written, but perhaps not as durably as asked for.
+            UnsuitableServer: the server can't provide that durability; nothing was sent.
         """
         self._life.check()
         raw = raw_key(key)
         return await self._engine.router.put(raw, self._values.body(raw, value), self._level(durability))
 
     async def delete(self, key: str, *, durability: Durability | None = None) -> Version:
-        """Deletes a key, whether or not it exists: a tombstone, versioned like a value. Raises as `set`."""
+        """Deletes a key, whether or not it exists, by writing a tombstone; returns its version.
+
+        Raises the same errors as `set`.
+        """
         self._life.check()
         return await self._engine.router.put(raw_key(key), DELETED_BODY, self._level(durability))
 
     async def get(self, key: str) -> T | None:
-        """The value, never older than any write acknowledged before this call; None if there is none.
+        """Returns the value of a key, or None; it is never older than a write acknowledged before this call.
 
         Raises:
-            InvalidKey: nothing was asked.
-            DecodeError: what is stored isn't a value of this codec and type.
-            RedisUnavailable, BackendError: it can't be told.
+            InvalidKey: nothing was sent.
+            DecodeError: the stored bytes aren't a value of this codec and type.
+            RedisUnavailable, BackendError: the value could not be read.
         """
         self._life.check()
         raw = raw_key(key)
@@ -264,15 +269,15 @@ class Buffer(Generic[T]):
         return self._values.value(raw, found)
 
     async def set_many(self, values: Mapping[str, T], *, durability: Durability | None = None) -> dict[str, Version]:
-        """Writes several values in few calls; returns their versions.
+        """Writes several values in few calls; returns their versions by key.
 
-        Not atomic over keys. What can't be a key or a value is found before anything is sent, and then nothing is
-        written.
+        It isn't atomic across keys. All keys and values are checked before anything is sent: if one is invalid, nothing
+        is written.
 
         Raises:
-            PartialFailure: some keys were written, and it has their versions; or none, for several kinds of reasons.
-                It has each other key's error, which is one that `set` would raise.
-            Any error of `set`: it is true of all keys. `NotConfirmed` has the versions of them all.
+            PartialFailure: some keys failed, or all of them for different kinds of reasons. It has the versions of the
+                keys that were written, and for each other key an error that `set` would raise.
+            Any error of `set`: it applies to all keys. `NotConfirmed` has the versions of all of them.
         """
         self._life.check()
         level = self._level(durability)
@@ -283,18 +288,18 @@ class Buffer(Generic[T]):
         return await self._engine.router.put_many(bodies, level)
 
     async def delete_many(self, keys: Iterable[str], *, durability: Durability | None = None) -> dict[str, Version]:
-        """Deletes several keys; returns the versions of their tombstones. Raises as `set_many`."""
+        """Deletes several keys; returns the versions of their tombstones. Raises the same errors as `set_many`."""
         self._life.check()
         level = self._level(durability)
         return await self._engine.router.put_many(dict.fromkeys(raw_keys(keys), DELETED_BODY), level)
 
     async def get_many(self, keys: Iterable[str]) -> dict[str, T]:
-        """The values of those keys that have one.
+        """Returns the values of those keys that have one.
 
         Raises:
-            PartialFailure: some keys couldn't be read: it has the values of the others, and each error, which is one
-                that `get` would raise. Or none could, for several kinds of reasons.
-            Any error of `get`: it is true of all keys, and speaks of the first.
+            PartialFailure: some keys couldn't be read, or none could for different kinds of reasons. It has the values
+                of the others, and for each key that failed an error that `get` would raise.
+            Any error of `get`: it applies to all keys; its message names the first.
         """
         self._life.check()
         several = raw_keys(keys)
@@ -312,24 +317,24 @@ class Buffer(Generic[T]):
             raise failure(failed, of=len(several), values=values)
         return values
 
-    # Waiting and looking
+    # Waiting and inspecting
 
     async def flush(self, key: str, *, version: Version | None = None, timeout: float | None = None) -> None:
-        """Returns when the backend holds at least this write (by default the latest that Redis has of the key).
+        """Waits until the backend holds at least this write (by default the latest known write of the key).
 
         Args:
-            key: of the write.
-            version: as `set` or `delete` returned it.
+            key: the key of the write.
+            version: the version that `set` or `delete` returned.
             timeout: seconds; None waits for as long as it takes.
 
         Raises:
-            InvalidKey, InvalidArgument: nothing was asked.
-            FlushTimeout: not in time; it stays in Redis, safe.
-            DeadLettered: the backend refused it for good, or it failed `max_attempts` times.
-            WriteLost: neither Redis nor the backend has it.
-            OutcomeUnknown: neither has anything of the key, and the write is old enough to have been saved, deleted
-                later, and forgotten by the backend.
-            RedisError, BackendError: it can't be told.
+            InvalidKey, InvalidArgument: nothing was sent.
+            FlushTimeout: the write was not saved in time; it stays safely in Redis.
+            DeadLettered: the write is dead-lettered: the backend refused it for good, or it failed too often.
+            WriteLost: neither Redis nor the backend has the write.
+            OutcomeUnknown: neither has any record of the key, and the write is so old that it may have been saved, then
+                deleted, and the deletion forgotten by the backend.
+            RedisError, BackendError: it can't be determined whether the write is saved.
         """
         self._life.check()
         raw, wanted, seconds = raw_key(key), checked_version(version), checked_timeout(timeout)
@@ -346,15 +351,16 @@ class Buffer(Generic[T]):
         """Returns when every write acknowledged before this call is saved, also those of other processes.
 
         Raises:
-            InvalidArgument: `timeout` is no number of seconds; nothing was asked.
-            FlushTimeout: not in time; says how much is left.
-            WriteLost: a server lost writes that this process had acknowledged; `max_remembered_writes` have names.
-            DeadLettered: the backend refused some while this waited, perhaps also later writes; those that were dead
-                before don't count.
-            OutcomeUnknown: of writes over an hour old nothing is left anywhere.
-            RedisError, BackendError: it can't be told.
+            InvalidArgument: `timeout` isn't a valid number of seconds; nothing was sent.
+            FlushTimeout: not everything was saved in time; the message says how much is left.
+            WriteLost: a server lost writes that were acknowledged to this process. Their keys are named, as far as they
+                are remembered (see `max_remembered_writes`).
+            DeadLettered: records were dead-lettered during the drain, possibly by writes made after it began. Records
+                that were dead letters before it don't count.
+            OutcomeUnknown: there is no record anywhere of keys written over an hour ago.
+            RedisError, BackendError: it can't be determined what is saved.
 
-        All but the first are raised when everything else is saved.
+        `WriteLost`, `DeadLettered` and `OutcomeUnknown` are raised only after everything else has been saved.
         """
         self._life.check()
         seconds = checked_timeout(timeout)
@@ -365,7 +371,7 @@ class Buffer(Generic[T]):
             raise FlushTimeout(f"not drained within {seconds:g} s: {await self._engine.left(error)}") from error
 
     async def stats(self) -> Stats:
-        """What is in Redis now, of all processes, and what this process has done."""
+        """Returns what all processes have in Redis now, and what this process has done."""
         self._life.check()
         parts = await self._engine.of_each_partition(lambda queue: queue.stats())
         ages = [part.oldest_age_seconds for part in parts if part.oldest_age_seconds is not None]
@@ -380,24 +386,26 @@ class Buffer(Generic[T]):
         )
 
     async def audit(self) -> int:
-        """Walks over all records and makes those dirty that are in no set; returns how many. Needed after nothing
-        that asyncwb does: it repairs what another program has broken."""
+        """Scans all records and marks dirty those that are in no set (dirty, leased, dead); returns how many.
+
+        Nothing that asyncwb does makes this necessary: it repairs what another program has broken.
+        """
         self._life.check()
         return sum(await self._engine.of_each_partition(lambda queue: queue.audit()))
 
     async def retry_dead(self, keys: Iterable[str]) -> int:
-        """Tries dead-lettered records again; returns how many there were.
+        """Makes dead-lettered records dirty, so that they are saved again; returns how many of the keys were dead.
 
         Raises:
             InvalidKey: nothing was done.
-            PartialFailure: the keys of some partitions couldn't be reached, and are in its `failed`; the others were
-                retried. To retry a key again is safe.
-            RedisError: none could be reached.
+            PartialFailure: some partitions couldn't be reached; their keys are in its `failed`, and all other keys were
+                retried. Retrying a key twice is safe.
+            RedisError: no partition could be reached.
         """
         self._life.check()
         return await self._engine.retry_dead(raw_keys(keys))
 
-    # Small things
+    # Helpers
 
     def _level(self, durability: Durability | None) -> Durability:
         if durability is None:
@@ -409,5 +417,5 @@ class Buffer(Generic[T]):
 
     def __repr__(self) -> str:
         if not hasattr(self, "_life"):
-            return "<Buffer that couldn't be made>"  # as a debugger or an error tracker asks it
+            return "<Buffer that couldn't be made>"  # a debugger or an error tracker may ask for it
         return f"<Buffer {self.settings.namespace!r} -> {self._backend.name}, {self._life.state}>"

@@ -3,7 +3,7 @@
 ::
 
     AsyncwbError
-    ├── ConfigurationError (ValueError)     a setting, a URL or a server that can't work
+    ├── ConfigurationError (ValueError)     a setting, a URL or a server is invalid
     │   ├── UnknownBackend                  no installed plugin has this URL scheme
     │   ├── MissingDependency               an extra isn't installed; the message names the pip command
     │   ├── NamespaceMismatch               the namespace was made with another layout, partition count or codec
@@ -11,25 +11,25 @@
     │   └── UnsuitableServer                an eviction policy, a replica, a cluster: unsafe as a write buffer
     │       └── ServerSucceeded             another server has taken over from this one
     ├── UsageError (RuntimeError)           used before open, after close, outside of its event loop, or after a fork
-    ├── InvalidArgument (ValueError)        an argument of a call can't be what it says; nothing was done
+    ├── InvalidArgument (ValueError)        an argument of a call is invalid; nothing was done
     │   ├── InvalidKey                      empty, over-long or not text
     │   └── InvalidValue                    the codec can't encode it, or it is None
     │       └── ValueTooLarge               over `max_value_bytes`
-    ├── PartialFailure                      a call for several keys did some of them, and says which
+    ├── PartialFailure                      a call for several keys failed for some of them; it says which
     ├── DecodeError                         what is stored isn't what the codec and `type=` expect
     ├── BufferFull                          `max_dirty` reached; nothing of the refused call was written
     │   └── RedisOutOfMemory (RedisError)   the server is at `maxmemory`; it can still be drained
     ├── RedisError                          the server answered with an error of its own
     │   ├── RedisRefused                    it refused the credentials, or a command to this user
-    │   ├── RedisUnavailable                it can't be reached; what was asked was not done
+    │   ├── RedisUnavailable                it can't be reached; the request was not applied
     │   ├── NotConfirmed                    a write is in Redis, but its durability was not confirmed in time
     │   └── OutcomeUnknown                  a write was sent and nobody can know whether it was applied
     ├── BackendError                        a failure in the backend
     │   ├── BackendUnavailable              it can't be reached, or didn't answer in time
     │   │   ├── BackendReplaced             its file, folder or table is no longer the one that was opened
     │   │   └── BackendTimeout              it didn't answer in time
-    │   ├── BrokenContract                  its plugin answered what no backend may answer: a bug of the plugin
-    │   ├── RecordRejected                  it will never take this record as it is (permanent)
+    │   ├── BrokenContract                  its plugin broke the contract of backends: a bug in the plugin
+    │   ├── RecordRejected                  it will never accept this record as it is (permanent)
     │   └── SaveError                       some records of a batch failed, each with its own reason
     ├── FlushTimeout (TimeoutError)         not everything was saved in time; it is still safe in Redis
     ├── DeadLettered                        the backend refused records for good; they are still readable
@@ -47,7 +47,7 @@ class AsyncwbError(Exception):
 
 
 class ConfigurationError(AsyncwbError, ValueError):
-    """A setting, a URL or a server that can't work; the message says what to change."""
+    """A setting, a URL or a server is invalid or unsuitable; the message says what to change."""
 
 
 class UnknownBackend(ConfigurationError):
@@ -55,22 +55,22 @@ class UnknownBackend(ConfigurationError):
 
 
 class MissingDependency(ConfigurationError):
-    """A package is needed that isn't installed; the message names the pip command."""
+    """A required package isn't installed; the message names the pip command."""
 
 
 class NamespaceMismatch(ConfigurationError):
-    """The namespace exists with another layout, partition count or codec."""
+    """The namespace exists already, with another layout, partition count or codec."""
 
 
 class PlaceTaken(ConfigurationError):
     """The place of a backend (a table, a collection, a folder) belongs to another namespace.
 
-    Two namespaces in one place would take each other's writes for stale, and lose them.
+    If two namespaces shared a place, each one's writes could be discarded as stale because of the other's, and lost.
 
     Args:
         message: what happened, and what to do.
-        owner: the namespace that it belongs to.
-        namespace: the one that would have used it.
+        owner: the namespace that the place belongs to.
+        namespace: the namespace that was about to use it.
     """
 
     def __init__(self, message: str, *, owner: str = "", namespace: str = "") -> None:
@@ -80,27 +80,27 @@ class PlaceTaken(ConfigurationError):
 
 
 class UnsuitableServer(ConfigurationError):
-    """The server could lose acknowledged writes by its own configuration, or isn't a primary."""
+    """The server's configuration could lose acknowledged writes, or the server isn't a primary."""
 
 
 class ServerSucceeded(UnsuitableServer):
-    """Another server has taken over: this one is a former primary, or two servers were used with one place."""
+    """Another server has taken over: this one is a former primary, or two servers were used with the same place."""
 
 
 class UsageError(AsyncwbError, RuntimeError):
-    """Used before open, after close, from another event loop, without asyncio, or in a forked process."""
+    """A buffer was used before open, after close, from another event loop, without asyncio, or in a forked process."""
 
 
 class InvalidArgument(AsyncwbError, ValueError):
-    """An argument of a call can't be what it says, a version or a timeout for instance; nothing was done."""
+    """An argument of a call is invalid, for instance a version or a timeout; nothing was done."""
 
 
 class InvalidKey(InvalidArgument):
-    """A key has to be a str of 1 byte to 1 KiB in UTF-8."""
+    """A key is invalid: it has to be a str of 1 byte to 1 KiB in UTF-8."""
 
 
 class InvalidValue(InvalidArgument):
-    """The codec can't encode the value, or it is None (which means absence)."""
+    """The codec can't encode the value, or the value is None (which stands for absence)."""
 
 
 class ValueTooLarge(InvalidValue):
@@ -108,18 +108,18 @@ class ValueTooLarge(InvalidValue):
 
 
 class PartialFailure(AsyncwbError):
-    """A call for several keys failed for some of them. Every key that was asked for is done or in `failed`, never both.
+    """A call for several keys failed for some of them; each key either succeeded or is in `failed`, never both.
 
-    Where all keys failed for the same kind of reason nothing was done, and that error is raised instead.
+    If all keys failed with the same class of error, that error is raised instead.
 
     Args:
         text: what happened.
         failed: see below; likewise `versions` and `values`.
 
     Attributes:
-        failed: key -> its own error. `NotConfirmed` means that the key was written, and has its version.
-        versions: of `set_many` and `delete_many`: key -> version of what was written, as durably as asked for.
-        values: of `get_many`: key -> value; keys that are in neither have none.
+        failed: key -> its own error. A `NotConfirmed` means that the key was written; the error has its version.
+        versions: for `set_many` and `delete_many`: key -> version of each write that is as durable as asked for.
+        values: for `get_many`: key -> value. Keys that are neither here nor in `failed` have no value.
     """
 
     def __init__(
@@ -149,22 +149,22 @@ class RedisError(AsyncwbError):
 
 
 class RedisOutOfMemory(BufferFull, RedisError):
-    """The server is at `maxmemory`: it takes no puts, but it can always be drained."""
+    """The server is at `maxmemory`: it accepts no new writes, but it can still be drained."""
 
 
 class RedisRefused(RedisError):
-    """The server refused the credentials, or a command that this user isn't permitted; see `asyncwb doctor --acl`."""
+    """The server refused the credentials, or a command that this user isn't allowed; see `asyncwb doctor --acl`."""
 
 
 class RedisUnavailable(RedisError):
-    """The server can't be reached; what was asked was certainly not done."""
+    """The server can't be reached; the request was certainly not applied."""
 
 
 class NotConfirmed(RedisError):
     """A write is in Redis and will be saved, but the durability that was asked for was not confirmed in time.
 
     Attributes:
-        versions: key -> version of each write that this speaks of.
+        versions: key -> version of each write that this error is about.
     """
 
     def __init__(self, text: str, *, versions: Mapping[str, int] | None = None) -> None:
@@ -189,9 +189,9 @@ class BackendUnavailable(BackendError):
 
 
 class BackendReplaced(BackendUnavailable):
-    """Its file, folder or table was deleted or replaced while it was open; nothing is known to be saved there.
+    """The backend's file, folder or table was deleted or replaced while open; nothing is known to be saved there.
 
-    A backend that raises it is closed and opened again before its next call, so that it prepares the new one.
+    A backend that raises this is closed and opened again before its next call, so that it can prepare the new one.
     """
 
 
@@ -200,21 +200,22 @@ class BackendTimeout(BackendUnavailable):
 
 
 class BrokenContract(BackendError):
-    """The plugin of the backend answered what the contract (`asyncwb.Backend`) excludes; the message says what.
+    """The backend's plugin broke the contract (`asyncwb.Backend`), which is a bug in the plugin; the message says how.
 
-    A bug of the plugin. Nothing of its answer is believed: no record counts as saved because of it.
+    The whole answer of the plugin is disregarded: no record counts as saved because of it.
     """
 
 
 class RecordRejected(BackendError):
-    """The backend will never take this record as it is: trying again is useless."""
+    """The backend will never accept this record as it is: trying again is useless."""
 
 
 class SaveError(BackendError):
     """Some records of a batch weren't saved; all others were, durably.
 
     Args:
-        failed: key -> why. A `RecordRejected` is permanent, everything else is tried again.
+        failed: key -> why it wasn't saved. A `RecordRejected` is permanent; after any other error the record is tried
+            again.
         stale: how many of the records that did not fail were older than what the backend holds.
     """
 
@@ -225,7 +226,7 @@ class SaveError(BackendError):
         super().__init__(f"{len(self.failed)} record(s) not saved, among them {some}")
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # An exception is copied by calling its class with `args`, which is its text.
+        # By default an exception is copied by calling its class with `args`, which here is only the message.
         return _save_error, (self.failed, self.stale)
 
 
@@ -234,17 +235,17 @@ def _save_error(failed: Mapping[str, Exception], stale: int) -> SaveError:
 
 
 class FlushTimeout(AsyncwbError, TimeoutError):
-    """Not everything was saved in time. What is left stays in Redis, safe."""
+    """Not everything was saved in time; what is left stays safely in Redis."""
 
 
 class DeadLettered(AsyncwbError):
-    """The backend refused records for good, or they failed `max_attempts` times.
+    """Records were dead-lettered: the backend refused them for good, or they failed too often.
 
-    They stay readable, and the next `set` of a key makes it dirty again.
+    They stay readable; the next write of such a key makes it dirty again.
 
     Args:
         message: what happened.
-        reasons: key -> what the backend said of it last.
+        reasons: key -> why it was dead-lettered, usually what the backend said last.
     """
 
     def __init__(self, message: str, *, reasons: Mapping[str, str] | None = None) -> None:
@@ -257,7 +258,7 @@ class WriteLost(AsyncwbError):
 
     Args:
         message: what happened.
-        keys: of the writes, as far as this process remembers them.
+        keys: the keys of the writes, as far as this process remembers them.
     """
 
     def __init__(self, message: str, *, keys: Sequence[str] = ()) -> None:
@@ -270,13 +271,14 @@ class EmbeddedServerError(AsyncwbError):
 
 
 def twin(error: Exception) -> Exception:
-    """A copy for one more caller: an exception that several tasks raise collects all their tracebacks.
+    """Returns a copy of an error for one more caller, with the original as its cause.
 
-    The error itself where it can't be copied, which depends on how the class of a plugin is made.
+    If several tasks raised the same exception object, it would collect all their tracebacks. An error that can't be
+    copied, which depends on how a plugin defines its class, is returned itself.
     """
     try:
         copied = copy.copy(error)
-    except Exception:  # noqa: BLE001 - whatever the code of that class raises
+    except Exception:  # noqa: BLE001 - the code of that class may raise anything
         return error
     if not isinstance(copied, type(error)):
         return error

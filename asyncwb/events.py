@@ -1,4 +1,4 @@
-"""What an observer is told: one typed event for each thing worth a metric or a log line."""
+"""The events that an observer receives: one class for each thing worth a metric or a log line."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,10 +11,10 @@ class Saved:
     """A batch was saved and acked.
 
     Attributes:
-        records: how many records the backend holds now because of it, or held already.
-        stale: how many of them were older than what it held.
-        changed: how many were written again during the save, and stay dirty (WATCH calls it a conflict).
-        seconds: from the claim until it was acked.
+        records: how many records this batch has saved, including those that were stale.
+        stale: how many of them were older than what the backend held.
+        changed: how many were written again during the save, and stay dirty (with commit="watch": the WATCH conflicts).
+        seconds: from the claim until the ack.
     """
 
     records: int
@@ -25,14 +25,15 @@ class Saved:
 
 @dataclass(frozen=True, slots=True)
 class ForeignVersions:
-    """The backend holds versions that no history of the namespace has made, above those of records that are to be
-    saved: somebody has restored or copied data into its place, or another Redis saves there.
+    """The backend holds versions that this namespace never made, newer than those of records to be saved.
+
+    Somebody has restored or copied data into the backend, or another Redis saves there.
 
     Attributes:
-        partition: of the records.
-        records: how many there were; they are saved again under newer versions.
-        key: of one of them.
-        version: the highest that the backend holds.
+        partition: the partition of the records.
+        records: how many records there were; they are saved again under newer versions.
+        key: the key with the highest such version.
+        version: the highest such version that the backend holds.
     """
 
     partition: int
@@ -43,12 +44,12 @@ class ForeignVersions:
 
 @dataclass(frozen=True, slots=True)
 class Retried:
-    """A record wasn't saved for a reason of its own; it is tried again.
+    """A record wasn't saved, for a reason of its own and not because of an outage; it will be tried again.
 
     Attributes:
-        key: of the record.
+        key: the key of the record.
         reason: what the backend said.
-        attempts: how often it was tried, over all processes.
+        attempts: how often it has been tried, by all processes together.
         pause_seconds: until the next attempt.
     """
 
@@ -60,12 +61,12 @@ class Retried:
 
 @dataclass(frozen=True, slots=True)
 class Bisected:
-    """A batch failed as a whole though the backend is there, and was saved in parts.
+    """A batch failed as a whole although the backend is available, and was saved in parts.
 
     Attributes:
-        records: how many there were.
-        failed: how many of them fail alone.
-        saves: how many calls it took.
+        records: how many records the batch had.
+        failed: how many of them were not saved.
+        saves: how many calls of the backend it took.
     """
 
     records: int
@@ -75,12 +76,12 @@ class Bisected:
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """A record that is given up: the backend refused it for good, or it failed too often.
+    """A record was dead-lettered: the backend refused it for good, or it failed too often.
 
     Attributes:
-        key: of the record.
-        reason: what the backend said last.
-        attempts: how often it was tried, over all processes.
+        key: the key of the record.
+        reason: why, usually what the backend said last.
+        attempts: how often it was tried, by all processes together.
     """
 
     key: str
@@ -90,12 +91,12 @@ class DeadLetter:
 
 @dataclass(frozen=True, slots=True)
 class CircuitChanged:
-    """The backend takes nothing any more, or takes records again.
+    """The circuit breaker has opened or closed: an outage of the backend has begun or ended.
 
     Attributes:
-        open: True while nothing is saved: an outage.
-        reason: what it said, when an outage begins.
-        seconds: how long the outage was, when it ends.
+        open: True when an outage begins (nothing is saved), False when it ends.
+        reason: why the outage began; empty when it ends.
+        seconds: how long the outage lasted; 0 when it begins.
     """
 
     open: bool
@@ -105,12 +106,12 @@ class CircuitChanged:
 
 @dataclass(frozen=True, slots=True)
 class FullChanged:
-    """A limit of the buffer, or the server's maxmemory, keeps this process's writes out, or does so no longer.
+    """A limit of the buffer, or the server's maxmemory, has begun or ceased to keep this process's writes out.
 
     Attributes:
-        partition: which one.
-        full: True while writes are refused, wait or are written through.
-        limit: "records", "bytes", "age" or "maxmemory".
+        partition: the number of the partition.
+        full: True if writes are now refused, wait or are written through (see `on_full`).
+        limit: "records", "bytes", "age" or "maxmemory"; empty if `full` is False.
     """
 
     partition: int
@@ -120,7 +121,13 @@ class FullChanged:
 
 @dataclass(frozen=True, slots=True)
 class FlusherCrashed:
-    """A bug: a flusher was ended by an exception, and is started again after a pause."""
+    """A flusher crashed, which is a bug; it is started again after a pause.
+
+    Attributes:
+        flusher: its number in the pool.
+        error: what ended it.
+        pause_seconds: until it is started again.
+    """
 
     flusher: int
     error: BaseException
@@ -129,10 +136,10 @@ class FlusherCrashed:
 
 @dataclass(frozen=True, slots=True)
 class TaskCrashed:
-    """A bug: other background work of the buffer was ended by an exception, and is started again after a pause.
+    """Other background work of the buffer crashed, which is a bug; it is started again after a pause.
 
     Attributes:
-        task: what it is, in words.
+        task: a description of the work.
         error: what ended it.
         pause_seconds: until it is started again.
     """
@@ -144,11 +151,11 @@ class TaskCrashed:
 
 @dataclass(frozen=True, slots=True)
 class BatchSizeChanged:
-    """The pool has learned how many records the backend saves well within `save_timeout_seconds`.
+    """The pool has adjusted how many records it saves at once, to stay well within `save_timeout_seconds`.
 
     Attributes:
-        records: most records of a save from now on.
-        most: what it would be for a backend that is quick enough: `batch_size`, or what the backend prefers.
+        records: the maximum number of records in a save from now on.
+        most: the maximum for a backend that is quick enough: `batch_size`, or what the backend prefers.
         reason: what was measured.
     """
 
@@ -159,7 +166,7 @@ class BatchSizeChanged:
 
 @dataclass(frozen=True, slots=True)
 class EpochChanged:
-    """A partition is in another history of Redis than before, as after a failover."""
+    """A partition has entered a new epoch, for instance after a failover: its history in Redis has changed."""
 
     partition: int
     epoch: int
@@ -167,12 +174,14 @@ class EpochChanged:
 
 @dataclass(frozen=True, slots=True)
 class ServerReturned:
-    """A server is used although another one has taken over: it is a former primary that still runs, or two servers
-    save into one place, where either one's saves may be discarded as stale.
+    """A server is used again although another one had taken over from it.
+
+    Either a former primary is still running, or two servers save to the same place of a backend, where the saves of one
+    may be discarded as stale.
 
     Attributes:
-        partition: of the namespace.
-        epoch: that the server was in; it gets a new one.
+        partition: the number of the partition.
+        epoch: the epoch that the server was in; it gets a new one.
         other: the epoch with which the other server took over.
     """
 
@@ -183,12 +192,12 @@ class ServerReturned:
 
 @dataclass(frozen=True, slots=True)
 class ConnectionChanged:
-    """The Redis server can't be reached any more, or can be again.
+    """The Redis server has become unreachable, or reachable again.
 
     Attributes:
-        up: whether it can be reached.
-        reason: why not.
-        seconds: how long it could not, when it can again.
+        up: whether it can be reached now.
+        reason: why not, if it can't.
+        seconds: if it can be reached again, how long it could not.
     """
 
     up: bool
@@ -198,11 +207,11 @@ class ConnectionChanged:
 
 @dataclass(frozen=True, slots=True)
 class SuitabilityChanged:
-    """The Redis server is no longer safe to write to, or is so again: writes raise `UnsuitableServer` in between.
+    """The Redis server has become unsafe to write to, or safe again; in between, writes raise `UnsuitableServer`.
 
     Attributes:
-        suitable: whether it is.
-        reason: why not.
+        suitable: whether it is safe now.
+        reason: why not, if it isn't.
     """
 
     suitable: bool
@@ -229,4 +238,4 @@ Observer = Callable[[Event], None]
 
 
 def unobserved(_: Event) -> None:
-    """The observer of whoever wants to hear nothing."""
+    """An observer that ignores all events."""

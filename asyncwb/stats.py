@@ -1,4 +1,4 @@
-"""Numbers: what this process has done, and what is in Redis now."""
+"""Counts of what this process has done, and of what is in Redis now."""
 
 import dataclasses
 from dataclasses import dataclass
@@ -9,17 +9,18 @@ class Totals:
     """Counts of this process since the buffer was opened.
 
     Attributes:
-        acknowledged: writes (sets and deletes) that Redis has taken.
-        saved: records that flushers brought to the backend.
-        stale: of them, those that were older than what the backend held.
-        changed: of them, those that were written again during their save; with commit="watch", WatchErrors.
-        foreign: records that weren't saved at first, because the backend held a version that no history of the
-            namespace has made; they are saved again under a newer one.
-        retried: attempts that failed and are made again.
+        acknowledged: writes (sets and deletes) that have been acknowledged, including those written through.
+        saved: records that flushers have saved to the backend, including those that were stale.
+        stale: of those, the records that were older than what the backend held.
+        changed: of those saved, the records that were written again during their save; with commit="watch", also
+            transactions that failed for it (WatchErrors).
+        foreign: records that weren't saved at first, because the backend held a version that this namespace never
+            made; they are saved again under a newer one.
+        retried: failed attempts to save a record after which it is tried again.
         dead: records that were dead-lettered.
         bisected: batches that failed and were saved in parts.
-        outages: how often the backend took nothing any more.
-        crashes: flushers, and other background work, that were ended by a bug and started again.
+        outages: how often an outage of the backend began.
+        crashes: how often a flusher or other background work crashed, which is a bug, and was started again.
     """
 
     acknowledged: int = 0
@@ -34,11 +35,11 @@ class Totals:
     crashes: int = 0
 
     def as_dict(self) -> dict[str, int]:
-        """The counts by their names."""
+        """Returns the counts by their names."""
         return dataclasses.asdict(self)
 
     def copy(self) -> "Totals":
-        """The counts as they are now."""
+        """Returns a snapshot of the counts."""
         return dataclasses.replace(self)
 
 
@@ -48,9 +49,9 @@ class Stats:
 
     Attributes:
         dirty: records that wait to be saved, of all processes.
-        leased: records that are being saved, of all processes.
+        leased: records that are being saved, by any process.
         dead: dead-lettered records.
-        buffered_bytes: what all of them hold, an estimate.
+        buffered_bytes: estimated size of all these records.
         oldest_age_seconds: age of the oldest unsaved write, None if there is none.
         epoch: the highest epoch of the namespace.
         totals: what this process has done.

@@ -1,1 +1,1 @@
-"""An open buffer: its partitions, the way of each key to one of them, and the lifetimes of all that runs."""
+"""What an open buffer consists of: its partitions, the routing of keys to them, and all background work."""

@@ -1,4 +1,4 @@
-"""What users pass besides keys: checked by itself, before it is shared with the calls of others."""
+"""Checks of the arguments that users pass, other than keys, before they join a batch shared with other callers."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
@@ -11,14 +11,14 @@ _LOWEST: Final = make_version(1, 1)
 _HIGHEST: Final = make_version(MAX_EPOCH, MAX_SEQ)
 
 _FOREVER_SECONDS: Final = 1e9
-"""No wait is as long, and event loops can't take much more."""
+"""Longer timeouts count as none: no wait lasts as long, and event loops can't handle much more."""
 
 
 def checked_version(version: object) -> Version | None:
-    """The version as a plain int, None for none.
+    """Returns the version as a plain int, or None for None.
 
     Raises:
-        InvalidArgument: neither `set` nor `delete` has ever returned that.
+        InvalidArgument: it isn't a version that `set` or `delete` could have returned.
     """
     if version is None:
         return None
@@ -29,10 +29,10 @@ def checked_version(version: object) -> Version | None:
 
 
 def checked_timeout(timeout: object) -> float | None:
-    """Seconds, None for as long as it takes.
+    """Returns a timeout in seconds, or None for no limit; 1e9 seconds and more count as none.
 
     Raises:
-        InvalidArgument: it is no number, or below 0.
+        InvalidArgument: it isn't a number, or it is negative or NaN.
     """
     if timeout is None:
         return None
@@ -43,17 +43,17 @@ def checked_timeout(timeout: object) -> float | None:
 
 
 def checked_flag(name: str, value: object) -> bool:
-    """Raises `InvalidArgument` for what is neither True nor False: a text "false" would count as true."""
+    """Returns the flag; raises `InvalidArgument` unless it is True or False: the text "false" would count as true."""
     if value is True or value is False:
         return value
     raise InvalidArgument(f"{name}={excerpt(value)}: pass True or False")
 
 
 def checked_items(values: Mapping[str, Any]) -> Iterable[tuple[str, Any]]:
-    """The keys and values of a mapping.
+    """Returns the keys and values of a mapping.
 
     Raises:
-        InvalidArgument: it is no mapping, or reading it failed.
+        InvalidArgument: it isn't a mapping, or reading it failed.
     """
     if not isinstance(values, Mapping):
         raise InvalidArgument(f"a mapping of keys to values expected, not {excerpt(values)}")

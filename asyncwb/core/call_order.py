@@ -1,4 +1,4 @@
-"""Keeps the writes of a process in the order of their calls while the server is asked for a level of durability."""
+"""Keeps a process's writes in call order while it asks the server whether it supports a level of durability."""
 
 import asyncio
 from collections import deque
@@ -11,7 +11,7 @@ from asyncwb.records import Version
 from asyncwb.settings import Durability
 
 Sent = list[asyncio.Future[Version]]
-"""The answers to the groups of a write that was sent, to come."""
+"""Futures of the versions that answer a write which was sent, one for each of its groups."""
 
 
 @dataclass(slots=True, eq=False)
@@ -20,8 +20,8 @@ class Held:
 
     Attributes:
         level: the durability that it asks for.
-        send: sends it.
-        sent: what `send` returned, to come; cancelled if its caller is.
+        send: sends the write.
+        sent: a future of what `send` returns; it is cancelled if the caller is.
     """
 
     level: Durability
@@ -30,18 +30,18 @@ class Held:
 
 
 class CallOrder:
-    """The line in which a write waits whose level has to be asked of the server first, and all that are called later.
+    """A queue for writes whose durability level the server must confirm first, and for all writes called after them.
 
-    Hardly ever does anything wait: a level is asked for once. What was waiting is sent in one go, without an `await` in
-    between, so that nothing that is called meanwhile can overtake it.
+    Writes hardly ever wait, since the server is asked only once for each level. Waiting writes are sent in one go,
+    without an `await` in between, so that no write called meanwhile can overtake them.
 
     Args:
-        given: whether a level is known to be possible.
-        ask: asks the server whether it is; `given` says so afterwards, unless it raised `UnsuitableServer` or a
-            `RedisError`. It has to be bounded.
+        given: tells whether the server is known to support a level.
+        ask: asks the server; afterwards `given` returns True for the level, unless it raised `UnsuitableServer` or a
+            `RedisError`. It has to end in bounded time.
 
     Attributes:
-        held: what waits. Where it is empty, a write of a given level may be sent without coming here.
+        held: the waiting writes. While it is empty, a write whose level is given may be sent without this queue.
     """
 
     def __init__(self, given: Callable[[Durability], bool], ask: Callable[[Durability], Awaitable[None]]) -> None:
@@ -52,12 +52,12 @@ class CallOrder:
         self.held: deque[Held] = deque()
 
     async def send(self, level: Durability, send: Callable[[], Sent]) -> Sent:
-        """Calls `send` when it is its turn, which is before this first suspends if nothing waits.
+        """Calls `send` when its turn has come: before this first suspends, if the level is given and no write waits.
 
         Raises:
-            UnsuitableServer: the server can't give the level; it wasn't sent.
-            RedisError: the server can't be asked; it wasn't sent.
-            UsageError: the buffer was closed before; it wasn't sent.
+            UnsuitableServer: the server can't provide the level; the write wasn't sent.
+            RedisError: the server couldn't be asked; the write wasn't sent.
+            UsageError: the buffer was closed first; the write wasn't sent.
         """
         if self._given(level) and not self.held:
             return send()
@@ -70,13 +70,13 @@ class CallOrder:
             return await held.sent
         except BaseException:
             if not held.sent.cancel() and not held.sent.cancelled() and held.sent.exception() is None:
-                for answer in held.sent.result():  # sent in the moment of the cancellation
+                for answer in held.sent.result():  # it was sent just as the caller was cancelled
                     answer.cancel()
-            self._advance()  # nobody has to wait for its question any more
+            self._advance()  # the writes behind it need not wait for its level any more
             raise
 
     async def serve(self) -> NoReturn:
-        """Asks for the levels that are waited for, until cancelled; owned by the buffer's task."""
+        """Asks the server about the levels of waiting writes, until cancelled; runs in the buffer's background task."""
         while True:
             while self.held:
                 await self._decide(self.held[0].level)
@@ -84,14 +84,14 @@ class CallOrder:
             await self._arrival.wait()
 
     async def join(self) -> None:
-        """Returns when nothing waits."""
+        """Returns when no write waits."""
         self._advance()
-        while self.held:  # the first of them isn't done, others may be: whose callers were cancelled
+        while self.held:  # the first isn't done; others may be, if their callers were cancelled
             await asyncio.wait([held.sent for held in self.held])
             self._advance()
 
     def close(self, error: Exception) -> None:
-        """Fails all that waits or comes later; for when nobody serves any more."""
+        """Fails all waiting and future writes with `error`; to be called once `serve` has ended."""
         self._closed = error
         while self.held:
             held = self.held.popleft()
@@ -102,15 +102,15 @@ class CallOrder:
         try:
             await self._ask(level)
         except (RedisError, UnsuitableServer) as error:
-            # Of all that wait for this level: were each asked for on its own, a server that doesn't answer would hold
-            # up the last of them for hours.
+            # Fails every write that waits for this level. If each asked the server on its own, a server that doesn't
+            # answer would hold up the last of them for hours.
             for held in self.held:
                 if held.level == level and not held.sent.done():
                     held.sent.set_exception(twin(error))
         self._advance()
 
     def _advance(self) -> None:
-        """Sends from the head of the line what may be sent."""
+        """Sends writes from the head of the queue, for as long as their levels are given."""
         while self.held and (self.held[0].sent.done() or self._given(self.held[0].level)):
             first = self.held.popleft()
             if first.sent.done():  # cancelled, or failed

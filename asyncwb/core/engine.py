@@ -55,26 +55,26 @@ _STOP_SECONDS: Final = 5.0
 
 
 class Engine:
-    """What runs while a buffer is open; opened once, closed once.
+    """Everything that runs while a buffer is open; it is opened once and closed once.
 
     Args:
         redis: a URL, a client, or None for an embedded server.
-        backend: opened and closed here.
-        settings: of the buffer.
-        codec: kept with the namespace.
-        emit: gets events.
-        rng: for jitter; a simulator gives its own.
-        connect: makes the link to Redis; likewise.
+        backend: opened and closed by the engine.
+        settings: the settings of the buffer.
+        codec: recorded with the namespace.
+        emit: called with every event.
+        rng: for jitter; a simulator passes its own.
+        connect: makes the link to Redis; a simulator passes its own.
 
     Attributes:
-        partitions: one for each partition.
-        pool: the flushers, None if this process only writes.
-        router: reads and writes; there once open.
+        partitions: a `Partition` for each partition of the namespace.
+        pool: the flushers, None if this process has none.
+        router: routes reads and writes; set by `open`.
         totals: what this process has done.
     """
 
     check_seconds: ClassVar[float] = 1.0
-    """How often is looked at what may change at any time."""
+    """How often the epoch and the server are checked, since they may change at any time."""
 
     def __init__(
         self,
@@ -102,7 +102,7 @@ class Engine:
         self.router: Router
 
     async def open(self) -> None:
-        """Raises what `Buffer.open` raises; `close` has to be called also then."""
+        """Opens everything. Raises the same errors as `Buffer.open`; `close` has to be called even if it does."""
         settings = self._settings
         self._backend.reserve()
         self._stack.callback(self._backend.release)
@@ -110,7 +110,7 @@ class Engine:
             self._redis, self._stack, timeout_seconds=settings.redis_timeout_seconds, emit=self._emit
         )
         await self._at_open(lambda: check_server(link))
-        # Closed also after an open that failed or was cancelled: a plugin may hold half a connection.
+        # Close the backend even if opening it fails or is cancelled: a plugin may hold half a connection.
         self._stack.push_async_callback(self._backend.close)
         suitability = Suitability()
         queues = [Queue(link, settings.namespace, number, suitability) for number in range(settings.partitions)]
@@ -126,7 +126,8 @@ class Engine:
         try:
             await self._backend.open()
         except BackendUnavailable as error:
-            # While Redis goes on in its epoch nobody needs the backend yet: a service has to start in an outage, too.
+            # As long as Redis continues in its epoch the backend isn't needed yet, and a service must be able to start
+            # during an outage.
             _log.warning("starting without the backend: %s", error)
             check_epochs = Epochs.join
         await self._patient_with_failovers(lambda: check_epochs(epochs))
@@ -182,7 +183,7 @@ class Engine:
 
         async def look_at_server() -> None:
             await watch.check()
-            support.forget()  # what it can promise may have been configured away as well
+            support.forget()  # the durability that it can promise may have been configured away, too
 
         def start(group: TaskGroup) -> None:
             for partition in self.partitions:
@@ -197,7 +198,10 @@ class Engine:
         self._background = BackgroundTasks(start, self._ended)
 
     async def finish(self) -> None:
-        """Waits for acknowledgements and, if this process flushes, drains; says in a warning what is left."""
+        """Waits for acknowledgements and, if this process has flushers, drains; logs a warning about what is left.
+
+        It takes at most `drain_timeout_seconds`, plus a few seconds to count what is left.
+        """
         try:
             async with asyncio.timeout(self._settings.drain_timeout_seconds):
                 await self.router.join()
@@ -210,7 +214,7 @@ class Engine:
             _log.warning("closing without having saved everything: %s", await self.left(error))
 
     async def confirmed(self) -> None:
-        """Returns when no call waits to be confirmed, or after a moment: what it wrote is in Redis in any case."""
+        """Returns when no call waits for a confirmation, or after a moment: the writes are in Redis in any case."""
         seconds = min(self._settings.drain_timeout_seconds, _STOP_SECONDS)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
@@ -230,7 +234,7 @@ class Engine:
             _log.warning("closing took longer than %g s and was given up", 4 * _STOP_SECONDS)
 
     async def _leave(self) -> None:
-        """Leaves nothing of this process in Redis, if Redis answers; else it expires there."""
+        """Removes from Redis what only this process needed; if Redis doesn't answer, it expires there."""
         with anyio.move_on_after(LEAVE_SECONDS, shield=True):
             await gather_bounded([partition.leave for partition in self.partitions])
 
@@ -243,8 +247,8 @@ class Engine:
         """Returns when every write acknowledged before this call is saved.
 
         Raises:
-            WriteLost, OutcomeUnknown, DeadLettered: some can't be saved any more; raised when all others are.
-            RedisError, BackendError: it can't be told.
+            WriteLost, OutcomeUnknown, DeadLettered: some writes can't be saved any more; all others have been.
+            RedisError, BackendError: it can't be determined what is saved.
         """
         drains = [partition.drain() for partition in self.partitions]
         parts = await gather_bounded([drain.run for drain in drains])
@@ -257,7 +261,7 @@ class Engine:
         drained.raise_for_loss()
 
     async def retry_dead(self, keys: Sequence[bytes]) -> int:
-        """Makes dead-lettered records dirty; returns how many. Raises as `Buffer.retry_dead`."""
+        """Makes dead-lettered records dirty; returns how many. Raises the same errors as `Buffer.retry_dead`."""
         retried, failed = 0, dict[str, AsyncwbError]()
 
         async def of_one(partition: Partition, raws: list[bytes]) -> None:
@@ -277,7 +281,7 @@ class Engine:
         return retried
 
     async def left(self, error: Exception) -> str:
-        """What is unsaved, in words, and why."""
+        """Describes for a message how much is unsaved, and why (`error`)."""
         reason = str(error) or "time is over"
         try:
             async with asyncio.timeout(_STOP_SECONDS):
@@ -291,11 +295,11 @@ class Engine:
         )
 
     async def patiently(self, ask: Callable[[], Awaitable[T]]) -> T:
-        """Asks Redis something idempotent, again after a lost connection. Raises RedisError."""
+        """Sends Redis an idempotent request, and repeats it after a lost connection. Raises RedisError."""
         return await retrying(ask, limit_seconds=self._settings.redis_retry_seconds, rng=self._rng)
 
     async def of_each_partition(self, ask: Callable[[Queue], Awaitable[T]]) -> list[T]:
-        """Asks all partitions something idempotent, side by side. Raises RedisError."""
+        """Sends an idempotent request to all partitions concurrently; returns their answers. Raises RedisError."""
 
         async def one(queue: Queue) -> T:
             return await self.patiently(lambda: ask(queue))
@@ -307,7 +311,11 @@ class Engine:
         self._emit(TaskCrashed(name, error, seconds))
 
     async def _patient_with_failovers(self, check: Callable[[], Awaitable[None]]) -> None:
-        """During a failover a connection may still lead to the former primary: it is refused only if it stays so."""
+        """Runs an epoch check, and repeats it for a while if it raises `ServerSucceeded`.
+
+        During a failover a connection may still lead to the former primary: it is refused only if that lasts longer
+        than `connect_timeout_seconds`.
+        """
         backoff = Backoff(self._settings.connect_timeout_seconds, self._rng)
         while True:
             try:
@@ -320,7 +328,7 @@ class Engine:
         return await retrying(ask, limit_seconds=self._settings.connect_timeout_seconds, rng=self._rng)
 
     def _condition(self) -> dict[str, Any]:
-        """What the heartbeat says of the flushers."""
+        """What the heartbeat reports about the flushers."""
         return {"outage": False, "living": 0} if self.pool is None else self.pool.condition()
 
     def _ended(self, error: BaseException | None) -> None:
@@ -328,14 +336,14 @@ class Engine:
         self._refuse(UsageError(reason))
 
     def _refuse(self, error: UsageError) -> None:
-        """Fails every call that still waits or comes later."""
+        """Fails every call that still waits, and every later one."""
         if self.partitions:
             self.router.close(error)
         for partition in self.partitions:
             partition.close(error)
 
     async def _watch(self, what: str, check: Callable[[], Awaitable[None]]) -> NoReturn:
-        """Checks once a second what may change at any time without telling anybody."""
+        """Runs a check about once a second, since what it checks may change at any time without notice."""
         reported = False
         while True:
             await asyncio.sleep(self.check_seconds * self._rng.uniform(0.9, 1.1))
@@ -343,7 +351,7 @@ class Engine:
                 await check()
                 reported = False
             except AsyncwbError as error:
-                # A server that is lost has been told of by the link.
+                # The link has already reported a lost server.
                 lost = isinstance(error, RedisUnavailable | OutcomeUnknown)
                 level = logging.DEBUG if reported or lost else logging.WARNING
                 _log.log(level, "%s can't be checked now: %s", what, error)

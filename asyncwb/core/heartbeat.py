@@ -1,4 +1,4 @@
-"""Every process with an open buffer says so in Redis, with its counts: `asyncwb status` shows them all."""
+"""Heartbeats: each process with an open buffer announces itself in Redis with its counts, for `asyncwb status`."""
 
 import asyncio
 import contextlib
@@ -23,20 +23,20 @@ LEAVE_SECONDS: Final = 1.0
 
 
 class Heartbeat:
-    """Of one process and namespace.
+    """Announces one process, for one namespace, every two seconds or so.
 
-    It says `host`, `pid`, `flushers`, `started` (seconds since 1970), its condition, `stalled_seconds` (for how long it
-    has been trying to save without saving anything; 0 while nothing is due), its totals, and `acknowledged_per_second`
-    and `saved_per_second` since its last heartbeat. Its condition is `outage` (whether its circuit is open), `living`
-    (how many of its flushers run), `batch` and `largest_batch` (how many records it saves at once, and how many it
-    would if the backend were quick enough).
+    A heartbeat has `host`, `pid`, `flushers`, `started` (seconds since 1970), the process's condition,
+    `stalled_seconds` (for how long it has been trying to save without saving anything; 0 while nothing is due), its
+    totals, and `acknowledged_per_second` and `saved_per_second` since its last heartbeat. Its condition is `outage`
+    (whether its circuit is open), `living` (how many of its flushers run), and, if it has flushers, `batch` and
+    `largest_batch` (how many records it saves at once, and how many it would if the backend were quick enough).
 
     Args:
-        presence: of the namespace.
-        settings: `flushers`.
-        totals: of the process.
-        condition: as above.
-        progress: of its saves.
+        presence: the heartbeats of the namespace in Redis.
+        settings: only `flushers` is used.
+        totals: the counts of this process.
+        condition: returns the condition described above.
+        progress: tells for how long saves have been stalled.
         rng: for jitter.
     """
 
@@ -60,13 +60,14 @@ class Heartbeat:
         self._started = time.time()
 
     async def run(self) -> NoReturn:
-        """Beats until cancelled, and leaves then."""
+        """Sends heartbeats until cancelled, then removes this process from Redis."""
         loop = asyncio.get_running_loop()
         before, at = self._totals.copy(), loop.time()
         try:
             while True:
                 now = loop.time()
-                # A server that is away is no news here. To its end: one that is cancelled may arrive after the leaving.
+                # The loss of the server is reported elsewhere. The shield lets a heartbeat finish: a cancelled one
+                # might reach the server after `_leave` has.
                 with contextlib.suppress(RedisError), anyio.move_on_after(LEAVE_SECONDS, shield=True):
                     await self._presence.beat(self._id, self._facts(before, now - at))
                 before, at = self._totals.copy(), now

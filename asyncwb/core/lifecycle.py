@@ -21,10 +21,10 @@ os.register_at_fork(after_in_child=_forked)
 
 
 class Lifetime:
-    """Begins with `begin`, `open` and ends with `end`, and may then begin anew.
+    """The states of a buffer: `begin`, `open`, `close` and `end` move it on; after `end` it may begin again.
 
     Attributes:
-        state: of the buffer.
+        state: the state that the buffer is in.
     """
 
     __slots__ = ("_loop", "_loop_runs", "_pid", "_thread", "state")
@@ -36,7 +36,11 @@ class Lifetime:
         self._thread = self._pid = 0
 
     def begin(self) -> None:
-        """Raises `UsageError` if it has begun already, or outside of asyncio."""
+        """Enters "opening" in the current loop, thread and process.
+
+        Raises:
+            UsageError: it has begun already, or no asyncio task is running.
+        """
         if self.state not in ("new", "closed"):
             raise UsageError(f"this buffer is {self.state} already")
         self._loop = _asyncio_loop()
@@ -49,7 +53,11 @@ class Lifetime:
         self.state = "open"
 
     def close(self) -> bool:
-        """Whether there is something to be closed. Raises `UsageError` if it is just being opened or closed."""
+        """Enters "closing" and returns True; returns False if there is nothing to close.
+
+        Raises:
+            UsageError: the buffer is being opened or closed, or was opened in another process or event loop.
+        """
         if self.state in ("new", "closed"):
             return False
         self._here()
@@ -62,9 +70,9 @@ class Lifetime:
         self.state = "closed"
 
     def check(self) -> None:
-        """Raises `UsageError` unless it is open, and used where it was opened."""
-        # Every call passes here, so the system isn't asked which process this is, as it would be for the running loop:
-        # that took a tenth of a `set`. A thread runs one loop at a time.
+        """Raises `UsageError` unless the buffer is open, and used in the process and event loop that opened it."""
+        # Every call passes here, so it must be cheap: finding the running loop asks the system for the process id,
+        # which took a tenth of a `set`. Comparing threads suffices, since a thread runs one loop at a time.
         if self.state == "open" and get_ident() == self._thread and self._pid == _pid and self._loop_runs():
             return
         if self.state == "new":
@@ -80,10 +88,10 @@ class Lifetime:
 
 
 def _asyncio_loop() -> asyncio.AbstractEventLoop:
-    """The loop of the task that is running.
+    """Returns the event loop of the task that is running.
 
     Raises:
-        UsageError: no task of asyncio is. A loop alone isn't enough: trio may be a guest of one.
+        UsageError: no asyncio task is running. A loop alone isn't enough: trio may run as its guest.
     """
     with contextlib.suppress(RuntimeError):
         if asyncio.current_task() is not None:

@@ -1,4 +1,4 @@
-"""Everything that serves one partition in one process: its queue, and the batches of its writes, reads and waits."""
+"""Everything that serves one partition in one process: its queue, and the batching of writes, reads and waits."""
 
 import asyncio
 import contextlib
@@ -35,16 +35,17 @@ _MANY: Final = 2**30
 
 
 class Partition:
-    """One partition.
+    """One partition, as this process serves it.
 
     Attributes:
-        queue: its steps.
-        puts: groups of writes, one a caller, to the version of the first; those of the others follow.
-        confirms: levels of durability, with the epoch of the writes that they are asked for.
-        gets: groups of keys, one a caller, to what each of them has.
-        waiter: waits for saves.
-        waits: those who wait; to be told what is saved.
-        acknowledged: what this process has written and not seen saved.
+        queue: the partition's state in Redis.
+        puts: takes a group of writes from each caller and answers with the version of the first; the versions of the
+            others follow it one by one.
+        confirms: takes a level of durability and the epoch of the writes for which it is wanted.
+        gets: takes a group of keys from each caller and answers with what each key has.
+        waiter: waits until writes are saved.
+        waits: the callers that wait; flushers of this process tell it what they have saved.
+        acknowledged: what this process has written and not yet seen saved.
     """
 
     def __init__(
@@ -83,7 +84,7 @@ class Partition:
             self._admission.put,
             max_weight=MOST_PER_REQUEST,
             max_size=settings.batch_bytes,
-            # What is refused waits, or is written through, and what comes after it must not overtake it.
+            # With the other values refused writes wait or are written through, and later ones must not overtake them.
             width=2 if settings.on_full == "raise" else 1,
         )
         confirmer = Confirmer(queue, support, settings, rng)
@@ -96,7 +97,7 @@ class Partition:
         self.waiter = Waiter(queue, epochs, backend.load_durable, self.waits, settings, rng=rng, wake=wake)
 
     def start(self, group: TaskGroup, supervisor: Supervisor) -> None:
-        """Serves until the group is cancelled."""
+        """Starts serving in `group`, until that is cancelled; `supervisor` restarts whatever crashes."""
         for name, serve in (
             ("writes", self.puts.serve),
             ("writes at a limit", self._admission.serve),
@@ -108,17 +109,17 @@ class Partition:
             group.start_soon(supervisor.keep, f"serving {name} of partition {self.queue.partition}", serve)
 
     async def join(self) -> None:
-        """Returns when no write waits for its acknowledgement."""
+        """Returns when no write waits to be acknowledged."""
         await self.puts.join()
         await self._admission.join()
 
     def drain(self) -> Drain:
-        """A drain of all that was acknowledged before this call; it begins to wait when it is run."""
+        """Returns a drain of every write acknowledged before this call; it does nothing until it is run."""
         return Drain(self.queue, self.waiter, self.acknowledged, retry=self._retry, wake=self._wake)
 
     async def leave(self) -> None:
-        """Removes from Redis what only this process needed, which must send nothing any more."""
-        with contextlib.suppress(RedisError):  # then it expires there
+        """Removes from Redis what only this process needed; afterwards this process must not write any more."""
+        with contextlib.suppress(RedisError):  # if Redis can't be reached, it expires there
             await self._producer.leave()
 
     def close(self, error: Exception) -> None:
@@ -133,7 +134,7 @@ class Partition:
 
 
 def in_pages(writes: Sequence[Write], settings: Settings) -> list[list[Write]]:
-    """Splits one caller's writes into groups that fit a script call, and the limits of an empty buffer."""
+    """Splits one caller's writes into groups that fit into one script call and within the limits of an empty buffer."""
     most = min(MOST_PER_REQUEST, settings.max_dirty or MOST_PER_REQUEST)
     max_bytes = min(settings.batch_bytes, settings.max_bytes or settings.batch_bytes)
     pages: list[list[Write]] = []

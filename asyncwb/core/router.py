@@ -1,4 +1,4 @@
-"""The way of each key to its partition, for reads and writes alike, in the order of a process's calls."""
+"""Routes reads and writes to the partitions of their keys, and keeps writes in the order of their calls."""
 
 import asyncio
 import random
@@ -22,12 +22,12 @@ _Page = tuple[Partition, list[Write]]
 
 
 class Router:
-    """Reads and writes for `Buffer`; writes are sent in the order of its calls.
+    """Makes the reads and writes of a `Buffer`; writes are sent in the order of its calls.
 
     Args:
-        partitions: of the namespace, in their order.
-        support: which durability the server can give.
-        settings: the limits of a page, `redis_retry_seconds`.
+        partitions: all partitions of the namespace, in the order of their numbers.
+        support: knows which levels of durability the server can provide.
+        settings: uses `redis_retry_seconds`, and for pages `max_dirty`, `max_bytes` and `batch_bytes`.
         rng: for the jitter of retries.
     """
 
@@ -47,46 +47,46 @@ class Router:
         self._all_confirmed = asyncio.Event()
 
     async def serve(self) -> NoReturn:
-        """Until cancelled; owned by the buffer's task."""
+        """Serves writes whose level has to be asked for, until cancelled; runs in the buffer's background task."""
         await self._order.serve()
 
     async def join(self) -> None:
-        """Returns when no write waits any more to be sent in its turn."""
+        """Returns when no write waits for its turn to be sent."""
         await self._order.join()
 
     async def confirmed(self) -> None:
-        """Returns when no call waits any more for a confirmation."""
+        """Returns when no call waits for a confirmation of durability."""
         while self._confirming:
             self._all_confirmed.clear()
             await self._all_confirmed.wait()
 
     def close(self, error: Exception) -> None:
-        """Fails what waits to be sent."""
+        """Fails the writes that wait to be sent."""
         self._order.close(error)
 
     # Reading
 
     def get(self, raw: bytes) -> Awaitable[Sequence[Found]]:
-        """What one key has. Raises as `Buffer.get`, when awaited."""
+        """Reads one key; the sequence has one item. When awaited, it raises the same errors as `Buffer.get`."""
         return self._partition_for(raw).gets.submit((raw,))
 
     async def get_many(self, keys: Iterable[bytes]) -> Iterable[tuple[bytes, Answer]]:
-        """Each key with its own answer."""
+        """Reads several keys; returns pairs of a key and its own answer, which may be an error."""
         groups = self.grouped(keys)
         futures = [partition.gets.submit(group, len(group)) for partition, group in groups.items()]
         answers: list[Sequence[Answer] | BaseException] = [*await asyncio.gather(*futures, return_exceptions=True)]
         if any(isinstance(answer, BaseException) for answer in answers):
             answers = [*await asyncio.gather(*map(_one_by_one, groups, groups.values(), answers))]
-        # What is no sequence of answers by now was raised.
+        # All are sequences of answers by now: any other exception was raised by `_one_by_one`.
         pairs = zip(groups.values(), cast("list[Sequence[Answer]]", answers), strict=True)
         return chain.from_iterable(zip(*pair, strict=True) for pair in pairs)
 
     def wait(self, raw: bytes, version: Version | None) -> Awaitable[None]:
-        """Until the backend holds a write. Raises as `Waiter.wait`, when awaited."""
+        """Waits until the backend holds a write. When awaited, it raises the same errors as `Waiter.wait`."""
         return self._partition_for(raw).waiter.wait(raw, version)
 
     def grouped(self, keys: Iterable[bytes]) -> dict[Partition, list[bytes]]:
-        """Each partition that has some of the keys, with these."""
+        """Groups keys by partition; partitions without any of them are left out."""
         groups: dict[Partition, list[bytes]] = {}
         for raw in keys:
             groups.setdefault(self._partition_for(raw), []).append(raw)
@@ -95,11 +95,12 @@ class Router:
     # Writing
 
     def put(self, raw: bytes, body: bytes, level: Durability) -> Awaitable[Version]:
-        """One write, submitted before this returns, or before what it returns first suspends.
+        """Makes one write; it is submitted before this returns, or before the awaitable that it returns first suspends.
 
-        Raises as `Buffer.set`, when awaited.
+        A write that has to wait for its turn is submitted later, still in the order of calls. When awaited, it raises
+        the same errors as `Buffer.set`.
         """
-        if level == "memory" and not self._held:  # no coroutine in between, on the way that most writes take
+        if level == "memory" and not self._held:  # the common case, which avoids a coroutine
             return self._partition_for(raw).puts.submit(((raw, body),), 1, len(body))
         return self._put_in_turn(raw, body, level)
 
@@ -112,7 +113,7 @@ class Router:
         return version
 
     async def put_many(self, writes: dict[bytes, bytes], level: Durability) -> dict[str, Version]:
-        """Several writes, as one group for each page. Raises as `Buffer.set_many`."""
+        """Makes several writes, as one group for each page. Raises the same errors as `Buffer.set_many`."""
         parts: dict[Partition, list[Write]] = {}
         for write in writes.items():
             parts.setdefault(self._partition_for(write[0]), []).append(write)
@@ -120,7 +121,7 @@ class Router:
             (partition, page) for partition, part in parts.items() for page in in_pages(part, self._settings)
         ]
 
-        # All in one step, and not in tasks of their own: those begin a moment later, and a later call could overtake.
+        # Submits all pages in one step. Tasks of their own would begin a moment later, and a later call could overtake.
         def send() -> Sent:
             return [partition.puts.submit(page, weight=len(page), size=_size(page)) for partition, page in pages]
 
@@ -130,7 +131,7 @@ class Router:
             outcomes = await asyncio.gather(*calls, return_exceptions=True)
         finally:
             for answer in submitted:
-                answer.cancel()  # those whose call was cancelled before it began to wait
+                answer.cancel()  # needed for pages whose call was cancelled before it began to wait
         versions: dict[str, Version] = {}
         failed: dict[str, AsyncwbError] = {}
         for (_, page), outcome in zip(pages, outcomes, strict=True):
@@ -155,11 +156,11 @@ class Router:
         return versions
 
     async def _confirm(self, partition: Partition, level: Durability, versions: dict[str, Version]) -> None:
-        """Returns when writes of one epoch are as durable as that.
+        """Returns when writes, which are all of one epoch, have reached this level of durability.
 
         Raises:
-            NotConfirmed: they are written, but that wasn't confirmed.
-            OutcomeUnknown: a failover came, they may be lost.
+            NotConfirmed: they are in Redis, but their durability wasn't confirmed.
+            OutcomeUnknown: there was a failover, and they may be lost.
         """
         key, version = next(iter(versions.items()))
         self._confirming += 1
@@ -183,7 +184,7 @@ def _size(page: list[Write]) -> int:
 async def _one_by_one(
     partition: Partition, group: list[bytes], answer: Sequence[Answer] | BaseException
 ) -> Sequence[Answer]:
-    """Asks again for each key by itself where one may have failed the whole group."""
+    """Reads each key of a group by itself, if the group failed and a single key may be the reason."""
     if not isinstance(answer, BaseException):
         return answer
     if len(group) == 1 or not isinstance(answer, DecodeError | BackendError):
@@ -198,5 +199,5 @@ async def _one_by_one(
 def _partition_for(partitions: Sequence[Partition]) -> Callable[[bytes], Partition]:
     if len(partitions) == 1:
         (only,) = partitions
-        return lambda _: only  # every call asks
+        return lambda _: only  # spares every call the hash of its key
     return lambda raw: partitions[partition_of(raw, len(partitions))]

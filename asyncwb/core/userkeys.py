@@ -1,4 +1,4 @@
-"""The keys that users pass: checked before anything is sent."""
+"""Checks of the keys that users pass, before anything is sent."""
 
 from collections.abc import Iterable
 from typing import Final
@@ -10,7 +10,7 @@ MAX_KEY_BYTES: Final = 1024
 
 
 def raw_key(key: object) -> bytes:
-    """The key in UTF-8. Raises `InvalidKey`."""
+    """Returns the key in UTF-8; raises `InvalidKey` unless it is a str of 1 byte to `MAX_KEY_BYTES`."""
     text = key if type(key) is str else plain_str(key)
     if text is None:
         raise InvalidKey(f"a key has to be a str, not {type(key).__name__}")
@@ -26,11 +26,11 @@ def raw_key(key: object) -> bytes:
 
 
 def raw_keys(keys: Iterable[str]) -> list[bytes]:
-    """Several keys in UTF-8, each once, in their order.
+    """Returns several keys in UTF-8, without duplicates, in the order given.
 
     Raises:
-        InvalidKey: one of them can't be a key, or iterating over them failed, or they are a single str, the characters
-            of which would be taken for keys.
+        InvalidKey: one of them isn't a valid key, iterating over them failed, or a single str or bytes was passed,
+            whose items would be taken for keys.
     """
     if isinstance(keys, str | bytes | bytearray):
         raise InvalidKey(f"several keys expected, not the single {type(keys).__name__} {excerpt(keys)}")

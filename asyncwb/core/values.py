@@ -1,4 +1,4 @@
-"""The values of a buffer as bodies of records, and back."""
+"""Converts the values of a buffer to the bodies of records, and back."""
 
 from typing import Generic, TypeVar
 
@@ -13,7 +13,12 @@ T = TypeVar("T")
 
 
 class Values(Generic[T]):
-    """Args: codec: of the namespace; settings: `max_value_bytes`, `max_bytes`."""
+    """Encodes and decodes values, and enforces the limit of their length.
+
+    Args:
+        codec: encodes and decodes values.
+        settings: uses `max_value_bytes` and `max_bytes`.
+    """
 
     def __init__(self, codec: Codec[T], settings: Settings) -> None:
         self._codec = codec
@@ -23,7 +28,7 @@ class Values(Generic[T]):
         self._limit = f"max_value_bytes={self._most}"
 
     def limit(self, backend: BackendAdapter) -> None:
-        """Finds the lowest limit of a value's length: of the settings, of what fits into the buffer, of the backend."""
+        """Sets the limit of a value's length: the least of the setting, what `max_bytes` allows, and the backend's."""
         own, bound = backend.limits.max_value_bytes, self._settings.max_bytes
         self._most = self._settings.max_value_bytes
         self._limit = f"max_value_bytes={self._most}"
@@ -35,11 +40,11 @@ class Values(Generic[T]):
             self._limit = f"the limit of {own} of backend {backend.name}"
 
     def body(self, raw: bytes, value: T) -> bytes:
-        """Of a record. Raises InvalidValue, ValueTooLarge."""
+        """Returns the body of a record for a value. Raises InvalidValue, ValueTooLarge."""
         return self._prefix + self.payload(raw, value)
 
     def payload(self, raw: bytes, value: T) -> bytes:
-        """The encoded value. Raises InvalidValue, ValueTooLarge."""
+        """Returns the encoded value. Raises InvalidValue, ValueTooLarge."""
         try:
             payload = self._codec.encode(value)
         except InvalidValue as error:
@@ -49,7 +54,12 @@ class Values(Generic[T]):
         return payload
 
     def value(self, raw: bytes, found: Answer) -> T | None:
-        """Raises DecodeError, and what was found if that is an error."""
+        """Returns the value of what a read found for the key, None if there is none or it was deleted.
+
+        Raises:
+            DecodeError: it isn't a value of this codec and type.
+            AsyncwbError: `found` itself, if the read failed.
+        """
         payload = payload_of(found, self._prefix) if isinstance(found, bytes) else None
         if payload is None:
             record = unpack_record(raw.decode(), found) if isinstance(found, bytes) else found

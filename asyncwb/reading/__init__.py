@@ -1,1 +1,1 @@
-"""What is known of a key and of a write: reads, and waiting until the backend holds what was written."""
+"""Reading keys, and waiting until the backend holds what was written (`flush` and `drain`)."""

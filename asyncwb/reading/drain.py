@@ -1,4 +1,4 @@
-"""Draining one partition: waiting for all that was acknowledged, and telling what was lost or given up meanwhile."""
+"""Draining a partition: waiting for all acknowledged writes, and finding those that were lost or dead-lettered."""
 
 import asyncio
 import math
@@ -24,14 +24,15 @@ _NAMED: Final = 3
 
 @dataclass(slots=True)
 class Drained:
-    """What could not be saved of what a drain waited for.
+    """The writes that a drain waited for and that could not be saved.
 
     Attributes:
         lost: keys whose writes are neither in Redis nor in the backend.
-        forgotten: how many more may be lost, of which this process no longer knows the keys.
-        unknown: keys of which nothing is left anywhere: lost, or deleted and forgotten since.
-        dead: key -> reason, of those that were dead-lettered while it waited.
-        errors: what else kept it from telling.
+        forgotten: how many more writes may be lost, whose keys this process no longer remembers.
+        unknown: keys of which there is no record anywhere: their writes are lost, or the keys were deleted since and
+            the backend has forgotten that.
+        dead: key -> reason, for records that were dead-lettered during the drain.
+        errors: errors because of which it couldn't be determined what is saved.
     """
 
     lost: list[str] = field(default_factory=list)
@@ -42,11 +43,11 @@ class Drained:
 
     @property
     def gone(self) -> list[bytes]:
-        """The keys, in UTF-8, of what is lost or unknown."""
+        """The keys in `lost` and `unknown`, as bytes."""
         return [raw_of(key) for key in (*self.lost, *self.unknown)]
 
     def raise_for_loss(self) -> None:
-        """Raises what kept it from telling, else WriteLost, else OutcomeUnknown, else DeadLettered, if there is any."""
+        """Raises the first of `errors`, or else WriteLost, OutcomeUnknown or DeadLettered, whichever applies first."""
         if self.errors:
             raise self.errors[0]
         dead = f"{len(self.dead)} record(s) were dead-lettered, they stay readable (`asyncwb dead list`): " + _some(
@@ -75,12 +76,12 @@ class Drained:
 
 
 class Drain:
-    """Waits for the writes of one partition that were acknowledged before it was made.
+    """Waits for the writes of one partition that were acknowledged before the drain was created.
 
     Args:
-        queue, waiter, acknowledged: of the partition.
-        retry: asks Redis again after a lost connection.
-        wake: tells the flushers of this process that something was made due.
+        queue, waiter, acknowledged: those of the partition.
+        retry: repeats a request to Redis after a lost connection.
+        wake: wakes the flushers of this process, after records were made due.
     """
 
     def __init__(
@@ -102,14 +103,19 @@ class Drain:
         self._forgotten = acknowledged.forgotten.copy()
 
     async def run(self) -> Drained:
-        """Raises RedisError, BackendError: it can't be told what is unsaved."""
+        """Waits, and returns the writes that could not be saved.
+
+        Raises:
+            RedisError: it can't be determined what is unsaved. Errors of single keys are in the result instead.
+        """
         begun = await self._survey()
         await self._retry(self._queue.hasten)
         self._wake()
         await self._until_few()
-        # Keys that never rest are dirty at any time; what counts is that the versions that they have now get saved.
+        # Keys that are written all the time are always dirty: what counts is that their present versions get saved.
         unsaved: list[tuple[bytes, Version]] = await self._retry(self._queue.unsaved)
-        # Of what another program wrote there is no version to wait for, only an end: such a record is dead-lettered.
+        # A record that another program wrote has no valid version to wait for. It gets None: whatever Redis has of it
+        # at the first look, which ends as a dead letter.
         epoch = epoch_of((await self._survey()).newest)
         writes = {key: version if epoch_of(version) <= epoch else None for key, version in unsaved}
         for key, version in self._ours.items():
@@ -128,7 +134,7 @@ class Drain:
         return await self._retry(self._queue.survey)
 
     async def _until_few(self) -> None:
-        """Counts what is unsaved while that is much and becomes less; a question for each key would cost more."""
+        """Polls the backlog's size while it is large and shrinking; asking for each of so many keys would cost more."""
         least, stalled = math.inf, 0
         while (left := sum(await self._retry(self._queue.pending))) > _FEW:
             stalled = 0 if left < least else stalled + 1
@@ -142,7 +148,7 @@ class Drain:
         unknown: list[bytes] = []
         for key, (error, letter) in failed.items():
             if letter is not None:
-                # One of ours that this process didn't know to be dead counts: nobody was told of it.
+                # A write of this process that it didn't know to be dead counts: nobody has been told of it.
                 if key in unsaved or self._known_dead.get(key) != letter.version:
                     drained.dead[letter.key] = letter.reason
             elif isinstance(error, WriteLost) or (isinstance(error, OutcomeUnknown) and key in unsaved):
@@ -154,10 +160,11 @@ class Drain:
         drained.lost, drained.unknown = list(map(text_of, lost)), list(map(text_of, unknown))
 
     async def _add_dead(self, drained: Drained, begun: Pending, ended: Pending) -> None:
-        """Those that died before they could be waited for; what was dead before the first question doesn't count.
+        """Adds records that were dead-lettered during the drain, before they could be waited for.
 
-        Also newer versions than there were then: what the drain was asked to wait for may have died in one of them. One
-        that is newer than all there are now was written by another program.
+        Records that were dead before it began don't count. Versions written during the drain do, as a write that the
+        drain waits for may have been replaced by one. A version newer than all that exist now was written by another
+        program, and is left out.
         """
         async for page in self._queue.fields(self._queue.keys.dead):
             for raw, entry in page:
@@ -169,7 +176,7 @@ class Drain:
 
 
 def together(parts: Iterable[Drained]) -> Drained:
-    """What could not be saved of several partitions."""
+    """Combines the results of several partitions."""
     whole = Drained()
     for part in parts:
         whole.lost += part.lost

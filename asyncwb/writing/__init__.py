@@ -1,1 +1,1 @@
-"""A write on its way into Redis: its place in the order of calls, limits, numbered requests, and durability."""
+"""How a write gets into Redis: admission at the limits, numbered requests, and confirmation of durability."""

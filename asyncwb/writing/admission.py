@@ -1,4 +1,4 @@
-"""What becomes of writes at a limit: refused, waiting in their order, or written through to the backend."""
+"""Handles writes at a limit: they are refused, wait in order, or are written through to the backend."""
 
 import asyncio
 import contextlib
@@ -37,24 +37,26 @@ from asyncwb.writing.waitingroom import WaitingRoom, WaitingWrites
 _log: Final = logging.getLogger("asyncwb")
 
 MOST_PER_REQUEST: Final = 1000
-"""Writes that share one script call: enough to spread its cost, few enough not to hold up the server."""
+"""How many writes may share one script call: enough to spread its cost, few enough not to hold up the server."""
 
 _FIRST_PAUSE_SECONDS: Final = 0.005
 _LONGEST_PAUSE_SECONDS: Final = 0.05
-"""Between two looks whether there is room for what waits."""
+"""The longest pause between two attempts to write what waits; pauses begin with `_FIRST_PAUSE_SECONDS`."""
 
 Answer = Version | WaitingWrites | Exception
-"""The version of a group's first write (those of the others follow), or what became of it."""
+"""The version of a group's first write (the others' follow it one by one), or the waiting group, or an error."""
 
 
 class Admission:
     """Stands between the callers of one partition and its `Producer`.
 
     Args:
-        writer, queue, epochs, backend, settings, rng: of the partition.
-        acknowledged: takes note of every write that Redis has taken.
-        totals: is counted up.
-        emit: is told when writes begin to be kept out, and when that ends.
+        writer: sends the writes to Redis.
+        queue, epochs, backend, rng: those of the partition.
+        settings: the limits, and what happens at a limit (`on_full`, `full_timeout_seconds`).
+        acknowledged: records every write that Redis has acknowledged.
+        totals: its `acknowledged` is counted up.
+        emit: called with a `FullChanged` when a limit begins or ceases to keep writes out.
     """
 
     def __init__(
@@ -86,7 +88,7 @@ class Admission:
         self._turn = asyncio.Lock()
 
     async def serve(self) -> NoReturn:
-        """Writes what waits as soon as there is room, until cancelled."""
+        """Sends waiting writes again and again until there is room for them; runs until cancelled."""
         while True:
             await self._room.occupied.wait()
             pause = _FIRST_PAUSE_SECONDS
@@ -101,16 +103,19 @@ class Admission:
         await self._room.empty.wait()
 
     def close(self, error: Exception, *, under_way: Exception) -> None:
-        """Fails what waits for room; with an error of its own what has been sent and not been answered."""
+        """Fails the writes that wait for room with `error`, and those sent but not yet answered with `under_way`."""
         for each in self._tried:
             each.fail(under_way)
         self._room.close(error)
 
     async def put(self, groups: Sequence[Sequence[Write]]) -> Sequence[Answer]:
-        """Answers each group with the version of its first write or an error. Raises as `Producer.put`."""
+        """Answers each group with the version of its first write, an error, or `WaitingWrites` if it has to wait.
+
+        Raises the same errors as `Producer.put`, except that `RedisOutOfMemory` counts as a limit.
+        """
         if self._settings.on_full != "wait":
             return await self._put(groups)
-        async with self._turn:  # not while others are tried: they came first
+        async with self._turn:  # not while waiting writes are being sent again: they came first
             if not self._room:
                 return await self._put(groups)
             return await self._put_behind(groups)
@@ -118,7 +123,7 @@ class Admission:
     async def _put(self, groups: Sequence[Sequence[Write]]) -> Sequence[Answer]:
         outcomes = await self._outcomes(groups)
         refused: list[int] = []
-        if not isinstance(outcomes, range):  # which has versions only
+        if not isinstance(outcomes, range):  # a range has only versions
             refused = [number for number, outcome in enumerate(outcomes) if isinstance(outcome, Full)]
         if not refused and not self._full:
             self._totals.acknowledged += sum(map(len, groups))
@@ -126,7 +131,7 @@ class Admission:
         await self._note(outcomes)
         answers = [self._answer(group, outcome) for group, outcome in zip(groups, outcomes, strict=True)]
         if self._settings.on_full == "write-through":
-            # Not what dead letters alone keep out: it would go on like that until somebody sees to them.
+            # A write that dead letters alone keep out isn't written through: that would go on until an operator acts.
             through = [number for number in refused if not cast("Full", outcomes[number]).dead]
             for number, answer in zip(
                 through, await self._written_through([groups[number] for number in through]), strict=True
@@ -136,7 +141,7 @@ class Admission:
         return answers
 
     async def _put_behind(self, groups: Sequence[Sequence[Write]]) -> Sequence[Answer]:
-        """While others wait, only what needs no room is written, and none of a key that waits."""
+        """Writes only groups that need no room, as earlier writes wait; groups that share keys with those wait, too."""
         following = self._room.following(groups)
         sent = [number for number in range(len(groups)) if number not in following]
         outcomes: list[Outcome] = [Full("turn")] * len(groups)
@@ -150,7 +155,7 @@ class Admission:
         return answers
 
     async def _try_waiting(self) -> bool:
-        """Sends what came first once more; whether there was no room for any of it."""
+        """Sends the first of the waiting writes once more; returns whether there was no room for any of them."""
         self._tried = tried = self._room.first(MOST_PER_REQUEST, self._settings.batch_bytes)
         if not tried:
             return True
@@ -163,7 +168,7 @@ class Admission:
             for each in tried:
                 each.fail(error)
             return False
-        self._tried = ()  # and not after a cancellation: then `close` has to tell that they were sent
+        self._tried = ()  # but not after a cancellation: `close` then has to know that they were sent
         answers = [self._answer(group, outcome) for group, outcome in zip(groups, outcomes, strict=True)]
         self._count(groups, answers)
         for waiting, answer in zip(tried, answers, strict=True):
@@ -212,7 +217,7 @@ class Admission:
                 {"raise": "are refused", "wait": "wait", "write-through": "go to the backend"}[self._settings.on_full],
             )
             if self._settings.max_delay_seconds:
-                # What waits for more writes of its key has to make room now.
+                # Records that are delayed to collect more writes of their key are made due now, to make room.
                 with contextlib.suppress(RedisError):
                     await self._queue.hasten()
         else:
@@ -250,10 +255,10 @@ class Admission:
             return [OutcomeUnknown(reason) for _ in groups]
 
     async def _write_through(self, groups: Sequence[Sequence[Write]], first: Version) -> list[Answer]:
-        """Saves writes directly, with versions of their own: they stay in order with all that is buffered.
+        """Saves writes directly to the backend, under allotted versions that keep them in order with buffered writes.
 
-        What Redis holds of their keys is older if it was put before the versions were allotted, and leaves Redis before
-        the callers are answered; what is put later is newer, and the backend's condition keeps it so.
+        Records of the same keys that were put into Redis before the versions were allotted are older, and are removed
+        from Redis before the callers are answered. Those put later are newer, and the backend keeps the newest version.
         """
         versions: list[list[Version]] = []
         for group in groups:
@@ -283,7 +288,7 @@ class Admission:
         ]
 
     def _saved_but_for(self, versions: dict[str, Version], reasons: Mapping[str, Exception]) -> Answer:
-        """Of a group whose keys have these versions, and are saved, but for those for which there are reasons."""
+        """Returns the answer of a group with these versions; the keys in `reasons` weren't saved, all others were."""
         failed = {key: self._refused(key, reasons[key]) for key in versions if key in reasons}
         if not failed:
             return next(iter(versions.values()))

@@ -1,4 +1,4 @@
-"""What a server can promise of the writes that it has acknowledged, and asking it to keep that promise."""
+"""Durability: which levels a server can provide, and confirming that acknowledged writes have reached one."""
 
 import asyncio
 import random
@@ -13,15 +13,18 @@ from asyncwb.settings import Durability, Settings
 from asyncwb.support.backoff import retrying
 
 Confirmation = tuple[Durability, int]
-"""A level, and the epoch of the writes that it is asked for."""
+"""A level of durability, and the epoch of the writes for which it is wanted."""
 
 
 class DurabilitySupport:
-    """Which levels a server can give; asked once for each, and again in a new epoch: that may be of another server.
+    """Knows which levels of durability a server can provide.
+
+    The server is asked once for each level, again after `forget`, and again in a new epoch, which may be of another
+    server.
 
     Args:
-        link: to the server.
-        settings: `replicas`, `redis_timeout_seconds`, `redis_retry_seconds`.
+        link: the connections to the server.
+        settings: uses `replicas` and `redis_timeout_seconds`.
     """
 
     def __init__(self, link: Link, settings: Settings) -> None:
@@ -37,16 +40,20 @@ class DurabilitySupport:
         return level in self._given
 
     def forget(self) -> None:
-        """What the server can give may have been configured away: the next confirmation finds out."""
+        """Makes the next confirmation ask the server again, as its configuration may have changed."""
         self._waits.clear()
 
     async def wait_for(self, level: Durability, epoch: int) -> tuple[Argument, ...]:
-        """The command that waits, on the connection that wrote; () if the answer of a write says enough.
+        """Returns the command that waits for a level; () if the acknowledgement of a write already implies the level.
+
+        The command has to be sent on a connection that has written.
 
         Args:
-            epoch: of the write.
+            level: the level of durability.
+            epoch: the epoch of the write.
 
-        Raises as `require`.
+        Raises:
+            UnsuitableServer, RedisError: see `require`.
         """
         if level == "memory":
             return ()
@@ -58,11 +65,11 @@ class DurabilitySupport:
         return self._waits.get(level, ())
 
     async def require(self, level: Durability) -> None:
-        """Finds out whether the server can give a level.
+        """Asks the server whether it can provide a level.
 
         Raises:
-            UnsuitableServer: it can't; says what to set.
-            RedisError: it can't be asked.
+            UnsuitableServer: it can't; the message says why, and what to set.
+            RedisError: it couldn't be asked.
         """
         if level == "fsync":
             self._waits[level] = await self._fsync()
@@ -106,10 +113,10 @@ class DurabilitySupport:
 
 
 class Confirmer:
-    """Confirms writes of one partition, many callers at a time; the writes themselves never wait for it.
+    """Confirms the durability of a partition's writes, many callers at a time; writing never waits for it.
 
-    A write of its own goes behind all that were acknowledged before, and the wait that follows on the same connection
-    speaks of them all.
+    It makes a write of its own, which follows all that were acknowledged before, and then waits on the same connection:
+    the result is valid for all of those writes.
     """
 
     def __init__(self, queue: Queue, support: DurabilitySupport, settings: Settings, rng: random.Random) -> None:
@@ -119,7 +126,7 @@ class Confirmer:
         self._rng = rng
 
     async def confirm(self, asked: Sequence[Confirmation]) -> list[Exception | None]:
-        """For each None, or `NotConfirmed`, or `OutcomeUnknown` if the server's history changed meanwhile."""
+        """Returns for each None, a `NotConfirmed`, or an `OutcomeUnknown` if the epoch has changed meanwhile."""
         several = list(dict.fromkeys(asked))
         answers = dict(zip(several, await asyncio.gather(*(self._confirm(*each) for each in several)), strict=True))
         return [answers[each] for each in asked]

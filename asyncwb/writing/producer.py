@@ -1,4 +1,4 @@
-"""Puts of one process and partition: numbered requests, each applied at most once, in the order of their numbers."""
+"""Sends one process's writes to a partition, as numbered requests that are applied in order, each at most once."""
 
 import asyncio
 import random
@@ -20,17 +20,17 @@ from asyncwb.writing.attempts import Next, after_error, after_reply
 _MOST_NAMES: Final = 64
 
 _MOST_REFUSALS: Final = 3
-"""So often a put may be refused in a row, for its epoch or its writer, before it pauses."""
+"""How often in a row a put may be refused, for its epoch or its writer id, before it pauses."""
 
 
 @dataclass(frozen=True, slots=True)
 class Full:
-    """A group of writes that was refused: nothing of it was written.
+    """A group of writes that was refused; none of them was written.
 
     Attributes:
-        limit: which limit is reached: "records", "bytes", "age" or "maxmemory"; "turn": none, but earlier writes of
-            this process wait for room.
-        dead: the number of dead letters, if these alone leave no room for the group: waiting is no use then.
+        limit: which limit is reached: "records", "bytes", "age" or "maxmemory"; "turn" if none is, but earlier writes
+            of this process wait for room.
+        dead: the number of dead letters if they alone leave no room for the group (waiting is useless then), else 0.
     """
 
     limit: str
@@ -38,18 +38,18 @@ class Full:
 
 
 Outcome = Version | Full
-"""The version of a group's first write, those of the others follow; or that it was refused."""
+"""The version of a group's first write (the others' versions follow it one by one), or that the group was refused."""
 
 
 class Producer:
-    """Sends groups of writes, one group a caller, and tells each caller its versions or its error.
+    """Sends groups of writes, one group for each caller, to Redis, and retries them where that is safe.
 
     Args:
-        queue: where the writes go.
-        epochs: the handshake.
-        settings: the limits, `max_delay_seconds`, `redis_retry_seconds`.
+        queue: the queue of the partition.
+        epochs: knows the current epoch, and agrees on a new one.
+        settings: the limits, `on_full`, `max_delay_seconds` and `redis_retry_seconds`.
         rng: for the jitter of retries.
-        wake: called when something may be due that no idle pool knows of.
+        wake: called when a record may be due that no idle pool knows of.
     """
 
     def __init__(
@@ -66,18 +66,20 @@ class Producer:
         self._request = 0
         self._unanswered: dict[int, asyncio.Event] = {}
         self._registering = asyncio.Lock()
-        # Also names whose registration may not have arrived. A server that answers badly makes for many; those that are
-        # dropped here expire.
+        # Includes ids whose registration may not have arrived. A server that answers badly causes many of them; the
+        # oldest are dropped here, and expire in Redis.
         self._names: deque[str] = deque(maxlen=_MOST_NAMES)
 
     async def put(self, groups: Sequence[Sequence[Write]], *, others_wait: bool = False) -> Sequence[Outcome]:
         """Returns for each group the version of its first write, or that it was refused.
 
-        With `others_wait`, earlier writes wait for room: only what needs none is written.
+        Args:
+            groups: the writes, one group for each caller.
+            others_wait: whether earlier writes wait for room; then only groups that need no room are written.
 
         Raises:
             RedisUnavailable: nothing was applied.
-            OutcomeUnknown: all or nothing of the request was applied, nobody can know.
+            OutcomeUnknown: the request was applied wholly or not at all, and it can't be determined which.
             RedisOutOfMemory: nothing was applied.
             UnsuitableServer: the server could lose writes now; nothing was applied.
             BackendError: a new epoch is needed and the backend can't allot one; nothing was applied.
@@ -93,28 +95,36 @@ class Producer:
         return _outcomes(groups, make_version(epoch, applied.seq + 1), applied)
 
     async def leave(self) -> None:
-        """Makes the server forget this writer, which must send nothing any more. Raises RedisError."""
+        """Makes the server forget this writer, which must not send anything afterwards. Raises RedisError."""
         await self._queue.leave(self._names)
 
     def allot(self, count: int, epoch: int) -> Awaitable[int | None]:
-        """Sequence numbers for the writes of the last request, which bypass Redis. Idempotent; see `Queue.allot`."""
+        """Allots `count` sequence numbers to writes of the last request that bypass Redis; see `Queue.allot`.
+
+        It may be repeated safely after a lost reply. Returns the number before the first; None in another epoch.
+        """
         return self._queue.allot(count, epoch=epoch, writer=self._id, request=self._request)
 
     async def _send(self, groups: Sequence[Sequence[Write]], request: int, *, others_wait: bool) -> tuple[int, Applied]:
+        # A request whose outcome is uncertain is sent again with the same epoch and writer id. In another epoch, or
+        # without its memory of this writer, the server can't know whether it was applied, so it must not apply it.
         uncertain, refusals = False, 0
         epoch, writer, registered = 0, "", False
         backoff = Backoff(self._settings.redis_retry_seconds, self._rng)
         while True:
             if not uncertain:
                 self._queue.suitability.require()
-                # The present ones at each attempt: those from before may be of another server, which has come back.
+                # Read them anew for each attempt: earlier values may belong to another server, which has come back.
                 epoch = self._epochs.known(self._queue.partition)
                 writer, registered = self._id, self._registered
             try:
                 reply = await self._attempt(groups, request, writer, epoch, repeated=uncertain, others_wait=others_wait)
             except RedisError as error:
-                follows = after_error(error, uncertain=uncertain, registered=registered)
-                if follows is Next.FAIL:
+                # No server applies a request of a writer id that was never registered, however late it arrives.
+                uncertain = uncertain or (registered and isinstance(error, OutcomeUnknown))
+                # Any other error (maxmemory, say) is about this attempt only: an earlier one may still arrive. So the
+                # caller must not be told that nothing was written, nor may this be sent again under another number.
+                if not (uncertain or isinstance(error, RedisUnavailable | OutcomeUnknown)):
                     raise
                 uncertain = follows is Next.REPEAT
                 if not await backoff.pause():
@@ -149,7 +159,10 @@ class Producer:
         repeated: bool,
         others_wait: bool,
     ) -> PutReply:
-        """Sends a request once. "EARLY": it overtook the one before, which has its outcome now, and did nothing."""
+        """Sends a request once; "EARLY" means that it overtook its predecessor and was not applied.
+
+        In that case it returns only when the predecessor has its outcome, so that the request can be sent again.
+        """
         before = self._unanswered.get(request - 1)
         reply = await self._queue.put(
             groups,
@@ -163,18 +176,21 @@ class Producer:
             others_wait=others_wait,
         )
         if reply == "EARLY" and before is not None:
-            await before.wait()  # it may yet be applied, or fail: then this one may follow
+            await before.wait()  # it may still be applied, or fail; then this one may follow
         return reply
 
     async def _mend(self, refusal: str, writer: str, epoch: int) -> None:
-        """Sees to it that the next attempt is not refused for its writer or epoch again."""
+        """Registers a new writer id or refreshes the epoch, so that the next attempt isn't refused for that again."""
         if refusal == "WRITER":
             await self._register(instead_of=writer)
         else:
             await self._epochs.refresh(self._queue.partition, epoch)
 
     async def _register(self, *, instead_of: str) -> None:
-        """Goes by a name that the server knows, a fresh one: another program may have overwritten the old one's."""
+        """Registers a new writer id, unless another request already has.
+
+        It is never the old one again, as another program may have overwritten the server's memory of that.
+        """
         async with self._registering:
             if self._id == instead_of:
                 fresh = uuid4().hex
@@ -206,7 +222,8 @@ def _bounds(settings: Settings) -> Bounds:
         low_bytes=int(size * low),
         age_seconds=age,
         low_age_seconds=age * low,
-        # A caller that gets an error knows; one that waits must not be overtaken.
+        # With "raise", callers learn that they were refused; a group that waits or is written through must not be
+        # overtaken.
         in_order=settings.on_full != "raise",
     )
 

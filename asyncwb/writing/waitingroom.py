@@ -10,13 +10,13 @@ from asyncwb.support.batching import Later, set_exception
 
 
 class WaitingWrites(Later[Version]):
-    """One caller's writes.
+    """One caller's group of writes that waits for room.
 
     Attributes:
         group: the writes.
-        future: the caller's.
-        reason: why they wait; the caller's error once its time is over.
-        deadline: by the loop's clock.
+        future: the future that the caller awaits.
+        reason: why they wait; it becomes the caller's error if the deadline passes.
+        deadline: a time on the loop's clock.
     """
 
     def __init__(self, room: "WaitingRoom", group: Sequence[Write], reason: Exception) -> None:
@@ -27,24 +27,24 @@ class WaitingWrites(Later[Version]):
         self.deadline = 0.0
 
     def answer_to(self, future: asyncio.Future[Version]) -> None:
-        """Enters the room."""
+        """Takes the caller's future and joins the queue of the room."""
         self.future = future
         self._room.enter(self)
 
     def fail(self, error: Exception) -> None:
-        """Answers the caller with a copy of the error, unless it waits no more."""
+        """Answers the caller with a copy of the error, unless it has an answer or was cancelled."""
         set_exception(self.future, error)
 
 
 class WaitingRoom:
-    """The groups of writes that wait, and their keys; a group leaves when its caller is answered or cancelled.
+    """The waiting groups of writes, and their keys; a group leaves when its caller is answered or cancelled.
 
     Args:
         patience_seconds: how long a group may wait.
 
     Attributes:
         occupied: set while groups wait.
-        empty: set while none does.
+        empty: set while no group waits.
     """
 
     def __init__(self, patience_seconds: float) -> None:
@@ -61,7 +61,7 @@ class WaitingRoom:
         return self._waiting > 0
 
     def enter(self, group: WaitingWrites) -> None:
-        """Queues a group behind all others."""
+        """Queues a group behind all others, and sets its deadline."""
         group.deadline = self._loop.time() + self._patience
         self._groups.append(group)
         self._keys.update(key for key, _ in group.group)
@@ -71,7 +71,10 @@ class WaitingRoom:
         group.future.add_done_callback(lambda _: self._leave(group))
 
     def following(self, groups: Sequence[Sequence[Write]]) -> Collection[int]:
-        """The numbers of those groups that have a key of a waiting one, or of one before that has, and so on."""
+        """Returns the indexes of the groups that have to wait, too.
+
+        Those are groups that share a key with a waiting group, or with an earlier one of `groups` that has to wait.
+        """
         if not self._waiting:
             return ()
         numbers: set[int] = set()
@@ -83,9 +86,9 @@ class WaitingRoom:
         return numbers
 
     def first(self, most: int, most_bytes: int) -> list[WaitingWrites]:
-        """The groups that came first: at least one if any waits, at most so many writes and bytes of values.
+        """Returns the groups that came first, with at most so many writes and bytes of bodies, but at least one group.
 
-        Those whose time is over get their error.
+        Groups whose deadline has passed are failed instead; so nothing is returned if no others wait.
         """
         now = self._loop.time()
         groups: list[WaitingWrites] = []
@@ -104,7 +107,7 @@ class WaitingRoom:
         return groups
 
     def close(self, error: Exception) -> None:
-        """Fails everything that waits."""
+        """Fails all waiting groups."""
         for each in self._groups:
             each.fail(error)
 

@@ -1,1 +1,1 @@
-"""From Redis to the backend: the pool of flushers, their saves, and what the failure of one means."""
+"""From Redis to the backend: the pool of flushers, their saves, and how failed saves are handled."""

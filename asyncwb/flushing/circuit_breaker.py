@@ -1,4 +1,4 @@
-"""The circuit: while the backend takes nothing, one probe at a time asks whether it is back, and nobody else does."""
+"""The circuit breaker: during an outage of the backend a single flusher probes it, and no other saves are tried."""
 
 import asyncio
 import contextlib
@@ -16,22 +16,22 @@ from asyncwb.support.backoff import backoff_seconds
 _log: Final = logging.getLogger("asyncwb")
 
 _ARE_AN_OUTAGE: Final = 16
-"""So many different records failing in a row, none being saved: it isn't the records, though the probe may pass (a
-full disk, a table that is locked or gone)."""
+"""If so many different records fail in a row and none is saved, the records aren't at fault, even if the probe passes:
+the disk may be full, or the table locked or gone."""
 
 
 class Circuit:
-    """Closed while the backend takes records, open in an outage. Shared by the flushers of a pool.
+    """The circuit breaker of a pool of flushers: closed while the backend accepts records, open in an outage.
 
     An outage begins when a save and the health probe both fail, or when many different records fail in a row and none
-    is saved. While it lasts, one flusher probes, after pauses with jitter; when the probe passes it makes a trial, and
-    the first record that is saved ends the outage.
+    is saved. While it lasts, one flusher probes, after pauses with jitter. When the probe passes, the circuit is
+    half-open: that flusher makes a trial, and the first record saved, or having nothing to save, ends the outage.
 
     Args:
         backend: its `new_epoch(0)` is the probe.
-        settings: `probe_seconds`, `backoff_initial_seconds`.
+        settings: uses `probe_seconds` and `backoff_initial_seconds`.
         rng: for jitter.
-        on_change: is told of the beginning and the end of an outage.
+        on_change: called when an outage begins, and when it ends.
     """
 
     def __init__(
@@ -57,22 +57,22 @@ class Circuit:
 
     @property
     def refuses(self) -> bool:
-        """Whether a save is useless now."""
+        """Whether saves are refused now: the circuit is open, and not half-open with a trial that hasn't failed yet."""
         return self._opened_at is not None and not (self._half_open and not self._trial_failed)
 
     @property
     def is_open(self) -> bool:
-        """Whether there is an outage."""
+        """Whether there is an outage, half-open or not."""
         return self._opened_at is not None
 
     @property
     def half_open(self) -> bool:
-        """Whether the one flusher that is let through in an outage is at work."""
+        """Whether, during an outage, the one flusher that is let through is making its trial."""
         return self._half_open
 
     @contextlib.asynccontextmanager
     async def admit(self) -> AsyncIterator[None]:
-        """Lets everybody through while closed; in an outage one at a time, after the probe has passed."""
+        """Admits everybody while closed; in an outage one flusher at a time, after the probe has passed."""
         if self._opened_at is not None:
             async with self._turn:
                 if await self._recovered():
@@ -87,7 +87,10 @@ class Circuit:
         yield
 
     async def is_outage(self) -> bool:
-        """After a save failed: whether the backend fails as a whole. A probe that began since then decides."""
+        """Tells, after a save has failed, whether the backend as a whole is failing.
+
+        A probe that began after this call decides; concurrent callers share it.
+        """
         asked = self._loop.time()
         async with self._probing:
             if self.refuses:
@@ -104,7 +107,7 @@ class Circuit:
             return False
 
     def succeeded(self) -> None:
-        """A record was saved."""
+        """Notes that a record was saved, which ends an outage."""
         self._failing.clear()
         if self._opened_at is None:
             return
@@ -114,7 +117,7 @@ class Circuit:
         self._on_change(CircuitChanged(open=False, seconds=seconds))
 
     def failed_alone(self, key: str, error: Exception) -> bool:
-        """A record failed though the probe passes: whether that is the record's own fault."""
+        """Notes that a record failed although the probe passes; returns whether that is the record's own fault."""
         self._failing.add(key)
         if len(self._failing) < _ARE_AN_OUTAGE and self._opened_at is None:
             return True
@@ -135,7 +138,7 @@ class Circuit:
         self._on_change(CircuitChanged(open=True, reason=reason))
 
     async def _recovered(self) -> bool:
-        """Waits until the probe passes; False if the outage has ended otherwise."""
+        """Probes until the probe passes and returns True; returns False if the outage has ended by other means."""
         attempt = 0
         while self._opened_at is not None:
             attempt += 1

@@ -18,9 +18,9 @@ class Outcome:
     """What became of a claim's records, before the claim is acked.
 
     Attributes:
-        stale: how many were older than what the backend held.
-        failed: those that weren't saved, and what becomes of them.
-        saved: versions that were saved where they aren't the claimed ones.
+        stale: how many records were older than what the backend held.
+        failed: key -> why it wasn't saved, and what becomes of it.
+        saved: key -> version that was saved, which may be newer than the claimed one; by default that one was saved.
         conflicts: how many transactions failed because the record was written meanwhile (WatchErrors).
     """
 
@@ -31,15 +31,15 @@ class Outcome:
 
 
 class Strategy(Protocol):
-    """Saves the records of a claim; the ack follows, by versions."""
+    """Saves the records of a claim; the caller then acks it, and Redis compares the saved versions with its records."""
 
     async def save(self, queue: Queue, claim: Claim) -> Outcome:
-        """Never raises for a record that the backend refuses: that is part of the outcome."""
+        """Saves the records; a failure of the backend is part of the outcome, and isn't raised."""
         ...
 
 
 class ScriptStrategy:
-    """One save for the batch, and ack.lua alone decides each record: a hot key costs its neighbours nothing."""
+    """Saves the whole batch at once; ack.lua then decides each record alone, so a hot key doesn't affect the others."""
 
     def __init__(self, saves: BatchSaver, stale: StaleRecords) -> None:
         self._saves = saves
@@ -57,8 +57,8 @@ class WatchStrategy:
     """The article's transaction for each record: WATCH, read, save, MULTI, delete, EXEC.
 
     The hole in the article's algorithm is closed by the backend, which takes only what is newer than it holds. EXEC is
-    an optimisation here: whatever it answers, or whether its answer is lost, the ack that follows compares the version
-    that was saved with the record's. WATCHing a batch at once would let one hot key fail all its neighbours.
+    an optimisation here: whatever it answers, and even if its answer is lost, the ack that follows compares the version
+    that was saved with the record's. If a batch were WATCHed at once, one hot key would fail all the others.
     """
 
     def __init__(self, saves: BatchSaver, stale: StaleRecords) -> None:
@@ -83,8 +83,8 @@ class WatchStrategy:
             outcome.failed[claimed.key] = Failure(str(error), "dead")
             return
         if record is None:
-            # As a rule somebody else has saved and acked it since the claim. But nobody here knows: if a former
-            # primary has answered, or a replica that lags, ack would remove what nobody has saved.
+            # Usually somebody else has saved and acked it since the claim, but that isn't certain: if a former primary
+            # or a lagging replica has answered, the ack would remove a record that nobody has saved.
             outcome.failed[claimed.key] = Failure("it was gone before it could be read", "later")
             return
         done = await self._saves.save([record])
@@ -100,5 +100,5 @@ class WatchStrategy:
 
 
 def strategy(commit: Commit, saves: BatchSaver, stale: StaleRecords) -> Strategy:
-    """The strategy that a setting names."""
+    """Returns the strategy for the setting `commit`."""
     return WatchStrategy(saves, stale) if commit == "watch" else ScriptStrategy(saves, stale)

@@ -30,10 +30,10 @@ _log: Final = logging.getLogger("asyncwb")
 
 
 class Flusher:
-    """One of a pool's concurrent flushers. Cancelled at any await, it leaves its records dirty or leased.
+    """One of a pool's concurrent flushers; if it is cancelled, at any await, its unsaved records stay dirty or leased.
 
     Attributes:
-        acking: ends when the outcome that it tells Redis now is counted; None if it tells none.
+        acking: a future that is done once the outcome being acked now has been counted; None between acks.
     """
 
     def __init__(
@@ -71,17 +71,17 @@ class Flusher:
                 pass
 
     async def _round(self) -> bool:
-        """One pass over the partitions; whether any had something to flush."""
+        """Makes one pass over the partitions; returns whether any had something to flush."""
         found = False
         self._queues.append(self._queues.pop(0))
         for queue in list(self._queues):
-            # In an outage nothing is claimed: it would only be moved about.
+            # Nothing is claimed in an outage: records would only move to and fro between dirty and leased.
             async with self._circuit.admit(), self._saves.claim_slots:
                 found = await self.flush_once(queue) or found
         return found
 
     async def flush_once(self, queue: Queue) -> bool:
-        """Claims, saves and acks one batch, and one record that has to be alone; whether there was any."""
+        """Claims, saves and acks one batch, and one record that has to be alone; returns whether there was anything."""
         async with self._saves.quarantine.together():
             claim = await self._claim(queue)
             found = await self._flush(queue, claim)
@@ -103,11 +103,11 @@ class Flusher:
             if claim.due_in_seconds > 0:
                 self._bell.ring_in(claim.due_in_seconds)
             else:
-                self._bell.ring()  # more than one batch is due: a colleague can take the next
+                self._bell.ring()  # more than one batch is due: another flusher can take the next
         return claim
 
     async def _flush(self, queue: Queue, claim: Claim) -> bool:
-        """Saves and acks what was claimed; whether that was anything."""
+        """Saves and acks a claim; returns whether it had any records."""
         started = asyncio.get_running_loop().time()
         if not claim.records and not claim.garbage:
             return False
@@ -115,14 +115,14 @@ class Flusher:
             outcome = self._condemned(claim) or await self._save_leased(queue, claim)
             await self._ack(queue, claim, outcome, started)
         except BaseException:
-            # Not needed for safety, the lease expires: it spares the records the wait for that.
+            # Not needed for safety, since the lease expires; but so the records need not wait for that.
             with anyio.move_on_after(RELEASE_SECONDS, shield=True):
                 await self._release(queue, claim)
             raise
         return True
 
     def _condemned(self, claim: Claim) -> Outcome | None:
-        """A record that was alone each time its process died isn't saved again: it is dead-lettered."""
+        """Returns an outcome that dead-letters a record whose process died too often saving it alone, or None."""
         if not claim.deaths or not claim.records:
             return None
         (record,) = claim.records
@@ -163,10 +163,10 @@ class Flusher:
             try:
                 await queue.extend(claim.id, lease_seconds=self._settings.lease_seconds)
             except RedisError as error:
-                # The lease may expire and another flusher save the same: safe, since saves are conditional.
+                # The lease may expire, and another flusher may save the same: safe, since saves are conditional.
                 _log.warning("leases not renewed: %s", error)
             except asyncio.CancelledError as error:
-                if is_failure(error):  # a group drops the CancelledErrors of its tasks without a word
+                if is_failure(error):  # a task group silently drops the CancelledErrors of its tasks
                     raise CancelledFromWithin("extend was cancelled from within a driver") from error
                 raise
 
@@ -195,7 +195,7 @@ class Flusher:
             self._bell.ring_in(min(retry.due_in_seconds for retry in acked.retried.values()))
 
     def _tell(self, waits: Waits, claim: Claim, outcome: Outcome, acked: Acked | None) -> None:
-        """Tells those of this process who wait for what was saved, and notes what was given up."""
+        """Tells the waiting callers of this process what was saved and what was dead-lettered."""
         failed, saved = outcome.failed, outcome.saved
         waits.saved(
             [
@@ -218,7 +218,7 @@ class Flusher:
         if acked is not None:
             self._count_failures(outcome, acked)
         elif blamed := {key: each.reason for key, each in outcome.failed.items() if each.fate != "later"}:
-            # An answer of ack was lost, and with it what became of these.
+            # The answer of the ack was lost, so it is unknown what became of these records.
             _log.warning("%d record(s) failed, see `asyncwb dead list`: %s", len(blamed), next(iter(blamed.items())))
 
     def _count_failures(self, outcome: Outcome, acked: Acked) -> None:

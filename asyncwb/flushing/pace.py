@@ -1,4 +1,4 @@
-"""The pace of a backend: how many records it saves well within its time limit, learned from the saves themselves."""
+"""The pace of a backend: how many records it can save well within its time limit, learned from earlier saves."""
 
 import logging
 import math
@@ -12,32 +12,32 @@ _log: Final = logging.getLogger("asyncwb")
 _LONG: Final = 0.5
 """A save that takes more than this share of its time limit is too large."""
 _AIM: Final = 0.25
-"""The share of the time limit that saves are made to take, so that neither a busy moment nor a second save beside them
-reaches the limit."""
+"""The share of the time limit that saves should take, so that they don't reach the limit in a busy moment or when
+another save runs at the same time."""
 _GROWTH: Final = 1.5
-"""Batches grow by no more than this factor at a time, so that the limit that was found is forgotten slowly."""
+"""Batches grow by no more than this factor at a time, so that the size that proved too large is approached slowly."""
 _CUT: Final = 4
 """A save that didn't end in time makes the next ones smaller by this factor."""
 _SLACK: Final = 4.0
-"""A part of a batch may take this many times what as many records took lately."""
+"""A part of a batch may take this many times as long as the same number of records took lately."""
 _LEAST_SECONDS: Final = 1.0
-"""No part of a batch has a time limit below this, unless the backend's own is."""
+"""The least time limit for a part of a batch, unless the limit of a save is lower."""
 _MEMORY: Final = 0.3
-"""The weight of the last save in the moving average of what a record takes."""
+"""The weight of the last save in the moving average of the seconds per record."""
 
 
 class Pace:
-    """Most records of a save: fewer when saves take long, more again when they don't.
+    """Decides how many records a save may have: fewer when saves take long, more again when they don't.
 
-    Decides only; whoever saves tells it what was measured.
+    It measures nothing itself: whoever saves reports to `finished` and `timed_out`.
 
     Args:
-        most: records, however quick the backend is.
+        most: the maximum number of records, however quick the backend is.
         limit_seconds: the time limit of a save.
-        on_change: is told of each change.
+        on_change: called with each change.
 
     Attributes:
-        records: most records of a save at present.
+        records: the maximum number of records in a save at present.
         most: as given.
     """
 
@@ -48,11 +48,11 @@ class Pace:
         self._each: float | None = None  # seconds a record, lately
 
     def finished(self, records: int, seconds: float) -> None:
-        """A save has ended in time, whether or not some of its records were refused."""
+        """Learns from a save that ended in time, whether or not some of its records were refused."""
         each = seconds / records
         self._each = each if self._each is None else (1 - _MEMORY) * self._each + _MEMORY * each
         aimed = int(records * _AIM * self._limit / seconds) if seconds > 0 and math.isfinite(self._limit) else self.most
-        # Of a part of a batch it can be told how long the whole would have taken; of a single record it can't.
+        # From a large enough part of a batch one can tell how long the whole would have taken; from a small one not.
         whole = max(seconds, each * self.records if records * _CUT >= self.records else 0.0)
         if whole > _LONG * self._limit:
             if records > 1:
@@ -63,10 +63,10 @@ class Pace:
                 self._set(grown, f"{records} record(s) took only {seconds:.3g} s")
 
     def timed_out(self, records: int, seconds: float) -> None:
-        """A save was cancelled after so long. One record that hangs is no reason for smaller batches."""
+        """Learns from a save that was cancelled after `seconds`; one record that hangs doesn't make batches smaller."""
         if self._each is not None:
             if records == 1:
-                # The batches that it held up were not too large, by what the others took.
+                # Judging by what other records took, the batches that it held up were not too large.
                 aimed = _AIM * self._limit / self._each if self._each else math.inf
                 self._set(max(self.records, int(min(self.most, aimed))), "it was one record that took so long")
             if seconds > _SLACK * self._each * records:
@@ -76,7 +76,11 @@ class Pace:
         self._set(min(self.records, max(1, records // _CUT)), f"{records} records took longer than {seconds:.3g} s")
 
     def limit_for(self, records: int, share: float) -> float:
-        """The time limit of a part of a batch that took too long: its share, or what it needs by what was measured."""
+        """Returns the time limit, in seconds, for a part of a batch that took too long.
+
+        It is the part's share of the limit or what so many records need as measured, whichever is more, but at least
+        `_LEAST_SECONDS` and at most the limit of a save.
+        """
         needed = 0.0 if self._each is None else _SLACK * self._each * records
         return min(self._limit, max(share * self._limit, needed, _LEAST_SECONDS))
 

@@ -1,4 +1,4 @@
-"""The supervised pool of flushers: restarts, recovery of expired leases, and the bell that wakes it."""
+"""The supervised pool of flushers: it restarts them, recovers expired leases, and listens for wake-ups."""
 
 import asyncio
 import logging
@@ -30,7 +30,7 @@ from asyncwb.support.wakeup import Bell
 _log: Final = logging.getLogger("asyncwb")
 
 _LONGEST_SLEEP_SECONDS: Final = 1.0
-"""How long an idle pool relies on wake-ups alone; a token that died with another pool costs no more than this."""
+"""How long an idle pool relies on wake-ups alone: the most that a wake-up costs which another pool took and died."""
 
 _COUNTED_SECONDS: Final = 1.0
 
@@ -39,19 +39,19 @@ class FlusherPool:
     """`settings.flushers` flushers over all partitions of a namespace.
 
     A flusher that crashes is a bug: it is logged with its traceback and started again after a capped exponential pause
-    with jitter. The others go on. The same holds for what listens for wake-ups and for what recovers leases.
+    with jitter. The others go on. The same holds for the tasks that listen for wake-ups and recover leases.
 
     Args:
         queues: the partitions.
         backend: where records are saved; its `limits` bound the batches and the saves at once. Has to be open.
         epochs: of the namespace.
         settings: how many flushers there are, and how they claim, save, retry and pause.
-        totals: is counted up.
-        emit: gets events.
-        bell: wakes the flushers; is closed when they end.
-        waits: of each partition; are told what is saved.
+        totals: its counts are updated.
+        emit: called with every event.
+        bell: wakes the flushers; closed when they end.
+        waits: the waits of each partition; flushers tell them what is saved.
         rng: for jitter.
-        supervisor: starts again what crashes.
+        supervisor: restarts whatever crashes.
     """
 
     def __init__(
@@ -107,7 +107,7 @@ class FlusherPool:
             await asyncio.wait(acking, timeout=_COUNTED_SECONDS)
 
     def condition(self) -> dict[str, Any]:
-        """What the heartbeat says of these flushers."""
+        """What the heartbeat reports about these flushers."""
         pace = self._saves.pace
         return {
             "outage": self.circuit.is_open,
@@ -125,7 +125,7 @@ class FlusherPool:
         self._emit(event)
 
     async def run(self) -> None:
-        """Flushes until cancelled; what is being saved then is dirty again, or leased until its lease ends."""
+        """Flushes until cancelled; records being saved then become dirty, or stay leased until the lease expires."""
         try:
             async with anyio.create_task_group() as group:
                 keep = self._supervisor.keep
@@ -142,7 +142,7 @@ class FlusherPool:
         self._emit(FlusherCrashed(number, error, seconds))
 
     async def _flush(self, number: int, flusher: Flusher) -> NoReturn:
-        """Runs a flusher, again whenever Redis refuses what it asks; raises only for a bug."""
+        """Runs a flusher, and again after each error of Redis; anything else that it raises is a bug."""
         loop = asyncio.get_running_loop()
         refusals = 0
         while True:
@@ -152,7 +152,7 @@ class FlusherPool:
             try:
                 await flusher.run()
             except RedisError as error:
-                # It answers, but with an error: a command that isn't permitted, a key that another program broke.
+                # Redis answers with an error: a command isn't permitted, say, or another program broke a key.
                 refusals = 1 if loop.time() - started > 2 * self._settings.backoff_max_seconds else refusals + 1
                 level = logging.WARNING if refusals == 1 else logging.DEBUG
                 _log.log(level, "flusher %d can't flush, trying again until it can: %s", number, error)
@@ -167,7 +167,7 @@ class FlusherPool:
         )
 
     async def _listen(self) -> NoReturn:
-        """Rings for what other processes put, and once in a while in any case."""
+        """Rings the bell when other processes put something, and about once a second in any case."""
         keys = [queue.keys.wake for queue in self._queues]
         link = self._queues[0].link
         told = False
@@ -182,7 +182,7 @@ class FlusherPool:
             self.bell.ring()
 
     async def _recover(self) -> NoReturn:
-        """Expired leases, of a flusher that died or was frozen, become dirty again."""
+        """Makes records dirty again whose leases have expired because a flusher died or was frozen."""
         every = min(_LONGEST_SLEEP_SECONDS, self._settings.lease_seconds / 4)
         pauses = Retries(0, self._settings.retry_initial_seconds, self._settings.retry_max_seconds)
         while True:

@@ -1,4 +1,4 @@
-"""Quarantine: the flushers of a process work side by side, or one of them while all others hold nothing."""
+"""Quarantine: the flushers of a process work concurrently, or one works alone while the others hold no records."""
 
 import asyncio
 import contextlib
@@ -6,7 +6,10 @@ from collections.abc import AsyncIterator
 
 
 class Quarantine:
-    """A lock with many holders at once, or one alone. Fair: who wants to be alone waits for those that came before."""
+    """A fair lock with either many holders or a single one, like a reader-writer lock.
+
+    Whoever wants to be alone waits only for those that came before: later ones queue up behind.
+    """
 
     def __init__(self) -> None:
         self._door = asyncio.Lock()
@@ -16,7 +19,7 @@ class Quarantine:
 
     @contextlib.asynccontextmanager
     async def together(self) -> AsyncIterator[None]:
-        """With others."""
+        """Holds the lock along with others."""
         async with self._door:
             self._inside += 1
             self._empty.clear()
@@ -29,7 +32,7 @@ class Quarantine:
 
     @contextlib.asynccontextmanager
     async def alone(self) -> AsyncIterator[None]:
-        """Without any other."""
+        """Holds the lock alone."""
         async with self._door:
             await self._empty.wait()
             yield

@@ -1,4 +1,4 @@
-"""Saves for all flushers of a pool, and what a failure means: an outage, a batch to be split, or a poison record."""
+"""Saves batches for all flushers of a pool, and tells failures apart: an outage, a bad batch, or a poison record."""
 
 import asyncio
 import random
@@ -20,7 +20,7 @@ from asyncwb.support.stopwatch import Stopwatch
 _MOST_SUSPECTS: Final = 10_000
 _QUARTERS: Final = 4
 _ROTATION_SECONDS: Final = 1.0
-"""Records whose trial failed step back for up to this long, so that the next trial is with others."""
+"""Records whose trial failed are delayed by up to this long, so that the next trial picks other records."""
 
 
 @dataclass(slots=True)
@@ -28,11 +28,11 @@ class SaveResult:
     """What became of the records of one claim.
 
     Attributes:
-        stale: how many were older than what is held.
-        failed: those that weren't saved.
+        stale: how many records were older than what the backend held.
+        failed: key -> why it wasn't saved, and what becomes of it.
         calls: how many saves it took.
         split: whether a batch was saved in parts because it had failed as a whole.
-        probed: whether the backend has shown that it is there, after a failure.
+        probed: whether the probe has shown, after a failure, that the backend is available.
     """
 
     stale: int = 0
@@ -43,25 +43,25 @@ class SaveResult:
 
 
 class BatchSaver:
-    """Saves batches, and splits one that fails until the records that fail alone stand alone.
+    """Saves batches, and splits one that fails until the records that fail by themselves are isolated.
 
-    A batch that fails is halved. One that takes too long is quartered, and each quarter has half its time: so a record
-    that hangs is isolated in about twice the time limit, while a backend that is only slow gets more time for each
-    record at every step.
+    A batch that fails is halved. One that takes too long is quartered, and each quarter gets half its time: so a record
+    that hangs is isolated in about twice the time limit, while a backend that is merely slow gets more time per record
+    at every step.
 
     Args:
         backend: has to be open.
-        settings: `batch_size`.
+        settings: only `batch_size` is used.
         circuit: knows whether there is an outage.
         rng: for jitter.
-        on_bisect: is told of each batch that was saved in parts.
-        on_pace: is told when the size of batches changes.
+        on_bisect: called for each batch that was saved in parts.
+        on_pace: called when the size of batches changes.
 
     Attributes:
         pace: how many records are saved at once.
-        claim_slots: how many claims may be on their way: one more than can be saved at once; more would only be small
-            batches that wait.
-        quarantine: a record that may kill its process is claimed and saved while this process holds no other.
+        claim_slots: limits the claims under way to one more than can be saved at once; more of them would only make
+            small batches that wait.
+        quarantine: lets a record that may kill its process be claimed and saved while this process holds no other.
     """
 
     def __init__(
@@ -82,11 +82,11 @@ class BatchSaver:
         most = min(settings.batch_size or backend.limits.preferred_batch, backend.limits.max_batch)
         self.pace = Pace(most, backend.save_seconds, on_pace)
         self.quarantine = Quarantine()
-        # Records that have failed a whole batch; they stay alone until they are saved, or every batch would fail.
+        # Records that made a whole batch fail; they are saved alone until that succeeds, or every batch would fail.
         self._suspects: set[str] = set()
 
     async def save(self, records: Sequence[Record]) -> SaveResult:
-        """Saves what can be saved. Never raises for a failure of the backend: that is part of the outcome."""
+        """Saves the records that can be saved; a failure of the backend is part of the result, and isn't raised."""
         done = SaveResult()
         waiting = [(part, 1.0) for part in self._parts(records)]
         while waiting:
@@ -94,7 +94,7 @@ class BatchSaver:
             if self._circuit.refuses:
                 self._postpone(part, "the backend takes nothing now", done)
                 continue
-            if len(part) > self.pace.records:  # the pace was learned after they had been claimed, or split
+            if len(part) > self.pace.records:  # the pace has changed since they were claimed or split
                 waiting += [(piece, share) for piece in _pieces(part, self.pace.records)]
                 continue
             done.calls += 1
@@ -104,7 +104,7 @@ class BatchSaver:
             except SaveError as error:
                 await self._named(part, error, done)
             except BackendTimeout as error:
-                # The others first: they are saved sooner, and their saves tell how long one record takes.
+                # Other parts go first: they are saved sooner, and their saves tell how long one record takes.
                 waiting[:0] = [(piece, share / 2) for piece in await self._whole(part, error, done, _QUARTERS)]
             except BackendError as error:
                 waiting += [(piece, share) for piece in await self._whole(part, error, done, 2)]
@@ -113,7 +113,7 @@ class BatchSaver:
         return done
 
     async def _timed(self, part: list[Record], share: float) -> int:
-        """One save; the pace learns from how long it takes. Raises BackendError."""
+        """Saves a part, from which the pace learns; returns how many records were stale. Raises BackendError."""
         limit = None if share == 1.0 else self.pace.limit_for(len(part), share)
         watch = Stopwatch()
         try:
@@ -128,15 +128,15 @@ class BatchSaver:
         return stale
 
     def _parts(self, records: Sequence[Record]) -> list[list[Record]]:
-        """What is saved with one call each, the last first."""
+        """Splits records into parts that are saved by one call each, beginning with the last."""
         suspects = [[record] for record in records if record.key in self._suspects]
         others = [record for record in records if record.key not in self._suspects] if suspects else list(records)
         if self._circuit.half_open:
-            self._rng.shuffle(others)  # it ends at the first record that fails alone: not always the same one
+            self._rng.shuffle(others)  # a trial ends at the first record that fails alone: not always the same
         return [*suspects, others] if others else suspects
 
     async def _named(self, part: list[Record], error: SaveError, done: SaveResult) -> None:
-        """The backend says which records it didn't save, and why."""
+        """Handles an error by which the backend names the records that it didn't save, and why."""
         done.stale += error.stale
         refused = [record for record in part if record.key in error.failed]
         self._cleared([record for record in part if record.key not in error.failed])
@@ -156,11 +156,14 @@ class BatchSaver:
     async def _whole(
         self, part: list[Record], error: BackendError, done: SaveResult, pieces: int
     ) -> list[list[Record]]:
-        """Nothing of a part is known to be saved; returns the pieces that are tried instead, the last first."""
+        """Handles an error after which no record of a part is known to be saved.
+
+        Returns the pieces to be tried instead, in reverse order; none if no further save is to be tried.
+        """
         if len(part) == 1 and isinstance(error, RecordRejected):
             self._bury(part[0], error, done)
             return []
-        # Before a record is blamed the backend has to show that it is there, after the failure.
+        # Before a record is blamed, a probe after the failure has to show that the backend is available.
         if (len(part) == 1 or not done.probed) and await self._circuit.is_outage():
             self._postpone(part, describe(error), done)
             return []
@@ -190,7 +193,7 @@ class BatchSaver:
         done.failed[record.key] = Failure(describe(error), "dead")
 
     def _postpone(self, part: Sequence[Record], reason: str, done: SaveResult) -> None:
-        """Has records tried again without counting an attempt.
+        """Re-queues records without counting an attempt.
 
         After a failed trial it delays them a little, so that the next trial picks other records.
         """
@@ -200,5 +203,5 @@ class BatchSaver:
 
 
 def _pieces(part: list[Record], most: int) -> list[list[Record]]:
-    """Pieces of at most so many records, the last first: the next one to be saved is taken from the end."""
+    """Splits a part into pieces of at most so many records, in reverse order, as `save` takes them from the end."""
     return [part[start : start + most] for start in range(0, len(part), most)][::-1]

@@ -1,4 +1,4 @@
-"""What stale records mean: an earlier save was newer, or the backend holds versions that nobody of ours has made."""
+"""Finds out why records were stale: a newer version was saved, or the backend holds versions of foreign origin."""
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
@@ -17,18 +17,18 @@ _log: Final = logging.getLogger("asyncwb")
 
 
 class StaleRecords:
-    """Looks at what the backend holds where a save has counted stale records.
+    """Examines what the backend holds after a save has counted stale records.
 
-    As a rule a newer write was saved before, or this very one. But a place may have been restored or copied into, and
-    hold versions that no history of the namespace has made: these say nothing about what is newer. A record that met
-    one isn't saved. A new epoch begins above that version, and the record gets a version in between, below those of all
-    writes that come now, under which it is saved again.
+    Usually a newer write, or this very one, was saved before. But data may have been restored or copied into the place,
+    with versions that no history of the namespace has made: these say nothing about which write is newer. A record that
+    is older than such a version isn't saved. A new epoch begins above that version, and the record gets a version in
+    between, below those of all writes to come, under which it is saved again.
 
     Args:
-        backend: that saved.
-        epochs: of the namespace.
-        totals: is counted up.
-        emit: gets events.
+        backend: the backend that saved the records.
+        epochs: the epochs of the namespace.
+        totals: its `foreign` is counted up.
+        emit: called with a `ForeignVersions`.
     """
 
     def __init__(
@@ -40,7 +40,10 @@ class StaleRecords:
         self._emit = emit
 
     async def unsaved(self, queue: Queue, records: Sequence[Record]) -> dict[str, Failure]:
-        """As `blocked`; if it can't be told, all are tried again: what isn't known to be saved mustn't leave Redis."""
+        """Like `blocked`, but if it can't be determined, all records are tried again.
+
+        A record that isn't known to be saved must not be removed from Redis.
+        """
         try:
             return await self.blocked(queue, records)
         except AsyncwbError as error:
@@ -48,14 +51,14 @@ class StaleRecords:
             return {record.key: Failure(reason, "later") for record in records}
 
     async def blocked(self, queue: Queue, records: Sequence[Record]) -> dict[str, Failure]:
-        """Key -> what becomes of those that aren't saved after all; all others are.
+        """Returns key -> failure for the records that weren't saved after all; all others were.
 
         Args:
             queue: the partition of the records.
-            records: what a save that counted stale ones has taken.
+            records: the records that a save has taken, some of them as stale.
 
         Raises:
-            BackendError, RedisError: it can't be told.
+            BackendError, RedisError: it can't be determined which were saved.
         """
         foreign, allotted = await self._foreign(queue, records)
         if not foreign:
@@ -72,9 +75,9 @@ class StaleRecords:
         return failed
 
     async def _foreign(self, queue: Queue, records: Sequence[Record]) -> tuple[dict[str, Version], int]:
-        """Key -> the version that stands in a record's way, where it is nobody's; and the highest epoch allotted."""
-        # In this order: who has saved a version had been given it before, so what was allotted is read after what is
-        # stored. And an epoch above foreign versions is allotted after they are noted, so meta is read last.
+        """Returns key -> the foreign version that blocks its record, and the highest epoch allotted so far."""
+        # The order matters. A version is allotted before it is saved, so read the allotted epoch after the stored
+        # versions. And an epoch above foreign versions is allotted after these are noted in meta, so read meta last.
         loaded = await self._backend.load([record.key for record in records])
         newer = {
             record.key: loaded[record.key].version
@@ -102,8 +105,8 @@ class StaleRecords:
         try:
             epoch = await self._epochs.begin_above(highest, allotted=allotted, records=records)
             present = self._epochs.known(queue.partition)
-            # Once more: between the look and the beginning of this epoch a server that lagged may have taken over, and
-            # what it has of a record be older than what was saved meanwhile.
+            # Load once more: since the first load a lagging server may have taken over, and its copy of a record may be
+            # older than what was saved meanwhile.
             loaded = await self._backend.load([record.key for record in records])
             blocked = [record for record in records if _version_in(loaded, record.key) == foreign[record.key]]
             moved = await queue.restamp(blocked, epoch=epoch, present=present)

@@ -1,4 +1,4 @@
-"""Waiting until the backend holds a write: what `flush` does, and `drain` for many."""
+"""Waiting until the backend holds a write: `flush` does so for one write, `drain` for many."""
 
 import asyncio
 import heapq
@@ -21,21 +21,21 @@ from asyncwb.support.key_encoding import text_of
 from asyncwb.support.wakeup import Bell
 
 Load = Callable[[Sequence[str]], Awaitable[Mapping[str, Record]]]
-"""What the backend holds of some keys, durably."""
+"""Loads from the backend what it durably holds of some keys."""
 
 _FIRST_POLL_SECONDS: Final = 0.001
 _LAST_POLL_SECONDS: Final = 0.05
 _TOGETHER_SECONDS: Final = 0.005
-"""Those who are due within that time share a question."""
+"""Waits that become due within this time share one request to Redis."""
 _HASTEN_EVERY_SECONDS: Final = 0.25
-"""Asking again to make a write due defeats its back-off after a failure, so it isn't done with every poll."""
+"""How often a wait makes its write due: not at each poll, as that overrides the back-off after a failure."""
 _PAGE: Final = 1000
 _MOST_LOADS: Final = 8
-"""Questions to the backend that may be under way at once: one that hangs must not hold up the others."""
+"""How many loads from the backend may be under way at once: one that hangs must not hold up the others."""
 
 
 class Unsaved(NamedTuple):
-    """Why a write can't be saved any more, or why that can't be told; and its dead letter, if it is that."""
+    """Why a write isn't saved, or why that can't be determined, and its dead letter if it has been dead-lettered."""
 
     error: AsyncwbError
     letter: DeadRecord | None
@@ -45,18 +45,19 @@ class Waiter:
     """Waits for writes of one partition, for many callers at a time.
 
     One rule decides: *the backend's word*. Redis is asked first, and can only show that a version is still on its way.
-    Where it can't (the record is gone, was given up, was written again, or is of another history) the backend is asked
-    whether it holds at least that version. That a record is absent from Redis proves nothing: a dead letter may have
-    been dropped, or a server may have lost it.
+    If it doesn't (the record is gone, was dead-lettered, was written again, or belongs to another history), the backend
+    is asked whether it holds at least that version. The absence of a record from Redis proves nothing: a dead letter
+    may have been dropped, or a server may have lost the record.
 
-    Flushers of this process tell what they have saved, so that nobody has to ask for it. Everything else is asked for
-    by a single loop, with one question for all who wait.
+    Flushers of this process report what they have saved, so that nobody has to ask for that. For everything else a
+    single loop asks, with one request for all waits that are due.
 
     Args:
-        queue, epochs, settings, rng: of the partition.
+        queue, epochs, rng: those of the partition.
         load: asks the backend.
-        waits: those who wait; its flushers tell them what is saved.
-        wake: tells the flushers of this process that something was made due.
+        waits: the waits of this process; its flushers tell them what is saved.
+        settings: only `redis_retry_seconds` is used.
+        wake: wakes the flushers of this process, after writes were made due.
     """
 
     def __init__(
@@ -88,10 +89,10 @@ class Waiter:
         """Returns when the backend holds at least this version (None: the newest that is known now).
 
         Raises:
-            DeadLettered: the backend refused it for good, or it failed `max_attempts` times.
-            WriteLost: neither Redis nor the backend has it.
-            OutcomeUnknown: neither has anything of the key, which may also be because it was deleted long ago.
-            RedisError, BackendError: it can't be told.
+            DeadLettered: the write is dead-lettered: the backend refused it for good, or it failed too often.
+            WriteLost: neither Redis nor the backend has the write.
+            OutcomeUnknown: neither has any record of the key, which may also be because it was deleted long ago.
+            RedisError, BackendError: it can't be determined whether the write is saved.
         """
         wait = self._begin(key, version)
         try:
@@ -100,7 +101,7 @@ class Waiter:
             self._forget(wait)
 
     async def wait_all(self, writes: Mapping[bytes, Version | None]) -> dict[bytes, Unsaved]:
-        """Returns when nothing of this is on its way any more, with those that aren't saved."""
+        """Returns, once none of these writes is on its way any more, those that weren't saved."""
         waits = [self._begin(key, version) for key, version in writes.items()]
         failed: dict[bytes, Unsaved] = {}
         try:
@@ -115,15 +116,15 @@ class Waiter:
         return failed
 
     def close(self, error: Exception) -> None:
-        """Fails everybody who waits, now or later."""
+        """Fails all current and future waits."""
         self._closed = error
         self._bell.close()
         for wait in self._waits:
             wait.end(twin(error))
 
     async def serve(self) -> NoReturn:
-        """Asks for those who wait, until cancelled. May be called again if it was ended by a bug."""
-        self._agenda.clear()  # of those that were being asked for nobody else would know
+        """Polls Redis and the backend for all waits, until cancelled. May be called again if a bug ended it."""
+        self._agenda.clear()  # it lacks the waits that were being asked for
         for wait in self._waits:
             self._look_at(self._loop.time(), wait)
         async with anyio.create_task_group() as loads:
@@ -139,7 +140,7 @@ class Waiter:
                         wait.end(twin(error))
         raise AssertionError("serves until it is cancelled")
 
-    # Whose turn it is
+    # Scheduling
 
     def _begin(self, key: bytes, version: Version | None) -> Wait:
         if self._closed is not None:
@@ -156,7 +157,7 @@ class Waiter:
         heapq.heappush(self._agenda, (at, self._entries, wait))
 
     def _due(self) -> list[Wait]:
-        """Those whose turn it is, at most a page; sets the alarm for the others."""
+        """Returns the waits that are due, at most a page; if none is, sets the alarm for the next one."""
         agenda, until = self._agenda, self._loop.time() + _TOGETHER_SECONDS
         waits: list[Wait] = []
         while agenda and len(waits) < _PAGE and (agenda[0][0] <= until or agenda[0][2].done.done()):
@@ -173,11 +174,11 @@ class Waiter:
 
     def _forget(self, wait: Wait) -> None:
         self._waits.remove(wait)
-        # Its entry in the agenda is passed over from here on; an error that nobody took is taken.
+        # Its entry in the agenda is skipped from now on. Retrieve an error that nobody has, or asyncio would log it.
         if not wait.done.cancel() and not wait.done.cancelled():
             wait.done.exception()
 
-    # What is asked
+    # Asking Redis and the backend
 
     async def _ask_redis(self, waits: Sequence[Wait], loads: TaskGroup) -> None:
         now = self._loop.time()
@@ -211,7 +212,7 @@ class Waiter:
     def _sort_out(
         self, waits: Iterable[Wait], found: Mapping[bytes, Held | None], epoch: int, loads: TaskGroup
     ) -> None:
-        """Ends the waits that Redis can answer, and has the backend asked for those that it can't."""
+        """Ends or postpones the waits that Redis can decide, and starts to ask the backend about the others."""
         unknown: list[tuple[Wait, Held | None]] = []
         for wait in waits:
             held = found[wait.key]
@@ -219,7 +220,7 @@ class Waiter:
             if wait.version is None:
                 newest = max(held.version if held else 0, wait.known)
                 if held is None and not newest:
-                    wait.end()  # there is nothing of it to be saved
+                    wait.end()  # there is nothing to save
                     continue
                 wait.version = newest
                 if newest <= wait.saved:
@@ -253,7 +254,7 @@ class Waiter:
                 if held is not None and held.version >= (wait.version or 0) and held.dead is None:
                     self._again(wait)  # it is on its way in any case
                 else:
-                    wait.end(twin(error))  # also where it is dead: it may be saved all the same
+                    wait.end(twin(error))  # even if it is a dead letter, which may be saved nevertheless
         else:
             for wait, held in unknown:
                 self._decide(wait, held, loaded.get(text_of(wait.key)), epoch, foreign)
@@ -264,7 +265,10 @@ class Waiter:
     async def _foreign(
         self, unknown: Sequence[tuple[Wait, Held | None]], loaded: Mapping[str, Record]
     ) -> tuple[tuple[int, int], ...]:
-        """Epochs whose versions confirm nothing (see `asyncwb.flushing.stale`), if a later one is stored."""
+        """Returns ranges of epochs whose stored versions prove nothing (see `asyncwb.flushing.stale`).
+
+        Redis is asked for them only if the backend holds a version of a later epoch than one that is waited for.
+        """
         for wait, _ in unknown:
             stored = loaded.get(text_of(wait.key))
             if stored is not None and epoch_of(stored.version) > epoch_of(wait.version or 0):
@@ -280,7 +284,7 @@ class Waiter:
         epoch: int,
         foreign: Sequence[tuple[int, int]],
     ) -> None:
-        """By what Redis had, and by what the backend held after that."""
+        """Decides a wait by what Redis had (`held`), and by what the backend held after that (`stored`)."""
         assert wait.version is not None, "it was set when Redis was asked"
         if stored is not None and any(first <= epoch_of(stored.version) <= last for first, last in foreign):
             stored = None
@@ -291,9 +295,9 @@ class Waiter:
             elif held is not None and held.version >= wait.version and held.dead is not None:
                 self._end_dead(wait, held)
             else:
-                self._again(wait)  # of a history that began meanwhile, or that isn't this place's: look anew
+                self._again(wait)  # its epoch began meanwhile, or belongs to another history: look again
         elif epoch_of(wait.version) > epoch:
-            self._again(wait)  # a former primary has answered: it is found out within a second
+            self._again(wait)  # a former primary has answered, which is noticed within a second
         elif held is not None and held.version >= wait.version:
             if held.dead is None:
                 self._again(wait)

@@ -1,4 +1,4 @@
-"""Loads for reads: keys share a load, and none that is slow or fails holds up the others."""
+"""Loads from the backend for reads: keys share a load, and one that is slow or fails doesn't hold up the others."""
 
 import asyncio
 from collections import deque
@@ -12,41 +12,41 @@ from asyncwb.errors import BackendUnavailable
 from asyncwb.records import Record
 
 _MOST_KEYS: Final = 1000
-"""In one load."""
+"""How many keys a load may have."""
 _FRESH: Final = 2
-"""Loads that aren't slow yet, side by side. What is asked for meanwhile shares the next load."""
+"""How many loads that aren't slow may run at once. Keys that are asked for meanwhile share the next load."""
 _MOST_LOADS: Final = 64
-"""Loads side by side, slow ones included: a backend that hangs isn't given more than it can ever get done."""
+"""How many loads may run at once, including slow ones: so a backend that hangs isn't flooded with loads."""
 _MOST_PARTS: Final = 32
-"""Of these, how many may be parts of others: loads of keys that nobody has asked for yet always find a place."""
+"""How many of these may be parts of other loads, so that there is always room to load keys for the first time."""
 _LOADS_PER_KEY: Final = 2
-"""Loads of a key side by side. One slow key that many ask for takes no more places than that."""
+"""How many loads of the same key may run at once, not counting parts: a slow key that many ask for takes no more."""
 
 _SLOW_SECONDS: Final = 0.1
 _SLOWER_THAN_USUAL: Final = 4.0
-"""A load is slow if it takes this many times as long as loads usually take, and at least `_SLOW_SECONDS`."""
+"""A load is slow once it has taken this many times as long as usual, and at least `_SLOW_SECONDS`."""
 _LEARNING: Final = 0.2
-"""The weight of the latest load in what is usual."""
+"""The weight of the latest load in the moving average of how long loads usually take."""
 
 _SLOW_PARTS: Final = 8
 _FAILED_PARTS: Final = 2
 _MOST_FAILURES: Final = 16
-"""After so many failures in a row the backend is at fault, and no single key."""
+"""After this many failures in a row the backend is at fault, not a single key."""
 
 Loaded = Record | Exception | None
-"""What a load tells of a key: its record, why that can't be told, or that there is none."""
+"""The result of a load for a key: its record, an error, or None if there is no record."""
 
 
 class Caller(Protocol):
-    """Who asks for some keys, each with a number of its own."""
+    """Somebody who asks for some keys, and identifies each by a number."""
 
     @property
     def gone(self) -> bool:
-        """Whether nobody waits for the answer any more."""
+        """Whether the answer isn't needed any more."""
         ...
 
     def when_gone(self, call: Callable[[], None]) -> None:
-        """`call` is called once nobody waits any more, be it for an answer or a cancellation."""
+        """Has `call` called once the answer isn't needed any more, after an answer or a cancellation."""
         ...
 
     def loaded(self, number: int, result: Loaded) -> None:
@@ -58,17 +58,18 @@ _Callers = list[tuple[Caller, int]]
 
 
 class _Load:
-    """One call of the backend, or one to be made.
+    """One call of the backend, under way or still to be made.
 
     Attributes:
-        wanted: the keys that aren't answered yet, and everyone who asked for them before the first load began.
-        root: the load that this is a part of, or itself.
-        parent: the load whose keys were divided, None if it is the root.
-        parts: the loads that its keys are divided into.
-        number: of those that began before it.
-        fresh: whether it counts as one that isn't slow yet.
-        over: it has ended, or nobody needs its answer any more.
-        deadline, failures: of a root: how long its keys may be asked for again; how often that failed in a row.
+        wanted: the keys that aren't answered yet, each with all who asked for it before the root began.
+        root: the first load of these keys, of which this is a part, or itself.
+        parent: the load whose keys were divided; None for a root.
+        parts: the loads into which its keys were divided.
+        number: loads are numbered in the order in which they begin.
+        fresh: whether it counts as not slow; never for a part.
+        over: whether it has ended, or its answer isn't needed any more.
+        deadline: for a root: until when its keys may be asked for again, on the loop's clock.
+        failures: for a root: how many of its loads have failed in a row.
     """
 
     __slots__ = (
@@ -88,19 +89,19 @@ class _Load:
         self.failures = 0
 
     def give_up(self) -> None:
-        """Nobody needs its answer any more."""
+        """Cancels the load, since its answer isn't needed any more."""
         self.over = True
         if self.scope is not None:
             self.scope.cancel()
 
     def give_up_all(self) -> None:
-        """Nor that of its parts."""
+        """Cancels the load and all its parts."""
         self.give_up()
         for part in self.parts:
             part.give_up_all()
 
     def forget(self, key: str) -> None:
-        """A key is answered, here and in all parts."""
+        """Drops a key that has been answered, here and in all parts."""
         if self.wanted.pop(key, None) is not None:
             for part in self.parts:
                 part.forget(key)
@@ -109,13 +110,13 @@ class _Load:
 class Loader:
     """Loads keys for many callers; each load begins after all of its callers have asked.
 
-    Keys that are asked for at the same time share a load. If that takes much longer than usual, its keys are asked for
-    again in ever smaller parts, side by side, and the first answer counts; if it fails, likewise. So the key at fault
-    is soon alone, and the others have their answers. Slow loads don't keep new ones from beginning.
+    Keys that are asked for at the same time share a load. If a load fails or takes much longer than usual, its keys are
+    asked for again in ever smaller parts, concurrently, and the first answer counts. So the key at fault is soon alone,
+    and the others have their answers. Slow loads don't keep new ones from beginning.
 
     Args:
-        load: asks the backend, and ends in bounded time.
-        limit_seconds: how long keys of a load that began may be asked for again.
+        load: loads keys from the backend; it has to end in bounded time.
+        limit_seconds: for how long after a load began its keys may be asked for again when it fails.
     """
 
     def __init__(self, load: Callable[[Sequence[str]], Awaitable[Mapping[str, Record]]], limit_seconds: float) -> None:
@@ -132,7 +133,7 @@ class Loader:
         self._group: asyncio.TaskGroup | None = None
 
     def ask(self, key: str, caller: Caller, number: int) -> None:
-        """Queues a key; `begin` has to be called when all is queued that belongs together."""
+        """Queues a key; `begin` has to be called once all keys that belong together are queued."""
         queue = self._held if key in self._held else self._pending
         callers = queue.get(key)
         if callers is None:
@@ -141,7 +142,7 @@ class Loader:
             callers.append((caller, number))
 
     def begin(self) -> None:
-        """Begins as many loads as there is room for."""
+        """Begins as many of the queued loads as the limits allow."""
         while self._parts and self._parts_under_way < _MOST_PARTS and self._under_way < _MOST_LOADS:
             part = self._parts.popleft()
             if part.wanted and not part.over:
@@ -155,12 +156,12 @@ class Loader:
                 self._start(root)
 
     async def serve(self) -> NoReturn:
-        """Loads until cancelled. May be called again if it was ended by a bug."""
+        """Runs loads until cancelled. May be called again if a bug ended it."""
         for root in self._roots:
             self._answer_all(root, BackendUnavailable("the load crashed, see the log"))
         self._roots.clear()
-        # Not anyio's: timers begin loads, too, and outside of a task anyio can't tell asyncio from trio where the
-        # package sniffio is installed.
+        # Not a task group of anyio: timers begin loads, too, and outside of a task anyio can't tell asyncio from trio
+        # if the package sniffio is installed.
         async with asyncio.TaskGroup() as group:
             self._group = group
             try:
@@ -185,7 +186,7 @@ class Loader:
         return len(self._roots) > self._fresh
 
     def _not_held(self, wanted: dict[str, _Callers]) -> dict[str, _Callers]:
-        """Leaves out what nobody waits for any more, and holds back what has enough loads under way."""
+        """Leaves out keys that nobody waits for any more, and holds back those with enough loads under way."""
         kept: dict[str, _Callers] = {}
         for key, callers in wanted.items():
             if sum(key in root.wanted for root in self._roots) >= _LOADS_PER_KEY:
@@ -219,7 +220,7 @@ class Loader:
                     task = asyncio.current_task()
                     if task is not None and task.cancelling():
                         raise
-                    # Of a task inside of the driver: nobody has cancelled this one.
+                    # A task inside the driver was cancelled; nobody has cancelled this one.
                     failure = BackendUnavailable("the load was cancelled from within the backend")
                     failure.__cause__ = error
         finally:
@@ -237,7 +238,7 @@ class Loader:
         self._go_on(load.root)
 
     def _go_on(self, root: _Load) -> None:
-        """Something has been answered, or given up: what waited for that may begin."""
+        """Begins loads that have waited for others to be answered or given up."""
         if not root.wanted and root in self._roots:
             self._roots.remove(root)
         if self._held:
@@ -251,7 +252,7 @@ class Loader:
             self._answer(load, key, found.get(key))
         for part in load.parts:
             part.give_up_all()
-        # What it was a part of is held up by a key and not by the backend, and other parts ask for that key.
+        # A single key and not the backend holds up the loads that it is a part of; other parts ask for that key.
         parent = load.parent
         while parent is not None:
             parent.give_up()
@@ -268,7 +269,7 @@ class Loader:
             self._divide(load, _FAILED_PARTS)
 
     def _slow(self, load: _Load) -> None:
-        """It no longer holds up the loads behind it, and its keys are asked for again in parts."""
+        """Marks a load as slow: it no longer holds up later loads, and its keys are asked for again in parts."""
         self._fresh -= load.fresh
         load.fresh = False
         for key, callers in [*load.wanted.items()]:
@@ -303,7 +304,7 @@ class Loader:
         for caller, number in callers:
             caller.loaded(number, result)
         if self._any_slow and not isinstance(result, Exception):
-            # This load began after those of earlier callers, which are still under way: it answers these, too.
+            # Older loads of the key are still under way. This one began later, so it answers their callers, too.
             for root in [*self._roots]:
                 if root.number < load.number and key in root.wanted:
                     self._answer(root, key, result)

@@ -1,4 +1,4 @@
-"""Reads: Redis first, the backend for what isn't there, and the newer of both across epochs."""
+"""Reads: Redis first, then the backend for keys that Redis lacks; across epochs the newer record counts."""
 
 import asyncio
 import random
@@ -18,13 +18,13 @@ from asyncwb.support.backoff import retrying
 from asyncwb.support.batching import Later, set_exception
 
 Found = bytes | Record | None
-"""What a key has: a record of Redis as it stands there (see `wire`), one that was unpacked, or nothing."""
+"""What a key has: a record as packed in Redis (see `asyncwb.protocol.wire`), an unpacked record, or None."""
 Answer = Found | AsyncwbError
-"""What a key has, or why that can't be told."""
+"""What a key has, or the error of reading it."""
 
 
 class PendingRead(Later[Sequence[Found]]):
-    """One caller's keys, of which some have to be loaded."""
+    """The answer to one caller's keys, some of which still have to be loaded from the backend."""
 
     __slots__ = ("_found", "_future", "_left")
 
@@ -40,7 +40,7 @@ class PendingRead(Later[Sequence[Found]]):
 
     @property
     def gone(self) -> bool:
-        """Whether the caller waits no more."""
+        """Whether the caller has its answer or was cancelled."""
         return self._future is not None and self._future.done()
 
     def when_gone(self, call: Callable[[], None]) -> None:
@@ -48,7 +48,7 @@ class PendingRead(Later[Sequence[Found]]):
             self._future.add_done_callback(lambda _: call())
 
     def loaded(self, number: int, result: Loaded) -> None:
-        """Takes what the backend holds of one key: it counts unless Redis has a newer record."""
+        """Takes the result of loading one key: it counts unless Redis has a record at least as new."""
         here = self._found[number]
         older = not isinstance(here, Record) or (isinstance(result, Record) and here.version < result.version)
         if result is not None and (older or isinstance(result, Exception)):
@@ -65,12 +65,12 @@ class PendingRead(Later[Sequence[Found]]):
 
 
 class Reader:
-    """Reads of one partition, many callers at a time.
+    """Reads keys of one partition, for many callers at a time.
 
-    What was read from the backend is never written to Redis: it could be older than a put that comes meanwhile.
+    Records read from the backend are never written to Redis: they could be older than a put that comes meanwhile.
 
     Attributes:
-        loader: asks the backend, for callers whose keys Redis doesn't have.
+        loader: loads keys from the backend if Redis has no record of them, or one of an earlier epoch.
     """
 
     def __init__(
@@ -84,7 +84,7 @@ class Reader:
         self.loader = Loader(self._load_known, settings.save_timeout_seconds)
 
     async def read(self, groups: Sequence[Sequence[bytes]]) -> list[Sequence[Found] | PendingRead | Exception]:
-        """For each group of keys what Redis has of each; later, if the backend has to be asked for some of them.
+        """Returns for each group what its keys have, a `PendingRead` if some must be loaded first, or an error.
 
         Raises:
             RedisUnavailable: the server can't be reached.
@@ -92,7 +92,7 @@ class Reader:
         """
         keys = list(chain.from_iterable(groups))
         epoch, packed = await self._packed(keys)
-        # Nearly all of a busy buffer's reads find records of this epoch, which nothing in the backend can outdo.
+        # Nearly all reads of a busy buffer find records of this epoch; the backend can't have anything newer.
         present = pack_epoch(epoch)
         elsewhere = [at for at, item in enumerate(packed) if item is None or item[:4] != present]
         if len(groups) < len(packed):
@@ -104,9 +104,9 @@ class Reader:
         return answers
 
     async def _load_known(self, keys: Sequence[str]) -> dict[str, Record]:
-        """What the backend holds, with version 0 where no history of the namespace has made it.
+        """Loads from the backend; records that no history of the namespace has made get version 0.
 
-        That is the value of a key that Redis doesn't have, and it is never newer than what Redis has. See
+        Such a record is the value of a key that Redis doesn't have, but never newer than a record in Redis. See
         `asyncwb.flushing.stale`.
         """
         loaded = await self._backend.load(keys)
@@ -155,7 +155,10 @@ class Reader:
     def _answer(
         self, group: Sequence[bytes], found: Sequence[Found], missing: Sequence[int], epoch: int
     ) -> Sequence[Found] | PendingRead | Exception:
-        """Of what isn't there, or was written in an earlier history, the backend may hold a newer record."""
+        """Returns the answer of a group; it is pending if the backend may hold newer records of some keys.
+
+        That may be so for the keys in `missing`, which Redis lacks or has from an earlier epoch.
+        """
         part: list[Found | Exception] = [*found]
         asked = [number for number in missing if _may_be_newer(part, number, group[number], epoch)]
         if not asked:
@@ -167,7 +170,7 @@ class Reader:
 
 
 def _may_be_newer(part: list[Found | Exception], number: int, key: bytes, epoch: int) -> bool:
-    """Whether the backend has to be asked; unpacks what Redis has."""
+    """Unpacks in place what Redis has of a key; returns whether the backend has to be asked."""
     item = part[number]
     if not isinstance(item, bytes):
         return True

@@ -1,1 +1,1 @@
-"""Tools of asyncio that know nothing of writes and flushes."""
+"""General tools, mostly for asyncio, that know nothing about writes and flushes."""

@@ -1,4 +1,4 @@
-"""A task that owns all background work of a buffer, with a start that can fail and a stop that is bounded."""
+"""The task that owns all background work of a buffer, with a start that can fail and a stop in bounded time."""
 
 import asyncio
 import contextlib
@@ -15,12 +15,12 @@ _log: Final = logging.getLogger("asyncwb")
 class BackgroundTasks:
     """Runs a task group in a task of its own.
 
-    A task group entered where the buffer is opened would have to be left in that same task, which pytest fixtures and
-    application frameworks don't promise.
+    If it were entered where the buffer is opened, it would have to be left in that same task, which pytest fixtures and
+    application frameworks don't guarantee.
 
     Args:
         start: starts the work in the group.
-        on_end: called once when the work has ended, with the error that ended it or None.
+        on_end: called once when the work has ended, with the error that ended it, or None.
     """
 
     def __init__(self, start: Callable[[TaskGroup], None], on_end: Callable[[BaseException | None], None]) -> None:
@@ -30,7 +30,7 @@ class BackgroundTasks:
         self._task = asyncio.create_task(self._run(), name="asyncwb")
 
     async def stop(self, timeout_seconds: float) -> None:
-        """Cancels all work and waits for its end."""
+        """Cancels all work and waits until it ends, for at most twice `timeout_seconds`."""
         self._stop.set()
         done, _ = await asyncio.wait([self._task], timeout=timeout_seconds)
         if not done:
@@ -45,7 +45,7 @@ class BackgroundTasks:
                 self._start(group)
                 await self._stop.wait()
                 group.cancel_scope.cancel()
-        except BaseException as caught:  # noqa: BLE001 - handed on to every call that waits, and logged
+        except BaseException as caught:  # noqa: BLE001 - logged, and passed on to all waiting calls
             error = caught
             if isinstance(caught, asyncio.CancelledError):
                 _log.warning("background work of an open buffer was cancelled from outside: the buffer works no more")

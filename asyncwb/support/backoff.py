@@ -14,7 +14,7 @@ _LONGEST_SECONDS: Final = 0.5
 
 
 class Backoff:
-    """Pauses between attempts, until `limit_seconds` have passed since it was made."""
+    """Pauses between attempts, until `limit_seconds` have passed since this object was created."""
 
     def __init__(self, limit_seconds: float, rng: random.Random) -> None:
         self._loop = asyncio.get_running_loop()
@@ -23,7 +23,7 @@ class Backoff:
         self._next = _FIRST_SECONDS
 
     async def pause(self) -> bool:
-        """Sleeps before the next attempt; False at once if the time is over."""
+        """Sleeps before the next attempt and returns True; returns False at once if the time is up."""
         left = self._deadline - self._loop.time()
         if left <= 0:
             return False
@@ -33,17 +33,18 @@ class Backoff:
 
 
 def backoff_seconds(attempt: int, *, initial: float, longest: float, rng: random.Random) -> float:
-    """Capped exponential back-off with jitter.
+    """Returns a pause in seconds: capped exponential back-off with jitter.
 
     Args:
-        attempt: counts from 1.
-        initial, longest: in seconds.
+        attempt: the number of the attempt, from 1.
+        initial, longest: the first and the longest pause in seconds, before jitter shortens them.
+        rng: for the jitter.
     """
     return min(longest, initial * 2.0 ** min(attempt - 1, 30)) * rng.uniform(0.5, 1.0)
 
 
 class Retrying:
-    """`retrying` with these arguments."""
+    """Calls `retrying` with the arguments given here."""
 
     def __init__(self, *, limit_seconds: float, rng: random.Random) -> None:
         self._limit_seconds = limit_seconds
@@ -54,10 +55,11 @@ class Retrying:
 
 
 async def retrying(ask: Callable[[], Awaitable[T]], *, limit_seconds: float, rng: random.Random) -> T:
-    """Repeats something idempotent while the server can't be reached or its replies are lost.
+    """Repeats an idempotent request while the server can't be reached or its replies are lost; returns its result.
 
     Raises:
-        RedisUnavailable: the time is over. (A lost reply doesn't matter for what is idempotent.)
+        RedisUnavailable: the time is up. (It replaces `OutcomeUnknown`: a lost reply doesn't matter if a request is
+            idempotent.)
     """
     backoff = Backoff(limit_seconds, rng)
     while True:

@@ -1,4 +1,4 @@
-"""Many concurrent awaits, one call: what arrives while a batch is in flight is the next batch."""
+"""Combines many concurrent calls into few: items that arrive while a batch is in flight form the next batch."""
 
 import asyncio
 from collections import deque
@@ -14,24 +14,24 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 _FEWEST: Final = 32
-"""A batch isn't spread for less: a call of its own costs as much as this many items."""
+"""Waiting items aren't spread over batches smaller than this: a call of its own costs as much as this many items."""
 
 
 class Later(Generic[Result]):
-    """The result of an item that is answered later, by somebody else: the items behind it don't wait for that."""
+    """Stands for a result that comes later, from somebody else, so that the items behind it don't wait for it."""
 
     __slots__ = ()
 
     def answer_to(self, future: asyncio.Future[Result]) -> None:
-        """Takes the future of the item's caller, and answers it unless the caller cancels it, or has done so."""
+        """Takes the future of the item's caller, and answers it later, unless it is or has been cancelled."""
         raise NotImplementedError
 
 
 _NO_ANSWER: Final = (Exception, Later)
 
-# A tuple and no dataclass: one is made for every write and read.
+# A tuple instead of a dataclass, since one is made for every write and read.
 _Entry = tuple[asyncio.Future[Result], Item, int, int]
-"""Whom to answer, with what, its weight and size."""
+"""The future to answer, the item, its weight and its size."""
 
 
 class _Flight:
@@ -47,17 +47,17 @@ class _Flight:
 class Batcher(Generic[Item, Result]):
     """Collects items and hands them to `run` in batches, in the order of their arrival.
 
-    Each caller gets its own result or error. A caller that is cancelled before its batch was sent takes its item with
-    it; afterwards its result is dropped. Neither touches the others.
+    Each caller gets its own result or error. If a caller is cancelled before its batch is sent, its item is removed;
+    if later, its result is dropped. Neither affects the others.
 
     Args:
         run: takes the items of a batch and returns as many results; an Exception among them goes to its caller, and
             a `Later` answers its caller when it can.
-        max_weight: the sum of weights of a batch (one heavier item still goes alone).
-        max_size: the sum of sizes of a batch, likewise.
-        width: how many batches may be under way at once. `run` is begun in the order of batches; batch n + width only
-            when batch n has its results. Many waiting items are spread over them, so that one side packs a batch while
-            the other works on the one before.
+        max_weight: the largest sum of weights of a batch (one heavier item still goes alone).
+        max_size: the largest sum of sizes of a batch, likewise.
+        width: how many batches may be under way at once. Calls of `run` begin in the order of the batches, and batch
+            n + width begins only when batch n has its results. Many waiting items are spread over several batches, so
+            that one side packs a batch while the other works on the one before.
     """
 
     def __init__(
@@ -81,7 +81,7 @@ class Batcher(Generic[Item, Result]):
         self._closed = False
 
     def submit(self, item: Item, weight: int = 1, size: int = 0) -> asyncio.Future[Result]:
-        """Queues an item; the future gets its result. Raises `UsageError` once closed."""
+        """Queues an item; returns a future of its result. Raises `UsageError` once closed."""
         if self._closed:
             raise UsageError("the buffer is closed")
         future: asyncio.Future[Result] = self._loop.create_future()
@@ -91,15 +91,15 @@ class Batcher(Generic[Item, Result]):
         return future
 
     async def join(self) -> None:
-        """Returns when nothing is waiting or in flight; what is answered later isn't waited for."""
+        """Returns when no item is waiting or in flight; it doesn't wait for a `Later` to be answered."""
         if self._waiting or self._flights:
             self._idle.clear()
             await self._idle.wait()
 
     def close(self, error: Exception, *, under_way: Exception | None = None) -> None:
-        """Fails everything that still waits or comes later, and what is under way, with an error of its own if need be.
+        """Fails queued items with `error`, and items already sent with `under_way` if given.
 
-        For when nobody serves any more.
+        It is to be called once `serve` has ended. Later calls of `submit` raise `UsageError`.
         """
         self._closed = True
         flying = [(entry[0], under_way or error) for flight in self._flights for entry in flight.entries]
@@ -111,7 +111,7 @@ class Batcher(Generic[Item, Result]):
         self._idle.set()
 
     async def serve(self) -> NoReturn:
-        """Runs batches until cancelled; owned by the buffer's task. May be called again if it was ended by a bug."""
+        """Runs batches until cancelled, in the buffer's background task. May be called again if a bug ended it."""
         for flight in self._flights:
             _fail(flight.entries, OutcomeUnknown("what served this call crashed, see the log: it may have been done"))
         self._flights.clear()
@@ -145,11 +145,11 @@ class Batcher(Generic[Item, Result]):
             if self._arrivals and self._waiting:
                 self._call()
             if self._waiting:
-                # Callers that this batch has just answered come back in this round of the loop: one batch, not two.
+                # Callers just answered may submit again in this round of the loop: let them join the next batch.
                 await asyncio.sleep(0)
 
     def _call(self) -> None:
-        """One more of those that serve has something to do."""
+        """Wakes one more of the idle servers."""
         arrival = self._arrivals.popleft()
         if not arrival.done():
             arrival.set_result(None)
@@ -177,7 +177,7 @@ class Batcher(Generic[Item, Result]):
         return taken
 
     async def _run_batch(self, entries: list[_Entry[Result, Item]]) -> None:
-        """Answers the callers, or leaves that to those who will."""
+        """Runs a batch and answers its callers, or hands their futures to a `Later`."""
         try:
             results = await self._run([entry[1] for entry in entries])
             answers = list(zip(entries, results, strict=True))
@@ -187,7 +187,7 @@ class Batcher(Generic[Item, Result]):
         except BaseException as error:
             if not is_failure(error):
                 raise
-            # A driver's own: raised as it is, it would cancel the callers.
+            # It came from within a driver. Raised as it is, it would cancel the callers.
             unknown = OutcomeUnknown(f"the call was ended by {error!r} from within a driver: it may have been done")
             unknown.__cause__ = error
             _fail(entries, unknown)
@@ -209,9 +209,9 @@ def _fail(entries: Sequence[_Entry[Any, Any]], error: Exception) -> None:
 
 
 def set_exception(future: asyncio.Future[Any], error: Exception) -> None:
-    """Answers one of several callers that share an error, unless it waits no more.
+    """Sets a copy of an error that several callers share on one caller's future, unless that is done.
 
-    With a copy: an exception that several tasks raise collects all their tracebacks.
+    If several tasks raised the same exception object, it would collect all their tracebacks.
     """
     if not future.done():
         future.set_exception(twin(error))

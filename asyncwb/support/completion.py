@@ -1,4 +1,4 @@
-"""Work that goes to its end although whoever waits for it is cancelled."""
+"""Runs work to its end even if whoever waits for it is cancelled."""
 
 import asyncio
 import contextlib
@@ -9,16 +9,16 @@ from anyio import CancelScope
 
 T = TypeVar("T")
 
-# anyio imports its half for asyncio at first use. Where too many files are open by then, a buffer could neither be
-# opened nor closed.
+# anyio imports its asyncio backend at first use. If too many files were open by then, the import would fail, and a
+# buffer could neither be opened nor closed.
 with contextlib.suppress(ImportError):
     import anyio._backends._asyncio  # noqa: F401
 
 
 async def completing(work: Coroutine[Any, Any, T]) -> T:
-    """Runs `work`, which has to be bounded, to its end; a cancellation that came meanwhile is raised after that.
+    """Runs `work`, which has to end in bounded time, to its end; a cancellation meanwhile is raised after that.
 
-    A shield of anyio alone holds off anyio's cancel scopes, but not `Task.cancel`, as `asyncio.timeout` does it.
+    A shield of anyio alone would hold off anyio's cancel scopes, but not `Task.cancel`, which `asyncio.timeout` uses.
     """
     task = asyncio.create_task(work)
     cancelled: asyncio.CancelledError | None = None

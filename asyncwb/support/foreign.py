@@ -1,5 +1,4 @@
-"""Code of others (plugins, drivers, observers): what it may raise, and running it so that its own cancellation is told
-apart from ours."""
+"""Runs other people's code (plugins, drivers, observers), and tells its own cancellations apart from ours."""
 
 import asyncio
 import contextlib
@@ -14,7 +13,7 @@ _CLEANUP_SECONDS: Final = 5.0
 """How long a call that was cancelled may take to clean up before it is left to itself."""
 
 _abandoned: set[asyncio.Task[Any]] = set()
-"""Calls that still clean up: the event loop itself has only weak references to its tasks."""
+"""Calls that are still cleaning up, kept here since the event loop has only weak references to its tasks."""
 
 _EXITS: Final = (KeyboardInterrupt, SystemExit)
 
@@ -24,7 +23,7 @@ class CancelledFromWithin(Exception):
 
 
 def is_exit(error: BaseException) -> bool:
-    """Whether an exception means that the process has to end. Everybody passes these on."""
+    """Whether an exception means that the process has to end; such exceptions are always passed on."""
     if isinstance(error, BaseExceptionGroup):
         return error.subgroup(_EXITS) is not None
     return isinstance(error, _EXITS)
@@ -48,7 +47,7 @@ def is_failure(error: BaseException) -> bool:
 def call_observer(call: Callable[[], object]) -> BaseException | None:
     """Calls a synchronous function of somebody else; returns what it raised.
 
-    Nothing is awaited in it, so that a CancelledError can only be its own.
+    It awaits nothing, so a CancelledError can only be its own.
 
     Raises:
         KeyboardInterrupt, SystemExit: as they are.
@@ -65,12 +64,13 @@ def call_observer(call: Callable[[], object]) -> BaseException | None:
 async def call_apart(call: Callable[[], Awaitable[T]]) -> T:
     """Awaits somebody else's coroutine in a task of its own.
 
-    Only so can it be told whether a CancelledError comes from inside it. When the caller is cancelled, so is the call,
-    and the caller waits until it has cleaned up, though not for ever.
+    This is the only way to tell whether a CancelledError comes from inside it. When the caller is cancelled, so is the
+    call, and the caller waits for a few seconds at most until it has cleaned up.
 
     Raises:
-        Exception: as the call raised it. Whatever isn't an Exception, such as GeneratorExit or a group of
-            CancelledErrors, is a failure like any other and the cause of a `CancelledFromWithin`.
+        Exception: as the call raised it.
+        CancelledFromWithin: the call raised something that isn't an Exception, such as a CancelledError of its own,
+            GeneratorExit or a group of CancelledErrors; that is its cause.
         KeyboardInterrupt, SystemExit: as they are.
     """
 
@@ -100,7 +100,7 @@ async def call_apart(call: Callable[[], Awaitable[T]]) -> T:
 
 
 def _ignore_outcome(task: asyncio.Task[object]) -> None:
-    """Nobody waits for it any more; without this, asyncio would log its exception as never retrieved."""
+    """Retrieves the exception of an abandoned task, which asyncio would otherwise log as never retrieved."""
     _abandoned.discard(task)
     with contextlib.suppress(asyncio.CancelledError):
         task.exception()

@@ -1,4 +1,4 @@
-"""Several calls side by side, but not all at once."""
+"""Runs several calls concurrently, but only so many at once."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
@@ -7,11 +7,11 @@ from typing import Final, TypeVar
 T = TypeVar("T")
 
 _MOST: Final = 16
-"""Calls under way at once: each may need a connection of its own, and a namespace may have a thousand partitions."""
+"""How many calls may run at once: each may need its own connection, and a namespace may have a thousand partitions."""
 
 
 async def gather_bounded(calls: Sequence[Callable[[], Awaitable[T]]]) -> list[T]:
-    """The results of all calls, in their order. If some fail, the first error is raised after all have ended."""
+    """Returns the results of all calls in their order; if some fail, raises the first error after all have ended."""
     if len(calls) == 1:
         return [await calls[0]()]
     slots = asyncio.Semaphore(_MOST)

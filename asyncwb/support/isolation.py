@@ -1,4 +1,4 @@
-"""Shared requests that fail for what one of their callers has put into them."""
+"""Keeps one caller's faulty item from failing the other callers of a shared request."""
 
 import logging
 from collections.abc import Awaitable, Callable, Sequence
@@ -15,11 +15,11 @@ _log: Final = logging.getLogger("asyncwb")
 def isolated(
     run: Callable[[Sequence[Item]], Awaitable[Sequence[Result | Exception]]],
 ) -> Callable[[Sequence[Item]], Awaitable[Sequence[Result | Exception]]]:
-    """Runs the items of a batch one by one where together they fail with an error that isn't of asyncwb's tree.
+    """Wraps `run`: items that together fail with anything but an `AsyncwbError` are run again one by one.
 
-    What users pass is checked before it gets into a batch. If something slips through that can't be packed into a
-    request, it is a bug, and must not fail the calls of others all the same. For what may be asked again, not for
-    writes.
+    Users' arguments are checked before they get into a batch. If something slips through that can't be packed into a
+    request, that is a bug, but it must not fail the calls of others. It is only for requests that may be repeated, not
+    for writes.
     """
 
     async def one(item: Item) -> Result | Exception:

@@ -1,4 +1,4 @@
-"""Tells an observer, which is somebody else's code: whatever it raises is logged, and stops nothing."""
+"""Calls an observer, which is somebody else's code: whatever it raises is logged, and stops nothing."""
 
 import logging
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""What a call for several keys is answered with, where some of them failed."""
+"""The errors of calls for several keys, some of which failed."""
 
 from collections.abc import Mapping
 from typing import Any, Final
@@ -15,16 +15,16 @@ def failure(
     versions: Mapping[str, int] | None = None,
     values: Mapping[str, Any] | None = None,
 ) -> AsyncwbError:
-    """The error of a call in which at least one key has failed.
+    """Returns the error of a call in which at least one key has failed.
 
-    Where nothing was done, for one kind of reason, it is that reason: what the call for a single key would raise. Else
-    it is a `PartialFailure`, also where nothing was done for several kinds of reasons: no single one would be true of
-    all keys.
+    If all keys failed with the same class of error, it is an error of that class, which the call for a single key would
+    raise, too. Otherwise it is a `PartialFailure`, also if all keys failed but with different classes of errors: no
+    single error would be true of all keys.
 
     Args:
         failed: key -> its own error.
         of: how many keys the call was for.
-        versions, values: what was done.
+        versions, values: the results of the keys that succeeded.
     """
     if len(failed) == of and len({type(error) for error in failed.values()}) == 1:
         first = next(iter(failed.values()))
@@ -38,7 +38,7 @@ def failure(
 
 
 def _reasons(failed: Mapping[str, AsyncwbError]) -> str:
-    """The first few reasons, each with the first keys that failed for it."""
+    """Lists the first few reasons, each with the first keys that failed for it."""
     groups: dict[str, list[str]] = {}
     for key, error in failed.items():
         groups.setdefault(str(error), []).append(key)
@@ -50,7 +50,10 @@ def _reasons(failed: Mapping[str, AsyncwbError]) -> str:
 
 
 def failures_of(keys: list[str], error: BaseException) -> dict[str, AsyncwbError]:
-    """Each key's own error, where several failed together. Raises what is no error of a call: a cancellation, a bug."""
+    """Returns each key's own error, if several failed together; raises anything but an `AsyncwbError`.
+
+    Anything else isn't the error of a call, but a cancellation or a bug.
+    """
     if not isinstance(error, AsyncwbError):
         raise error
     if isinstance(error, NotConfirmed):

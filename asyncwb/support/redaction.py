@@ -1,4 +1,4 @@
-"""URLs and errors as they may be shown: without credentials."""
+"""Removes credentials from URLs and errors, so that they may be shown."""
 
 import re
 from collections import deque
@@ -9,13 +9,13 @@ from urllib.parse import quote, quote_plus, unquote, unquote_plus
 
 from asyncwb.errors import SaveError
 
-# Up to the last @: passwords come with unescaped slashes, question marks and blanks, and in URLs whose slashes were
-# forgotten. Too much may be hidden by that, never too little.
+# Matches up to the last @: passwords may have unescaped slashes, question marks and blanks, and occur in URLs whose
+# slashes were forgotten. This may hide too much, but never too little.
 _CREDENTIALS: Final = re.compile(
     r"(?<=://)(?:(?!/)|(?=[^@]*:[^@]*@)).*@|(?<![^\s'\"(=<,])[^\s:@/]*:(?!//)\S*@", re.DOTALL
 )
-# Everything in a query whose name hints at a secret; options of unknown plugins pass here too.
-# Also outside of a URL, as drivers quote their settings: `password=x`, `"token": "x"`.
+# Everything in a query whose name hints at a secret, since options of unknown plugins pass here, too.
+# It also matches outside of a URL, as drivers quote their settings: `password=x`, `"token": "x"`.
 _NAME: Final = r"[\w.-]*(?:(?:pass|pwd|secret|token|credential|key_?file)[\w.-]*"
 _SECRET_OPTION: Final = re.compile(rf"""(?i)({_NAME}["']?\s*[=:]\s*|user(?:name)?=))(?:"[^"]*"|'[^']*'|[^\s&;,#]+)""")
 _OPTION_OF_URL: Final = re.compile(rf"(?i)[?&](?:{_NAME}|user(?:name)?))=([^&#]*)")
@@ -31,7 +31,7 @@ _COMMON: Final = frozenset(
         "username", "users", "valkey",
     }
 )  # fmt: skip
-"""Words of messages. One who has such a password has none: to hide the word would only make messages unreadable."""
+"""Common words of messages. As a password they protect nothing, and hiding them would make messages unreadable."""
 
 _known: deque[re.Pattern[str]] = deque(maxlen=_MOST_URLS)
 
@@ -39,7 +39,7 @@ _known: deque[re.Pattern[str]] = deque(maxlen=_MOST_URLS)
 def redact(text: str) -> str:
     """A URL, or a message that may quote one, with its user, password and secret-looking options replaced by `***`.
 
-    So are the credentials of all URLs that `keep_secret` has been told of, wherever they stand.
+    The credentials of all URLs passed to `keep_secret` are replaced, too, wherever they stand.
 
     >>> redact("redis://:hunter2@db:6379/0?password=x")
     'redis://***@db:6379/0?password=***'
@@ -51,10 +51,11 @@ def redact(text: str) -> str:
 
 
 def keep_secret(url: str) -> None:
-    """From now on `redact` knows the credentials of this URL, as they stand and percent-decoded.
+    """Makes `redact` hide the credentials of this URL from now on, as they stand and percent-decoded.
 
-    Drivers and plugins put them into messages of their own, without the URL around them. Those of fewer than four
-    characters, and words that messages consist of, are left alone: they would be found everywhere.
+    Drivers and plugins put them into their own messages, without the URL around them. Credentials of fewer than four
+    characters, and common words of messages, aren't hidden: they would be found everywhere. Only the latest hundred
+    URLs are remembered.
     """
     words = {word for secret in _secrets(url) for word in _spellings(secret)}
     shown = _SECRET_OPTION.sub("", _CREDENTIALS.sub("", url))
@@ -75,7 +76,7 @@ def _secrets(url: str) -> Iterator[str]:
 
 
 def _spellings(secret: str) -> set[str]:
-    """As it stands in the URL, as the driver gets it, and as `repr` or another URL would show it."""
+    """Returns a secret as it stands in the URL, as the driver gets it, and as `repr` or another URL would show it."""
     plain = {secret, unquote(secret), unquote_plus(secret)}
     return (
         plain
@@ -85,7 +86,7 @@ def _spellings(secret: str) -> set[str]:
 
 
 def _findable(word: str) -> str:
-    """A short one only where it is a word of its own: it may be a part of another."""
+    """Returns a pattern for a word; a short one matches only as a whole word, as it may be part of another."""
     if len(word) >= _LONG:
         return re.escape(word)
     return rf"(?:(?<!\w)|(?<=%[0-9A-Fa-f]{{2}})){re.escape(word)}(?!\w)"
@@ -93,7 +94,7 @@ def _findable(word: str) -> str:
 
 @contextmanager
 def without_credentials() -> Iterator[None]:
-    """Around calls of plugins and drivers: errors that come of them, and what these were raised from, show none."""
+    """Wraps calls of plugins and drivers: hides credentials in the errors that they raise, and in their causes."""
     try:
         yield
     except Exception as error:
@@ -102,7 +103,7 @@ def without_credentials() -> Iterator[None]:
 
 
 def hide_credentials(error: BaseException) -> None:
-    """Takes known credentials out of an error's message, and out of all that its traceback would show."""
+    """Removes credentials from an error's message, and from all other errors that its traceback would show."""
     seen: list[BaseException] = [error]
     for each in seen:
         if any(isinstance(arg, str) and redact(arg) != arg for arg in each.args):
@@ -116,7 +117,7 @@ def hide_credentials(error: BaseException) -> None:
             reasons: list[object] = list(each.failed.values())
             others += [reason for reason in reasons if isinstance(reason, BaseException)]
         seen += [other for other in others if other is not None and other not in seen]
-    # Some make their messages of something else than their arguments: then they are left out of the chain.
+    # Some errors make their message from something other than `args`; if it still tells, drop them from the chain.
     for each in seen:
         if each.__cause__ is not None and _tells(each.__cause__):
             each.__cause__ = None

@@ -4,17 +4,17 @@ import asyncio
 
 
 class Stopwatch:
-    """Runs from when it was made, or from when it was started last."""
+    """Measures the time since it was created, or since `start` was last called."""
 
     def __init__(self) -> None:
         self._clock = asyncio.get_running_loop().time
         self.start()
 
     def start(self) -> None:
-        """Runs from now on."""
+        """Restarts the stopwatch at 0."""
         self._started = self._clock()
 
     @property
     def seconds(self) -> float:
-        """How long it has run."""
+        """The seconds since it was started."""
         return self._clock() - self._started

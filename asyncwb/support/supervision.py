@@ -1,4 +1,4 @@
-"""Supervision: background work that never ends is started again whatever ends it, and nothing ends it silently."""
+"""Supervision: background work that should never end is restarted whatever ends it, and never ends silently."""
 
 import asyncio
 import logging
@@ -13,15 +13,16 @@ _log: Final = logging.getLogger("asyncwb")
 
 
 OnCrash = Callable[[str, BaseException, float], None]
-"""Is told what crashed, of what, and in how many seconds it is started again."""
+"""Called with the name of the work that crashed, the error, and the seconds until it is started again."""
 
 
 class Supervisor:
-    """Starts work again that has crashed, after a growing pause.
+    """Starts crashed work again, after a pause that grows with each crash.
 
     Args:
-        initial_seconds, longest_seconds: of the pause. Work that ran for twice the longest begins with the shortest.
-        on_crash: is told of each crash.
+        initial_seconds, longest_seconds: the first and the longest pause. After work has run for more than twice the
+            longest, its next pause is the first again.
+        on_crash: called at each crash.
         rng: for jitter.
     """
 
@@ -34,14 +35,14 @@ class Supervisor:
         self._rng = rng
 
     async def keep(self, name: str, work: Callable[[], Awaitable[object]], on_crash: OnCrash | None = None) -> NoReturn:
-        """Runs work that is meant never to end, again after a growing pause with jitter, until it is cancelled.
+        """Runs work that should never end, and restarts it after a growing pause with jitter, until cancelled.
 
         Returning is a crash too, and so is a CancelledError that nobody asked for.
 
         Args:
-            name: what it is, for the log.
-            work: what is run.
-            on_crash: is told instead of the supervisor's.
+            name: describes the work in the log.
+            work: the work to run.
+            on_crash: called at each crash instead of the supervisor's own.
         """
         loop = asyncio.get_running_loop()
         crashes = 0
@@ -54,7 +55,7 @@ class Supervisor:
                 if not is_failure(caught):
                     raise
                 error = caught
-            # A bug, whatever it is.
+            # Whatever it is, it is a bug.
             if loop.time() - started > 2 * self._longest_seconds:
                 crashes = 0
             crashes += 1

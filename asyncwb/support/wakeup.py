@@ -1,11 +1,11 @@
-"""The bell that wakes idle flushers: one ring, one flusher; a ring that nobody hears is kept."""
+"""The bell that wakes idle flushers: each ring wakes one flusher; if none is idle, one ring is kept."""
 
 import asyncio
 from collections import deque
 
 
 class Bell:
-    """Like a semaphore with a maximum of one, with an alarm clock."""
+    """Like a semaphore with a maximum of one, plus an alarm that rings at a set time."""
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
@@ -15,7 +15,7 @@ class Bell:
         self._alarm_at = 0.0
 
     def ring(self) -> None:
-        """Wakes one flusher; if all are at work, the first to finish looks once more."""
+        """Wakes one flusher; if all are busy, the first to finish looks for work once more."""
         while self._waiting:
             future = self._waiting.popleft()
             if not future.done():
@@ -24,17 +24,17 @@ class Bell:
         self._rung = True
 
     def ring_in(self, seconds: float) -> None:
-        """Rings later, unless an earlier alarm is set already."""
+        """Sets the alarm to ring in so many seconds, unless it is set to ring earlier already."""
         at = self._loop.time() + seconds
         if self._alarm is not None:
-            # Noted by ourselves: a handle of uvloop doesn't know its time when it is due at once.
+            # The time is kept here, as a handle of uvloop doesn't know its time if it is due at once.
             if self._alarm_at <= at:
                 return
             self._alarm.cancel()
         self._alarm, self._alarm_at = self._loop.call_at(at, self._alarmed), at
 
     async def wait(self) -> None:
-        """Returns at the next ring, or at once if there was one that nobody heard."""
+        """Returns at the next ring, or at once if a ring was kept."""
         if self._rung:
             self._rung = False
             return
@@ -44,11 +44,11 @@ class Bell:
             await future
         except asyncio.CancelledError:
             if future.done() and not future.cancelled():
-                self.ring()  # it was for us, and somebody else has to answer it now
+                self.ring()  # the ring was for this waiter: pass it on to another
             raise
 
     def close(self) -> None:
-        """Stops the alarm."""
+        """Cancels the alarm."""
         if self._alarm is not None:
             self._alarm.cancel()
             self._alarm = None

@@ -106,8 +106,6 @@ class Producer:
         return self._queue.allot(count, epoch=epoch, writer=self._id, request=self._request)
 
     async def _send(self, groups: Sequence[Sequence[Write]], request: int, *, others_wait: bool) -> tuple[int, Applied]:
-        # A request whose outcome is uncertain is sent again with the same epoch and writer id. In another epoch, or
-        # without its memory of this writer, the server can't know whether it was applied, so it must not apply it.
         uncertain, refusals = False, 0
         epoch, writer, registered = 0, "", False
         backoff = Backoff(self._settings.redis_retry_seconds, self._rng)
@@ -120,11 +118,8 @@ class Producer:
             try:
                 reply = await self._attempt(groups, request, writer, epoch, repeated=uncertain, others_wait=others_wait)
             except RedisError as error:
-                # No server applies a request of a writer id that was never registered, however late it arrives.
-                uncertain = uncertain or (registered and isinstance(error, OutcomeUnknown))
-                # Any other error (maxmemory, say) is about this attempt only: an earlier one may still arrive. So the
-                # caller must not be told that nothing was written, nor may this be sent again under another number.
-                if not (uncertain or isinstance(error, RedisUnavailable | OutcomeUnknown)):
+                follows = after_error(error, uncertain=uncertain, registered=registered)
+                if follows is Next.FAIL:
                     raise
                 uncertain = follows is Next.REPEAT
                 if not await backoff.pause():

@@ -82,13 +82,16 @@ async def test_engine_that_could_not_be_opened_closes_the_backend_and_lets_go_of
     await make_engine(backend).open()
 
 
-async def test_finishing_drains_only_where_there_are_flushers(make_engine: MakeEngine) -> None:
+async def test_finishing_drains_only_where_there_are_flushers(
+    make_engine: MakeEngine, caplog: pytest.LogCaptureFixture
+) -> None:
     memory = MemoryBackend()
-    writer = make_engine(memory, flushers=0)
+    writer = make_engine(memory, flushers=0, drain_timeout_seconds=0.05)
     await writer.open()
     await put(writer, "a")
     await writer.finish()
     assert memory.values == {}
+    assert "closing without" not in caplog.text, "it has nothing to wait for"
     flusher = make_engine(memory)
     await flusher.open()
     await flusher.finish()
@@ -117,10 +120,16 @@ async def test_drain_tells_of_dead_letters_once_all_else_is_saved(make_engine: M
     backend.poison["b"] = RecordRejected("odd")
     engine = make_engine(backend, partitions=3)
     await engine.open()
+    backend.before_save.clear()
     for key in "abc":
         await put(engine, key)
+    draining = asyncio.create_task(engine.drain())
+    async with asyncio.timeout(5):
+        while sum(len([*partition.waits]) for partition in engine.partitions) < 3:
+            await asyncio.sleep(0)
+    backend.before_save.set()
     with pytest.raises(DeadLettered, match="'b'"):
-        await engine.drain()
+        await draining
     assert set(backend.inner.values) == {"a", "c"}  # type: ignore[attr-defined]
     backend.poison.clear()
     assert await engine.retry_dead([b"a", b"b", b"c"]) == 1

@@ -1,1 +1,1 @@
-"""What asyncwb keeps in Redis: its keys, the bytes of its records, and the steps that change them, as Lua scripts."""
+"""What asyncwb keeps in Redis: its keys, the byte format of its records, and the Lua scripts that change them."""

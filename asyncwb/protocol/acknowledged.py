@@ -1,4 +1,4 @@
-"""What this process has acknowledged in one partition and has not seen saved, so that a loss can be told."""
+"""The writes that this process has acknowledged in one partition and not seen saved, so that a loss can be reported."""
 
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
@@ -14,16 +14,16 @@ _MARK_SECONDS: Final = 60.0
 class Acknowledged:
     """The newest acknowledged version of each key, until the backend is known to hold it.
 
-    There are two generations of keys, and the older one is given up when the younger has grown to half of what may be
-    remembered, so that each step takes constant time. (A dict that loses its oldest entries one by one takes longer and
-    longer to find the next.)
+    Keys are kept in two generations. When the younger has grown beyond half of `most`, the older is dropped and the
+    younger takes its place, so each step takes constant time. (Removing a dict's oldest entries one by one takes longer
+    and longer, because finding the next oldest does.)
 
     Args:
-        most: so many keys are remembered, at most. Of those beyond, only their number is.
-        clock: seconds that only grow.
+        most: the largest number of keys to remember. Of further ones, only the count is kept, in `forgotten`.
+        clock: returns monotonic seconds.
 
     Attributes:
-        forgotten: epoch -> how many keys were given up whose writes were of that epoch or an earlier one.
+        forgotten: epoch -> how many keys were dropped whose writes were of that epoch or an earlier one.
         dead: key -> the version of it that this process knows to be a dead letter.
     """
 
@@ -38,8 +38,14 @@ class Acknowledged:
         self._ages = _Ages(clock)
 
     def add(self, groups: Sequence[Sequence[Write]], firsts: Sequence[object]) -> None:
-        """Takes note of groups of writes, each by the version of its first; no version: it was not acknowledged."""
-        if isinstance(firsts, range):  # one write a group, as most requests are
+        """Remembers the acknowledged writes of some groups.
+
+        Args:
+            groups: the writes of each group; their versions are consecutive.
+            firsts: for each group, the version of its first write. Anything but an int means that the group was not
+                acknowledged. A range means that each group has a single write.
+        """
+        if isinstance(firsts, range):  # each group has one write, as in most requests
             self._add([group[0][0] for group in groups], firsts)
             return
         for group, first in zip(groups, firsts, strict=True):
@@ -55,7 +61,7 @@ class Acknowledged:
             young.update(zip(keys, versions, strict=True))
             self._newest = versions[-1]
         else:
-            # The answers of two requests have come in the other order.
+            # The replies to two requests arrived out of order.
             for key, version in zip(keys, versions, strict=True):
                 young[key] = max(version, self.version_of(key) or 0)
         if self._told:
@@ -66,7 +72,7 @@ class Acknowledged:
             self._old, self._young = young, {}
 
     def saved(self, writes: Iterable[tuple[bytes, Version]]) -> None:
-        """The backend holds these versions, or later ones."""
+        """Forgets these writes, and earlier ones of their keys: the backend holds these versions or later ones."""
         for generation in (self._young, self._old):
             if generation:
                 for key, version in writes:
@@ -75,33 +81,33 @@ class Acknowledged:
                         del generation[key]
 
     def version_of(self, key: bytes) -> Version | None:
-        """The newest version of a key that isn't known to be saved, if any is remembered."""
+        """The newest version of a key that isn't known to be saved; None if none is remembered."""
         return self._young.get(key) or self._old.get(key)
 
     def unsaved(self) -> dict[bytes, Version]:
-        """All keys whose newest version isn't known to be saved, and whose loss wasn't told yet."""
+        """The newest version of each key that isn't known to be saved, without keys whose loss was already reported."""
         found = {**self._old, **self._young}
         for key in self._told:
             found.pop(key, None)
         return found
 
     def tell_lost(self, keys: Iterable[bytes]) -> None:
-        """The loss of these writes is told now: `unsaved` has them no longer, until they are written again."""
+        """Marks the loss of these keys' writes as reported: `unsaved` omits them until they are written again."""
         self._told.update(key for key in keys if key in self._young or key in self._old)
 
     def note_dead(self, key: bytes, version: Version) -> None:
-        """This process knows now that this version is a dead letter: a flusher has seen it, or a caller was told."""
+        """Notes in `dead` that this version is a dead letter: a flusher made it one, or a caller was told so."""
         if len(self.dead) >= 2 * self._half:
             self.dead.clear()
         self.dead[key] = max(version, self.dead.get(key, 0))
 
     def is_old(self, version: Version) -> bool:
-        """Whether a write was certainly made over an hour ago: if it was a deletion, its tombstone may be purged."""
+        """Whether a write was certainly made over an hour ago, so that the tombstone of a deletion may be purged."""
         return self._ages.is_old(version)
 
 
 class _Ages:
-    """How old versions are, about: each minute one that is as old as that, over the last hour and a little more."""
+    """Roughly how old versions are: notes the newest one once a minute, and keeps a little over an hour of notes."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock

@@ -1,4 +1,4 @@
-"""The epoch handshake: which history of Redis this is, allotted by the backend, installed by a script."""
+"""The epoch handshake: an epoch names a history of Redis; the backend allots its number and a script installs it."""
 
 import asyncio
 import logging
@@ -19,12 +19,12 @@ T = TypeVar("T")
 _log: Final = logging.getLogger("asyncwb")
 
 _SPARE_SEQS: Final = 100_000
-"""A new epoch begins when fewer numbers than the largest put are left; see `Settings.batch_size`."""
+"""A new epoch begins when fewer sequence numbers are left than the largest put needs; see `Settings.batch_size`."""
 
 NewEpoch = Callable[[int], Awaitable[int]]
-"""`Backend.new_epoch`, under a timeout and with errors of asyncwb's tree."""
+"""`Backend.new_epoch`, with a timeout, raising asyncwb's errors only."""
 NoteServer = Callable[[int, int, str], Awaitable[Sequence[Began]]]
-"""`Backend.note_server`, likewise."""
+"""`Backend.note_server`, likewise with a timeout and asyncwb's errors only."""
 
 
 async def _note_nothing(_partition: int, _epoch: int, _server: str) -> Sequence[Began]:
@@ -34,17 +34,17 @@ async def _note_nothing(_partition: int, _epoch: int, _server: str) -> Sequence[
 class Epochs:
     """What this process knows of the epoch of each partition of a namespace.
 
-    An epoch is a history of Redis. Whoever finds a server that isn't the one in meta (promoted, or started without its
-    data) or that is behind the backend's epoch (a former primary that came back) has to begin a new one, so that
-    versions of the two histories are never mixed up.
+    An epoch is a history of Redis. A process begins a new one if the server isn't the one named in the partition's meta
+    (it was promoted, or started without its data), or if the server is behind the backend's epoch (a former primary
+    that came back). So versions of two histories are never mixed up.
 
     Args:
-        queues: of all partitions.
-        new_epoch: allots one.
-        codec: of the namespace.
-        note_server: notes which server took over, and says which ones have.
-        emit: gets an `EpochChanged` for each partition that is in a new epoch, and a `ServerReturned` where another
-            server has taken over since: this one has come back, or both are in use.
+        queues: the queues of all partitions.
+        new_epoch: allots an epoch.
+        codec: the name of the namespace's codec.
+        note_server: notes which server took over, and returns those that are noted.
+        emit: gets an `EpochChanged` for each partition that enters a new epoch, and a `ServerReturned` if another
+            server has taken over since this one did: this one came back, or both are in use.
     """
 
     def __init__(
@@ -65,40 +65,41 @@ class Epochs:
         self._known = [0] * len(queues)
         self._lock = asyncio.Lock()
         self._behind = 0
-        self._told: dict[int, Began] = {}  # partition -> the successor of its server that was told of
-        self._spare = 0  # see `begin_above`
+        self._told: dict[int, Began] = {}  # partition -> the successor of its server that was last reported
+        self._spare = 0  # the epoch that `begin_above` returned last
         self._foreign: list[tuple[int, tuple[tuple[int, int], ...]]] = [(0, ())] * len(queues)
-        self._asked = ""  # the identity of the server that the handshake speaks to
+        self._asked = ""  # the identity of the server that answered the handshake last
 
     def known(self, partition: int) -> int:
         """The epoch of a partition, 0 before the first handshake."""
         return self._known[partition]
 
     def foreign(self, partition: int) -> tuple[tuple[int, int], ...] | None:
-        """Ranges of epochs that are known to be nobody's (see `PartitionMeta`); None if meta has to be asked for."""
+        """The foreign ranges of epochs (see `PartitionMeta`); None if this process has to read meta to know them."""
         epoch, ranges = self._foreign[partition]
         return ranges if epoch == self._known[partition] else None
 
     def learn(self, partition: int, epoch: int) -> None:
-        """Takes note of an epoch that a script answered with: it compared identities, so it is the present one."""
+        """Remembers the epoch in a script's reply; the script checked the server's identity, so the epoch is valid."""
         known = self._known[partition]
         if epoch > known:
             self._known[partition] = epoch
-            if known:  # the first one is no change
+            if known:  # learning the first one is not a change
                 self._emit(EpochChanged(partition, epoch))
 
     async def call(self, partition: int, ask: Callable[[int], Awaitable[tuple[int, T] | None]]) -> tuple[int, T]:
-        """Asks a server in the epoch that is known of a partition, and learns the one that it answers with.
+        """Sends a request in a partition's known epoch, and learns the epoch of the reply.
 
         Args:
-            ask: gets the known epoch; returns None if the server isn't in it.
+            partition: the partition to ask.
+            ask: sends the request; gets the known epoch, and returns None if the server refuses it.
 
         Returns:
-            What `ask` returned: the epoch of the answer, and the answer.
+            What `ask` returned: the epoch of the reply, and the reply.
 
         Raises:
-            RedisUnavailable: the server isn't in that epoch. The present one is known by now, so ask again.
-            BackendError, RedisError: as `refresh` and `ask`.
+            RedisUnavailable: the server refused that epoch. The present one has been learned, so the caller can retry.
+            BackendError, RedisError: raised by `refresh` or `ask`.
         """
         known = self._known[partition]
         reply = await ask(known)
@@ -109,7 +110,11 @@ class Epochs:
         return reply
 
     async def refresh(self, partition: int, refused: int) -> None:
-        """After a script refused an epoch: learns the present one, or begins a new one in all partitions that need it.
+        """After a script refused an epoch, learns the present one, or begins a new one in all partitions that need it.
+
+        Args:
+            partition: the partition whose epoch was refused.
+            refused: that epoch; if another one has been learned since, nothing is done. 0 always asks.
 
         Raises:
             BackendError: a new epoch is needed and the backend can't allot one.
@@ -120,12 +125,17 @@ class Epochs:
                 await self._handshake(at_least=0)
 
     async def join(self) -> None:
-        """Learns the present epochs; asks the backend only where one has to begin. Raises as `refresh`."""
+        """Learns the present epochs; asks the backend only if a new one has to begin. Raises what `refresh` raises."""
         async with self._lock:
             await self._handshake(at_least=0)
 
     async def adopt(self) -> None:
-        """Begins an epoch, and notes this server as the present one, whatever others have begun. Raises as `check`."""
+        """Begins an epoch and notes this server as the present one, even if others have taken over since.
+
+        Raises:
+            BackendError: the backend can't allot an epoch, or can't note the server.
+            RedisError: the server can't be asked, or is a replica now.
+        """
         highest = await self._new_epoch(0)
         self._adopting = True
         try:
@@ -135,7 +145,7 @@ class Epochs:
             self._adopting = False
 
     async def check_at_open(self) -> None:
-        """As `check`, but a server is refused after another one has taken over: raises ServerSucceeded then."""
+        """Does what `check` does, but raises ServerSucceeded if another server has taken over since this one did."""
         self._opening = True
         try:
             await self.check()
@@ -143,7 +153,14 @@ class Epochs:
             self._opening = False
 
     async def check(self) -> None:
-        """Compares meta with the backend: a server that is behind although its identity stands gets a new epoch."""
+        """Compares the epoch in meta with the backend's, and begins a new one if the server is behind.
+
+        A server can be behind although meta still has its identity: a former primary that came back, for example.
+
+        Raises:
+            BackendError: the backend can't be asked, or can't allot an epoch.
+            RedisError: the server can't be asked, or is a replica now.
+        """
         highest = await self._new_epoch(0)
         async with self._lock:
             if any(epoch < highest for epoch in self._known):
@@ -159,38 +176,38 @@ class Epochs:
             await self._handshake(at_least=highest)
 
     async def disown(self, first: int, last: int) -> None:
-        """Notes epochs that came with the data of a place, which nobody has allotted. Raises RedisError."""
-        # A server that came from another place may have been in some of them.
+        """Notes as foreign some epochs that came with a place's data and were never allotted. Raises RedisError."""
+        # Epochs that the server itself has been in are left out: it may have been used with another place before.
         first = max(first, 1 + max([(await queue.read_meta()).epoch for queue in self._queues]))
         if first <= last:
             for queue in self._queues:
                 await queue.disown(first, last)
 
     async def begin_above(self, foreign: Version, *, allotted: int, records: Iterable[Record]) -> int:
-        """Begins an epoch in all partitions that is above a stored version which is of no history of this namespace.
+        """Begins an epoch in all partitions above a foreign version, which no history of this namespace has made.
 
         Args:
-            foreign: that version.
-            allotted: the highest epoch that the backend had allotted, or that the server was in, when it was found.
-            records: what it stands in the way of.
+            foreign: the foreign version, which the backend holds.
+            allotted: when it was found, the highest epoch that the backend had allotted or that the server was in.
+            records: the records that can't be saved because of it.
 
         Returns:
-            An epoch for new versions of these records: above theirs and above `foreign`, but below the one that begins,
-            so that no write that comes now can be taken for older than they are.
+            An epoch for new versions of these records. It is above their epochs and above that of `foreign`, but below
+            the one that begins, so that no later write can be taken for older than they are.
 
         Raises:
-            BackendError: the backend can't allot one.
+            BackendError: the backend can't allot an epoch.
             RedisError: the server can't be asked, or is a replica now.
         """
         async with self._lock:
             lowest = 1 + max(epoch_of(foreign), *(epoch_of(each.version) for each in records))
-            # A server that came from another place may be above all that this one has allotted; and others may have
-            # begun epochs since the look.
+            # A server used with another place before may be in a later epoch than this place has allotted, and other
+            # processes may have begun epochs since `allotted` was read.
             known = max(await self._new_epoch(0), allotted, *self._known)
             if self._spare >= lowest and all(epoch > self._spare for epoch in self._known):
                 return self._spare
             if epoch_of(foreign) > known:
-                # Before the epoch begins: from then on, these versions look like those of an earlier history.
+                # This has to precede the new epoch: after it, these versions look like those of an earlier history.
                 for queue in self._queues:
                     await queue.disown(known + 1, epoch_of(foreign))
             self._spare = await self._new_epoch(max(lowest, known + 1))
@@ -198,21 +215,30 @@ class Epochs:
             return self._spare
 
     async def _handshake(self, *, at_least: int) -> None:
-        # A number that was allotted is installed or outbid, never dropped: were it lost, meta would be behind the
-        # backend and every client would begin yet another epoch.
+        # An allotted number is always installed or replaced by a higher one, never dropped: otherwise meta would be
+        # behind the backend, and every client would begin yet another epoch.
         mine, before = 0, -1
-        while mine != before:  # once more after one was allotted: the partitions before it get the same number
+        while mine != before:  # repeat after a number was allotted, so that earlier partitions get the same one
             before = mine
             for queue in self._queues:
                 mine = await self._begin_epoch(queue, max(at_least, mine), mine)
 
     async def _begin_epoch(self, queue: Queue, at_least: int, mine: int) -> int:
-        """Learns or begins the epoch of one partition; returns the number allotted so far, 0 if none was needed."""
+        """Learns or begins the epoch of one partition.
+
+        Args:
+            queue: the partition's queue.
+            at_least: the lowest acceptable epoch.
+            mine: the number that this handshake has been allotted so far, 0 for none.
+
+        Returns:
+            The number allotted so far, 0 if none was needed.
+        """
         reset = False
         while True:
             meta = await queue.read_meta()
             if mine and meta.identity != self._asked:
-                # The number in hand was for another server, and later epochs than it may have begun there since.
+                # `mine` was allotted for another server, and later epochs may have begun there since.
                 at_least = max(at_least, await self._new_epoch(0))
             self._asked = meta.identity
             if not meta.identity:
@@ -222,8 +248,9 @@ class Epochs:
             lowest = max(at_least, self._known[queue.partition])
             behind = meta.epoch < lowest
             if behind and not mine and not reset:
-                # Perhaps a former primary that still runs, over a connection from before: its successor is the one to
-                # ask, not to outbid. If a new connection leads there again, it has taken the place back.
+                # An old connection may still lead to a former primary. In that case ask its successor instead of
+                # beginning an epoch above the successor's. If a new connection leads to the same server, it is the
+                # primary again.
                 reset = True
                 await queue.link.reset()
                 continue
@@ -239,8 +266,10 @@ class Epochs:
                 if looks:
                     await self._note(queue.partition, meta.epoch, meta.identity, began)
                 return mine
-            if not can_begin(mine, lowest=lowest, epoch=meta.epoch, known=self._known[queue.partition]):
-                mine = await self._new_epoch(number_to_allot(lowest=lowest, epoch=meta.epoch))
+            # This partition needs a new epoch. A number that it has had, or a lower one, belongs to a history that is
+            # over.
+            if mine < lowest or mine <= max(meta.epoch, self._known[queue.partition]):
+                mine = await self._new_epoch(max(lowest, meta.epoch) + 1)
             if await queue.install_epoch(meta, mine, partitions=len(self._queues), codec=self._codec):
                 _log.info("partition %d begins epoch %d", queue.partition, mine)
                 self.learn(queue.partition, mine)
@@ -250,7 +279,11 @@ class Epochs:
                 return mine
 
     async def _servers(self, partition: int) -> Sequence[Began]:
-        """Which servers have taken over the partition; nothing if it can't be told, once the buffer is open."""
+        """Which servers have taken over the partition, by epoch; if the backend can't tell, nothing.
+
+        Raises:
+            BackendError: the backend can't tell, and the buffer is being opened or the server adopted.
+        """
         try:
             return await self._note_server(partition, 0, "")
         except BackendError as error:
@@ -260,9 +293,13 @@ class Epochs:
             return ()
 
     async def _tell_return(self, queue: Queue, meta: PartitionMeta, successor: Began) -> None:
-        """Another server has taken over, though the history of this one stands. Raises ServerSucceeded at open."""
+        """Reports that another server has taken over, although meta still has this one's identity.
+
+        Raises:
+            ServerSucceeded: the buffer is being opened.
+        """
         if self._opening:
-            await queue.link.reset()  # whoever asks again, on another connection, may find the other one
+            await queue.link.reset()  # a retry, on another connection, may reach the other server
             raise ServerSucceeded(
                 f"{queue.link.where} (replication id {meta.identity[:8]}…) isn't the present server of this "
                 f"namespace: another one (replication id {successor[1][:8]}…) took over with epoch {successor[0]}. It "
@@ -285,9 +322,13 @@ class Epochs:
         self._emit(ServerReturned(queue.partition, meta.epoch, successor[0]))
 
     async def _note(self, partition: int, epoch: int, server: str, began: Sequence[Began]) -> None:
-        """Notes a server that isn't the present one yet, if none has taken over since.
+        """Notes the server as the present one, unless it is noted as that already or a later epoch is noted.
 
-        Its epoch holds also if this fails: whoever opens the server next notes it.
+        `adopt` notes it in any case. If noting fails, the epoch is valid all the same, and the next process that opens
+        the server notes it.
+
+        Raises:
+            BackendError: the server can't be noted, and it is being adopted.
         """
         if not self._adopting and began and (began[-1][1] == server or began[-1][0] > epoch):
             return

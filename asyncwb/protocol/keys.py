@@ -1,18 +1,18 @@
-"""Names of the Redis keys: the only place that spells them."""
+"""The names of the Redis keys; no other module spells them."""
 
 from typing import Final
 from zlib import crc32
 
 LAYOUT: Final = 2
-"""Number of this layout, kept in meta; raised whenever a key or a record changes its form."""
+"""The number of this layout, which meta stores; it is raised whenever a key or a record changes its form."""
 
 
-# The type of each key that a partition has once, in the order of `PartitionKeys.once`.
+# The Redis types of the keys in `PartitionKeys.once`, in the same order.
 TYPES: Final = ("hash", "zset", "zset", "hash", "hash", "list", "hash", "hash")
 
 
 def pattern_of(namespace: str) -> str:
-    """Matches all keys of a namespace, and none of any other; a namespace has no colon and nothing special in it."""
+    """A glob pattern for all keys of a namespace and no other: namespaces have neither colons nor glob characters."""
     return f"{{wb:{namespace}:*"
 
 
@@ -25,7 +25,7 @@ class PartitionKeys:
         prefix = f"{{wb:{namespace}:{partition}}}:".encode()
         self._prefix = prefix
         self.record_prefix = prefix + b"rec:"
-        # In the order of lua/includes/keys.lua.
+        # In the order in which lua/includes/keys.lua expects them.
         self.common = tuple(
             prefix + name for name in (b"meta", b"dirty", b"lease", b"expired", b"dead", b"wake", b"retry")
         )
@@ -60,7 +60,7 @@ class PartitionKeys:
 
     @property
     def once(self) -> tuple[bytes, ...]:
-        """All but records, claims and writers."""
+        """The keys that a partition has once: all but those of records, claims and writers."""
         return (*self.common, self.workers)
 
     @property
@@ -78,5 +78,5 @@ class PartitionKeys:
 
 
 def partition_of(key: bytes, partitions: int) -> int:
-    """CRC-32 of the UTF-8 key, the same in every process and language (Python's `hash` is salted)."""
+    """The partition of a key in UTF-8, by its CRC-32: the same in every process and language (`hash` is salted)."""
     return crc32(key) % partitions if partitions > 1 else 0

@@ -1,4 +1,4 @@
-"""What the steps of the queue take, and what they answer."""
+"""The arguments and replies of the queue's steps."""
 
 from dataclasses import dataclass, field
 from typing import Final, Literal
@@ -12,11 +12,18 @@ Write = tuple[bytes, bytes]
 
 @dataclass(frozen=True, slots=True)
 class PartitionMeta:
-    """What a server and the meta of a partition say: the identity is empty on a replica, the rest if it is new.
+    """A server's identity and what a partition's meta says.
 
-    `foreign` has the epochs, first and last of each range, whose versions in the backend are of no history of this
-    namespace: see `asyncwb.flushing.stale`. What another program has put into meta reads as a meta that needs a new
-    epoch; `as_read` has its identity and epoch as they stand.
+    If another program has overwritten numbers in meta, it reads as a meta that needs a new epoch.
+
+    Attributes:
+        identity: the server's own identity; empty on a replica.
+        layout, partitions, codec: of the namespace, as meta has them; empty if the partition is new.
+        meta_identity: the identity of the server whose history meta describes; empty if the partition is new.
+        epoch, seq: the epoch in meta, and the last sequence number used in it; 0 if the partition is new.
+        as_read: identity and epoch exactly as meta has them.
+        foreign: first and last of each range of epochs that are foreign: versions of them in the backend were made by
+            no history of this namespace, see `asyncwb.flushing.stale`.
     """
 
     identity: str
@@ -31,7 +38,7 @@ class PartitionMeta:
 
     @property
     def is_sound(self) -> bool:
-        """Whether this server is the one whose history meta speaks of."""
+        """Whether this server is the one whose history meta describes."""
         return bool(self.identity) and self.identity == self.meta_identity
 
 
@@ -41,12 +48,12 @@ class Applied:
 
     Attributes:
         seq: the sequence number before its first write.
-        woken: whether a pool has to be woken.
-        refused: the groups that were refused as FULL.
-        full: the limit that refused the first of them; "turn": none, but other writes wait for room.
-        hopeless: those of the refused groups for which dead letters alone leave no room: only an operator can change
-            that.
-        dead: how many dead letters there are, if there are such groups.
+        woken: whether a pool of flushers has to be woken.
+        refused: the indexes of the groups that were refused because the partition is full.
+        full: the limit because of which the first of them was refused: "records", "bytes" or "age". "turn" means that
+            no limit was reached, but earlier writes wait for room.
+        hopeless: the refused groups for which dead letters alone leave no room: only an operator can change that.
+        dead: how many dead letters there are; 0 unless there are hopeless groups.
     """
 
     seq: int
@@ -59,8 +66,14 @@ class Applied:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Bounds:
-    """Limits of a partition: most and low watermark of each, 0 for none; `in_order`: a refused group
-    waits, or is written elsewhere, and what comes after it must not overtake it."""
+    """The limits of a partition, each with its low watermark; a limit of 0 means none.
+
+    Attributes:
+        records, low_records: in records, dead letters included.
+        bytes, low_bytes: in bytes.
+        age_seconds, low_age_seconds: the age of the oldest unsaved write.
+        in_order: refused groups wait, or are written elsewhere, so later writes must not overtake them.
+    """
 
     records: int = 0
     low_records: int = 0
@@ -83,12 +96,12 @@ class Claim:
     """Records leased to one flusher.
 
     Attributes:
-        id: fresh for every attempt; a claim retried under its id would ack what it never saved.
-        records: what is to be saved.
-        garbage: keys whose record another program overwrote, each with the reason.
-        due_in_seconds: when the next record of the partition is due, None if there is none.
-        suspect_waits: whether a record is due that has to be claimed alone, since its leases keep expiring.
-        deaths: of a record that was claimed alone, how often its lease has expired although it was alone.
+        id: a new one for every attempt; a retry under the same id could ack records that it never saved.
+        records: the records to save.
+        garbage: keys whose record another program has overwritten, each with the reason.
+        due_in_seconds: seconds until the partition's next record is due, None if there is none.
+        suspect_waits: whether a record is due that has to be claimed alone, because its leases keep expiring.
+        deaths: for a record that was claimed alone, how often its lease has expired while it was alone.
     """
 
     id: str
@@ -104,11 +117,11 @@ class Failure:
     """Why a record wasn't saved, and what becomes of it.
 
     Attributes:
-        reason: for operators.
-        fate: "retry" counts as an attempt, and the record comes again after a back-off of its own; "later" doesn't
-            count, as in an outage; "dead": it will never be taken.
-        due_in_seconds: with "later", when it comes again.
-        attempts: with "dead", how often it was tried; 0 for as often as Redis knows.
+        reason: why, in words for operators.
+        fate: "retry" counts an attempt, and the record is due again after its own back-off. "later" counts none, as in
+            an outage. "dead" means that the backend will never accept the record.
+        due_in_seconds: with "later", how long until the record is due again.
+        attempts: with "dead", how often it was tried; 0 for one more attempt than Redis has counted.
     """
 
     reason: str
@@ -119,7 +132,7 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Retries:
-    """How often a record is tried, at most, and the first and the longest pause between two attempts."""
+    """How often a record is tried (`most`, 0 for no limit), and the first and the longest pause between attempts."""
 
     most: int = 0
     first_seconds: float = 0.0
@@ -131,7 +144,7 @@ NO_LIMIT: Final = Retries()
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """A record that has failed: how often so far, and when it comes again."""
+    """A record that has failed: how often it was tried so far, and how long until it is due again."""
 
     attempts: int
     due_in_seconds: float
@@ -142,11 +155,11 @@ class Acked:
     """What became of the records of a claim.
 
     Attributes:
-        gone: how many were saved, and have left Redis.
-        changed: how many were saved, and written again meanwhile.
-        released: how many are due again without a failure of their own.
-        retried: those that failed and are tried again.
-        dead: those that are dead-lettered now, and how often they were tried.
+        gone: how many were saved and removed from Redis.
+        changed: how many were saved, but have been written again since they were claimed.
+        released: how many are due again without a counted attempt.
+        retried: key -> how a record that failed will be retried.
+        dead: key -> attempts, for records that are dead letters now.
     """
 
     gone: int = 0
@@ -158,7 +171,7 @@ class Acked:
 
 @dataclass(frozen=True, slots=True)
 class PartitionStats:
-    """Numbers of records, bytes (an estimate), and the age of the oldest unsaved write."""
+    """Numbers of records by state, their bytes (an estimate), the age of the oldest unsaved write, and the epoch."""
 
     dirty: int
     leased: int
@@ -173,11 +186,11 @@ class DeadRecord:
     """A dead letter.
 
     Attributes:
-        key, version: of the record; version 0 if another program has overwritten the entry.
+        key, version: of the record; version 0 if another program has overwritten the dead letter's entry.
         attempts: how often it was tried.
-        first_failed: when it failed first, seconds of the server's clock since 1970.
-        died: when it was given up, likewise.
-        reason: what the backend said last.
+        first_failed: when it failed first, in seconds since 1970 by the server's clock.
+        died: when it became a dead letter, likewise.
+        reason: the last failure's reason, usually what the backend said.
     """
 
     key: str
@@ -190,11 +203,11 @@ class DeadRecord:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """What Redis has of a key.
+    """What Redis holds of a key.
 
     Attributes:
-        version: of its record; 0 if another program wrote it.
-        dead: why it is dead; None if it is on its way.
+        version: of its record; 0 if another program wrote the record.
+        dead: its dead letter; None if it isn't dead.
     """
 
     version: Version
@@ -203,7 +216,7 @@ class Held:
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """The present epoch, whether a pool has to be woken, and what each key has; None for a key without a record."""
+    """The present epoch, whether a pool has to be woken, and what Redis holds of each key (None: it has no record)."""
 
     epoch: int
     woken: bool
@@ -212,13 +225,13 @@ class Look:
 
 @dataclass(frozen=True, slots=True)
 class Pending:
-    """How much isn't saved.
+    """How many records aren't saved yet.
 
     Attributes:
-        dirty, leased, dead: numbers of records.
-        newest: the version of the newest write of the partition.
-        last_death: when a record died last, milliseconds of the server's clock since 1970; 0 if none has. A later death
-            has a later time, also where that clock was set back.
+        dirty, leased, dead: numbers of records in these states.
+        newest: the version of the partition's newest write.
+        last_death: when a record last became a dead letter, in milliseconds since 1970 by the server's clock; 0 if none
+            has. Each later death gets a later time, even if that clock is set back.
     """
 
     dirty: int

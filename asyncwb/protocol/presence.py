@@ -1,4 +1,4 @@
-"""Which processes have an open buffer: each says so in Redis, with facts about itself, and operators read it."""
+"""Which processes have an open buffer: each one notes facts about itself in Redis, for operators to read."""
 
 from dataclasses import dataclass
 from typing import Any, Final
@@ -11,7 +11,7 @@ from asyncwb.support.key_encoding import text_of
 
 _FORGET_MS: Final = 60_000
 _STALLED_SECONDS: Final = 3.0
-# See `asyncwb.core.heartbeat`; of the right types, whoever wrote it.
+# `asyncwb.core.heartbeat` lists the facts. Another program may have written them, so their types are checked.
 _FACTS: Final = msgspec.json.Decoder(dict[str, str | bool | int | float])
 
 
@@ -20,9 +20,9 @@ class Process:
     """A process with an open buffer.
 
     Attributes:
-        id: of the buffer.
-        silent_seconds: since its last heartbeat; those that end in order leave at once.
-        facts: what it says of itself, see `asyncwb.core.heartbeat`.
+        id: of the process's buffer.
+        silent_seconds: seconds since its last heartbeat. A process that ends properly is removed at once.
+        facts: what it says about itself, see `asyncwb.core.heartbeat`.
     """
 
     id: str
@@ -31,7 +31,7 @@ class Process:
 
     @property
     def stalled_seconds(self) -> float:
-        """For how long it has saved nothing although records are due; 0.0 for less than some seconds of that."""
+        """For how long it has been trying to save without saving anything; 0.0 if that is less than 3 seconds."""
         stalled = self.facts.get("stalled_seconds")
         return stalled if isinstance(stalled, int | float) and stalled >= _STALLED_SECONDS else 0.0
 
@@ -40,22 +40,22 @@ class Presence:
     """The processes of a namespace.
 
     Args:
-        queue: the first partition, which keeps them.
+        queue: the queue of the first partition, whose keys hold them.
     """
 
     def __init__(self, queue: Queue) -> None:
         self._queue = queue
 
     async def beat(self, process: str, facts: dict[str, Any]) -> None:
-        """A process says that it is there."""
+        """Notes a process's heartbeat, with facts about it."""
         await self._beat(process, msgspec.json.encode(facts))
 
     async def leave(self, process: str) -> None:
-        """A process ends."""
+        """Removes a process that ends."""
         await self._beat(process, b"")
 
     async def processes(self) -> list[Process]:
-        """Those that have been heard of within the last minute."""
+        """The processes whose last heartbeat was within the last minute, in the order of their ids."""
         found = [pair async for page in self._queue.fields(self._queue.keys.workers) for pair in page]
         now, micros = await self._queue.link.command("TIME")
         now_ms = int(now) * 1000 + int(micros) // 1000
@@ -63,7 +63,7 @@ class Presence:
             Process(id=text_of(name), silent_seconds=silent_ms / 1000, facts=facts)
             for name, said in found
             if (facts := _facts(said[8:])) is not None
-            # Others forget it at their next heartbeat, but perhaps nobody else is left.
+            # Other processes' heartbeats remove silent ones, but there may be no other process left.
             and (silent_ms := max(0, now_ms - int.from_bytes(said[:8]))) <= _FORGET_MS
         ]
         return sorted(processes, key=lambda process: process.id)
@@ -76,7 +76,7 @@ class Presence:
 
 
 def _facts(said: bytes) -> dict[str, Any] | None:
-    """What a process says of itself; None if another program wrote it."""
+    """What a process says about itself; None if another program wrote it."""
     try:
         return _FACTS.decode(said)
     except (msgspec.DecodeError, UnicodeDecodeError):

@@ -1,4 +1,4 @@
-"""The reliable queue of one partition: each step of the protocol as a method, each one script."""
+"""The reliable queue of one partition: one method for each step of the protocol."""
 
 import asyncio
 import contextlib
@@ -38,28 +38,35 @@ from asyncwb.redis.suitability import Suitability
 from asyncwb.support.key_encoding import raw_of, text_of
 
 WRITER_MEMORY_SECONDS: Final = 2 * 3600
-"""How long the last request of a writer that has fallen silent is remembered: longer than any request is repeated (see
-`redis_retry_seconds`). One that is repeated later still is not applied, and its outcome stays unknown."""
+"""How long the server remembers a silent writer's last request: longer than any request is repeated (see
+`redis_retry_seconds`). A request that is repeated even later isn't applied, and its outcome stays unknown."""
 
 _CLAIM_MS: Final = 10_000
 """A claim is remembered for this long after its leases have ended, or for as long as they lasted if that is longer. By
-then its records are dirty again or another claim's, and an ack that comes later would only spare a save that the
-backend finds stale."""
+then its records are dirty again or belong to another claim, and a later ack would only spare a save that the backend
+finds stale."""
 
 RELEASE_SECONDS: Final = 1.0
-"""How long a flusher that is cancelled may try to give its records back; afterwards their leases have to expire."""
+"""How long a cancelled flusher may try to release its records; after that, their leases have to expire."""
 
 _PAGE: Final = 1000
 
 _FEW: Final = 5000
-"""Keys that a script may list at once: more would hold up the server for too long."""
+"""The most keys that a script may list at once: more would block the server for too long."""
 
 
 class Queue:
-    """One partition of a namespace; `suitability` says whether its server may be written to.
+    """One partition of a namespace.
 
-    Every method sends one script, once. All but `put` may be repeated freely after a lost reply: they decide from
-    versions and leases. A repeated `claim` takes other records; what the lost one took comes back with its lease.
+    No method sends a script again on its own. All methods but `put` may be repeated freely after a lost reply, because
+    the scripts decide from versions and leases. A repeated `claim` takes other records; those taken by the claim whose
+    reply was lost become dirty again when their leases expire.
+
+    Args:
+        link: to the server.
+        namespace: the namespace's name.
+        partition: the partition's number, from 0.
+        suitability: whether the server may be written to; by default, it may.
     """
 
     def __init__(self, link: Link, namespace: str, partition: int, suitability: Suitability | None = None) -> None:
@@ -74,7 +81,7 @@ class Queue:
         epoch, seq = _number(reply[5], MAX_EPOCH), _number(reply[6], MAX_SEQ)
         if epoch is None or seq is None:
             meta_identity = ""
-        # What names the present epoch was written by another program.
+        # A range that contains the present epoch was written by another program.
         foreign = tuple(each for each in _ranges(reply[7]) if not each[0] <= (epoch or 0) <= each[1])
         return PartitionMeta(
             identity, layout, partitions, codec, meta_identity, epoch or 0, seq or 0,
@@ -82,24 +89,24 @@ class Queue:
         )  # fmt: skip
 
     async def install_epoch(self, seen: PartitionMeta, epoch: int, *, partitions: int, codec: str) -> bool:
-        """Begins an epoch unless the server or its meta changed since `meta`; False then."""
+        """Begins an epoch; returns False if the server or its meta has changed since `seen` was read."""
         reply = await self._script(scripts.INSTALL, seen.identity, *seen.as_read, epoch, LAYOUT, partitions, codec)
         return bool(reply)
 
     async def disown(self, lowest: int, highest: int) -> None:
-        """Notes that versions of these epochs, which the backend holds, are of no history of this namespace."""
+        """Notes that versions of these epochs in the backend are foreign: no history of this namespace made them."""
         await self._script(scripts.DISOWN, lowest, highest)
 
     async def restamp(self, records: Sequence[Record], *, epoch: int, present: int) -> int | None:
-        """Gives records a version of an epoch that was allotted for this alone, where they still have theirs.
+        """Gives records new versions in an epoch that was allotted for this purpose alone.
 
         Args:
-            records: that aren't saved.
-            epoch: of the new versions.
-            present: the later epoch in which that was seen.
+            records: records that aren't saved. One that has another version by now is left alone.
+            epoch: the epoch of the new versions.
+            present: the later epoch in which the caller found that the records aren't saved.
 
         Returns:
-            How many got one; None if this server isn't in that later epoch.
+            How many records got a new version; None if this server isn't in epoch `present`.
         """
         args: list[Argument] = [epoch, present]
         for record in records:
@@ -108,14 +115,17 @@ class Queue:
         return None if reply == b"EPOCH" else int(reply)
 
     async def register(self, writer: str) -> None:
-        """Makes the server remember a writer's requests. NX: a registration that comes late must not forget them."""
+        """Makes the server remember a writer's requests.
+
+        It uses SET with NX, so that a registration that arrives late doesn't make the server forget requests.
+        """
         nothing_yet = bytes(16)
         await self.link.command("SET", self.keys.writer(writer), nothing_yet, "NX", "PX", WRITER_MEMORY_SECONDS * 1000)
 
     async def leave(self, writers: Sequence[str]) -> None:
-        """Forgets writers that will send nothing any more, and a wake-up for which there is no work.
+        """Forgets writers that will send nothing more, and removes a wake-up if no record is dirty.
 
-        A request of theirs that is still under way is refused when it arrives: only `register` makes a writer known,
+        A request of theirs that is still in flight is refused when it arrives: only `register` makes a writer known,
         and each registration is sent once, under a name of its own, before anything is put under that name.
         """
         keys = (*self.keys.common, *map(self.keys.writer, writers))
@@ -134,14 +144,29 @@ class Queue:
         after: int = 0,
         others_wait: bool = False,
     ) -> PutReply:
-        """Applies one request of a writer, at most once; each group of writes wholly or, at a limit, not at all.
+        """Applies one request of a writer, at most once; each group of writes is applied as a whole or not at all.
 
-        `after` is the writer's request that has to be applied before, if its answer isn't there yet. With
-        `others_wait`, earlier writes of this writer wait for room, and only groups that need none are applied.
+        Args:
+            groups: the writes, one group for each caller. A group for which a limit leaves no room is refused.
+            writer: the writer's id.
+            request: the number of the request; each new request of the writer has a higher one.
+            repeated: whether an earlier attempt at this request may have been applied.
+            epoch: the epoch that the writes belong to.
+            delay_seconds: how long until the writes are due.
+            bounds: the limits.
+            after: a request of this writer that was sent but isn't answered yet, and has to be applied before this one;
+                0 for none.
+            others_wait: whether earlier writes of this writer wait for room; if so, only groups that need no room are
+                applied.
+
+        Returns:
+            What was applied, or why nothing was: "EPOCH" if the server is in another history or epoch, or the epoch's
+            sequence numbers are used up; "WRITER" if the server doesn't know the writer, or has forgotten its reply to
+            a repeated request; "EARLY" if request `after` isn't applied.
         """
         sizes = [*map(len, groups)]
         if sizes.count(1) == len(sizes):
-            sizes = []  # an argument less for each write
+            sizes = []  # this saves an argument for each write
         args: list[Argument] = [
             epoch, request, int(repeated), WRITER_MEMORY_SECONDS * 1000, _ms(delay_seconds),
             bounds.records, bounds.low_records, bounds.bytes, bounds.low_bytes,
@@ -159,25 +184,46 @@ class Queue:
         if reply == b"EARLY":
             return "EARLY"
         _, seq, woken, refused, full, hopeless, dead = reply.split(b" ")
-        if not refused:  # as nearly always
+        if not refused:  # the usual case
             return Applied(int(seq), woken == b"1")
         return Applied(int(seq), woken == b"1", _numbers(refused), full.decode(), _numbers(hopeless), int(dead))
 
     async def allot(self, count: int, *, epoch: int, writer: str, request: int) -> int | None:
-        """So many sequence numbers for a request's writes that bypass Redis; the one before the first, None in another
-        epoch. No request of the writer up to this one is applied any more."""
+        """Allots sequence numbers to writes that bypass Redis because the buffer is full.
+
+        From then on, the server applies no request of the writer up to this one, so a copy that is still in flight
+        can't overwrite what was written directly.
+
+        Args:
+            count: how many numbers.
+            epoch: the epoch that they belong to.
+            writer: the writer's id.
+            request: the number of the request whose writes they are.
+
+        Returns:
+            The sequence number before the first; None if the server is in another epoch or history, or too few numbers
+            are left in this one.
+        """
         keys = (*self.keys.common, self.keys.writer(writer))
         reply = await self.link.script(scripts.ALLOT, keys, (self.keys.record_prefix, epoch, count, request))
         return None if reply == b"EPOCH" else int(reply)
 
     async def supersede(self, saved: Sequence[tuple[bytes, Version]]) -> None:
-        """Removes what is not newer than these versions, which the backend holds."""
+        """Removes the records of these keys that aren't newer than the given versions, which the backend holds."""
         for start in range(0, len(saved), _PAGE):
             pairs = [(key, pack_version(version)) for key, version in saved[start : start + _PAGE]]
             await self._script(scripts.SUPERSEDE, *(part for pair in pairs for part in pair))
 
     async def get(self, keys: Sequence[bytes], *, epoch: int) -> tuple[int, list[bytes | None]] | None:
-        """The present epoch and the packed records; None if this server isn't the one that `epoch` speaks of."""
+        """Reads the present epoch and the packed records, None for a key without one.
+
+        Args:
+            keys: in UTF-8.
+            epoch: the lowest acceptable epoch.
+
+        Returns:
+            The epoch and the records in the order of `keys`; None if the server is in another history or a lower epoch.
+        """
         reply = await self._script(scripts.GET, epoch, *keys)
         if reply == b"EPOCH":
             return None
@@ -192,14 +238,19 @@ class Queue:
         lease_seconds: float,
         alone: bool = False,
     ) -> Claim:
-        """Leases due records. After a lost reply it raises; what it may have taken is released if possible.
+        """Leases due records.
 
         Args:
-            records: most of them.
-            bytes: likewise; one larger record still goes alone.
-            lease_seconds: until the leases expire.
-            alone: claims one record that has to be alone, if there is one. Nothing else may be leased to this process:
-                if it dies then, that record is to blame.
+            records: how many at most.
+            bytes: how many bytes they may have together; a single larger record is claimed alone.
+            lease_seconds: how long until the leases expire.
+            alone: whether to claim one record that has to be claimed alone, if there is one. The caller must hold no
+                other lease in this process: if the process dies then, that record is to blame.
+
+        Raises:
+            RedisUnavailable: the reply was lost, among other reasons. The records that it may have taken are released
+                if possible.
+            RedisError: the server refused the script.
         """
         claim_id = uuid4().hex
         lease_ms = _ms(lease_seconds)
@@ -210,7 +261,7 @@ class Queue:
                 (self.keys.record_prefix, records, bytes, lease_ms, _claim_ms(lease_ms), int(alone)),
             )
         except OutcomeUnknown as error:
-            # Not needed for safety, the lease would expire: it spares the records that wait.
+            # Safety doesn't need this, since the leases would expire: it only spares the records that wait.
             await self.release(claim_id)
             raise RedisUnavailable(str(error)) from error
         except asyncio.CancelledError:
@@ -246,15 +297,19 @@ class Queue:
         retries: Retries = NO_LIMIT,
         rng: random.Random | None = None,
     ) -> Acked | None:
-        """Ends a claim. None: it is unknown, because an earlier attempt ended it or it is long over.
+        """Ends a claim.
 
         Args:
-            claim_id: of the claim.
-            failed: what becomes of the records that weren't saved; all others of the claim were.
-            saved: versions that were saved where they aren't the claimed ones.
-            again_seconds: until records that changed meanwhile are due.
-            retries: for those that failed.
-            rng: shortens each of their pauses, by up to a half; None: by nothing.
+            claim_id: the claim's id.
+            failed: what becomes of the records that weren't saved; all others of the claim count as saved.
+            saved: the versions that were saved, for keys where these aren't the claimed versions.
+            again_seconds: how long until records that changed since they were claimed are due again.
+            retries: how often failed records are tried, and their pauses.
+            rng: shortens each of these pauses at random, by up to a half; None leaves them as they are.
+
+        Returns:
+            What became of the records; None if the server doesn't know the claim, because an earlier attempt ended it
+            or it ended long ago.
         """
         args: list[Argument] = [
             _ms(again_seconds), 0, retries.most, _ms(retries.first_seconds), _ms(retries.longest_seconds),
@@ -277,19 +332,21 @@ class Queue:
         return Acked(gone, changed, released, retried, dead)
 
     async def release(self, claim_id: str) -> None:
-        """Gives everything of a claim back, due at once; nothing was saved."""
+        """Ends a claim of which nothing was saved: its records are due again at once."""
         await self._claim_script(scripts.ACK, claim_id, 0, 1, 0, 0, 0, 0, 0)
 
     async def extend(self, claim_id: str, *, lease_seconds: float) -> int:
-        """Renews the leases that a claim still holds; returns how many."""
+        """Renews the leases that a claim still holds; returns how many these are."""
         lease_ms = _ms(lease_seconds)
         held: int = await self._claim_script(scripts.EXTEND, claim_id, lease_ms, _claim_ms(lease_ms))
         return held
 
     async def recover(self, pauses: Retries = NO_LIMIT) -> int:
-        """Expired leases become dirty; returns how many of them, at most a page.
+        """Makes records with expired leases dirty again, at most a page of them, and returns how many these were.
 
-        `pauses` are those of records that were alone when their lease expired.
+        Args:
+            pauses: the first and the longest pause until a record that was claimed alone is due again; all others are
+                due at once. `most` isn't used.
         """
         recovered: int = await self._script(
             scripts.RECOVER, _PAGE, _ms(pauses.first_seconds), _ms(pauses.longest_seconds)
@@ -297,12 +354,13 @@ class Queue:
         return recovered
 
     async def look(self, keys: Sequence[bytes], *, epoch: int, hasten: bool) -> Look | None:
-        """What Redis has of some keys; None if this server isn't the one that `epoch` speaks of.
+        """Tells what Redis holds of some keys; None if the server is in another history or a lower epoch.
 
         Args:
-            keys: at most a few thousand.
-            epoch: the lowest acceptable one.
-            hasten: make due at once what isn't saved, unless it has failed and is in its back-off.
+            keys: at most a few thousand, in UTF-8.
+            epoch: the lowest acceptable epoch.
+            hasten: whether to make those of their records that are dirty due at once, unless they failed and are in
+                their back-off.
         """
         reply = await self._script(scripts.FLUSH, epoch, int(hasten), *keys)
         if reply == b"EPOCH":
@@ -322,20 +380,22 @@ class Queue:
         return found.dirty, found.leased
 
     async def survey(self) -> Pending:
-        """How much isn't saved, counted in one step, and the newest write by then."""
+        """How many records aren't saved, counted in one step, with the newest write at that moment."""
         dirty, leased, dead, epoch, seq, last_death = await self._script(scripts.PENDING)
         return Pending(dirty, leased, dead, make_version(epoch, seq), last_death)
 
     async def unsaved(self) -> list[tuple[bytes, Version]]:
         """The keys that are dirty or leased, with their versions.
 
-        Complete if they are few; if they are many, but for those that move to and fro between the sets meanwhile.
+        Up to 5000 keys are listed in one step, so the list is complete. More are listed in pages, and a key that moves
+        back and forth between the two sets meanwhile may be missing.
         """
         reply = await self._script(scripts.UNSAVED, "all", 0, _FEW)
         if reply is not None:
             return list(_versions(reply))
         found: dict[bytes, Version] = {}
-        # Claims take from the beginning: from the end on, nothing moves into what was looked at already.
+        # Claims take keys from the start of the set. Pages are read from its end, so that such a removal doesn't shift
+        # the keys that are still to be read.
         for which in ("lease", "dirty", "lease"):
             offset = 0
             while reply := await self._script(scripts.UNSAVED, which, offset, _PAGE):
@@ -345,19 +405,23 @@ class Queue:
         return list(found.items())
 
     async def hasten(self) -> None:
-        """Makes all that is delayed due at once, but for what has failed and is in its back-off."""
+        """Makes all delayed records due at once, except for those that failed and are in their back-off."""
         looked, skipped = _PAGE, 0
         while looked == _PAGE:
             looked, left = await self._script(scripts.HASTEN, skipped, _PAGE)
             skipped += left
 
     async def retry_dead(self, keys: Sequence[str]) -> int:
-        """Dead-lettered records become dirty; returns how many."""
+        """Makes dead letters dirty again, with no attempt counted; returns how many."""
         retried: int = await self._script(scripts.RETRY, *map(raw_of, keys))
         return retried
 
     async def audit(self) -> int:
-        """Makes records dirty that are in no set, and returns how many; corrects the byte estimate."""
+        """Makes records dirty that are neither dirty, leased nor dead, and returns how many these were.
+
+        It also corrects the byte estimate, and removes the failures and dead letters that are noted of keys without a
+        record.
+        """
         strays = size = cursor = 0
         prefix = self.keys.record_prefix
         while True:
@@ -381,7 +445,7 @@ class Queue:
         return PartitionStats(dirty, leased, dead, size, age_ms / 1000 if age_ms >= 0 else None, epoch)
 
     async def fields(self, hash_key: bytes) -> AsyncIterator[list[tuple[bytes, bytes]]]:
-        """Pages of a hash's fields and values; one that comes or goes meanwhile may or may not be among them."""
+        """Pages of a hash's fields and values; those that are added or removed meanwhile may or may not be included."""
         cursor = -1
         while cursor:
             reply, found = await self._command("HSCAN", hash_key, max(cursor, 0), "COUNT", _PAGE)
@@ -405,7 +469,7 @@ def _numbers(text: bytes) -> frozenset[int]:
 
 
 def _ranges(text: bytes) -> tuple[tuple[int, int], ...]:
-    """The ranges of `disown`; what another program has put there is none."""
+    """The ranges that `disown` has noted, without what another program has put there."""
     ranges = []
     for each in text.split(b","):
         first, _, last = each.partition(b"-")
@@ -415,13 +479,13 @@ def _ranges(text: bytes) -> tuple[tuple[int, int], ...]:
 
 
 def _number(text: bytes, most: int) -> int | None:
-    """A number of meta as scripts write it; None for what another program has put there, or taken away."""
+    """A number in meta as the scripts write it; None if another program has overwritten or removed it."""
     number = int(text) if len(text) <= 16 and text.isdigit() else -1
     return number if 0 <= number <= most and text == b"%d" % number else None
 
 
 def _sound(version: Version, epoch: int) -> Version:
-    """0 for a version that another program must have written: nobody has been given one of a later epoch."""
+    """The version; 0 if another program must have written it, because it is of a later epoch than any that began."""
     return version if epoch_of(version) <= epoch else 0
 
 

@@ -1,4 +1,4 @@
-"""The Lua scripts, one file a step. What several of them use is included where a line says `-- @include NAME`."""
+"""The Lua scripts, one file for each step; code that several share is included by a line `-- @include NAME`."""
 
 import re
 from importlib.resources import files
@@ -11,7 +11,7 @@ _INCLUDE: Final = re.compile(r"^-- @include (\w+)\n", re.MULTILINE)
 
 
 def _load(name: str) -> Script:
-    """A step behind all that it includes, each file once, in an order in which what is used comes first."""
+    """A step's script, preceded by all files that it includes: each once, and each after those that it includes."""
     parts: list[str] = []
     included: set[str] = set()
 

@@ -1,4 +1,7 @@
-"""The article's transaction on one record: WATCH, read, then MULTI / EXEC if nobody wrote meanwhile."""
+"""The transaction of the article "Redis as Write Buffer": WATCH and read a record, then MULTI / EXEC.
+
+It fails if anybody has written the record in between.
+"""
 
 from contextlib import AsyncExitStack
 from types import TracebackType
@@ -12,7 +15,7 @@ from asyncwb.support.key_encoding import raw_of
 
 
 class Watch:
-    """Holds a connection of its own for as long as the record is watched; `read` first, `commit` after the save."""
+    """Watches one record, on a connection of its own: call `read` first, and `commit` after the save."""
 
     def __init__(self, queue: Queue, key: str) -> None:
         self._queue = queue
@@ -32,17 +35,17 @@ class Watch:
     ) -> None:
         try:
             if kind is None and self._watching and self._session is not None:
-                # Nobody may get this connection with the watch still on it.
+                # The connection goes back to the pool, so nothing may be watched on it any more.
                 await self._session.commands(("UNWATCH",))
         finally:
             await self._stack.__aexit__(kind, error, trace)
 
     async def read(self) -> Record | None:
-        """The record as it is from here on watched; None if there is none.
+        """Begins to watch the record, and returns it; None if there is none.
 
         Raises:
             DecodeError: another program wrote it.
-            RedisError, OutcomeUnknown: nothing is known.
+            RedisError, OutcomeUnknown: it could not be read.
         """
         assert self._session is not None, "used outside its block"
         name = self._queue.keys.record(self._raw)
@@ -54,10 +57,12 @@ class Watch:
         return unpack_record(self._key, packed)
 
     async def commit(self) -> bool:
-        """Removes the record and its place in the sets; False if it was written since `read`.
+        """Removes the record from Redis, with its place in the sets; returns False if it was written since `read`.
 
-        At maxmemory old servers refuse whatever is queued in MULTI. Like a lost answer of EXEC that is an error here,
-        and proves nothing: only versions do.
+        Raises:
+            RedisError, OutcomeUnknown: the record may or may not have been removed. The reply to EXEC was lost, for
+                example, or an old server at maxmemory refused what was queued in MULTI. Only versions can prove what
+                was saved.
         """
         assert self._session is not None, "used outside its block"
         keys = self._queue.keys

@@ -1,4 +1,4 @@
-"""Who in this process waits until the backend holds a write: its own flushers tell them what they have saved."""
+"""Callers in this process that wait until the backend holds a write; its flushers report here what they have saved."""
 
 import asyncio
 import math
@@ -16,15 +16,16 @@ class Wait:
 
     Attributes:
         key: in UTF-8.
-        version: that it waits for; None until the first look: the newest there is then, and `known` at least.
-        known: the newest version that this process knew of when the wait began. (What it gets to know later, a look
-            that was made before can't show.)
-        done: ends the wait, with an error if the write can't be saved any more.
+        version: the version that it waits for. None until the first look at Redis; then the newest version at that
+            time, but at least `known`.
+        known: the newest version that this process knew of when the wait began. (A look that was sent earlier can't
+            show a version that this process learns of later.)
+        done: resolved when the wait ends, with an exception if the write can't be saved any more.
         seen: whether Redis has had a record of the key since the wait began.
         letter: the dead letter that has ended the wait.
-        pause: until the next look, in seconds.
-        hastened: when the write was made due last.
-        saved: the highest version that was told to be saved before the first look was answered.
+        pause: seconds until the next look.
+        hastened: when the write was last made due at once.
+        saved: the highest version that was reported as saved before the reply to the first look.
     """
 
     key: bytes
@@ -38,7 +39,7 @@ class Wait:
     saved: Version = 0
 
     def end(self, error: Exception | None = None) -> None:
-        """Once: the first word counts."""
+        """Ends the wait, with an error if given; only the first call has an effect."""
         if self.done.done():
             return
         if error is None:
@@ -48,10 +49,10 @@ class Wait:
 
 
 class Waits:
-    """All who wait for writes of one partition.
+    """All waits for writes of one partition.
 
     Attributes:
-        acknowledged: what this process knows of its own writes; is told what was saved, and what was given up.
+        acknowledged: what this process knows of its own writes; it is told which were saved and which are dead letters.
     """
 
     def __init__(self, acknowledged: Acknowledged) -> None:
@@ -62,29 +63,29 @@ class Waits:
         return iter([wait for waits in self._by_key.values() for wait in waits])
 
     def add(self, wait: Wait) -> None:
-        """From now on it is told what is saved."""
+        """Adds a wait: from now on, `saved` can end it."""
         self._by_key.setdefault(wait.key, []).append(wait)
 
     def remove(self, wait: Wait) -> None:
-        """It isn't any more."""
+        """Removes a wait that `add` has added."""
         waits = self._by_key[wait.key]
         waits.remove(wait)
         if not waits:
             del self._by_key[wait.key]
 
     def saved(self, writes: Sequence[tuple[bytes, Version]]) -> None:
-        """The backend holds these versions, or later ones: whoever waits for them is told."""
+        """Ends the waits for these versions or earlier ones, because the backend holds these or later ones."""
         self.acknowledged.saved(writes)
         if not self._by_key:
             return
         for key, version in writes:
             for wait in self._by_key.get(key, ()):
                 if wait.version is None:
-                    wait.saved = max(wait.saved, version)  # Redis is just being asked which version it waits for
+                    wait.saved = max(wait.saved, version)  # the first look, which sets `wait.version`, isn't back yet
                 elif wait.version <= version:
                     wait.end()
 
     def died(self, key: bytes) -> None:
-        """A flusher has given up the newest version of a key that is known here."""
+        """Notes that a flusher has made the newest version of a key that is known here a dead letter."""
         if version := self.acknowledged.version_of(key):
             self.acknowledged.note_dead(key, version)

@@ -1,6 +1,6 @@
-"""Bytes and sockets: connections to a server, what its errors mean, and whether it is fit to be a write buffer.
+"""Connections to a Redis server, the meaning of its errors, and whether it is suitable as a write buffer.
 
-Nothing above sees a type or an exception of the driver.
+No code outside this package sees the driver's exceptions.
 """
 
 import re

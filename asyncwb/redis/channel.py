@@ -1,4 +1,4 @@
-"""One connection to a server: requests out, replies in, with nothing in between."""
+"""One connection to a server: sends requests and receives their replies, without the layers of redis-py."""
 
 import asyncio
 from collections.abc import Awaitable, Sequence
@@ -16,17 +16,17 @@ _GREETING_SECONDS: Final = 0.2
 
 
 class ErrorReply(Exception):
-    """An error that the server answers with, in its words: see `asyncwb.redis.server_errors`."""
+    """An error reply, in the server's words; `asyncwb.redis.server_errors` says what it means."""
 
 
 class Channel:
-    """A connection that redis-py makes (address, TLS, credentials, database), and that is spoken to directly.
+    """A connection that redis-py sets up (address, TLS, credentials, database) and that is then used directly.
 
-    redis-py's streams take more time for a command than the server does; here it is one write to the transport, and one
-    future for its replies.
+    redis-py's streams take more time for a command than the server does. Here, a request is one write to the transport
+    and one future for its replies.
 
     Args:
-        connection: not connected yet.
+        connection: a redis-py connection that isn't connected yet.
     """
 
     def __init__(self, connection: AbstractConnection) -> None:
@@ -35,11 +35,16 @@ class Channel:
 
     @property
     def usable(self) -> bool:
-        """Whether it is connected, and nothing is on it that nobody has asked for."""
+        """Whether it is connected, and has received nothing that nobody asked for."""
         return self._channel is not None and self._channel.usable
 
     async def connect(self) -> None:
-        """Raises what redis-py raises, or `ErrorReply` if the server said why before it closed the connection."""
+        """Connects, after closing an earlier connection.
+
+        Raises:
+            ErrorReply: the server sent an error before it closed the connection.
+            Exception: whatever else redis-py raises.
+        """
         await self.cut()
         try:
             await self._connection.connect()  # type: ignore[no-untyped-call] # redis-py
@@ -53,9 +58,10 @@ class Channel:
         self._channel = _Channel(writer.transport)
 
     async def _greeting(self) -> str:
-        """The error with which a server meets whoever connects, having no room for another client, say; "" if none.
+        """The error that a server sends to every new connection, for example at maxclients; "" if there is none.
 
-        It closes the connection behind that. Whoever sends something meanwhile sees only that it is closed.
+        The server closes the connection after it, and a client that has sent something sees only that it is closed. So
+        this connects once more, sends nothing and reads.
         """
         try:
             async with asyncio.timeout(_GREETING_SECONDS):
@@ -69,19 +75,23 @@ class Channel:
         return line[1:].decode("utf-8", "replace").strip() if line.startswith(b"-") else ""
 
     def ask(self, request: Sequence[bytes], replies: int) -> Awaitable[list[Any]]:
-        """Sends packed commands; awaited, their replies, errors among them.
+        """Sends packed commands and returns their replies, in which errors are `ErrorReply` objects.
 
-        Cancelled or failed, it leaves replies under way: the channel has to be cut then.
+        If it is cancelled or fails, replies may still be on their way, so the channel has to be cut.
+
+        Args:
+            request: the packed commands.
+            replies: how many replies they have.
 
         Raises:
             OSError: the connection is lost.
-            redis.exceptions.InvalidResponse: what came is no reply.
+            redis.exceptions.InvalidResponse: the server sent something that is no reply.
         """
         assert self._channel is not None
         return self._channel.ask(request, replies)
 
     async def cut(self) -> None:
-        """Disconnects, and waits for nobody: what wasn't sent yet isn't sent any more."""
+        """Disconnects without waiting for the server; what wasn't sent yet is never sent."""
         channel, self._channel = self._channel, None
         if channel is not None:
             channel.abort()
@@ -89,10 +99,10 @@ class Channel:
 
 
 class _Channel(asyncio.Protocol):
-    """One connection of a channel, from its beginning to its end: what the event loop calls.
+    """The asyncio protocol of one connection of a channel, from its beginning to its end.
 
-    A channel that has connected anew has another one. A transport may report its end minutes after it was given up, and
-    that must not fail what runs on its successor.
+    A channel gets a new one each time it connects: a transport may report its end minutes after it was aborted, and
+    that must not fail a request on the next connection.
     """
 
     def __init__(self, transport: asyncio.WriteTransport) -> None:
@@ -122,7 +132,7 @@ class _Channel(asyncio.Protocol):
 
     def abort(self) -> None:
         self._finish(ConnectionError("the connection was cut"))
-        # Not `close`: that goes on sending what is still to be sent, and for TLS waits for an orderly end.
+        # Not `close`, which would go on sending what is still to be sent and, for TLS, wait for an orderly end.
         self._transport.abort()
 
     def data_received(self, data: bytes) -> None:
@@ -142,7 +152,7 @@ class _Channel(asyncio.Protocol):
             answer.set_result(replies)
 
     def eof_received(self) -> None:
-        # Before anybody sends something more into it.
+        # Noted at once, so that nothing more is sent on this connection.
         self._finish(ConnectionError("the server closed the connection"))
 
     def connection_lost(self, exc: Exception | None) -> None:

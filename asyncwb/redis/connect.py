@@ -1,4 +1,4 @@
-"""From what a user names as Redis to a link: a URL, a client, or a private embedded server."""
+"""Makes a link from what a user passes as `redis`: a URL, a client, or the URL of a private embedded server."""
 
 from contextlib import AsyncExitStack
 from typing import Protocol, cast
@@ -15,7 +15,7 @@ EMBEDDED = "embedded://"
 
 
 class Connect(Protocol):
-    """`connect`, or what a simulator has in its place."""
+    """The type of `connect`, or of what a simulator uses instead."""
 
     async def __call__(
         self, redis: str | RedisClient | None, stack: AsyncExitStack, *, timeout_seconds: float, emit: Observer
@@ -23,7 +23,11 @@ class Connect(Protocol):
 
 
 def checked_target(redis: object) -> str | RedisClient | None:
-    """What a user names as Redis, a URL as a plain str; connects to nothing. Raises ConfigurationError."""
+    """Checks what a user passes as `redis`, and returns it, a URL as a plain str; connects to nothing.
+
+    Raises:
+        ConfigurationError: it is neither a valid URL, a redis.asyncio.Redis nor None.
+    """
     url = plain_str(redis)
     if url is not None:
         if not url.startswith(EMBEDDED):
@@ -37,17 +41,17 @@ def checked_target(redis: object) -> str | RedisClient | None:
 async def connect(
     redis: str | RedisClient | None, stack: AsyncExitStack, *, timeout_seconds: float, emit: Observer = unobserved
 ) -> RedisLink:
-    """Makes a link; connections are made when they are needed.
+    """Makes a link; it opens connections when they are needed.
 
     Args:
         redis: a URL, a `redis.asyncio.Redis`, `embedded://DIR`, or None for `embedded://.asyncwb`.
-        stack: closes the link, and leaves the embedded server.
-        timeout_seconds: for one command.
-        emit: gets a `ConnectionChanged` when the server is lost, and when it is found again.
+        stack: on its exit, closes the link and leaves the embedded server.
+        timeout_seconds: the time limit of one command.
+        emit: gets a `ConnectionChanged` when the server can't be reached any more, and when it can again.
 
     Raises:
         ConfigurationError: the URL is malformed.
-        MissingDependency, EmbeddedServerError: there is no embedded server.
+        MissingDependency, EmbeddedServerError: the embedded server isn't installed, or doesn't start.
     """
     if redis is None:
         redis = EMBEDDED
@@ -59,7 +63,7 @@ async def connect(
     elif isinstance(redis, str):
         target = target_of_url(redis)
     else:
-        target = target_of_client(redis)  # where and how it connects; the client itself is neither used nor closed
+        target = target_of_client(redis)  # takes over where and how the client connects, but never uses or closes it
     link = RedisLink(target, timeout_seconds=timeout_seconds, emit=emit)
     stack.push_async_callback(link.close)
     return link

@@ -1,4 +1,4 @@
-"""Connections to a real server, over redis-py's connection classes: a `Link` that never retries on its own."""
+"""A `Link` to a real server, over redis-py's connection classes, that never retries on its own."""
 
 import asyncio
 import contextlib
@@ -27,23 +27,24 @@ from asyncwb.support.redaction import hide_credentials
 _log: Final = logging.getLogger("asyncwb")
 
 _QUIET_SECONDS: Final = 60.0
-"""How long what a server waits for isn't logged again."""
+"""After a reason for which a server takes no commands was logged, it isn't logged again for this long."""
 
 
 class RedisLink:
-    """A `Link` with a small pool of its own.
+    """A `Link` with a small connection pool of its own.
 
-    redis-py retries commands by default, EXEC and scripts included, and a reply that was lost then counts twice; here
-    retries are off and every command is sent once. A connection goes back to the pool only after its reply was read.
+    By default redis-py retries commands, EXEC and scripts included, so that a command whose reply was lost may be
+    executed twice. Here retries are off, and every command is sent once. A connection is used again only if its replies
+    were read; otherwise it is cut.
 
     Args:
         target: where to connect.
-        timeout_seconds: for one command, connecting included.
-        emit: gets a `ConnectionChanged` when the server can't be reached any more, and when it can be again; once each,
-            not for each call.
+        timeout_seconds: the time limit of one command, connecting included.
+        emit: gets a `ConnectionChanged` when the server can't be reached any more, and when it can again: once for each
+            change, not for each call.
 
     Attributes:
-        where: the server as it may be shown, without credentials.
+        where: how messages call the server, without credentials.
     """
 
     def __init__(self, target: Target, *, timeout_seconds: float, emit: Observer = unobserved) -> None:
@@ -60,7 +61,7 @@ class RedisLink:
 
     @classmethod
     def from_url(cls, url: str, *, timeout_seconds: float) -> "RedisLink":
-        """Args: url: see `target_of_url`. Raises: ConfigurationError."""
+        """A link to the server of a URL, see `target_of_url`. Raises ConfigurationError."""
         return cls(target_of_url(url), timeout_seconds=timeout_seconds)
 
     def unsafe(self) -> str:
@@ -103,7 +104,7 @@ class RedisLink:
         try:
             yield _Session(self, channel)
         except BaseException:
-            # It may be WATCHing or in MULTI: no state like that goes back to the pool.
+            # It may be in WATCH or MULTI, and such a connection must not go back to the pool.
             await channel.cut()
             raise
         finally:
@@ -147,7 +148,7 @@ class RedisLink:
                 channel, (("EVALSHA", script.sha, len(keys), *keys, *args), *then), block_seconds
             )
         except UnknownScript:
-            # Scripts vanish at a restart or a failover; EVAL runs it and has it cached again.
+            # A server forgets its scripts at a restart or failover. EVAL runs the script and has it cached again.
             return await self._exchange(
                 channel, (("EVAL", script.source, len(keys), *keys, *args), *then), block_seconds
             )
@@ -165,10 +166,10 @@ class RedisLink:
         try:
             async with asyncio.timeout(self._timeout_seconds + block_seconds):
                 if not channel.usable:
-                    # A server that has restarted since closed the connection: found out before anything is sent, or a
-                    # write that certainly was not applied would count as unknown.
+                    # A server that was restarted has closed the connection. This is checked before anything is sent;
+                    # otherwise the outcome of a write that was certainly not applied would count as unknown.
                     if continues:
-                        # A new one watches nothing: an EXEC on it would remove what was written since the read.
+                        # A new connection watches nothing: EXEC on it would remove what was written since the read.
                         raise redis.exceptions.ConnectionError(
                             "the connection was cut, and what it watched is forgotten"
                         )
@@ -179,7 +180,7 @@ class RedisLink:
                     if isinstance(reply, ErrorReply):
                         raise reply
         except (ErrorReply, redis.exceptions.RedisError) as error:
-            hide_credentials(error)  # a server that doesn't know AUTH repeats what it was asked
+            hide_credentials(error)  # the reply of a server that doesn't know AUTH repeats the whole command
             mapped = await self._mapped(channel, error, sent=sent)
             if not isinstance(mapped, RedisRefused):
                 raise mapped from error
@@ -188,11 +189,12 @@ class RedisLink:
             await channel.cut()
             raise self._lost(sent, error) from error
         except BaseException:
-            # Cancelled between request and reply: the next user must not read this reply as its own.
+            # Cancelled between request and reply: the next user of the connection must not take this reply for its own.
             await channel.cut()
             raise
         if refusal is not None:
-            raise refusal  # outside of the handler: what the server says may name the user, and would be the context
+            # Raised outside of the handler, so that the server's text, which may name the user, isn't the context.
+            raise refusal
         self._met = True
         if self._lost_at is not None:
             self._found()
@@ -209,7 +211,7 @@ class RedisLink:
             await self.reset()
             self._note_loss(f"it {row.says}")
         elif row.meaning is Meaning.WAIT:
-            # The connection stays: a server that is busy has enough to do without new ones.
+            # The connection is kept: making a new one would only be more work for a server that may be busy.
             self._note_wait(row)
         return ERRORS[row.meaning](f"{self.where} {says}")
 
@@ -254,10 +256,10 @@ class _Session:
 
 
 def _reply_of(error: Exception) -> str | None:
-    """What the server said, with its code; None if it said nothing: the connection failed."""
+    """The server's error text, with its code; None if the server didn't answer because the connection failed."""
     if isinstance(error, ErrorReply):
         return str(error)
-    code = getattr(error, "status_code", None)  # redis-py takes it off the text while it connects
+    code = getattr(error, "status_code", None)  # while connecting, redis-py removes the code from the text
     if code is not None:
         return f"{code} {error}"
     if isinstance(error, redis.exceptions.AuthenticationError):

@@ -1,4 +1,4 @@
-"""The seam to Redis: everything above speaks to a `Link`, so that a simulator can take its place."""
+"""The interface to Redis: all other code sends commands through a `Link`, so that a simulator can take its place."""
 
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
@@ -13,23 +13,23 @@ class Session(Protocol):
     """Exclusive use of one connection, for WATCH / MULTI / EXEC."""
 
     async def commands(self, *commands: Sequence[Argument]) -> list[Any]:
-        """Sends commands at once and returns their replies; raises as `Link.command` if any of them fails.
+        """Sends commands together and returns their replies; raises what `Link.command` raises if any of them fails.
 
-        After the first call never on another connection: `RedisUnavailable` if that one was lost.
+        All calls of a session use the connection of the first one: if it is lost, they raise `RedisUnavailable`.
         """
         ...
 
 
 class Link(Protocol):
-    """Commands to one server. Nothing is ever sent twice on its own: who may retry knows how to do it safely."""
+    """Commands to one server. A link never sends a command twice: retrying is up to callers, who know if it is safe."""
 
     @property
     def where(self) -> str:
-        """The server as it may be shown, without credentials."""
+        """How messages call the server, without credentials."""
         ...
 
     def unsafe(self) -> str:
-        """What makes the server unsafe to write to that it doesn't know itself; "" for nothing."""
+        """Why the server is unsafe to write to, for reasons that it can't report itself; "" if there are none."""
         ...
 
     async def command(self, *args: Argument, block_seconds: float = 0.0) -> Any:
@@ -48,7 +48,7 @@ class Link(Protocol):
         ...
 
     async def script(self, script: Script, keys: Sequence[bytes], args: Sequence[Argument]) -> Any:
-        """Runs a script by its SHA-1, loading it where the server doesn't know it. Raises as `command`."""
+        """Runs a script by its SHA-1, and sends its source if the server doesn't know it. Raises as `command`."""
         ...
 
     async def script_then(
@@ -64,19 +64,19 @@ class Link(Protocol):
 
         Args:
             script, keys, args: as in `script`.
-            then: such as WAITAOF, which speaks for the connection that wrote.
-            block_seconds: how long that may block.
+            then: the command and its arguments, such as WAITAOF, which waits for writes of its own connection only.
+            block_seconds: how long this command may block on the server, on top of the usual timeout.
         """
         ...
 
     def session(self) -> AbstractAsyncContextManager[Session]:
-        """Exclusive use of a connection; it is cut, not reused, when the block is left by an exception."""
+        """Exclusive use of a connection; if an exception leaves the block, the connection is cut instead of reused."""
         ...
 
     async def reset(self) -> None:
-        """Drops the idle connections: they may lead to a former primary."""
+        """Closes the idle connections, because they may lead to a former primary."""
         ...
 
     async def close(self) -> None:
-        """Closes everything; waits for nobody."""
+        """Closes all connections at once, also those in use."""
         ...

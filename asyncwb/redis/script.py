@@ -1,4 +1,4 @@
-"""A Lua script as the server knows it."""
+"""A Lua script with the SHA-1 by which the server knows it."""
 
 import hashlib
 from dataclasses import dataclass, field
@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """A script by its name, its source, and the SHA-1 under which the server caches it."""
+    """A script: its name, its source, and the SHA-1 under which the server caches it."""
 
     name: str
     source: str

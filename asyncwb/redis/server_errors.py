@@ -1,4 +1,4 @@
-"""What each error of a server means: whether the command was executed, and what has to happen next. The only table."""
+"""The table of a server's errors: whether each says that the command was executed, and what has to happen next."""
 
 import re
 from collections.abc import Mapping
@@ -10,39 +10,39 @@ from asyncwb.errors import RedisError, RedisOutOfMemory, RedisRefused, RedisUnav
 
 
 class Meaning(Enum):
-    """What follows from an error.
+    """What an error means to the caller.
 
-    All but `FAILED` and `FORBIDDEN` say that nothing was executed. That holds for scripts as well: the server checks
-    its own state (a replica, memory, disk, replicas) at a script's first write and never after it, and SCRIPT KILL ends
-    only scripts that have not written.
+    All but `FAILED` and `FORBIDDEN` mean that nothing was executed. That holds for scripts as well: the server checks
+    its own state (whether it is a replica, memory, disk, the number of replicas) at a script's first write and never
+    after it, and SCRIPT KILL ends only scripts that have not written.
     """
 
     WAIT = auto()
-    """Not executed. It passes, or somebody ends it; the connection is fine, and the same server will answer again."""
+    """Not executed. The cause passes by itself or is put right; the connection is fine: try the same server again."""
     ELSEWHERE = auto()
-    """Not executed. Another server may be the primary by now: connect anew."""
+    """Not executed. Another server may be the primary by now: connect again."""
     FULL = auto()
     """Not executed: the server is at maxmemory."""
     UNKNOWN_SCRIPT = auto()
-    """Not executed: the script has to be sent whole."""
+    """Not executed: the source of the script has to be sent."""
     CREDENTIALS = auto()
     """Not executed: a person has to correct the URL or the server's users."""
     FORBIDDEN = auto()
-    """A person has to permit it to this user. A script may have been executed in part, up to what it may not do."""
+    """A person has to give this user the permission. A script may have been executed up to the forbidden command."""
     FAILED = auto()
     """A script may have been executed in part; trying again does not help."""
 
 
 @dataclass(frozen=True, slots=True)
 class ServerError:
-    """One row: what an error means, and what to say after the server's name, with what to do."""
+    """A row of the table: what an error means, and the text for messages, which follows the server's name."""
 
     meaning: Meaning
     says: str
 
 
 _NOT_OURS: Final = ServerError(Meaning.FAILED, "answered with an error")
-"""In answer to commands that asyncwb never sends."""
+"""For errors of commands that asyncwb never sends, and for unknown errors."""
 _CLUSTER: Final = ServerError(Meaning.ELSEWHERE, "is a cluster node, and clusters aren't supported yet")
 _LACKS_COMMAND: Final = ServerError(
     Meaning.FAILED, "lacks a command, or has it renamed: asyncwb needs Redis 6.2 or newer, or Valkey"
@@ -53,7 +53,7 @@ _NOT_PERMITTED: Final = ServerError(
     "doesn't permit {what} to this user: `asyncwb doctor --acl` prints the rule that it needs",
 )
 
-# Every code in the sources of Redis 6.2, 7 and 8 and of Valkey, their Sentinels included.
+# Every error code in the sources of Redis 6.2, 7 and 8 and of Valkey, Sentinel's included.
 CODES: Final[Mapping[str, ServerError]] = {
     "ASK": _CLUSTER,
     "BUSY": ServerError(
@@ -67,7 +67,7 @@ CODES: Final[Mapping[str, ServerError]] = {
         Meaning.CREDENTIALS,
         "is in protected mode and takes connections from its own machine only: give it a password or ACL users",
     ),
-    # What it was for stands in the replies before it, or behind it: see `_BARE`.
+    # The reason is in earlier replies, or follows in the text: see `_BARE`.
     "EXECABORT": ServerError(Meaning.WAIT, "discarded a transaction"),
     "INPROG": _NOT_OURS,
     "INVALIDOBJ": _NOT_OURS,
@@ -103,7 +103,7 @@ CODES: Final[Mapping[str, ServerError]] = {
     ),
 }
 
-# Errors that have no code of their own, by what they say.
+# Errors that have no code of their own, by a part of their text.
 TEXTS: Final[Mapping[str, ServerError]] = {
     "max number of clients reached": ServerError(
         Meaning.WAIT, "takes no more connections: raise its maxclients, or open fewer buffers"
@@ -126,9 +126,9 @@ TEXTS: Final[Mapping[str, ServerError]] = {
     "Unknown Redis command": _LACKS_COMMAND,
 }
 
-# What stands before an error that a script met, and before one that a transaction was discarded for. Redis 6.2 wraps
-# "-NOREPLICAS …" as "ERR Error running script (call to f_…): @user_script:1: @user_script: 1: -NOREPLICAS …"; an error
-# that a script has caught and raised again gets an ERR before it on all servers.
+# Skips what precedes the code of an error in a script, or of an error for which a transaction was discarded. Redis 6.2
+# wraps "-NOREPLICAS …" as "ERR Error running script (call to f_…): @user_script:1: @user_script: 1: -NOREPLICAS …". All
+# servers put ERR before an error that a script has caught and raised again.
 _BARE: Final = re.compile(
     r"(?:EXECABORT Transaction discarded because of: )?"
     r"(?:ERR Error running script \(call to \w+\): )?(?:(?:@user_script|=\[C\]): ?-?\d+: )*"
@@ -141,14 +141,18 @@ _COMMAND: Final = re.compile(r"the '(\S+)' command")
 
 
 def judge(text: str) -> tuple[ServerError, str]:
-    """The row of an error as the server sent it, its code included; and what to say of it after the server's name."""
+    """The row of an error, and a text for messages that follows the server's name.
+
+    Args:
+        text: the error as the server sent it, with its code.
+    """
     bare = _BARE.match(text)
     if bare is not None and bare["code"] in CODES:
         row, text = CODES[bare["code"]], text[bare.start("code") :]
     else:
         row = next((row for part, row in TEXTS.items() if part in text), _NOT_OURS)
     if row.meaning is Meaning.FORBIDDEN:
-        # Not the whole text: it may name the user.
+        # The server's text isn't shown, because it may name the user.
         command = _COMMAND.search(text)
         return row, row.says.format(what=command[1] if command else "a command, or a key,")
     return row, f"{row.says} ({_PLACE.sub('', text).rstrip(' .')})"
@@ -167,4 +171,4 @@ ERRORS: Final[Mapping[Meaning, type[RedisError]]] = {
     Meaning.FORBIDDEN: RedisRefused,
     Meaning.FAILED: RedisError,
 }
-"""What callers get. `RedisUnavailable` is tried again for `redis_retry_seconds`."""
+"""Meaning -> the exception that callers get. After a `RedisUnavailable`, they retry for `redis_retry_seconds`."""

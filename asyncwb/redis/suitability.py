@@ -1,4 +1,4 @@
-"""Which servers are safe as a write buffer: looked at when a buffer opens, and watched for as long as it is open."""
+"""Whether a server is safe as a write buffer: checked when a buffer opens, and again and again while it is open."""
 
 import asyncio
 import logging
@@ -11,7 +11,7 @@ from asyncwb.redis.link import Argument, Link
 
 _log: Final = logging.getLogger("asyncwb")
 
-# What is looked at stands in these; Redis 6.2 takes one at a time.
+# The sections of INFO with what is checked. Redis 6.2 takes only one section per command.
 _SECTIONS: Final[Sequence[Sequence[Argument]]] = [
     ("INFO", "memory"),
     ("INFO", "replication"),
@@ -20,7 +20,7 @@ _SECTIONS: Final[Sequence[Sequence[Argument]]] = [
 
 
 async def check_server(link: Link) -> None:
-    """Refuses servers that are unsafe as a write buffer.
+    """Checks that a server is safe as a write buffer.
 
     Raises:
         UnsuitableServer: it evicts keys, is a replica, or is a cluster node.
@@ -33,7 +33,7 @@ async def check_server(link: Link) -> None:
 
 
 async def server_info(link: Link) -> dict[str, str]:
-    """What INFO says. Raises RedisError."""
+    """The fields that INFO reports, with their values. Raises RedisError."""
     return dict(_fields(await link.command("INFO")))
 
 
@@ -41,7 +41,7 @@ class Suitability:
     """Whether the server may be written to, as far as is known now.
 
     Attributes:
-        reason: why not, "" if it may.
+        reason: why it may not be written to, "" if it may.
     """
 
     def __init__(self) -> None:
@@ -54,15 +54,15 @@ class Suitability:
 
 
 class SuitabilityWatch:
-    """Looks at the server again and again: whoever may configure it can make it unsafe at any time.
+    """Checks an open buffer's server, since somebody may reconfigure it and so make it unsafe at any time.
 
-    A server that is a replica now may be in the middle of a failover: writes wait for its successor as they do for a
-    lost server, and only then is it called unsuitable.
+    A server that has become a replica may be in the middle of a failover. So for `patience_seconds`, writes wait for
+    its successor as they do when the server is lost; only after that is the server unsuitable.
 
     Args:
         link: to the server.
-        suitability: is kept up to date.
-        patience_seconds: how long a primary may be a replica.
+        suitability: updated with the result of each check.
+        patience_seconds: how long the server may be a replica before it counts as unsuitable.
         emit: gets a `SuitabilityChanged` when the server becomes unsuitable, and when it is suitable again.
     """
 
@@ -81,7 +81,7 @@ class SuitabilityWatch:
         self._replica_since: float | None = None
 
     async def check(self) -> None:
-        """Looks once. Raises RedisError if the server can't be asked: then nothing is known that wasn't before."""
+        """Checks once. Raises RedisError if the server can't be asked; what was known before stays as it is then."""
         info = await _asked(self._link)
         self._note(self._link.unsafe() or await self._replica_for_long(info) or _why_never(self._link, info))
 
@@ -126,7 +126,7 @@ def _why_never(link: Link, info: dict[str, str]) -> str:
 
 
 async def _asked(link: Link) -> dict[str, str]:
-    """What is needed of INFO, in one round trip."""
+    """The fields of the INFO sections that are checked, read in one round trip."""
     async with link.session() as session:
         sections = await session.commands(*_SECTIONS)
     return {name: value for section in sections for name, value in _fields(section)}

@@ -1,4 +1,4 @@
-"""From what a user names as Redis to connections of our own: a URL, a Sentinel service, a client, a server of ours."""
+"""Makes asyncwb's own connections from what a user names: a URL, a Sentinel service, a client, an embedded server."""
 
 import re
 from collections.abc import Awaitable, Callable
@@ -36,20 +36,23 @@ _SENTINEL: Final = re.compile(
 )
 _SENTINEL_PORT: Final = 26379
 _SENTINEL_SECONDS: Final = 1.0
-"""How long a sentinel may take to answer; then the next one is asked."""
+"""How long a sentinel may take to answer before the next one is asked."""
 
 _DRIVER: Final = DriverInfo()
-"""Made once: redis-py would read its version from a file for each connection, and fail where too many are open."""
+"""Made once: redis-py would read its version from a file for each connection, and fail if too many files are open."""
 
 RedisClient = redis.asyncio.Redis
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Makes connections (nothing else of the pool is used), and what may be shown of where they lead.
+    """Where to connect.
 
     Attributes:
-        unsafe: says what makes the server unsafe to write to that it doesn't know itself; "" for nothing.
+        pool: makes connections; nothing else of it is used.
+        where: how messages call the server, without credentials.
+        sentinel: the sentinels, if asyncwb opened the connections to them.
+        unsafe: returns why the server is unsafe to write to, for reasons that it can't report itself; "" for none.
     """
 
     pool: ConnectionPool
@@ -58,12 +61,12 @@ class Target:
     unsafe: Callable[[], str] = str
 
     def new_connection(self) -> AbstractConnection:
-        """One that isn't connected yet."""
+        """A connection that isn't connected yet."""
         connection: AbstractConnection = self.pool.make_connection()  # type: ignore[no-untyped-call] # redis-py
         return connection
 
     async def close(self) -> None:
-        """Closes the connections to sentinels, if they are ours."""
+        """Closes the connections to sentinels, if asyncwb opened them."""
         if self.sentinel is not None:
             for client in self.sentinel.sentinels:
                 await client.aclose()
@@ -73,7 +76,7 @@ def is_client(target: object) -> bool:
     """Whether this is a redis-py asyncio client of a single server.
 
     Raises:
-        ConfigurationError: it is a client, but of a kind that can't work.
+        ConfigurationError: it is a cluster client or a blocking client, which can't be used.
     """
     if isinstance(target, redis.asyncio.RedisCluster):
         raise ConfigurationError("cluster clients aren't supported yet: pass the URL or client of a single primary")
@@ -83,7 +86,14 @@ def is_client(target: object) -> bool:
 
 
 def target_of_url(url: str) -> Target:
-    """Args: url: `redis://`, `rediss://`, `unix://`, `valkey://` or `redis+sentinel://`. Raises: ConfigurationError."""
+    """The target of a URL.
+
+    Args:
+        url: `redis://`, `rediss://`, `unix://`, `valkey://`, `valkeys://`, `redis+sentinel://` or `rediss+sentinel://`.
+
+    Raises:
+        ConfigurationError: the URL is malformed, or has an option that doesn't exist or fit.
+    """
     keep_secret(url)
     shown = redact(url)
     scheme, separator, rest = url.partition("://")
@@ -95,7 +105,7 @@ def target_of_url(url: str) -> Target:
     try:
         if scheme in _SENTINEL_SCHEMES:
             service = _sentinel_pool(_SENTINEL_SCHEMES[scheme], rest)
-            service.make_connection()  # type: ignore[no-untyped-call] # redis-py; finds out about options, and no more
+            service.make_connection()  # type: ignore[no-untyped-call] # redis-py; only to check the options
             return Target(service, shown, service.sentinel_manager)
         if scheme != "unix" and not re.fullmatch(r"[^/?#]+(/\d*)?(\?[^#]*)?", rest):
             hint = "; write /, ?, # and @ in user and password as %2F, %3F, %23 and %40" if "@" in rest else ""
@@ -110,12 +120,18 @@ def target_of_url(url: str) -> Target:
         raise
     except (ValueError, TypeError, redis.exceptions.RedisError):
         pass
-    # Outside of the handler: the driver's message may quote the URL, and would be the context.
+    # Raised outside of the handler, so that the driver's message, which may quote the URL, isn't the context.
     raise ConfigurationError(f"Redis URL {shown!r} is malformed, or has an option that doesn't exist or fit")
 
 
 def target_of_server(where: str, find: Callable[[], Awaitable[str]], unsafe: Callable[[], str]) -> Target:
-    """A server of our own, which may start again elsewhere: `find` tells its unix socket whenever one connects."""
+    """The target of an embedded server, which may be restarted with another socket.
+
+    Args:
+        where: how messages call the server.
+        find: returns the path of the server's unix socket; called for each new connection.
+        unsafe: see `Target`.
+    """
     pool: ConnectionPool = _own_pool(ConnectionPool, {"find": find}, connection_class=_FoundConnection)
     return Target(pool, where, unsafe=unsafe)
 
@@ -131,7 +147,7 @@ class _FoundConnection(UnixDomainSocketConnection):
 
 
 def target_of_client(client: RedisClient) -> Target:
-    """Takes over where and how a client connects; the client itself is neither used nor closed."""
+    """The target of a client: takes over where and how it connects, but never uses or closes the client itself."""
     theirs = client.connection_pool
     user, password = (str(theirs.connection_kwargs.get(name) or "") for name in ("username", "password"))
     keep_secret(f"redis://{quote(user, safe='')}:{quote(password, safe='')}@_")
@@ -167,7 +183,7 @@ def _sentinel_pool(scheme: str, rest: str) -> SentinelConnectionPool:
         hosts,
         sentinel_kwargs={
             **theirs,
-            # They are of the same house: its CA and our certificate are for them as well.
+            # Sentinels are run with the server, so its CA and the client's certificate apply to them as well.
             **{name: value for name, value in connection.items() if name.startswith("ssl_")},
             "ssl": secure,
             "socket_timeout": _SENTINEL_SECONDS,
@@ -189,7 +205,7 @@ def _host_and_port(text: str) -> tuple[str, int]:
     return host, int(port or _SENTINEL_PORT)
 
 
-# Of a pool, not of its connections; or set by us below.
+# Options of a pool, not of its connections, and options that `_own_pool` sets itself.
 _POOL_OPTIONS: Final = frozenset(
     {
         "connection_pool", "decode_responses", "driver_info", "event_dispatcher", "health_check_interval",
@@ -203,7 +219,7 @@ _POOL_OPTIONS: Final = frozenset(
 def _service_pool(
     service: str, sentinel: Sentinel, options: dict[str, Any], connection_class: Any
 ) -> SentinelConnectionPool:
-    """Connections to whatever primary the sentinels name when they are made."""
+    """A pool whose connections lead to the primary that the sentinels name when they are made."""
     pool: SentinelConnectionPool = _own_pool(
         SentinelConnectionPool,
         {**options, "is_master": True},
@@ -221,12 +237,12 @@ def _own_pool(kind: Any, options: dict[str, Any], **pool_options: Any) -> Any:
         **kept,
         decode_responses=False,
         health_check_interval=0,
-        # Pushed notifications would switch off the check for unread data.
+        # With push notifications on, redis-py would not check for unread data.
         maint_notifications_config=MaintNotificationsConfig(enabled=False),
         driver_info=_DRIVER,
         protocol=2,
         retry=Retry(NoBackoff(), 0),
-        # Time limits are ours, one for each command; redis-py's would nest a second timer in each.
+        # `RedisLink` has one time limit for each command; redis-py's would only add a second timer.
         socket_connect_timeout=None,
         socket_timeout=None,
     )

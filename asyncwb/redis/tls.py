@@ -1,4 +1,4 @@
-"""TLS: what to do where it fails, in words."""
+"""Advice for error messages when a connection may have failed because of TLS."""
 
 from typing import Final
 
@@ -11,11 +11,11 @@ _BROKEN_OFF: Final = (
 
 
 def advice(pool: ConnectionPool, reason: str, *, met: bool) -> str:
-    """What to look at when no connection comes about; "" if TLS has nothing to do with it.
+    """What to check when a connection can't be made; "" if TLS doesn't seem to be the cause.
 
     Args:
-        pool: of the connections.
-        reason: what the driver says.
+        pool: the pool that makes the connections.
+        reason: the driver's message.
         met: whether the server has ever answered.
     """
     if "CERTIFICATE_VERIFY_FAILED" in reason:

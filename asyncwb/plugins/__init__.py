@@ -1,9 +1,9 @@
-"""Helpers for plugins, all of them optional: what most backends need and would otherwise write again.
+"""Optional helpers for plugins: what most backends need and would otherwise each write for themselves.
 
 - `parse_options` and `take_options`: the options of a URL as a dataclass, typed and checked.
-- `ConnectionPool`: connections that are all dropped at the first failure.
-- `split_by_bytes`: a batch in parts that the storage takes.
-- `PurgeTimer`: when to purge tombstones.
+- `ConnectionPool`: a pool that drops all connections at the first failure.
+- `record_bytes` and `split_by_bytes`: split a batch into parts that are small enough for the storage.
+- `PurgeTimer`: says when to purge tombstones.
 """
 
 from asyncwb.plugins.batches import record_bytes, split_by_bytes

@@ -1,4 +1,4 @@
-"""A backend as the core calls it: under time limits, its answers judged, and with errors of asyncwb's tree only."""
+"""A backend as the core calls it: with time limits, with its answers checked, and raising asyncwb's errors only."""
 
 import asyncio
 import contextlib
@@ -33,36 +33,40 @@ Load = Callable[[Sequence[str]], Awaitable[dict[str, Record]]]
 _log: Final = logging.getLogger("asyncwb")
 _LONGEST_REASON: Final = 500
 _CONFIGURED: Final = ("open", "new_epoch", "column_types", "refused")
-"""Calls of a plugin that may find out that its settings can't work."""
+"""Calls of a plugin that may raise ConfigurationError, because they find out that its settings can't work."""
 
 
 _in_use: Final[dict[int, "BackendAdapter"]] = {}
-"""id of a plugin's object -> who has it open. (An object need be neither hashable nor weakly referable.)"""
+"""id of a plugin's object -> the adapter that has it open. (The object need be neither hashable nor weakly
+referable.)"""
 
 
 def describe(error: BaseException) -> str:
-    """An exception of a driver in one line, without credentials: its message may quote a URL."""
+    """A driver's exception in one line, without credentials, which its message may contain as part of a URL."""
     text = redact(" ".join(str(error).split()))[:_LONGEST_REASON]
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
 class BackendAdapter:
-    """Wraps a plugin's backend; a plugin may raise what its driver raises, and answer nonsense.
+    """Wraps a plugin's backend, which may raise whatever its driver raises, and may return wrong answers.
 
-    Whatever a call raises is a failure of that call: also a CancelledError that nobody has asked for, GeneratorExit,
-    or a group of exceptions. KeyboardInterrupt and SystemExit end the process, as anywhere else.
+    Whatever a call raises counts as a failure of that call, even GeneratorExit, a group of exceptions, or a
+    CancelledError although nobody cancelled the call. KeyboardInterrupt and SystemExit end the process, as anywhere
+    else.
 
     Args:
-        backend: the plugin's.
+        backend: the plugin's backend.
         name: how messages call it, without credentials.
-        namespace: that it is opened for. Nothing is saved, loaded or allotted before the place has confirmed it.
-        connect_timeout_seconds: for `open`, `close` and `new_epoch`.
-        save_timeout_seconds: for `save` and `load`.
+        namespace: the namespace that it is opened for. Nothing is saved, loaded or allotted before the place has
+            confirmed that it belongs to this namespace.
+        connect_timeout_seconds: the time limit of each call but those below.
+        save_timeout_seconds: the time limit of `save`, `load`, `load_durable` and `refused`.
 
     Attributes:
-        progress: of its saves.
-        on_foreign: is told which epochs (first, last) came with the data of the place, before any above them is
-            allotted.
+        name: as above.
+        progress: whether saves are under way and come to an end.
+        on_foreign: called with the first and last of the epochs that came with the place's data and were never
+            allotted, before any epoch above them is allotted. If it is None, such epochs are ignored.
     """
 
     def __init__(
@@ -77,7 +81,7 @@ class BackendAdapter:
         self._backend = backend
         self.name = name
         self._namespace = namespace
-        self._told = ""  # why it can't be opened, as the log has it
+        self._told = ""  # why it can't be used, as logged last
         self._connect = connect_timeout_seconds
         self._save = save_timeout_seconds
         self.progress = Progress()
@@ -91,7 +95,12 @@ class BackendAdapter:
 
     @property
     def limits(self) -> Limits:
-        """Raises BrokenContract if they can't be kept, BackendUnavailable if the plugin can't tell them."""
+        """What the backend can take.
+
+        Raises:
+            BrokenContract: the limits are not a valid `Limits`.
+            BackendUnavailable: the plugin raised an exception instead.
+        """
         limits: object = None
 
         def ask() -> None:
@@ -104,16 +113,16 @@ class BackendAdapter:
 
     @property
     def save_seconds(self) -> float:
-        """The time limit of a save."""
+        """The time limit of a save, in seconds."""
         return self._save
 
     async def open(self) -> None:
-        """Opens it; if that fails for now, every call tries again before anything else.
+        """Opens the backend; if that fails, each later call that needs it open tries again first.
 
         Raises:
-            BackendUnavailable: not now.
-            ConfigurationError: never with these settings.
-            BrokenContract: its limits can't be kept.
+            BackendError: it can't be opened now, but perhaps later.
+            ConfigurationError: it can't be opened with these settings.
+            BrokenContract: its limits are invalid.
         """
         self._opened = False
         self._opening = asyncio.Lock()
@@ -121,10 +130,10 @@ class BackendAdapter:
         await self._be_open()
 
     def reserve(self) -> None:
-        """Takes the plugin's object for this buffer alone: closing one of two would break the other.
+        """Reserves the plugin's object for this buffer: if two had it, closing one buffer would break the other.
 
         Raises:
-            UsageError: another open buffer has it.
+            UsageError: another open buffer has it, and the object isn't `shareable`.
         """
         holder = _in_use.get(id(self._backend))
         taken = holder is not None and holder is not self and holder.is_alive
@@ -137,38 +146,42 @@ class BackendAdapter:
         _in_use[id(self._backend)] = self
 
     def release(self) -> None:
-        """Lets other buffers have it."""
+        """Ends the reservation of the plugin's object, so that other buffers can use it."""
         if _in_use.get(id(self._backend)) is self:
             del _in_use[id(self._backend)]
 
     @property
     def is_alive(self) -> bool:
-        """Whether somebody can close it still: not once its event loop has ended, perhaps with an error."""
+        """Whether the adapter can still be closed: not if its event loop was closed, for example after an error."""
         return self._loop is not None and not self._loop.is_closed()
 
     async def hand_over(self, former: str) -> None:
-        """Opens it as the namespace that `former` hands the place over to.
+        """Opens the backend and hands its place over from namespace `former` to this adapter's namespace.
 
         Raises:
-            PlaceTaken: it isn't `former`'s.
-            BackendUnavailable, ConfigurationError: as `open`.
+            PlaceTaken: the place belongs to a namespace other than these two.
+            BackendError, ConfigurationError: as in `open`.
         """
         await self._bounded(lambda: self._backend.open(namespace=self._namespace, former=former), self._connect, "open")
 
     async def close(self) -> None:
-        """Raises BackendError."""
+        """Closes the backend. Raises BackendError."""
         self._opened = False
         await self._bounded(self._backend.close, self._connect, "close")
 
     async def new_epoch(self, at_least: int) -> int:
-        """Raises BackendError."""
+        """Calls `Backend.new_epoch`; if it allots one, it is also above all versions that the place holds.
+
+        Raises BackendError.
+        """
         await self._ready()
         try:
             if at_least:
                 at_least = max(at_least, await self._above())
             epoch = await self._bounded(lambda: self._backend.new_epoch(at_least), self._connect, "new_epoch")
         except PlaceTaken as error:
-            # Handed over since it was opened. What is still under way ends with it; nothing else begins.
+            # The place was handed over since it was opened. Calls under way may end; later ones have to open it first,
+            # which fails.
             self._opened, self._replaced = False, True
             self._tell(error)
             raise BackendUnavailable(f"backend {self.name} can't be used any more: {error}") from error
@@ -178,9 +191,9 @@ class BackendAdapter:
         return self._judge.epoch(epoch, at_least)
 
     async def note_server(self, partition: int, epoch: int, server: str) -> list[Began]:
-        """Notes which server took over with an epoch (0: nothing); returns what is noted of the partition.
+        """Notes that a server began an epoch of a partition, and returns all that is noted of the partition.
 
-        The list is empty if the backend has no such method. Raises BackendError.
+        Epoch 0 notes nothing. The list is empty if the backend has no method `note_server`. Raises BackendError.
         """
         note = getattr(self._backend, "note_server", None)
         if note is None:
@@ -190,17 +203,17 @@ class BackendAdapter:
         return self._judge.servers(noted)
 
     async def load(self, keys: Sequence[str]) -> dict[str, Record]:
-        """Raises BackendError."""
+        """Calls `Backend.load`. Raises BackendError."""
         return await self._load(self._backend.load, keys)
 
     async def load_durable(self, keys: Sequence[str]) -> dict[str, Record]:
-        """As `load`, and a crash of the storage can't take back what it returns. Raises BackendError."""
+        """Like `load`, but returns only what is durable: a crash of the storage can't undo it. Raises BackendError."""
         return await self._load(getattr(self._backend, "load_durable", self._backend.load), keys)
 
     async def column_types(self) -> dict[str, str]:
-        """What the place takes in fields of values, as `Backend` has it; empty if it doesn't say. Opens nothing.
+        """The types of values that the place takes in each field, as described in `Backend`; empty if it doesn't say.
 
-        Raises BackendError, ConfigurationError.
+        It doesn't open the backend. Raises BackendError, ConfigurationError.
         """
         ask = getattr(self._backend, "column_types", None)
         if ask is None:
@@ -208,12 +221,16 @@ class BackendAdapter:
         return self._judge.column_types(await self._bounded(ask, self._connect, "column_types"))
 
     async def refused(self, records: Sequence[Record]) -> list[str | None] | None:
-        """Why each of some records would be refused for good, None if not; None if the plugin can't say. Opens nothing.
+        """Asks why `save` would refuse records for good, without opening the backend.
 
         Args:
-            records: at most `limits.max_batch`, newer than what is stored.
+            records: at most `limits.max_batch` records, newer than what is stored.
 
-        Raises BackendError, ConfigurationError.
+        Returns:
+            For each record a reason, or None if it would be saved. Instead of the list, None if the plugin can't say.
+
+        Raises:
+            BackendError, ConfigurationError: the plugin can't be asked.
         """
         ask = getattr(self._backend, "refused", None)
         if ask is None:
@@ -229,16 +246,16 @@ class BackendAdapter:
     async def save(
         self, records: Sequence[Record], *, seconds: float | None = None, watch: Stopwatch | None = None
     ) -> int:
-        """Saves when one of `limits.concurrent_saves` slots is free; returns how many records were stale.
+        """Waits for one of `limits.concurrent_saves` slots, then saves; returns how many records were stale.
 
         Args:
-            records: at most `limits.max_batch`.
-            seconds: its time limit, if not the usual one.
-            watch: is started when its turn has come, from which the time limit counts, too.
+            records: at most `limits.max_batch` records.
+            seconds: the time limit, which counts from when the slot is free; None for `save_timeout_seconds`.
+            watch: a stopwatch that is started when the slot is free.
 
         Raises:
-            SaveError: names at least one of the records; all others were saved.
-            BackendError: nothing is known to be saved. In either case exceptions of the driver are the cause.
+            SaveError: some records failed, at least one; all others were saved.
+            BackendError: nothing is known to be saved. A driver's exception is its cause.
         """
         with self.progress.saving():
             await self._ready()
@@ -259,7 +276,7 @@ class BackendAdapter:
         try:
             await self._be_open()
         except ConfigurationError as error:
-            # It was started without the backend, and the backend is no use now that it is there.
+            # The buffer was opened while the backend could not be reached. Now that it can be, its settings don't work.
             self._tell(error)
             raise BackendUnavailable(f"backend {self.name} can't be opened: {error}") from error
 
@@ -284,7 +301,7 @@ class BackendAdapter:
                     await self._bounded(lambda: self._backend.new_epoch(above), self._connect, "new_epoch")
                 self._slots = asyncio.Semaphore(self.limits.concurrent_saves)
             except BaseException:
-                # It may hold half a connection; the next attempt begins from nothing.
+                # It may be partly open, so close it: the next attempt starts afresh.
                 with contextlib.suppress(BackendError):
                     await self._bounded(self._backend.close, self._connect, "close")
                 raise
@@ -292,15 +309,16 @@ class BackendAdapter:
             self._told = ""
 
     async def _above(self) -> int:
-        """The lowest epoch above what is stored, where the place holds epochs that it never allotted; else 0.
+        """The lowest epoch above all stored versions, if the place holds epochs that it never allotted; else 0.
 
-        These are noted before an epoch above them is allotted: from then on they would look like those of an earlier
-        history, and what is buffered would be taken for older.
+        `on_foreign` notes these foreign epochs before an epoch above them is allotted. After that, they would look like
+        epochs of an earlier history, and buffered writes would be taken for older than the stored versions.
         """
         highest = getattr(self._backend, "highest_version", None)
         if highest is None:
             return 0
-        # First the data, then the epoch: what is saved in between has one that was allotted before.
+        # Read the highest version before the highest allotted epoch: what other processes save in between is of an
+        # epoch that is allotted by then.
         version = await self._bounded(highest, self._connect, "highest_version")
         above = epoch_above(version, place=f"backend {self.name}")
         if not above:
@@ -326,11 +344,11 @@ class BackendAdapter:
             return await self._mapped(call, seconds, what)
 
     async def _mapped(self, call: Callable[[], Awaitable[T]], seconds: float, what: str) -> T:
-        """Runs a call of the plugin within its time.
+        """Runs a call of the plugin within its time limit.
 
         Raises:
-            BackendError: whatever went wrong, an error outside of this part of the tree being its cause.
-            ConfigurationError: from `_CONFIGURED`.
+            BackendError: the call failed or took too long; if the plugin raised another exception, that is the cause.
+            ConfigurationError: the plugin raised it in one of the `_CONFIGURED` calls.
         """
         try:
             async with asyncio.timeout(seconds) as limit:

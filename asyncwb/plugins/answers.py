@@ -1,4 +1,4 @@
-"""Whether the answers of a backend keep the contract (`asyncwb.Backend`): plugins are judged here and nowhere else."""
+"""Checks whether a backend's answers keep the contract, `asyncwb.Backend`; no other module checks them."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -18,7 +18,7 @@ _MOST: Final = 2**31
 
 
 class Judge:
-    """Judges the answers of one backend. Every method raises BrokenContract where an answer breaks the contract.
+    """Checks the answers of one backend. Every method raises BrokenContract if an answer breaks the contract.
 
     Args:
         name: how messages call the backend, without credentials.
@@ -29,7 +29,7 @@ class Judge:
         self._told: set[str] = set()
 
     def limits(self, limits: object) -> Limits:
-        """The limits, if they can be kept."""
+        """The backend's limits, if they are valid."""
         if not isinstance(limits, Limits):
             self._broken("its limits are {}: they have to be an asyncwb.Limits", limits)
         numbers = {
@@ -56,7 +56,7 @@ class Judge:
         return epoch
 
     def servers(self, noted: object) -> list[Began]:
-        """What `note_server` returned, if it is a list of epochs and servers in the order of epochs."""
+        """What `note_server` returned, if it is a sequence of pairs of epoch and server, in the order of epochs."""
         began: list[Began] = []
         for each in noted if isinstance(noted, Sequence) and not isinstance(noted, str | bytes) else (None,):
             match each:
@@ -77,7 +77,7 @@ class Judge:
         return stale
 
     def failed(self, error: SaveError, records: Sequence[Record]) -> None:
-        """A SaveError of `save`: only if every name in it is known are the other records known to be saved."""
+        """Checks a SaveError of `save`: the other records count as saved only if all that it names are in the batch."""
         failed: object = error.failed
         if not isinstance(failed, Mapping) or not failed:
             self._broken("save raised a SaveError that names no record: nothing is known to be saved")
@@ -97,7 +97,7 @@ class Judge:
             )
 
     def loaded(self, found: object, keys: Sequence[str]) -> dict[str, Record]:
-        """What `load(keys)` returned, if it is records of these keys."""
+        """What `load(keys)` returned, if it is a dict of valid records of these keys."""
         if not isinstance(found, dict):
             self._broken("load returned {}: it has to return a dict of records by their keys", found)
         asked = set(keys)
@@ -108,7 +108,7 @@ class Judge:
         return found
 
     def column_types(self, types: object) -> dict[str, str]:
-        """What `column_types` returned, if it is types by names of fields."""
+        """What `column_types` returned, if it is a mapping from names of fields to known types."""
         if not isinstance(types, Mapping):
             self._broken("column_types returned {}: it has to return a mapping of types by names of fields", types)
         for name, type_ in types.items():
@@ -153,7 +153,7 @@ class Judge:
     def _broken(self, how: str, *values: object) -> NoReturn:
         text = how.format(*map(_shown, values))
         error = BrokenContract(f"backend {self._name} broke the contract of asyncwb.Backend: {text}")
-        if how not in self._told:  # once for each kind: the same mistake may come with every batch
+        if how not in self._told:  # logged once for each kind, since the same mistake may occur in every batch
             self._told.add(how)
             _log.error("%s; this is a bug of the plugin, and nothing of such an answer is taken for saved", error)
         raise error
@@ -164,7 +164,7 @@ def _is_whole(value: object, least: int, most: int) -> TypeGuard[int]:
 
 
 def _shown(value: object) -> str:
-    """A value in an error message: short, and never its content if it isn't a name or a number."""
+    """A value for an error message, shortened; of anything but a str, a number, a bool or None, only its type."""
     if value is None or isinstance(value, bool | int | float):
         return repr(value)[:_LONGEST_SHOWN]
     if isinstance(value, str):

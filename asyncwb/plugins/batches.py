@@ -1,4 +1,4 @@
-"""A batch in parts that a storage takes: no request longer than a packet, a document or a message may be."""
+"""Splits a batch into parts that fit into one request of a storage, which limits packets, documents or messages."""
 
 from collections.abc import Callable, Iterable, Iterator
 from typing import Final, TypeVar
@@ -11,9 +11,9 @@ _OVERHEAD_BYTES: Final = 64
 
 
 def record_bytes(record: Record) -> int:
-    """About how many bytes a record takes in a request: its key and its payload as they are, and 64 for the rest.
+    """An estimate of a record's bytes in a request: those of its key and its payload, and 64 for everything else.
 
-    Where they are escaped on the way (quotes and NUL bytes in the text of a statement), they may take twice as many.
+    If the request escapes them (such as quotes and NUL bytes in the text of a statement), they may take twice as many.
     """
     return len(record.key.encode("utf-8", "surrogatepass")) + len(record.payload) + _OVERHEAD_BYTES
 
@@ -21,13 +21,13 @@ def record_bytes(record: Record) -> int:
 def split_by_bytes(
     items: Iterable[T], most_bytes: int, *, size_of: Callable[[T], int], most_items: int | None = None
 ) -> Iterator[list[T]]:
-    """The items in their order, in parts of at most `most_bytes`; one that is larger is a part of its own.
+    """Splits items into parts, in their order, of at most `most_bytes`; an item larger than that is a part of its own.
 
     Args:
         items: records, rows or keys.
-        most_bytes: the sum of the sizes of a part, at most.
-        size_of: gives the size of an item in bytes, such as `record_bytes`.
-        most_items: how many items a part has, at most; None for no such bound.
+        most_bytes: the most bytes that a part may have, the sum of its items' sizes.
+        size_of: returns the size of an item in bytes, such as `record_bytes`.
+        most_items: the most items that a part may have; None for no limit.
     """
     part: list[T] = []
     total = 0

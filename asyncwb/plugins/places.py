@@ -1,4 +1,7 @@
-"""Whose place it is, and from which epoch on: what backends share to keep one namespace apart from another's data."""
+"""The bookkeeping of a place that backends share: its name, the namespace that owns it, and its epochs.
+
+It keeps one namespace from using another's data.
+"""
 
 import hashlib
 import json
@@ -12,16 +15,16 @@ from asyncwb.records import MAX_EPOCH, SEQ_BITS, Record, epoch_of
 
 _PLAIN: Final = re.compile(r"[a-z_][a-z0-9_]{0,39}")
 _RESERVED: Final = re.compile(r"__|^sqlite_|^system|_(meta|key|deleted|version|epochs?|tombstones|asyncwb)$")
-"""Names that would meet those of a neighbour's bookkeeping or indexes, of a hashed name, or of the database itself."""
+"""Names that could clash with another place's bookkeeping or indexes, a hashed name, or the database's own tables."""
 
 
 def default_name(namespace: str) -> str:
-    """The name of a table or collection for a namespace, where the user names none; two namespaces never share one.
+    """The name of a namespace's table or collection if the user names none; two namespaces never share one.
 
     A namespace of lower-case letters, digits and `_`, 40 characters at most, is its own name. Any other (upper case,
     `.`, `-`, a digit first, a double `_`, an ending such as `_meta`) becomes its readable part, `__`, and 20 digits of
-    its SHA-256, so that it is an identifier everywhere, also where case is folded: `shop.Users` is
-    `shop_users__af9293586428c8764d6c`.
+    its SHA-256. So it is a valid and unique identifier in every storage, even if that ignores case: `shop.Users`
+    becomes `shop_users__af9293586428c8764d6c`.
     """
     if _PLAIN.fullmatch(namespace) and not _RESERVED.search(namespace):
         return namespace
@@ -32,16 +35,16 @@ def default_name(namespace: str) -> str:
 
 
 def takes_place(owner: str | None, namespace: str, *, former: str | None, place: str) -> bool:
-    """Whether `namespace` has to be noted as the owner of a place: nobody owns it, or `former` hands it over.
+    """Whether `namespace` still has to be noted as the owner of a place, because nobody or `former` owns it.
 
     Args:
-        owner: the namespace that the place has noted, None for none.
-        namespace: the one that opens it.
-        former: the owner that hands it over, if any.
+        owner: the namespace that is noted in the place, None for none.
+        namespace: the namespace that opens the place.
+        former: the namespace that hands it over, if any.
         place: how messages call it, such as "table 'users'".
 
     Raises:
-        PlaceTaken: it belongs to another namespace.
+        PlaceTaken: the place belongs to another namespace.
     """
     if owner == namespace:
         return False
@@ -56,14 +59,14 @@ def takes_place(owner: str | None, namespace: str, *, former: str | None, place:
 
 
 def epoch_above(version: object, *, place: str) -> int:
-    """The lowest epoch whose versions are all above a stored one; 0 if nothing is stored (None, or version 0).
+    """The lowest epoch whose versions are all above a stored version; 0 if that is None or 0: nothing is stored.
 
     Args:
-        version: the highest that is stored, as the storage gives it.
-        place: how messages call it.
+        version: the highest version that is stored, as the storage returns it.
+        place: how messages call the place.
 
     Raises:
-        ConfigurationError: it can't be a version of asyncwb's, or no epoch is left above it.
+        ConfigurationError: asyncwb can't have made this version, or no epoch is left above it.
     """
     if version is None or version == 0:
         return 0
@@ -84,32 +87,32 @@ def epoch_above(version: object, *, place: str) -> int:
 
 
 def foreign_epochs(above: int, allotted: int) -> tuple[int, int] | None:
-    """The epochs that are stored in a place though it never allotted them, first and last; None if there are none.
+    """The first and last of the epochs that a place may hold but never allotted; None if there are none.
 
     Args:
-        above: the lowest epoch above all that is stored, see `epoch_above`.
-        allotted: the highest that the place has allotted, read after that.
+        above: the lowest epoch above all stored versions, from `epoch_above`.
+        allotted: the highest epoch that the place has allotted, read after the highest version.
     """
     return (allotted + 1, above - 1) if above > allotted + 1 else None
 
 
 class Versioned(Protocol):
-    """What a place's bookkeeping is kept in: `save` and `load` as in `Backend`."""
+    """A store for a place's bookkeeping, with `save` and `load` as in `Backend`."""
 
     async def save(self, records: Sequence[Record]) -> int: ...
     async def load(self, keys: Sequence[str]) -> dict[str, Record]: ...
 
 
 async def allot_epoch(store: Versioned, at_least: int, *, key: str) -> int:
-    """`Backend.new_epoch` for a storage that has no counter of its own: a conditional save is all it takes.
+    """Implements `Backend.new_epoch` for a storage without a counter of its own: it needs only conditional saves.
 
-    The epoch is the version of a record that asyncwb's users can't reach. Of several processes that save the same
-    version only one isn't stale, and that one has the number.
+    The highest epoch is the version of a record that asyncwb's users can't reach. If several processes save the same
+    version, only one of these saves isn't stale, and its process gets the number.
 
     Args:
-        store: `save` has to count exactly what was stale.
+        store: keeps the record; its `save` has to return exactly how many records were stale.
         at_least: as in `Backend.new_epoch`.
-        key: of the record; keep it where no user's key can be, such as a table of its own.
+        key: the record's key; no key of a user may reach it, so keep it in a table of its own, for example.
     """
     while True:
         held = (await store.load([key])).get(key)
@@ -122,15 +125,15 @@ async def allot_epoch(store: Versioned, at_least: int, *, key: str) -> int:
 
 
 async def claim_place(store: Versioned, namespace: str, *, key: str, place: str, former: str | None = None) -> None:
-    """Notes the namespace as the owner of a place, durably, unless it is that already; one of several wins.
+    """Notes the namespace durably as the owner of a place, unless it is the owner already; of several, one wins.
 
-    The owner is the payload of a record beside that of `allot_epoch`. Call it in `open` and at the beginning of
-    `new_epoch`, so that a process whose place was handed over meanwhile finds out within a second.
+    The owner is the payload of a record next to that of `allot_epoch`. Call this in `open` and at the beginning of
+    `new_epoch`, so that a process whose place was handed over finds out within a second.
 
     Args:
-        store: `save` has to count exactly what was stale.
+        store: keeps the record; its `save` has to return exactly how many records were stale.
         namespace: as in `Backend.open`.
-        key: of the record; keep it where no user's key can be.
+        key: the record's key; no key of a user may reach it.
         place: how messages call the place, such as "table 'users'".
         former: as in `Backend.open`.
 
@@ -147,17 +150,19 @@ async def claim_place(store: Versioned, namespace: str, *, key: str, place: str,
 
 
 def owner_in(record: Record | None) -> str | None:
-    """The owner that `claim_place` has noted in a record."""
+    """The owner that `claim_place` has noted in a record; None if there is no record."""
     return record.payload.decode("utf-8", "replace") if record else None
 
 
 class Bookkeeping:
-    """Owner, epochs and servers of a place, in a storage that has neither counters nor transactions of its own.
+    """The owner, epochs and servers of a place, in a storage that has neither counters nor transactions of its own.
 
-    A backend opens it in `open`, after the storage is prepared, and has it answer `new_epoch` and `note_server`.
+    A backend calls its `open` in its own `open`, after preparing the storage, and passes `new_epoch` and `note_server`
+    on to it.
 
     Args:
-        store: where their records are kept; no user's key may reach it.
+        store: keeps their records; no key of a user may reach it. Its `save` has to return exactly how many records
+            were stale.
         place: how messages call the place, such as "table 'users'".
     """
 
@@ -167,22 +172,22 @@ class Bookkeeping:
         self._namespace: str | None = None
 
     async def open(self, namespace: str, *, former: str | None = None) -> None:
-        """What `Backend.open` promises of the owner. Raises PlaceTaken."""
+        """Does what `Backend.open` promises about the owner of the place. Raises PlaceTaken."""
         if former is not None and takes_place(await self._owner(), namespace, former=former, place=self._place):
-            # Before the owner changes: if it ends in between, an epoch was begun for nothing.
+            # This precedes the change of the owner: if the process ends in between, only an epoch is wasted.
             await allot_epoch(self._store, 1, key="epoch")
         await claim_place(self._store, namespace, key="owner", place=self._place, former=former)
         self._namespace = namespace
 
     async def new_epoch(self, at_least: int) -> int:
-        """`Backend.new_epoch`."""
+        """Implements `Backend.new_epoch`, which raises PlaceTaken if the place was handed over."""
         if self._namespace is None:
             raise BackendUnavailable(f"{self._place} isn't open")
         await claim_place(self._store, self._namespace, key="owner", place=self._place)
         return await allot_epoch(self._store, at_least, key="epoch")
 
     async def note_server(self, partition: int, epoch: int, server: str) -> list[Began]:
-        """What `Backend` says of a method with this name."""
+        """Implements the optional method `note_server` that `Backend` describes."""
         key = f"servers.{partition}"
         while True:
             held = (await self._store.load([key])).get(key)

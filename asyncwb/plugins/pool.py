@@ -1,4 +1,4 @@
-"""A pool of connections that believes none of them after a failure."""
+"""A pool of connections that trusts none of them after a failure."""
 
 import asyncio
 import contextlib
@@ -20,23 +20,24 @@ _log: Final = logging.getLogger("asyncwb")
 
 
 class ConnectionPool(Generic[C]):
-    """Connections to one storage, opened when they are needed and kept for the next call.
+    """Connections to one storage, opened when they are needed and kept for later calls.
 
-    When a server has been restarted, all idle connections are dead, and none of them shows it. If each failed a save in
-    turn, asyncwb would find the backend well in between, and blame the records: so at the first failure all are closed.
-    A call that is cancelled counts as one, for its time limit may have ended it; and what is halfway through a
-    connection is of no use to the next call.
+    After a server's restart, all idle connections are dead, but nothing shows it. If each of them failed a save in
+    turn, asyncwb would find the backend healthy in between and blame the records. So at the first failure, all are
+    closed. A cancelled call counts as a failure, because its time limit may have ended it, and because a connection in
+    the middle of an exchange can't be used by the next call.
 
-    Make it in `Backend.open`: it belongs to the event loop that it is first used in.
+    Make the pool in `Backend.open`: it belongs to the event loop in which it is first used.
 
     Args:
-        connect: opens a connection. It should have a time limit of its own, less than 5 s.
-        close: closes one properly. It has `close_seconds` for that.
-        terminate: drops one at once, without a word to the server and without waiting: for one that may be dead. By
-            default such a one is closed as all others are.
-        most: how many connections there are at most.
-        healthy_after: what the driver raises because of a record, or of a statement: the connection goes on being used.
-        close_seconds: see above.
+        connect: opens a connection. It should have a time limit of its own, below 5 seconds.
+        close: closes a connection properly, within `close_seconds`.
+        terminate: drops a connection that may be dead, at once, without telling the server or waiting. By default,
+            such a connection is closed like any other.
+        most: the most connections at a time.
+        healthy_after: exceptions that the driver raises because of a record or a statement: a connection that raises
+            one of these stays in use.
+        close_seconds: the time limit for closing connections.
     """
 
     def __init__(
@@ -73,14 +74,14 @@ class ConnectionPool(Generic[C]):
             yield connection
 
     async def run(self, work: Callable[[C], Awaitable[T]]) -> T:
-        """What `work` returns, given a connection.
+        """Calls `work` with a connection and returns its result.
 
-        If it fails on one that was idle before, it is run once more, on a new one: perhaps the server was restarted,
-        and all is well again. So `work` has to be idempotent, as the calls of a backend are. (Where `new_epoch` is
-        repeated, a number is left out, which is fine.)
+        If it fails on a connection that was idle before, it is called again with a new one, because the server may
+        just have been restarted. So `work` has to be idempotent, as the calls of a backend are. (A repeated `new_epoch`
+        skips a number, which does no harm.)
 
         Raises:
-            Exception: as `work` or `connect` raises it.
+            Exception: whatever `work` or `connect` raises.
             BackendUnavailable: the pool is closed.
         """
         async with self._slots:
@@ -98,7 +99,7 @@ class ConnectionPool(Generic[C]):
                 return await work(connection)
 
     async def close(self) -> None:
-        """Closes all connections; those in use, when their call is over. Returns within `close_seconds`."""
+        """Closes all connections, those in use when their call is over; returns within `close_seconds`."""
         self._closed = True
         self._generation += 1
         with anyio.move_on_after(self._close_seconds, shield=True):
@@ -138,7 +139,7 @@ class ConnectionPool(Generic[C]):
         elif self._closed:
             await self._close_all([connection])
         else:
-            await self._drop([connection])  # others have failed since it was opened
+            await self._drop([connection])  # another connection has failed since this one was taken
 
     async def _drop(self, connections: Sequence[C]) -> None:
         if self._terminate is None:
@@ -157,7 +158,7 @@ class ConnectionPool(Generic[C]):
         try:
             await self._close(connection)
             closed = True
-        except Exception as error:  # noqa: BLE001 - it is gone, whatever a driver says to that
+        except Exception as error:  # noqa: BLE001 - the connection is given up, whatever the driver raises
             _log.debug("a connection can't be closed properly: %r", error)
         finally:
             if not closed:

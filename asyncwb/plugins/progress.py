@@ -1,4 +1,4 @@
-"""Since when a process has saved nothing although it is trying to."""
+"""For how long a process has been trying to save without saving anything."""
 
 import time
 from collections.abc import Iterator
@@ -6,9 +6,9 @@ from contextlib import contextmanager
 
 
 class Progress:
-    """Saves under way, and when the last of them came to something.
+    """Counts the saves under way, and notes when one last succeeded.
 
-    A backend that hangs raises nothing until a save's time limit is over, a minute by default; this shows it before.
+    A backend that hangs raises nothing until a save's time limit is over, a minute by default; this shows it earlier.
     """
 
     def __init__(self) -> None:
@@ -17,7 +17,7 @@ class Progress:
 
     @contextmanager
     def saving(self) -> Iterator[None]:
-        """Around each save; one that raises has saved nothing, as far as is known."""
+        """A context for each save; one that raises counts as having saved nothing."""
         if not self._under_way:
             self._since = time.monotonic()
         self._under_way += 1
@@ -29,5 +29,5 @@ class Progress:
 
     @property
     def stalled_seconds(self) -> float:
-        """For how long saves have been under way and none has ended well; 0.0 if none is under way."""
+        """For how long saves have been under way without one succeeding; 0.0 if none is under way."""
         return time.monotonic() - self._since if self._under_way else 0.0

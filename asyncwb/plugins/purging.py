@@ -1,4 +1,4 @@
-"""When a backend purges its old tombstones: with a save, now and then, and by one save at a time."""
+"""When a backend purges its old tombstones: now and then, as part of a save, and in only one save at a time."""
 
 import time
 from collections.abc import Callable
@@ -10,9 +10,9 @@ _EVERY_SECONDS: Final = 60.0
 class PurgeTimer:
     """Tells a save whether it is its turn to purge.
 
-    The first save of an object purges, and then one every `every_seconds`. A turn is taken when it is given: of saves
-    that run at the same time only one purges, and a purge that fails is tried again after the usual pause, so it fails
-    one save and not each.
+    The first save of a timer purges, and then one every `every_seconds`. `is_due` takes the turn when it returns True:
+    of several concurrent saves only one purges. A purge that fails is tried again after the usual pause, so it fails
+    one save and not every one.
 
     ::
 
@@ -23,7 +23,7 @@ class PurgeTimer:
 
     Args:
         every_seconds: the pause between two purges.
-        clock: gives seconds that are never set back.
+        clock: returns monotonic seconds.
     """
 
     def __init__(self, every_seconds: float = _EVERY_SECONDS, *, clock: Callable[[], float] = time.monotonic) -> None:
@@ -40,5 +40,5 @@ class PurgeTimer:
         return True
 
     def again(self) -> None:
-        """There was more than was deleted: the next save goes on."""
+        """Makes the next save purge as well, because there was more to delete than was deleted."""
         self._next = float("-inf")

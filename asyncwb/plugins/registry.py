@@ -1,4 +1,4 @@
-"""From a URL scheme to a backend, through entry points; one broken plugin never hides or disturbs the others."""
+"""Finds the backend of a URL's scheme, through entry points; a broken plugin doesn't affect the others."""
 
 import difflib
 import re
@@ -24,7 +24,7 @@ class Plugin:
 
     Attributes:
         scheme: the URL scheme that selects it.
-        distribution: the installed package that brings it, with its version.
+        distribution: the installed package that provides it, with its version.
         problem: why it can't be used and what to do, or None if it can.
     """
 
@@ -34,7 +34,7 @@ class Plugin:
 
 
 def plugins() -> list[Plugin]:
-    """Every installed backend, usable or not, by scheme. Loads them all."""
+    """Every installed backend, usable or not, in the order of schemes; loads all of them."""
     return sorted(_inspect(), key=lambda plugin: (plugin.scheme, plugin.distribution))
 
 
@@ -50,7 +50,7 @@ def _inspect() -> Iterator[Plugin]:
 
 
 def backend_from_url(url: str, *, codec: Codec[Any]) -> Backend:
-    """Makes the backend that a URL names; loads the plugin of its scheme and no other, and connects to nothing.
+    """Makes the backend of a URL; loads only the plugin of its scheme, and connects to nothing.
 
     Raises:
         UnknownBackend: no plugin has this scheme; names the installed ones and suggests the nearest.
@@ -64,7 +64,7 @@ def backend_from_url(url: str, *, codec: Codec[Any]) -> Backend:
     installed = _installed()
     entries = installed.get(scheme.lower())
     if not entries:
-        # What has no slashes may be user:password@host.
+        # A URL without slashes may be user:password@host, so its scheme may be a user.
         shown = scheme if "://" in url or "@" not in url else redact(url)
         nearest = difflib.get_close_matches(scheme.lower(), installed, n=1)
         hint = f" Did you mean {nearest[0]!r}?" if nearest else ""
@@ -82,10 +82,10 @@ def backend_from_url(url: str, *, codec: Codec[Any]) -> Backend:
 
 
 def named_backend(backend: object, *, codec: Codec[Any]) -> tuple[Backend, str]:
-    """What a user names as backend, a URL or a ready object, and how messages call it.
+    """The backend that a user names by a URL or passes as an object, and how messages call it.
 
     Raises:
-        ConfigurationError: it is neither, or as `backend_from_url`.
+        ConfigurationError: it is neither, or `backend_from_url` raises it.
     """
     url = plain_str(backend)
     if url is not None:
@@ -98,9 +98,14 @@ def named_backend(backend: object, *, codec: Codec[Any]) -> tuple[Backend, str]:
 
 
 def made_by(factory: BackendFactory, url: str, codec: Codec[Any]) -> Backend:
-    """What a plugin makes of a URL. Raises ConfigurationError, whatever the plugin raises."""
+    """Calls a plugin's factory with a URL.
+
+    Raises:
+        ConfigurationError: the URL is ambiguous, or the factory raised any exception but one of asyncwb's.
+        AsyncwbError: the factory raised it.
+    """
     if re.search(r"[?#].*@|://[^/?#@]*:[^/?#@]*/.*@", url, re.DOTALL):
-        # Perhaps a password is cut in two: plugins would take a part of it for an option, and show it.
+        # The URL may split inside a password: plugins would take a part of it for an option, and show that.
         raise ConfigurationError(
             f"backend URL {redact(url)!r} can't be read: its user or password seems to hold a /, ? or #, or an @ comes "
             "after the host; write them as %2F, %3F, %23 and %40"
@@ -111,16 +116,17 @@ def made_by(factory: BackendFactory, url: str, codec: Codec[Any]) -> Backend:
     except AsyncwbError:
         raise
     except BaseException as error:
-        # Somebody else's code; nothing is awaited in it, so that a CancelledError can only be its own.
+        # A plugin's code may raise anything. Nothing is awaited in it, so a CancelledError can only be its own.
         if is_exit(error):
             raise
         problem = type(error).__name__
-    # Outside of the handler: what urllib and drivers say may quote the password, and would be the context.
+    # Raised outside of the handler, so that messages of urllib and drivers, which may quote the password, aren't the
+    # context.
     raise ConfigurationError(f"backend URL {redact(url)!r} can't be understood ({problem})")
 
 
 def _installed() -> dict[str, list[EntryPoint]]:
-    """Scheme -> its plugins, one per distribution: the first on the path, as an import takes it."""
+    """Scheme -> its plugins, one per distribution: the first one on the path, which an import would find as well."""
     found: dict[str, dict[str, EntryPoint]] = defaultdict(dict)
     for entry in entry_points(group=GROUP):
         found[entry.name.lower()].setdefault(_normalized(entry), entry)
@@ -152,8 +158,8 @@ def _load(entry: EntryPoint) -> Any:
     except KeyboardInterrupt:
         raise
     except BaseException as error:
-        # A plugin is somebody else's code: whatever its import raises is reported as its problem, also the SystemExit
-        # of a module that wants another Python.
+        # Whatever the import of a plugin raises is reported as the plugin's problem, even SystemExit, which a module
+        # may raise because it needs another Python version.
         raise ConfigurationError(
             f"plugin {entry.value!r} of scheme {entry.name!r} ({_distribution(entry)}) can't be loaded: {error!r}"
         ) from error

@@ -20,7 +20,7 @@ _USUAL: Final = msgspec.Meta(ge=0, le=2**63 - 1)
 
 
 def parse_options(url: str, options: type[T]) -> T:
-    """What stands behind the `?` of a URL, as an object of a dataclass.
+    """The options after the `?` of a URL, as an object of a dataclass.
 
     ::
 
@@ -33,14 +33,15 @@ def parse_options(url: str, options: type[T]) -> T:
         options = parse_options("notes:///var/lib/app?sync=file", Options)
 
     Args:
-        url: with its scheme, by which messages call it.
+        url: the URL with its scheme, which messages name.
         options: a dataclass; each field is an option. Its type is str, int, float, bool (`0`, `1`, `true` or
             `false`), a Literal of strings or numbers, or one of these or None. Numbers are from 0 to 2**63 - 1;
-            `Annotated[int, msgspec.Meta(ge=1, le=9)]` has other bounds. Give what is secret `field(repr=False)`.
+            `Annotated[int, msgspec.Meta(ge=1, le=9)]` sets other bounds. Declare secret fields with
+            `field(repr=False)`.
 
     Raises:
-        ConfigurationError: an option is unknown (the message suggests the nearest), missing, given twice, or can't be
-            what it says.
+        ConfigurationError: an option is unknown (the message suggests the nearest), missing, given twice, or its value
+            is invalid.
     """
     found, others = _split(url.partition("#")[0], options)
     if others:
@@ -53,13 +54,13 @@ def parse_options(url: str, options: type[T]) -> T:
 
 
 def take_options(url: str, options: type[T]) -> tuple[T, str]:
-    """As `parse_options`, for a URL that goes on to a driver which has options of its own.
+    """Like `parse_options`, for a URL that is passed on to a driver, which has options of its own.
 
     Returns:
-        The backend's own options, and the URL without them; all others are left in it as they stand.
+        The backend's own options, and the URL without them; all other options are left in it unchanged.
 
     Raises:
-        ConfigurationError: as `parse_options`, but for unknown options, which are the driver's.
+        ConfigurationError: as in `parse_options`, but not for unknown options, which are the driver's.
     """
     found, others = _split(url, options)
     address, query = url.partition("?")[0], "&".join(text for _, text in others)
@@ -67,11 +68,11 @@ def take_options(url: str, options: type[T]) -> tuple[T, str]:
 
 
 def _split(url: str, options: type[T]) -> tuple[T, Sequence[tuple[str, str]]]:
-    """The backend's own options, and name and text of each other one: in no object whose `repr` would show them."""
+    """The backend's own options as an object of the dataclass, and the name and the text of each other option."""
     shown = _shown(url)
     query = url.partition("?")[2]
     if "@" in query:
-        # Perhaps it begins inside of a password, whose rest must not be shown as an option.
+        # The ? may be part of a password, whose rest must not be shown as an option.
         raise ConfigurationError(f"{shown}: write @ in an option as %40, and ? in a user or password as %3F")
     types = _types(options)
     own: dict[str, Any] = {}
@@ -103,7 +104,7 @@ def _types(options: type[Any]) -> dict[str, Any]:
 
 def _shown(url: str) -> str:
     scheme = url.partition(":")[0]
-    # What has no slashes may be user:password@host.
+    # A URL without slashes may be user:password@host, so its scheme may be a user.
     return f"{scheme} URL" if "://" in url or "@" not in url else "backend URL"
 
 
@@ -116,14 +117,14 @@ def _converted(shown: str, name: str, text: str, hint: Any) -> Any:
     else:
         if not isinstance(value, float) or math.isfinite(value):
             return value
-    # Outside of the handler, so that the error has no context that quotes the value.
+    # Raised outside of the handler, so that the error has no context that quotes the value.
     given = redact(f"{name}={text}")
     given = given if len(given) <= _LONGEST_SHOWN else f"{given[:_LONGEST_SHOWN]}…"
     raise ConfigurationError(f"{shown}: {given}: use {_wanted(name, kind, bounds)}")
 
 
 def _kind(hint: Any) -> tuple[Any, msgspec.Meta | None]:
-    """The type without None, and what bounds it."""
+    """The type without None, and its bounds; None for no bounds."""
     bounds = None
     if get_origin(hint) is Annotated:
         hint, bounds, *_ = get_args(hint)
@@ -136,7 +137,7 @@ def _kind(hint: Any) -> tuple[Any, msgspec.Meta | None]:
 
 
 def _wanted(name: str, kind: Any, bounds: msgspec.Meta | None) -> str:
-    """What an option takes, in words."""
+    """The values that an option takes, in words."""
     if get_origin(kind) is Literal:
         *most, last = map(str, get_args(kind))
         return f"{', '.join(most)} or {last}" if most else last

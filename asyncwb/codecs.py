@@ -1,4 +1,4 @@
-"""Codecs: values to bytes and back. JSON by default, msgpack, bytes; typed through msgspec or pydantic."""
+"""Codecs turn values into bytes and back: JSON (the default), msgpack or bytes, with types from msgspec or pydantic."""
 
 from collections.abc import Callable, Mapping
 from functools import cached_property
@@ -33,7 +33,7 @@ class Codec(Generic[T]):
         name: "json", "msgpack" or "bytes".
         type: what `decode` returns and checks: a msgspec Struct, a dataclass, an attrs class, a TypedDict, a pydantic
             model, any builtin type, or a union of them.
-        check: whether `encode` sees to it that the value can be read back as it is.
+        check: whether `encode` checks that the value would be read back unchanged.
 
     Raises:
         ConfigurationError: values of this type can't be encoded and decoded.
@@ -48,7 +48,7 @@ class Codec(Generic[T]):
         self._comes_back = self._dialect.comes_back
 
     def encode(self, value: T) -> bytes:
-        """Raises `InvalidValue` if the value can't be encoded, or would not be read back as it is."""
+        """Encodes a value; raises `InvalidValue` if it can't be encoded, or would not be read back unchanged."""
         if value is None:
             raise InvalidValue("None can't be stored, it means absence; use delete()")
         try:
@@ -56,7 +56,7 @@ class Codec(Generic[T]):
         except BaseException as error:
             if is_exit(error):
                 raise
-            # Whatever the value's own code raises, that of a `tzinfo` for instance. Nothing is awaited in it, so that a
+            # The value's own code, such as that of a `tzinfo`, may raise anything. Nothing is awaited in it, so a
             # CancelledError can only be its own.
             kind = type(value).__name__
             hint = f"; name it, as in type={kind}" if self.type is Any and uses_pydantic(type(value)) else ""
@@ -74,7 +74,7 @@ class Codec(Generic[T]):
         return encoded
 
     def decode(self, payload: bytes) -> T:
-        """Raises `DecodeError` if the bytes aren't a value of this codec and type."""
+        """Decodes a value; raises `DecodeError` if the bytes aren't a value of this codec and type."""
         try:
             return cast("T", self._decode(payload))
         except BaseException as error:
@@ -86,14 +86,21 @@ class Codec(Generic[T]):
 
     @cached_property
     def fields(self) -> Mapping[str, RowField] | None:
-        """The fields of the type by their encoded names; None if the type names none. For stores of columns."""
+        """The type's fields by their encoded names, for stores of columns; None if the type names no fields."""
         return fields_of(self.type)
 
     def encode_row(self, row: Mapping[str, Any]) -> bytes:
-        """Encodes what a store of columns has read: field -> plain Python, None for NULL.
+        """Encodes a row that a store of columns has read.
 
-        By the type, if there is one: NULL is the default of a field that can't be None, and 1 is True where it is a
-        bool. What the type excludes is encoded as it stands, so that the reader's `DecodeError` names it.
+        If the codec has a type, the row is converted to it: NULL in a field that can't be None becomes its default, 1
+        becomes True if the field is a bool, and so on. A row that doesn't fit the type even so is encoded as it is, so
+        that the reader's `DecodeError` says what is wrong.
+
+        Args:
+            row: field -> its value as plain Python, None for NULL.
+
+        Raises:
+            ConfigurationError: the codec is "bytes", which has no fields.
         """
         return _ROW_ENCODERS[self.name](row_value(row, self.type, self.fields))
 
@@ -116,7 +123,7 @@ def _dialect(name: CodecName, type_: Any) -> Dialect:
         return raw_dialect()
     try:
         return pydantic_dialect(name, type_) if uses_pydantic(type_) else msgspec_dialect(name, type_)
-    except Exception as error:  # an annotation that names nothing raises NameError, for instance
+    except Exception as error:  # for example NameError for an annotation that names something undefined
         raise ConfigurationError(f"type={excerpt(type_)} can't be used by codec {name!r}: {error}") from error
 
 

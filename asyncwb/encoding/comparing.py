@@ -1,4 +1,4 @@
-"""Compares a value with what is read back of it, part by part, and says where they differ."""
+"""Compares a value with what is read back after encoding it, part by part, and says where they differ."""
 
 import math
 from collections.abc import Set as AbstractSet
@@ -12,18 +12,21 @@ from asyncwb.encoding.dialect import BINARY
 from asyncwb.support.plain import excerpt
 
 _TEXTUAL: Final = (date, time, timedelta, UUID, Decimal)
-"""What is read back as the text that stands for it where no type says otherwise."""
+"""Types whose values are encoded as text, and read back as this text unless a type says otherwise."""
 
 
 def difference(value: Any, back: Any) -> str | None:
-    """Why the two are not the same, and where, or None. Both are images, see `Dialect`.
+    """Why and where a value and what was read back differ; None if they are the same.
 
-    Conversions that lose nothing are none: a whole number as the float that equals it, a tuple or a set as a list,
-    a date as text. No contents are shown but names of fields: values may be confidential.
+    Conversions that lose nothing aren't differences: a whole number as a float that equals it, a tuple or a set as a
+    list, a date as text. Of the contents, only names of fields are shown, because values may be confidential.
+
+    Args:
+        value, back: the two as images, see `Dialect`.
     """
     reason = _difference(value, back)
     if reason is None or _difference(_sorted(value), _sorted(back)) is None:
-        return None  # equal sets may be walked in different orders, and they are lists here
+        return None  # sets are lists here, and equal sets may be iterated in different orders
     return reason
 
 

@@ -1,23 +1,23 @@
-"""What a codec needs to know of the library that encodes its values."""
+"""The functions of an encoding library, msgspec or pydantic, that a codec needs."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
 BINARY: Final = (bytes, bytearray, memoryview)
-"""What is bytes to Python."""
+"""The types that count as bytes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dialect:
-    """Encoding and decoding of one type, and how to tell whether a value came back as it was.
+    """Functions that encode and decode values of one type, and tell whether a value comes back unchanged.
 
     Attributes:
-        encode: raises whatever the library raises.
-        decode: likewise.
-        comes_back: of a value and its encoding, the quick answer to whether it is read back as it was. True is certain,
-            False asks for a comparison part by part. Raises what `decode` raises.
-        image: a value as plain Python (dicts, lists, numbers, text, bytes, …), for that comparison.
+        encode: encodes a value; raises whatever the library raises.
+        decode: decodes a value; raises whatever the library raises.
+        comes_back: a quick check, given a value and its encoding, whether the value is read back unchanged. True is
+            certain; after False, the two have to be compared part by part. Raises what `decode` raises.
+        image: turns a value into plain Python (dicts, lists, numbers, text, bytes, …) for that comparison.
     """
 
     encode: Callable[[Any], bytes]

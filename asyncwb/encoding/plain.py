@@ -1,4 +1,4 @@
-"""Values that msgspec encodes: its Structs, dataclasses, attrs, TypedDicts and the builtin types; and raw bytes."""
+"""Dialects for what msgspec encodes (Structs, dataclasses, attrs, TypedDicts, builtin types) and for raw bytes."""
 
 from collections.abc import Callable, Iterator
 from typing import Any, Literal
@@ -14,7 +14,12 @@ _ComesBack = Callable[[Any, bytes], bool]
 
 
 def msgspec_dialect(name: Literal["json", "msgpack"], type_: Any) -> Dialect:
-    """Raises TypeError if msgspec can't decode the type, and whatever its annotations raise."""
+    """The dialect of a type that msgspec encodes.
+
+    Raises:
+        TypeError: msgspec can't decode the type.
+        Exception: whatever evaluating its annotations raises.
+    """
     nodes = list(_nodes(inspect.type_info(type_)))
     for node in nodes:
         if isinstance(node, inspect.CustomType) and node.cls is not object:
@@ -34,7 +39,7 @@ def msgspec_dialect(name: Literal["json", "msgpack"], type_: Any) -> Dialect:
 
 
 def raw_dialect() -> Dialect:
-    """Bytes, bytearrays and memoryviews as they are."""
+    """The dialect of bytes, bytearrays and memoryviews, which are stored unchanged."""
     return Dialect(encode=_encode_bytes, decode=bytes, comes_back=lambda _value, _encoded: True, image=bytes)
 
 
@@ -46,7 +51,10 @@ def _by_equality(decode: _Decode) -> _ComesBack:
 
 
 def _by_both(encode: _Encode, decode: _Decode) -> _ComesBack:
-    """Where a class may call equal what isn't the same. Encodings alone don't tell: null is also written for NaN."""
+    """Compares encodings as well as values, for classes whose `==` may be true for values that differ.
+
+    Comparing encodings alone isn't enough, because NaN is encoded as null.
+    """
 
     def comes_back(value: Any, encoded: bytes) -> bool:
         back = decode(encoded)
@@ -59,7 +67,7 @@ def _has_plain_equality(node: inspect.Type) -> bool:
     """Whether instances are equal only if they are of the same class and all their parts are equal."""
     if isinstance(node, inspect.StructType):
         return node.cls.__eq__ is msgspec.Struct.__eq__
-    return not isinstance(node, inspect.DataclassType)  # which may have any
+    return not isinstance(node, inspect.DataclassType)  # a dataclass may define any equality
 
 
 def _encode_bytes(value: object) -> bytes:
@@ -67,7 +75,7 @@ def _encode_bytes(value: object) -> bytes:
         return value
     if not isinstance(value, BINARY):
         raise TypeError("bytes, bytearray or memoryview expected")
-    return bytes(memoryview(value))  # not what a subclass makes of itself
+    return bytes(memoryview(value))  # a subclass's own `__bytes__` is ignored
 
 
 def _image(value: Any) -> Any:
@@ -75,7 +83,7 @@ def _image(value: Any) -> Any:
 
 
 def _strict_image(encode: Callable[[Any], bytes]) -> Callable[[Any], Any]:
-    """An image, or ValueError where two keys of a dict become one: it has fewer entries than the value."""
+    """A function that makes images, and raises ValueError if two keys of a dict become one: an entry is lost then."""
 
     def image(value: Any) -> Any:
         plain = _image(value)
@@ -93,7 +101,7 @@ def _raw_bytes(value: Any) -> bytes:
 
 
 def _nodes(root: inspect.Type) -> Iterator[inspect.Type]:
-    """The type and all that it consists of, each once; types may be recursive."""
+    """The type and all types that it consists of, each once, because types may be recursive."""
     pending: list[Any] = [root]
     seen: set[int] = set()
     while pending:

@@ -1,4 +1,4 @@
-"""Values that pydantic validates: its models and dataclasses, alone or as parts of other types."""
+"""The dialect for values that pydantic validates: its models and dataclasses, alone or as parts of other types."""
 
 import dataclasses
 import typing
@@ -10,24 +10,26 @@ from asyncwb.encoding.dialect import Dialect
 
 
 def uses_pydantic(type_: Any) -> bool:
-    """Whether a type is pydantic's, or has parts that are: members of a union, items, fields of a dataclass."""
+    """Whether a type is pydantic's, or has parts that are, such as members of a union, items, or dataclass fields."""
     return _uses_pydantic(type_, set())
 
 
 def pydantic_dialect(name: Literal["json", "msgpack"], type_: Any) -> Dialect:
-    """Through pydantic's JSON in either codec, so that strict models are read as they were written.
+    """The dialect of a type that pydantic validates.
 
-    Raises whatever pydantic raises if it can't make a schema of the type.
+    Values pass through pydantic's JSON in both codecs, so that strict models accept what they have written. Raises
+    whatever pydantic raises if it can't make a schema of the type.
     """
-    from pydantic import TypeAdapter, ValidationError  # noqa: PLC0415 - an extra; whoever has a model has it, too
+    from pydantic import TypeAdapter, ValidationError  # noqa: PLC0415 - optional; anybody with a model has it
 
     adapter: TypeAdapter[Any] = TypeAdapter(type_)
 
     def encode(value: Any) -> bytes:
-        # `round_trip` leaves out what is computed; a wrong type shows when the value is read back, not as a warning.
+        # `round_trip` leaves out computed fields. Warnings are off, since reading the value back reveals a wrong type.
         encoded = adapter.dump_json(value, by_alias=True, round_trip=True, warnings=False)
         if b"NaN" in encoded or b"Infinity" in encoded:
-            msgspec.json.decode(encoded)  # perhaps only in a text; JSON has no such numbers, and no backend takes them
+            # This raises unless they only occur in texts: JSON has no such numbers, and no backend takes them.
+            msgspec.json.decode(encoded)
         return encoded
 
     def decode(payload: bytes) -> Any:
@@ -35,7 +37,7 @@ def pydantic_dialect(name: Literal["json", "msgpack"], type_: Any) -> Dialect:
             return adapter.validate_json(payload)
         except ValidationError as error:
             reason = _reason(error.errors(include_url=False, include_context=False, include_input=False))
-        # Outside of the handler: pydantic's own message, which would be the context, quotes the value.
+        # Raised outside of the handler, so that pydantic's own message, which quotes the value, isn't the context.
         raise ValueError(reason)
 
     def pack(value: Any) -> bytes:
@@ -45,7 +47,7 @@ def pydantic_dialect(name: Literal["json", "msgpack"], type_: Any) -> Dialect:
         return decode(msgspec.json.encode(msgspec.msgpack.decode(payload)))
 
     def image(value: Any) -> Any:
-        # As any: also the fields that a subclass adds, which are not encoded.
+        # `serialize_as_any` includes fields that a subclass adds. They aren't encoded, so the comparison finds them.
         return adapter.dump_python(value, by_alias=True, round_trip=True, warnings=False, serialize_as_any=True)
 
     reads, writes = (decode, encode) if name == "json" else (unpack, pack)
@@ -57,7 +59,7 @@ def pydantic_dialect(name: Literal["json", "msgpack"], type_: Any) -> Dialect:
 
 
 def _reason(errors: list[Any]) -> str:
-    """The first of pydantic's errors, worded as msgspec's are."""
+    """The first of pydantic's errors, in the wording of msgspec's errors, and the number of further ones."""
     first = errors[0]
     path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in first["loc"])
     more = f", and {len(errors) - 1} more" if len(errors) > 1 else ""
@@ -71,7 +73,7 @@ def _uses_pydantic(type_: Any, seen: set[int]) -> bool:
     if hasattr(type_, "__pydantic_validator__") or type(type_).__module__.partition(".")[0] == "pydantic":
         return True
     parts = [*typing.get_args(type_), *getattr(type_, "__metadata__", ())]
-    if hasattr(type_, "__value__"):  # an alias by the statement `type`
+    if hasattr(type_, "__value__"):  # an alias made by a `type` statement
         parts.append(type_.__value__)
     if isinstance(type_, type) and (dataclasses.is_dataclass(type_) or typing.is_typeddict(type_)):
         parts.extend(typing.get_type_hints(type_, include_extras=True).values())

@@ -1,4 +1,4 @@
-"""Values as rows of columns: which fields a value may leave out, and what NULL means in each."""
+"""Values as rows of columns: which fields a value may leave out, and what NULL means in each of them."""
 
 import typing
 from collections.abc import Mapping
@@ -9,7 +9,7 @@ import msgspec
 from msgspec import inspect
 
 ABSENT: Final = object()
-"""There is no default."""
+"""Stands for "no default" in `RowField.default`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,9 +17,9 @@ class RowField:
     """One field of a type.
 
     Attributes:
-        nullable: whether None is a value of it.
+        nullable: whether the field may be None.
         omittable: whether an encoded value may leave it out, as Structs with `omit_defaults` do.
-        default: what it is where it is missing, as plain Python, or `ABSENT`.
+        default: its value if it is missing, as plain Python; `ABSENT` if it has no default.
     """
 
     nullable: bool
@@ -28,12 +28,12 @@ class RowField:
 
 
 def fields_of(type_: Any) -> Mapping[str, RowField] | None:
-    """By their encoded names; None where a type doesn't name its fields."""
+    """The fields of a type by their encoded names; None if the type doesn't name its fields."""
     if hasattr(type_, "model_fields") and hasattr(type_, "__pydantic_validator__"):
         return {field.serialization_alias or name: _of_a_model(field) for name, field in type_.model_fields.items()}
     try:
         info = inspect.type_info(type_)
-    except Exception:  # noqa: BLE001 - what a codec can't use it has said
+    except Exception:  # noqa: BLE001 - the codec has already reported a type that it can't use
         return None
     if not isinstance(info, inspect.StructType | inspect.DataclassType | inspect.TypedDictType):
         return None
@@ -42,10 +42,16 @@ def fields_of(type_: Any) -> Mapping[str, RowField] | None:
 
 
 def row_value(row: Mapping[str, Any], type_: Any, fields: Mapping[str, RowField] | None) -> Any:
-    """What the columns of a row mean as a value of the type.
+    """Converts a row of columns to a value of a type.
 
-    NULL is the default of a field that can't be None; a column's 1 is True where the field is a bool, and so on. What
-    the type excludes all the same is returned as it stands in the row: whoever decodes it will say what is wrong.
+    NULL in a field that can't be None stands for its default, a column's 1 is True if the field is a bool, and so on.
+    If the row doesn't fit the type even so, it is returned as a mapping, without the NULLs that stand for a default;
+    decoding it will then say what is wrong. With a pydantic model it always is, and pydantic converts it later.
+
+    Args:
+        row: column -> its value as plain Python, None for NULL.
+        type_: the type; Any leaves the values as they are.
+        fields: the result of `fields_of(type_)`.
     """
     if fields is not None:
         row = {
@@ -69,7 +75,7 @@ def _field(field: inspect.Field, *, omits: bool) -> RowField:
         default = msgspec.to_builtins(field.default)
     elif field.default_factory is not msgspec.NODEFAULT:
         default = msgspec.to_builtins(field.default_factory())
-    # A field that isn't required and has no default is one of a TypedDict, or may be UNSET.
+    # A field that is neither required nor has a default belongs to a TypedDict, or may be UNSET.
     unset = not field.required and default is ABSENT
     return RowField(_is_nullable(field.type), omittable=unset or (omits and not field.required), default=default)
 

@@ -266,10 +266,8 @@ class Epochs:
                 if looks:
                     await self._note(queue.partition, meta.epoch, meta.identity, began)
                 return mine
-            # This partition needs a new epoch. A number that it has had, or a lower one, belongs to a history that is
-            # over.
-            if mine < lowest or mine <= max(meta.epoch, self._known[queue.partition]):
-                mine = await self._new_epoch(max(lowest, meta.epoch) + 1)
+            if not can_begin(mine, lowest=lowest, epoch=meta.epoch, known=self._known[queue.partition]):
+                mine = await self._new_epoch(number_to_allot(lowest=lowest, epoch=meta.epoch))
             if await queue.install_epoch(meta, mine, partitions=len(self._queues), codec=self._codec):
                 _log.info("partition %d begins epoch %d", queue.partition, mine)
                 self.learn(queue.partition, mine)

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from asyncwb.errors import BackendError, NamespaceMismatch, RedisUnavailable, ServerSucceeded
 from asyncwb.events import EpochChanged, Observer, ServerReturned, unobserved
@@ -14,7 +14,7 @@ from asyncwb.protocol.messages import PartitionMeta
 from asyncwb.protocol.queue import Queue
 from asyncwb.records import MAX_SEQ, Record, Version, epoch_of
 
-T = TypeVar("T")
+T = TypeVar("T", bound=tuple[Any, ...])
 
 _log: Final = logging.getLogger("asyncwb")
 
@@ -87,22 +87,22 @@ class Epochs:
             if known:  # learning the first one is not a change
                 self._emit(EpochChanged(partition, epoch))
 
-    async def call(self, partition: int, ask: Callable[[int], Awaitable[tuple[int, T] | None]]) -> tuple[int, T]:
+    async def call(self, partition: int, ask: Callable[..., Awaitable[T | None]]) -> T:
         """Sends a request in a partition's known epoch, and learns the epoch of the reply.
 
         Args:
             partition: the partition to ask.
-            ask: sends the request; gets the known epoch, and returns None if the server refuses it.
+            ask: sends the request; gets the known epoch as `epoch`, and returns None if the server refuses it.
 
         Returns:
-            What `ask` returned: the epoch of the reply, and the reply.
+            What `ask` returned, a tuple that begins with the epoch of the reply.
 
         Raises:
             RedisUnavailable: the server refused that epoch. The present one has been learned, so the caller can retry.
             BackendError, RedisError: raised by `refresh` or `ask`.
         """
         known = self._known[partition]
-        reply = await ask(known)
+        reply = await ask(epoch=known)
         if reply is None:
             await self.refresh(partition, known)
             raise RedisUnavailable("the server's history changed meanwhile")

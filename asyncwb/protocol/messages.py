@@ -1,7 +1,7 @@
 """The arguments and replies of the queue's steps."""
 
 from dataclasses import dataclass, field
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
 from asyncwb.errors import DecodeError
 from asyncwb.records import Record, Version
@@ -214,8 +214,7 @@ class Held:
     dead: DeadRecord | None
 
 
-@dataclass(frozen=True, slots=True)
-class Look:
+class Look(NamedTuple):
     """The present epoch, whether a pool has to be woken, and what Redis holds of each key (None: it has no record)."""
 
     epoch: int

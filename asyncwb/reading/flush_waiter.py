@@ -4,6 +4,7 @@ import asyncio
 import heapq
 import random
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Final, NamedTuple, NoReturn
 
 import anyio
@@ -197,14 +198,10 @@ class Waiter:
             self._sort_out(group, dict(zip(keys, look.found, strict=True)), look.epoch, loads)
 
     async def _looked(self, keys: Sequence[bytes], *, hasten: bool) -> Look:
-        async def ask(epoch: int) -> tuple[int, Look] | None:
-            look = await self._queue.look(keys, epoch=epoch, hasten=hasten)
-            return None if look is None else (look.epoch, look)
+        def call() -> Awaitable[Look]:
+            return self._epochs.call(self._queue.partition, partial(self._queue.look, keys, hasten=hasten))
 
-        def call() -> Awaitable[tuple[int, Look]]:
-            return self._epochs.call(self._queue.partition, ask)
-
-        _, look = await retrying(call, limit_seconds=self._settings.redis_retry_seconds, rng=self._rng)
+        look = await retrying(call, limit_seconds=self._settings.redis_retry_seconds, rng=self._rng)
         if look.woken:
             self._wake()
         return look

@@ -3,6 +3,7 @@
 import asyncio
 import random
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from itertools import chain
 from typing import cast
 
@@ -126,11 +127,8 @@ class Reader:
         }
 
     async def _packed(self, keys: Sequence[bytes]) -> tuple[int, list[bytes | None]]:
-        def ask(epoch: int) -> Awaitable[tuple[int, list[bytes | None]] | None]:
-            return self._queue.get(keys, epoch=epoch)
-
         def call() -> Awaitable[tuple[int, list[bytes | None]]]:
-            return self._epochs.call(self._queue.partition, ask)
+            return self._epochs.call(self._queue.partition, partial(self._queue.get, keys))
 
         return await retrying(call, limit_seconds=self._settings.redis_retry_seconds, rng=self._rng)
 

@@ -296,7 +296,7 @@ class Admission:
         return failure(failed, of=len(versions), versions=written)
 
     async def _allot(self, count: int) -> Version:
-        async def ask(epoch: int) -> tuple[int, int] | None:
+        async def ask(*, epoch: int) -> tuple[int, int] | None:
             seq = await self._producer.allot(count, epoch)
             return None if seq is None else (epoch, seq)
 

@@ -1,1 +1,1 @@
-"""First-party backends: plugins like anybody else's, found through entry points."""
+"""The first-party backends. Like third-party plugins, they are found through entry points."""

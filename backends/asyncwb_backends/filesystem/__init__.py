@@ -1,4 +1,4 @@
-"""The filesystem backend: each value a file of exactly its bytes, under a name that a person recognises."""
+"""The filesystem backend: each value is a file of exactly its bytes, under a human-readable name."""
 
 from asyncwb_backends.filesystem.backend import FileBackend
 from asyncwb_backends.filesystem.url import from_url

@@ -1,4 +1,4 @@
-"""The filesystem backend as asyncwb calls it: blocking work in threads, bounded, and awaited when it closes."""
+"""The filesystem backend's async interface: runs blocking calls in a limited number of threads, and waits on close."""
 
 import asyncio
 import functools
@@ -23,24 +23,25 @@ DAY_SECONDS: Final = 86_400
 _THREADS: Final = 8
 _CLOSE_SECONDS: Final = 5.0
 _SWEEPS_A_ROUND: Final = 60
-"""So each bucket is swept about once an hour."""
+"""Each sweep covers 1/60 of the buckets, so that each bucket is swept about once an hour."""
 
 
 class FileBackend:
     """Saves each value as a file of exactly its bytes, `<key>.<version>.json`, in a folder that processes may share.
 
-    Ordinary keys are readable in the names; the rest is percent-encoded, and a key whose name would be too long is
-    hashed, with the key itself in a file beside. Needs a file system with hard links and locks.
+    Ordinary keys appear unchanged in the names. Other characters are percent-encoded, and a key whose name would be
+    too long is hashed, with the key itself in a file beside the value. Needs a file system with hard links and locks.
 
     Args:
-        path: of the folder; it is made if only itself is missing. It belongs to the first namespace that opens it.
-        suffix: of the values' names, by default that of the codec: .json, .msgpack or .bin.
-        fanout: hexadecimal digits of the sub-folders' names, 0 to 3: 0 is no sub-folders, for up to some thousand keys;
-            2, the default, is 256 of them, for up to a million; 3 is 4096.
+        path: the folder; it is created if it is missing, but its parents are not. It belongs to the first namespace
+            that opens it.
+        suffix: the suffix of value files; by default that of the codec: .json, .msgpack or .bin.
+        fanout: how many hexadecimal digits the names of the sub-folders have, 0 to 3: 0 means no sub-folders, for up to
+            a few thousand keys; 2, the default, means 256 of them, for up to a million; 3 means 4096.
         sync: "batch" syncs the whole file system once for many files, which is several times faster; "file" syncs each
-            file for itself: better on a disk that others keep busy.
-        tombstone_seconds: how long a deleted key is remembered, so that a save that comes late can't bring it back.
-        codec: which codec `suffix` is for.
+            file separately, which is better on a disk that other programs keep busy.
+        tombstone_seconds: how long a deleted key is remembered, so that a late save can't bring it back.
+        codec: the codec that `suffix` applies to.
     """
 
     limits = Limits(max_batch=2000, preferred_batch=1000, concurrent_saves=4)
@@ -74,13 +75,13 @@ class FileBackend:
         self._purge_timer = PurgeTimer()
 
     async def open(self, *, namespace: str, former: str | None = None) -> None:
-        """Raises BackendUnavailable, ConfigurationError."""
+        """Prepares the folder, and claims it for the namespace. Raises BackendUnavailable, ConfigurationError."""
         self._limiter = anyio.CapacityLimiter(_THREADS)
         self._namespace = namespace
         await self._in_thread(functools.partial(self._folder.prepare, namespace, former))
 
     async def close(self) -> None:
-        """Waits for what cancelled calls have left running in their threads, up to 5 s."""
+        """Waits up to 5 s for calls that were cancelled but still run in their threads."""
         self._limiter = None
         if self._running:
             with anyio.CancelScope(shield=True):
@@ -118,7 +119,7 @@ class FileBackend:
         limiter = self._limiter
         if limiter is None:
             raise BackendUnavailable(f"folder {self.path} isn't open")
-        # A thread can't be cancelled: it goes on, holding its place in the limiter, and close waits for it.
+        # A thread can't be cancelled: it keeps running and keeps its slot in the limiter, and `close` waits for it.
         task = asyncio.ensure_future(anyio.to_thread.run_sync(work, limiter=limiter))
         self._running.add(task)
         task.add_done_callback(self._done)
@@ -132,4 +133,4 @@ class FileBackend:
     def _done(self, task: "asyncio.Task[object]") -> None:
         self._running.discard(task)
         if not task.cancelled():
-            task.exception()  # who was cancelled can't take it
+            task.exception()  # retrieved here, since a caller that was cancelled can't do it

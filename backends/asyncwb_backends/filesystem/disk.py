@@ -1,4 +1,4 @@
-"""Blocking calls: folders that are opened without following links, durable files, and syncing them in batches."""
+"""Blocking file-system calls: opening folders without following links, writing durable files, syncing in batches."""
 
 import contextlib
 import ctypes
@@ -16,12 +16,16 @@ _FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _CREATE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _BATCH: Final = 8
-"""From this many files on, one syncfs is quicker than an fsync of each."""
+"""With at least this many files, one syncfs is faster than an fsync of each."""
 
 
 @contextlib.contextmanager
 def opened(path: str, parent: int | None = None) -> Iterator[int]:
-    """A folder's descriptor. Below `parent` no link is followed: a planted one is an OSError (ENOTDIR or ELOOP)."""
+    """Opens a folder and yields its descriptor, which is closed afterwards.
+
+    With `parent`, the descriptor of a folder, `path` is relative to it, and a symbolic link in its place isn't
+    followed: somebody may have planted it. Raises OSError, which is ENOTDIR or ELOOP for a link.
+    """
     descriptor = os.open(path, _FOLDER if parent is None else _FOLDER | os.O_NOFOLLOW, dir_fd=parent)
     try:
         yield descriptor
@@ -30,29 +34,29 @@ def opened(path: str, parent: int | None = None) -> Iterator[int]:
 
 
 def identity(descriptor: int) -> tuple[int, int]:
-    """What no two files or folders share at the same time: device and inode."""
+    """Returns device and inode, a pair that no two files or folders share at the same time."""
     found = os.fstat(descriptor)
     return found.st_dev, found.st_ino
 
 
 def has_name(descriptor: int, path: str) -> bool:
-    """Whether this path names what is open here."""
+    """Whether the path currently names the file or folder that the descriptor has open."""
     try:
-        found = os.stat(path)  # noqa: PTH116 - all the rest works on names, too
+        found = os.stat(path)  # noqa: PTH116 - like the other calls here, it works on plain strings
     except FileNotFoundError:
         return False
     return (found.st_dev, found.st_ino) == identity(descriptor)
 
 
 def make_folder(name: str, parent: int) -> None:
-    """Makes a folder durably, unless it exists."""
+    """Creates a folder in `parent` and syncs `parent`, unless the folder already exists."""
     with contextlib.suppress(FileExistsError):
         os.mkdir(name, dir_fd=parent)
         fsync(parent)
 
 
 def create(name: str, folder: int, content: bytes, *, sync: bool) -> None:
-    """Writes a new file; with `sync` its content is durable, though not yet its name."""
+    """Writes a new file; with `sync` its content is durable, but its name isn't until the folder is synced."""
     descriptor = os.open(name, _CREATE, 0o666, dir_fd=folder)
     try:
         rest = memoryview(content)
@@ -65,10 +69,10 @@ def create(name: str, folder: int, content: bytes, *, sync: bool) -> None:
 
 
 def publish(draft: str, drafts: int, name: str, folder: int) -> bool:
-    """Gives a draft its name, atomically. False if it was there already, as a regular file.
+    """Links a draft under its final name, atomically; returns False if a regular file has that name already.
 
     Raises:
-        OSError: something else stands in its place, or a failure of the file system.
+        OSError: something other than a regular file has the name, or the file system has failed.
     """
     try:
         os.link(draft, name, src_dir_fd=drafts, dst_dir_fd=folder, follow_symlinks=False)
@@ -80,7 +84,7 @@ def publish(draft: str, drafts: int, name: str, folder: int) -> bool:
 
 
 def read(name: str, folder: int) -> bytes | None:
-    """A file's content; None if it is no regular file. Raises FileNotFoundError."""
+    """Returns a file's content, or None if it isn't a regular file. Raises FileNotFoundError or another OSError."""
     try:
         descriptor = os.open(name, _READ, dir_fd=folder)
     except OSError as error:
@@ -97,7 +101,7 @@ def read(name: str, folder: int) -> bytes | None:
 
 
 def is_regular(name: str, folder: int) -> bool:
-    """Whether it is there, and no link, folder or device."""
+    """Whether the name exists in the folder and is a regular file: not a link, folder or device."""
     try:
         return stat.S_ISREG(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode)
     except FileNotFoundError:
@@ -105,14 +109,14 @@ def is_regular(name: str, folder: int) -> bool:
 
 
 def remove(names: Iterable[str], folder: int) -> None:
-    """Removes files, if they are there."""
+    """Removes files from a folder; those that are missing are ignored."""
     for name in names:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(name, dir_fd=folder)
 
 
 def age_seconds(name: str, folder: int, now: float) -> float:
-    """Since it was written; 0 if it is gone."""
+    """Returns how many seconds before `now` (Unix time) the file was written; 0 if it is gone."""
     try:
         return now - os.stat(name, dir_fd=folder, follow_symlinks=False).st_mtime
     except FileNotFoundError:
@@ -120,7 +124,7 @@ def age_seconds(name: str, folder: int, now: float) -> float:
 
 
 def fsync(descriptor: int) -> None:
-    """Until it is on the disk; macOS's own fsync stops at the disk's cache."""
+    """Waits until the data is on the disk. On macOS that needs F_FULLFSYNC: fsync stops at the disk's cache."""
     if sys.platform == "darwin":
         fcntl.fcntl(descriptor, fcntl.F_FULLFSYNC)
     else:
@@ -128,14 +132,14 @@ def fsync(descriptor: int) -> None:
 
 
 def sync_all_of(folder: int) -> None:
-    """Everything of the folder's file system: for a batch of files quicker than each for itself."""
+    """Syncs the folder's whole file system, which is faster than syncing each file of a large batch."""
     if _libc().syncfs(folder):
         error = ctypes.get_errno()
         raise OSError(error, os.strerror(error))
 
 
 def syncs_in_batches(files: int) -> bool:
-    """Whether `sync_all_of` exists here, reports failed writes (since Linux 5.8), and pays."""
+    """Whether `sync_all_of` works here, reports failed writes (since Linux 5.8), and is faster for so many files."""
     return files >= _BATCH and _has_syncfs()
 
 

@@ -1,18 +1,19 @@
-"""The folder of a filesystem backend, in blocking calls: publishing, finding, collecting, and epochs.
+"""The folder of a filesystem backend, in blocking calls: saving, loading, garbage collection, and epochs.
 
 Layout::
 
     3f/42.4294967297.json       the value of key 42, version 1·2³² + 1
     3f/43.4294967301.deleted    a tombstone
-    .asyncwb/layout             how names are made; compared when the folder is opened
+    .asyncwb/layout             how names are made; checked when the folder is opened
     .asyncwb/epoch.7            the highest epoch allotted
     .asyncwb/owner.1            the namespace that the folder belongs to; owner.2 after it was handed over, and so on
     .asyncwb/server.0.7         the Redis server that began epoch 7 of partition 0
-    .asyncwb/drafts/            what is being written
+    .asyncwb/drafts/            files that are being written
 
-A value is written as a draft, synced, and published by link(2) under a name that holds its version. The highest version
-is the value; nothing is ever replaced, so a writer that was frozen for an hour publishes what nobody will look at.
-Only then are older files removed, and not while a reader may be looking for them (see `readers`).
+A value is written as a draft, synced, and published by link(2) under a name that contains its version. The file with
+the highest version is the current value. No file is ever replaced, so a writer that was frozen for an hour can only
+publish an older version, which is ignored. Older files are removed after the new one is published, and only while no
+reader may be looking for them (see `readers`).
 """
 
 import errno
@@ -42,19 +43,19 @@ OWNER: Final = "owner."
 SERVER: Final = "server."
 _DRAFT_SECONDS: Final = 3600.0
 _LOOK_SECONDS: Final = 2.0
-"""How long the highest version is looked for; in a folder that takes longer (some million files), versions that are too
-high are found when a save is stale."""
+"""How long `highest` searches. If a folder takes longer (with millions of files), versions that are too high are only
+noticed when a save is stale."""
 
 
 class Folder:
-    """One folder; every method may be called in any thread, also at the same time.
+    """One folder; every method may be called in any thread, and concurrently.
 
     Args:
-        path: of the folder.
-        names: how files are called.
-        codec: what tombstones are said to be encoded with.
-        tombstone_seconds: how long they are kept.
-        batches: whether a batch may be synced with its whole file system.
+        path: the folder's path.
+        names: how files are named.
+        codec: the codec that is given for loaded tombstones.
+        tombstone_seconds: how long tombstones are kept.
+        batches: whether a batch may be synced by syncing the whole file system.
     """
 
     def __init__(self, path: str, names: Names, *, codec: CodecName, tombstone_seconds: float, batches: bool) -> None:
@@ -69,11 +70,12 @@ class Folder:
     # Opening
 
     def prepare(self, namespace: str, former: str | None) -> None:
-        """Makes the folder (not its parents), checks its layout, and notes its owner.
+        """Creates the folder (not its parents), checks its layout, and records its owner.
 
         Raises:
-            ConfigurationError: it was made with other names, or belongs to another namespace.
-            OSError: as it comes.
+            ConfigurationError: the folder was made with another layout, belongs to another namespace, or its file
+                system has no locks or no hard links.
+            OSError: from the file system.
         """
         with suppress(FileExistsError):
             os.mkdir(self.path)  # noqa: PTH102 - all the rest works on descriptors
@@ -98,20 +100,23 @@ class Folder:
         self._claim(namespace, former)
 
     def _claim(self, namespace: str, former: str | None) -> None:
-        """Each owner is a file that is linked under the next number, so of several only one gets it."""
+        """Records the owner as a file linked under the next number, so only one of several claimants succeeds."""
         with self._root() as (_, own), disk.opened(DRAFTS, own) as drafts:
             while True:
                 number, owner = _owner(own)
                 if not takes_place(owner, namespace, former=former, place=f"folder {self.path}"):
                     return
                 if former is not None:
-                    # Before the owner changes: if it ends in between, an epoch was begun for nothing.
+                    # Before the owner changes: if the process dies in between, an epoch was begun needlessly, at worst.
                     self.new_epoch(1, owner or namespace)
                 if _publish(f"{OWNER}{number + 1}", namespace.encode(), drafts, own):
                     return
 
     def highest(self) -> int | None:
-        """The highest version of all files; what is of epoch 0 isn't the backend's."""
+        """Returns the highest version of all files; None if there is none or it is of epoch 0, which is never allotted.
+
+        It stops after the bucket in which `_LOOK_SECONDS` have passed.
+        """
         highest, deadline = 0, time.monotonic() + _LOOK_SECONDS
         with self._root() as (root, _):
             for bucket in self._names.buckets():
@@ -119,7 +124,7 @@ class Folder:
                     with disk.opened(bucket or ".", root) as folder:
                         highest = self._highest(folder, highest)
                 except OSError:
-                    continue  # not there yet; or something is wrong with it, and then a save or a load will tell
+                    continue  # not there yet; or something is wrong with it, which a save or a load will report
                 if time.monotonic() > deadline:
                     break
         return highest if highest >> SEQ_BITS else None
@@ -148,12 +153,14 @@ class Folder:
     # Epochs
 
     def new_epoch(self, at_least: int, namespace: str) -> int:
-        """Numbers are files that are created exclusively; the highest counts, lower ones are removed.
+        """Allots the next epoch, `at_least` or higher; if `at_least` is 0, returns the highest that was allotted.
 
-        As with records, they are removed only while nobody lists them (see `readers`): else a listing could show none.
+        Each number is a file that is created exclusively. The highest counts, and lower ones are removed. As with
+        records, they are removed only while nobody lists them (see `readers`); otherwise a listing could show none.
 
         Raises:
             PlaceTaken: the folder belongs to another namespace.
+            OSError: from the file system.
         """
         with self._root() as (_, own):
             takes_place(_owner(own)[1], namespace, former=None, place=f"folder {self.path}")
@@ -167,7 +174,8 @@ class Folder:
                 except FileExistsError:
                     continue
                 disk.fsync(own)
-                # Since the look above somebody may have allotted this number, and a higher one, and removed this.
+                # After the listing above, another process may have allotted this number and a higher one, and then
+                # removed the file of this one.
                 allotted = _epochs(own)
                 if max(allotted, default=0) == epoch:
                     if not present(own):
@@ -175,7 +183,7 @@ class Folder:
                     return epoch
 
     def note_server(self, partition: int, epoch: int, server: str) -> list[tuple[int, str]]:
-        """As `note_server` of a backend: each is a file. Raises OSError."""
+        """Does what a backend's `note_server` does, with a file for each server. Raises OSError."""
         prefix = f"{SERVER}{partition}."
         with self._root() as (_, own):
             noted = _servers(own, prefix)
@@ -189,10 +197,12 @@ class Folder:
     # Saving
 
     def save(self, records: Sequence[Record]) -> tuple[int, dict[str, Exception]]:
-        """Returns how many were stale, and which aren't saved. What is stale is durable, too.
+        """Saves records; returns how many were stale, and key -> reason for those that failed.
+
+        A record counts as stale only if what supersedes it is durable.
 
         Raises:
-            OSError: a failure of the disk; nothing is known to be saved.
+            OSError: the disk has failed; any of the records may be unsaved.
         """
         batched = self._batches and disk.syncs_in_batches(len(records))
         with self._root() as (root, own), disk.opened(DRAFTS, own) as drafts:
@@ -203,13 +213,13 @@ class Folder:
     # Loading
 
     def load(self, keys: Sequence[str]) -> dict[str, Record]:
-        """Raises OSError."""
+        """Returns the newest record of each key that has one, tombstones included. Raises OSError."""
         buckets: dict[str, dict[str, Stem]] = defaultdict(dict)
         for key in keys:
             try:
                 stem = self._names.stem(key)
             except UnicodeEncodeError:
-                continue  # it can't have been saved
+                continue  # such a key can't have been saved
             buckets[stem.bucket][key] = stem
         found: dict[str, Record] = {}
         with self._root() as (root, _):
@@ -222,7 +232,7 @@ class Folder:
         return found
 
     def load_durable(self, keys: Sequence[str]) -> dict[str, Record]:
-        """A name is seen before its folder is synced, so that is done here. Raises OSError."""
+        """Like `load`, but syncs the folders too: a name is visible before its folder is synced. Raises OSError."""
         found = self.load(keys)
         buckets = {self._names.stem(key).bucket for key in found}
         with self._root() as (root, _):
@@ -233,7 +243,7 @@ class Folder:
                 with disk.opened(bucket or ".", root) as folder:
                     disk.fsync(folder)
             if buckets - {""}:
-                disk.fsync(root)  # whoever made a bucket may not have come to this yet
+                disk.fsync(root)  # whoever created a bucket may not have synced this yet
         return found
 
     def _load(self, wanted: dict[str, Stem], folder: int) -> Iterator[tuple[str, Record]]:
@@ -244,7 +254,7 @@ class Folder:
                 try:
                     record = self._newest(key, stem, listing[stem.name], folder)
                 except FileNotFoundError:
-                    wanted[key] = stem  # a tombstone that was purged, or somebody else has removed it
+                    wanted[key] = stem  # a listed file is gone, superseded or purged: list again
                 else:
                     if record is not None:
                         yield key, record
@@ -255,7 +265,7 @@ class Folder:
                 continue
             content = disk.read(each.name, folder)
             if content is None:
-                continue  # no file of ours: a link, a folder, a device
+                continue  # not one of our files: a link, a folder or a device
             if stem.hashed and not has_key(stem, each, files, folder):
                 continue
             if each.kind == DELETED:
@@ -266,7 +276,7 @@ class Folder:
     # Collecting
 
     def sweep(self, buckets: Iterable[str]) -> None:
-        """Removes superseded files and old tombstones of some buckets, and drafts that somebody left behind."""
+        """Removes superseded files and expired tombstones from the given buckets, and old abandoned drafts."""
         with self._root() as (root, own), disk.opened(DRAFTS, own) as drafts:
             now = _now(drafts)
             self._superseded.remove_waiting(root)
@@ -275,7 +285,7 @@ class Folder:
                     with disk.opened(bucket or ".", root) as folder:
                         self._sweep(bucket, folder, now)
                 except OSError:
-                    continue  # not there yet; or something is wrong with it, and then a save or a load will tell
+                    continue  # not there yet; or something is wrong with it, which a save or a load will report
             self._remove_old_drafts(drafts)
 
     def _sweep(self, bucket: str, folder: int, now: float) -> None:
@@ -290,14 +300,14 @@ class Folder:
             older.append((newest.name, [each.name for each in files if each.version < newest.version]))
             if newest.kind == DELETED and disk.age_seconds(newest.name, folder, now) > self._tombstone_seconds:
                 tombstones.append([each.name for each in files if each.version == newest.version])
-        # What is older goes first: without the tombstone it would be the value.
+        # Remove older versions first: without the tombstone, one of them would become the value again.
         if self._superseded.remove(older, bucket, folder) and tombstones:
             disk.fsync(folder)
             for names in tombstones:
                 disk.remove(names, folder)
 
     def _remove_old_drafts(self, drafts: int) -> None:
-        # Those of a process that is only slow, too: its save fails then, and is tried again.
+        # This may hit a process that is merely slow: its save then fails, and is retried.
         now = _now(drafts)
         names = os.listdir(drafts)
         disk.remove([name for name in names if disk.age_seconds(name, drafts, now) > _DRAFT_SECONDS], drafts)
@@ -306,9 +316,10 @@ class Folder:
 
     @contextmanager
     def _root(self) -> Iterator[tuple[int, int]]:
-        """The folder, and what it holds of the backend's own: without that it is an empty mount point, say.
+        """Opens the folder and its `.asyncwb`; if that is missing, the folder may be an empty mount point, for example.
 
-        What is done in it counts only if it is the folder that was prepared, and has its name still afterwards.
+        Work done inside counts only if the folder is the one that was prepared, and still has its name afterwards.
+        Raises BackendUnavailable, BackendReplaced.
         """
         with ExitStack() as stack:
             try:
@@ -326,7 +337,7 @@ class Folder:
 
 
 def _publish(name: str, content: bytes, drafts: int, own: int) -> bool:
-    """Gives a small file its name, durably, unless there is one; whether there was none."""
+    """Durably creates a small file unless its name is taken; returns whether it was created."""
     draft = draft_name()
     disk.create(draft, drafts, content, sync=True)
     try:
@@ -338,7 +349,7 @@ def _publish(name: str, content: bytes, drafts: int, own: int) -> bool:
 
 
 def _now(drafts: int) -> float:
-    """By the clock that dates files, which is one for all processes; their own may be days ahead of it."""
+    """Returns the time by the file system's clock, which all processes share; their own clocks may be days ahead."""
     draft = draft_name()
     disk.create(draft, drafts, b"", sync=False)
     try:
@@ -354,10 +365,10 @@ def _epochs(own: int) -> list[int]:
 
 
 def _servers(own: int, prefix: str) -> dict[int, str]:
-    """Epoch -> the server that began it."""
+    """Returns epoch -> the server that began it, of the partition that `prefix` stands for."""
     found: dict[int, str] = {}
     for number in [name.removeprefix(prefix) for name in os.listdir(own) if name.startswith(prefix)]:
-        with suppress(FileNotFoundError):  # somebody has removed it, for there are later ones
+        with suppress(FileNotFoundError):  # another process has removed it, because there are later ones
             content = disk.read(f"{prefix}{number}", own) if number.isdecimal() else None
             if content is not None:
                 found[int(number)] = content.decode("utf-8", "replace")
@@ -365,7 +376,7 @@ def _servers(own: int, prefix: str) -> dict[int, str]:
 
 
 def _owner(own: int) -> tuple[int, str | None]:
-    """The number of the present owner and its name; 0 and None if there is none."""
+    """Returns the number of the current owner's file and the owner's namespace; 0 and None if there is no owner."""
     numbers = (name.removeprefix(OWNER) for name in os.listdir(own) if name.startswith(OWNER))
     number = max((int(each) for each in numbers if each.isdecimal()), default=0)
     content = disk.read(f"{OWNER}{number}", own) if number else None

@@ -1,4 +1,4 @@
-"""File names: from any key to a safe one and its bucket, and from a file's name to key part, version and kind."""
+"""File names: makes a safe name and a bucket from any key, and parses a file's name into stem, version and kind."""
 
 import hashlib
 import os
@@ -13,14 +13,14 @@ from asyncwb import ConfigurationError, Version
 DELETED: Final = "deleted"
 KEY: Final = "key"
 CODECS: Final = {"json": ".json", "msgpack": ".msgpack", "bytes": ".bin"}
-"""Codec -> the suffix of its files, unless the user chooses another for one of them."""
+"""Codec -> the suffix of its files; the user may choose another for one of the codecs."""
 
 _SAFE: Final = frozenset(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.@+=,")
 _DEVICE: Final = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\.|$)", re.IGNORECASE)
 _SUFFIX: Final = re.compile(r"(\.[a-z][a-z0-9_-]*)+")
 _LONGEST_SUFFIX: Final = 32
 _LONGEST_STEM: Final = 200
-"""Of the 255 bytes that file systems allow: a dot, a version and a suffix come after it."""
+"""In bytes. File systems allow 255, of which a dot, the version and the suffix need the rest."""
 _READABLE: Final = 100
 
 
@@ -29,10 +29,10 @@ class Stem:
     """The part of a file's name that stands for a key.
 
     Attributes:
-        name: safe on every file system; two keys never have the same, not even where case or Unicode forms are folded.
-        bucket: the folder it is in, "" for none.
-        hashed: whether the name holds only a hash of the key, so that the key has to be kept in a file of its own.
-        key: as UTF-8.
+        name: safe on every file system; two keys never share one, even where case or Unicode forms are folded.
+        bucket: the sub-folder that holds the files; "" for none.
+        hashed: whether the name contains a hash instead of the whole key, so that the key needs a file of its own.
+        key: the key as UTF-8.
     """
 
     name: str
@@ -43,7 +43,7 @@ class Stem:
 
 @dataclass(frozen=True, slots=True)
 class Parsed:
-    """A file's name: of which stem and version it is, and its kind: a codec's name, `DELETED` or `KEY`."""
+    """A parsed file name: its stem, its version, and its kind, which is a codec's name, `DELETED` or `KEY`."""
 
     name: str
     stem: str
@@ -52,15 +52,15 @@ class Parsed:
 
 
 class Names:
-    """How the files of one folder are called: `<stem>.<version><suffix>`.
+    """How the files of one folder are named: `<stem>.<version><suffix>`.
 
     Args:
-        fanout: how many hexadecimal digits of a hash of the key name its bucket: 0 to 3, for 1 to 4096 buckets.
-        codec: the codec that `suffix` is for.
-        suffix: of that codec's files; None is the codec's own.
+        fanout: how many hexadecimal digits of the key's hash form the bucket's name: 0 to 3, for 1 to 4096 buckets.
+        codec: the codec that `suffix` applies to.
+        suffix: the suffix of that codec's files; None means the codec's usual one.
 
     Raises:
-        ConfigurationError: the suffix would make names that can't be told apart.
+        ConfigurationError: the suffix is malformed, or is already that of another kind of file.
     """
 
     def __init__(self, *, fanout: int, codec: str, suffix: str | None) -> None:
@@ -79,7 +79,7 @@ class Names:
         self._pattern = re.compile(rf"(.+)\.([0-9]{{1,19}})({'|'.join(map(re.escape, longest_first))})", re.DOTALL)
 
     def stem(self, key: str) -> Stem:
-        """Raises UnicodeEncodeError for a key that is no Unicode text."""
+        """Returns the stem for a key. Raises UnicodeEncodeError if the key isn't valid Unicode."""
         raw = key.encode()
         digest = hashlib.sha256(raw).hexdigest()
         name = _quoted(raw)
@@ -89,20 +89,20 @@ class Names:
         return Stem(name, digest[: self.fanout], hashed, raw)
 
     def buckets(self) -> list[str]:
-        """All of them."""
+        """Returns the names of all buckets; only "" if there are no sub-folders."""
         return [f"{number:0{self.fanout}x}" for number in range(16**self.fanout)] if self.fanout else [""]
 
     def file(self, stem: Stem, version: Version, kind: str) -> str:
-        """The name of a file."""
+        """Returns the name of the file of this stem, version and kind."""
         return f"{stem.name}.{version}{self.suffixes[kind]}"
 
     def parse(self, name: str) -> Parsed | None:
-        """None for a file that isn't the backend's."""
+        """Parses a file's name; returns None if it isn't one of the backend's files."""
         match = self._pattern.fullmatch(name)
         return Parsed(name, match[1], int(match[2]), self._kinds[match[3]]) if match else None
 
     def listing(self, folder: int, wanted: Iterable[str] | None) -> dict[str, list[Parsed]]:
-        """Stem -> its files in an open folder, the highest version first; of the wanted stems, or of all."""
+        """Returns stem -> its files in an open folder, highest version first; for the wanted stems, or all if None."""
         found: dict[str, list[Parsed]] = defaultdict(list) if wanted is None else {name: [] for name in wanted}
         for name in os.listdir(folder):
             parsed = self.parse(name)
@@ -114,12 +114,12 @@ class Names:
 
 
 def _quoted(raw: bytes) -> str:
-    """A key's UTF-8 with `%xx` for what is unsafe somewhere; capitals stay, and `~` with a mask says where they are.
+    """Writes bytes that are unsafe on some system as `%xx`, and appends `~` and a hexadecimal mask of the capitals.
 
-    So `Ada`, `ada` and `ADA` are `Ada~1`, `ada` and `ADA~7`: still different where case is folded.
+    Thus `Ada`, `ada` and `ADA` become `Ada~1`, `ada` and `ADA~7`, which differ even where case is folded.
     """
     text = "".join(chr(byte) if byte in _SAFE else f"%{byte:02x}" for byte in raw)
-    # Hidden files, options of commands, and names that are devices on some systems.
+    # Avoid hidden files, names that look like command-line options, and names of devices on some systems.
     if text.startswith((".", "-")) or _DEVICE.match(text):
         text = f"%{ord(text[0]):02x}{text[1:]}"
     capitals = sum(1 << at for at, letter in enumerate(text) if letter.isupper())

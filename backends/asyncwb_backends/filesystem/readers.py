@@ -1,10 +1,11 @@
-"""Who is reading a folder: superseded files stay until everybody who may be looking for them has left.
+"""Tracks who is reading a folder, so that superseded files are kept until all who may be looking for them have left.
 
-A listing is no snapshot: it can pass the place of a new file before that is linked, and come to the place of the old
-one after that is unlinked. It does show whatever was there from its beginning to its end. So a reader holds a lock
-while it lists and reads, and whoever has given a newer file its name looks afterwards which locks are held: readers who
-come later find the newer file, and for those who are there now the older one is kept until they have left. Nobody ever
-waits for a lock, so a reader that is frozen holds up removals and nothing else; the lock of a killed one is gone.
+A directory listing is not a snapshot: it can pass the position of a new file before that is linked, and reach the
+position of the old one after that is unlinked. It does show whatever existed from its beginning to its end. So a reader
+holds a lock while it lists and reads, and a writer checks which locks are held after it has published a newer file:
+readers who come later find the newer file, and for those present now the older one is kept until they have left. With
+open-file-description locks (Linux) nobody waits for a lock, so a frozen reader delays removals and nothing else. The
+system releases the lock of a killed process.
 """
 
 import fcntl
@@ -15,37 +16,37 @@ from contextlib import contextmanager
 from typing import Final
 
 _FLOCK: Final = struct.Struct("hhqqi4x")
-"""struct flock of Linux on 64 bits: type, whence, start, length (0 is to the end), process."""
+"""The `struct flock` of 64-bit Linux: type, whence, start, length (0 means to the end), process."""
 _END: Final = 2**62
 _HAS_OFD: Final = hasattr(fcntl, "F_OFD_SETLK") and struct.calcsize("P") == 8
 
 
 @contextmanager
 def reading(folder: int) -> Iterator[None]:
-    """Whoever lists a folder, and reads what the listing shows, does it inside.
+    """Marks the caller as a reader of the folder while it lists the folder and reads the files listed.
 
     Args:
-        folder: a descriptor that nobody else uses meanwhile.
+        folder: an open descriptor that nobody else uses at the same time.
     """
     if not _HAS_OFD:
-        # Elsewhere a probe (see below) may be in the way for a moment.
+        # Without such locks this may wait for a moment, while `_probe` holds its exclusive lock.
         fcntl.flock(folder, fcntl.LOCK_SH)
         try:
             yield
         finally:
             fcntl.flock(folder, fcntl.LOCK_UN)
         return
-    # Each reader has a byte of its own, which says which reader it is.
+    # Each reader locks a random byte, whose position identifies the reader.
     _lock(folder, fcntl.F_RDLCK, secrets.randbits(62))
     try:
         yield
     finally:
-        # Closing would not do: a child that was forked meanwhile has the descriptor, too.
+        # Closing the descriptor isn't enough: a child process that was forked meanwhile may hold a copy of it.
         _lock(folder, fcntl.F_UNLCK, 0, _END)
 
 
 def present(folder: int) -> frozenset[int]:
-    """The readers who are there at this moment; an empty set says that there are none."""
+    """Returns the ids of the current readers; the set is empty if there are none."""
     if not _HAS_OFD:
         return frozenset() if _probe(folder) else frozenset([0])
     found = set()
@@ -63,7 +64,7 @@ def _lock(folder: int, kind: int, start: int, length: int = 1) -> None:
 
 
 def _held(folder: int, start: int, end: int) -> tuple[int, int] | None:
-    """Where a lock in this range begins and ends, if there is one."""
+    """Returns the start and end of one lock that is held in this range, or None."""
     asked = _FLOCK.pack(fcntl.F_WRLCK, 0, start, end - start, 0)
     kind, _, first, length, _ = _FLOCK.unpack(fcntl.fcntl(folder, fcntl.F_OFD_GETLK, asked))
     if kind == fcntl.F_UNLCK:

@@ -1,4 +1,4 @@
-"""One save into a folder: drafts, a sync, links that publish them, another sync, and then older files may go."""
+"""One save into a folder: writes drafts, syncs, publishes by linking, syncs again, and then removes older files."""
 
 import errno
 import os
@@ -16,21 +16,21 @@ from asyncwb_backends.filesystem.readers import reading
 from asyncwb_backends.filesystem.superseded import Superseded
 
 _REFUSED: Final = (errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ, errno.EFBIG)
-"""What says that the file system will never take a file."""
+"""Errors that mean the file system will never accept the file."""
 _IN_THE_WAY: Final = (errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ELOOP)
-"""What says that something else stands where a file or a bucket should be: a link, most likely."""
+"""Errors that mean something else, most likely a link, is in the place of a file or a bucket."""
 
 Group = list[tuple[Record, Stem]]
 
 
 @dataclass(slots=True)
 class _Draft:
-    """A record on its way.
+    """A record that is written as drafts and not published yet.
 
     Attributes:
-        record: what is saved.
-        files: drafts with the names they will have; the value's is the last.
-        older: the names of the files that it supersedes.
+        record: the record.
+        files: pairs of a draft's name and its final name; the value's pair is the last.
+        older: the names of the files that the record supersedes.
     """
 
     record: Record
@@ -39,18 +39,18 @@ class _Draft:
 
 
 class Saving:
-    """One call of save.
+    """One call of `save`.
 
     Args:
-        names: how files are called.
-        root: the open folder.
-        drafts: the open folder of drafts.
-        superseded: takes the older files.
-        place: how messages call the folder.
-        batched: whether to sync the whole file system rather than each file.
+        names: how files are named.
+        root: a descriptor of the folder.
+        drafts: a descriptor of the folder of drafts.
+        superseded: removes the older files, now or later.
+        place: what to call the folder in error messages.
+        batched: whether to sync the whole file system instead of each file.
 
     Attributes:
-        failed: key -> why it isn't saved.
+        failed: key -> why its record isn't saved.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class Saving:
         self.failed: dict[str, Exception] = {}
 
     def run(self, records: Sequence[Record]) -> int:
-        """Returns how many were stale. Raises OSError."""
+        """Saves the records, and returns how many were stale; for those that failed see `failed`. Raises OSError."""
         try:
             work = {bucket: self._write(bucket, group) for bucket, group in self._by_bucket(records).items()}
             if self._batched and self._written:
@@ -81,7 +81,7 @@ class Saving:
         return len(records) - len(self.failed) - applied
 
     def _by_bucket(self, records: Sequence[Record]) -> dict[str, Group]:
-        """The newest record of each key."""
+        """Returns bucket -> the newest record of each key in it, with its stem."""
         newest: dict[str, tuple[Record, Stem]] = {}
         for record in records:
             try:
@@ -97,7 +97,7 @@ class Saving:
         return buckets
 
     def _write(self, bucket: str, group: Group) -> list[_Draft]:
-        """Drafts for the records of a bucket that aren't stale."""
+        """Writes drafts for those records of a bucket that aren't stale."""
         made: list[_Draft] = []
         with self._blaming(record for record, _ in group):
             if bucket:
@@ -115,7 +115,7 @@ class Saving:
     def _draft(self, record: Record, stem: Stem, files: Iterable[Parsed]) -> _Draft:
         contents: list[tuple[bytes, str]] = [(record.payload, DELETED if record.deleted else record.codec)]
         if stem.hashed:
-            contents.insert(0, (stem.key, KEY))  # the key first: a value without it isn't looked at
+            contents.insert(0, (stem.key, KEY))  # the key goes first: readers ignore a value without it
         targets = []
         for content, kind in contents:
             name = draft_name()
@@ -125,7 +125,7 @@ class Saving:
         return _Draft(record, targets, [each.name for each in files if each.version < record.version])
 
     def _publish(self, bucket: str, drafts: Sequence[_Draft]) -> int:
-        """Returns how many were new."""
+        """Links the drafts under their final names; returns how many values were published."""
         applied = 0
         with self._blaming(draft.record for draft in drafts), disk.opened(bucket or ".", self._root) as folder:
             for draft in drafts:
@@ -133,7 +133,7 @@ class Saving:
                     news = [disk.publish(name, self._drafts, target, folder) for name, target in draft.files]
                     applied += news[-1]
             if not self._batched:
-                # Also where all was stale: who published that may not have come to this yet.
+                # Even if all records were stale: whoever published the newer ones may not have synced yet.
                 disk.fsync(folder)
         return applied
 
@@ -145,7 +145,7 @@ class Saving:
 
     @contextmanager
     def _blaming(self, records: Iterable[Record]) -> Iterator[None]:
-        """What says something about some files is their failure; what says something about the disk is raised."""
+        """Puts errors that concern these records into `failed`; errors that concern the disk are raised."""
         reason: Exception
         try:
             yield
@@ -165,13 +165,16 @@ class Saving:
 
 
 def draft_name() -> str:
-    """No two drafts have the same, in whatever process."""
+    """Returns a name that no other draft has, in any process."""
     return f"{os.getpid()}-{secrets.token_hex(8)}"
 
 
 def has_key(stem: Stem, value: Parsed, files: Iterable[Parsed], folder: int) -> bool:
-    """Whether the key of a hashed stem is there beside its value; a writer that was frozen may publish one without."""
-    with suppress(FileNotFoundError):  # purged with its tombstone
+    """Whether the key of a hashed stem has its own file beside the value.
+
+    A value without it doesn't count: a writer that was frozen may publish one.
+    """
+    with suppress(FileNotFoundError):  # it was purged together with its tombstone
         return any(
             each.kind == KEY and each.version == value.version and disk.read(each.name, folder) == stem.key
             for each in files

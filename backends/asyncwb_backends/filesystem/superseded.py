@@ -1,4 +1,4 @@
-"""Files that a newer one has superseded: removed at once if nobody may be looking for them, and otherwise later."""
+"""Superseded files: removed at once if no reader may be looking for them, and otherwise later."""
 
 import threading
 from collections import defaultdict
@@ -13,12 +13,12 @@ _MOST: Final = 10_000
 
 @dataclass(frozen=True, slots=True)
 class _Waiting:
-    """Files of one key.
+    """Superseded files of one key that can't be removed yet.
 
     Attributes:
-        newer: the file that supersedes them.
+        newer: the name of the file that supersedes them.
         older: their names.
-        readers: who was reading when the newer one had its name.
+        readers: the readers that were present after the newer file was published.
     """
 
     newer: str
@@ -35,15 +35,15 @@ class Superseded:
         self._count = 0
 
     def remove(self, older: Sequence[tuple[str, Sequence[str]]], bucket: str, folder: int) -> bool:
-        """Removes files now, or keeps them in mind.
+        """Removes files now, or remembers them to be removed later.
 
         Args:
-            older: pairs of a file, which has its name by now, and of those that it supersedes.
-            bucket: of the files.
-            folder: the bucket, open, and not being read by this descriptor.
+            older: pairs of a published file's name, and the names of the files that it supersedes.
+            bucket: the name of the files' bucket.
+            folder: a descriptor of the bucket, through which nobody holds a reader's lock.
 
         Returns:
-            Whether they are gone.
+            Whether the files are gone.
         """
         names = [name for _, each in older for name in each]
         if not names:
@@ -54,14 +54,14 @@ class Superseded:
             return True
         waiting = [_Waiting(newer, each, present) for newer, each in older if each]
         with self._lock:
-            # So many wait only while a reader is frozen; the sweep finds those that aren't kept in mind.
+            # So many pile up only while a reader is frozen; the sweep finds those that aren't remembered here.
             if self._count < _MOST:
                 self._waiting[bucket] += waiting
                 self._count += len(waiting)
         return False
 
     def remove_waiting(self, root: int) -> None:
-        """Removes those whose readers have left. Raises OSError."""
+        """Removes remembered files whose readers have left. Raises OSError."""
         if not self._count:
             return
         with self._lock:
@@ -71,21 +71,21 @@ class Superseded:
                 with disk.opened(bucket or ".", root) as folder:
                     left = _remove(files, folder)
             except FileNotFoundError:
-                continue  # somebody has removed the bucket
+                continue  # the bucket was removed
             with self._lock:
                 self._waiting[bucket] += left
                 self._count += len(left)
 
 
 def _remove(files: Sequence[_Waiting], folder: int) -> list[_Waiting]:
-    """Returns those that somebody may still be looking for."""
+    """Removes what can be removed, and returns those that some reader may still be looking for."""
     present = readers.present(folder)
     left = []
     for each in files:
         if each.readers & present:
             left.append(each)
         elif disk.is_regular(each.newer, folder):
-            # Otherwise it is superseded itself, and whoever did that has removed all of these; or the folder is
-            # another one, put here from a backup.
+            # If `newer` is gone, it was superseded itself, and whoever did that removed all of these; or the folder
+            # is another one, restored from a backup.
             disk.remove(each.older, folder)
     return left

@@ -18,7 +18,9 @@ class _Options:
 
 
 def from_url(url: str, *, codec: Codec[Any]) -> FileBackend:
-    """`file:///absolute/folder` or `file:relative/folder`, with options as in `?suffix=.json&fanout=2&sync=batch`.
+    """Makes a backend from `file:///absolute/folder` or `file:relative/folder`, with options.
+
+    Options are written as in `?suffix=.json&fanout=2&sync=batch&tombstone_seconds=86400`.
 
     Raises:
         ConfigurationError: the URL or an option can't work.

@@ -1,4 +1,4 @@
-"""The MongoDB backend: values that are JSON objects become documents that can be queried and indexed."""
+"""The MongoDB backend: values that are JSON objects become documents, which can be queried and indexed."""
 
 from asyncwb_backends.mongodb.backend import MongoDBBackend
 

@@ -1,4 +1,4 @@
-"""The MongoDB backend: bulk writes that are conditional on versions, over a collection of Motor or of PyMongo."""
+"""The MongoDB backend: version-conditional bulk writes to a collection of Motor or PyMongo."""
 
 import contextlib
 import inspect
@@ -33,37 +33,38 @@ _CLOSE_SECONDS: Final = 5.0
 _RACES: Final = 10
 _EPOCH: Final = "epoch"
 _NOBODY: Final = "nobody"
-"""No document has this id."""
+"""An `_id` that no document of the epochs' collection has."""
 
 _LOOK_MS: Final = 2000
-"""How long the highest version is looked for, without an index: that would cost every save. A million documents take
-less than a second; in a collection that takes longer, versions that are too high are found when a save is stale."""
+"""How long the search for the highest version may take. It has no index, since that would slow down every save. A
+million documents take less than a second. If a collection takes longer, versions that are too high are only noticed
+when a save is stale."""
 _TOO_LONG: Final = 50
-"""MaxTimeMSExpired."""
+"""The server's error code MaxTimeMSExpired."""
 
 Connect = Callable[[str], tuple[Any, Any]]
-"""Makes a client, and a collection of it for a namespace; called in the event loop."""
+"""Takes a namespace, and returns a new client and one of its collections; called in the event loop."""
 
 
 class MongoDBBackend:
     """Saves records as documents of a collection; see `asyncwb_backends.mongodb.documents` for their shapes.
 
-    `_id` is the key, so it is the shard key where the collection is sharded. Epochs live in a collection beside it,
-    `<name>_asyncwb`. Reads are from the primary. Writes are acknowledged by a majority, and journaled, unless the
-    collection says otherwise; unacknowledged ones are refused.
+    `_id` is the key, so a sharded collection has to be sharded by it. Epochs are stored in a second collection,
+    `<name>_asyncwb`. Reads go to the primary. Writes are acknowledged by a majority and journaled, unless the
+    collection has its own write concern; an unacknowledged one is refused.
 
     Args:
-        collection: of a `pymongo.AsyncMongoClient`, or of a Motor client, which the backend never closes. It belongs to
-            the first namespace that opens it.
-        tombstone_seconds: how long a deleted key is remembered, so that a save that comes late can't bring it back; a
-            TTL index removes it then.
-        codec: how a document that was there before asyncwb is encoded.
+        collection: a collection of a `pymongo.AsyncMongoClient` or a Motor client; the backend never closes the client.
+            The collection belongs to the first namespace that opens it.
+        tombstone_seconds: how long a deleted key is remembered, so that a late save can't bring it back; then a TTL
+            index removes the tombstone.
+        codec: the codec in which a document that asyncwb didn't write is loaded.
 
     Raises:
         ConfigurationError: the collection's writes are unacknowledged.
     """
 
-    # Whatever JSON of this length is: as text it fits into the 16 MiB of a document, with its key.
+    # Any JSON up to this length fits into a document's 16 MiB together with its key, at least when stored as text.
     limits = Limits(max_batch=10_000, max_value_bytes=16 * 2**20 - 4096, concurrent_saves=4)
     durability = "majority and journal"
 
@@ -82,13 +83,18 @@ class MongoDBBackend:
 
     @classmethod
     def connecting(cls, connect: Connect, *, tombstone_seconds: float, codec: CodecName) -> "MongoDBBackend":
-        """A backend that makes a client when it opens, and closes it."""
+        """Returns a backend that makes its own client when it opens, and closes it when it closes."""
         backend = cls(None, tombstone_seconds=tombstone_seconds, codec=codec)
         backend._connect = connect
         return backend
 
     async def open(self, *, namespace: str, former: str | None = None) -> None:
-        """Raises `BackendUnavailable` if the server can't be reached or doesn't let us in, `ConfigurationError`."""
+        """Connects, makes the index of tombstones, and claims the collection for the namespace.
+
+        Raises:
+            BackendUnavailable: the server can't be reached, or refuses the login.
+            ConfigurationError: the collection can't be used as it is, or belongs to another namespace.
+        """
         self._client, collection = self._connect(namespace)
         self._namespace = namespace
         try:
@@ -108,7 +114,7 @@ class MongoDBBackend:
             raise
 
     async def close(self) -> None:
-        """Within seconds, also when the server hangs."""
+        """Closes the client that `open` made, if any; takes a few seconds at most, even if the server hangs."""
         client, self._client = self._client, None
         self._records = self._epochs = None
         if client is None:
@@ -117,7 +123,7 @@ class MongoDBBackend:
             if inspect.iscoroutinefunction(client.close):
                 await client.close()
             else:
-                # Motor's blocks, for it says good-bye to the server.
+                # Motor's `close` blocks, because it tells the server that it disconnects.
                 await anyio.to_thread.run_sync(client.delegate.close, abandon_on_cancel=True)
 
     async def new_epoch(self, at_least: int) -> int:
@@ -140,7 +146,7 @@ class MongoDBBackend:
                     continue
                 if found:
                     return int(found["epoch"])
-                await self._claim(None)  # it was removed since `open`, or has just been handed over
+                await self._claim(None)  # the document was removed after `open`, or has just been handed over
 
     async def note_server(self, partition: int, epoch: int, server: str) -> list[tuple[int, str]]:
         name = {"_id": f"servers.{partition}"}
@@ -156,13 +162,14 @@ class MongoDBBackend:
         return [(int(each["epoch"]), str(each["server"])) for each in found.get("servers", ())]
 
     async def _claim(self, former: str | None) -> None:
-        """Notes the owner in the document of the epoch; one of several gets it. Raises PlaceTaken, PyMongoError."""
+        """Records the owner in the epoch's document; only one claimant succeeds. Raises PlaceTaken, PyMongoError."""
         epochs = self._opened(self._epochs)
         while True:
             found = await epochs.find_one({"_id": _EPOCH}) or {}
             if not self._takes(found, former):
                 return
-            # As it was read, so that nobody else can have been quicker; and the epoch in the same step.
+            # Update only if the owner is still the one that was read, so that no concurrent claim is overwritten. The
+            # epoch changes in the same step.
             as_read = {"_id": _EPOCH, "namespace": found.get("namespace", {"$exists": False})}
             change: dict[str, Any] = {"$set": {"namespace": self._namespace}}
             if former is not None:
@@ -176,7 +183,7 @@ class MongoDBBackend:
         return takes_place(found.get("namespace"), self._namespace, former=former, place=place)
 
     async def highest_version(self) -> object:
-        """The highest version that is stored; None if it takes too long to find it."""
+        """Returns the highest version that is stored; None if there is none or the search takes too long."""
         collection = self._opened(self._records)
         async with self._mapped():
             try:
@@ -215,9 +222,13 @@ class MongoDBBackend:
         return {each["_id"]: record_of(each, codec=self._codec) for each in found}
 
     async def load_durable(self, keys: Sequence[str]) -> dict[str, Record]:
-        """A standalone server shows even to majority reads what isn't in its journal yet; a replica set doesn't.
+        """Like `load`, but waits until what was read is in the journal.
 
-        A write waits for the journal also where it finds nothing to change, if the durability of writes includes that.
+        Only a standalone server needs that: even majority reads show what isn't in its journal yet, unlike those of a
+        replica set. An update that matches nothing waits for the journal too, if the write concern includes that.
+
+        Raises:
+            BackendUnavailable: the server was restarted in the meantime, or can't be reached.
         """
         if not self._is_standalone:
             return await self.load(keys)
@@ -233,7 +244,7 @@ class MongoDBBackend:
     async def _hello(self) -> dict[str, Any]:
         database = self._opened(self._records).database
         async with self._mapped():
-            meta: dict[str, Any] = await database.command("isMaster")  # by this name every version knows it
+            meta: dict[str, Any] = await database.command("isMaster")  # every server version knows this name of `hello`
         return meta
 
     def _opened(self, collection: Any) -> Any:
@@ -246,18 +257,22 @@ class MongoDBBackend:
         try:
             yield
         except PyMongoError as error:
-            # What comes after is the driver's picture of the cluster, at length.
+            # The rest of the message is the driver's long description of the cluster.
             what = str(error).partition(", Timeout: ")[0].partition(" (configured timeouts")[0]
             raise BackendUnavailable(f"MongoDB: {type(error).__name__}: {what[:300]}") from error
 
 
 def _process(meta: Mapping[str, Any]) -> object:
-    """Which start of the server has said this (None before MongoDB 4.4)."""
+    """Returns an id of the server's process, which changes with each start; None before MongoDB 4.4."""
     return meta.get("topologyVersion", {}).get("processId")
 
 
 def _options(collection: Any) -> dict[str, Any]:
-    """How the collection is read and written, whatever its own options for other use are."""
+    """Returns the options for reading and writing the collection, keeping only its own write concern, if it has one.
+
+    Raises:
+        ConfigurationError: its writes are unacknowledged.
+    """
     concern = collection.write_concern
     if concern.is_server_default:
         concern = WriteConcern("majority", j=True)

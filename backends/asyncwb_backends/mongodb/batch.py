@@ -1,4 +1,4 @@
-"""One save to MongoDB: records as updates that the server decides on, in bulks, and what became of each."""
+"""One save to MongoDB: bulks of updates that the server applies only if they are newer, and the outcome of each."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, Final
@@ -15,8 +15,9 @@ from asyncwb_backends.mongodb.tombstones import Tombstones
 _DUPLICATE_KEY: Final = 11000
 _INVALID: Final = 121
 _REJECTED: Final = {2, 14, 15, 52, 55, _INVALID, 10334, 17280, 17420}
-"""What the server says of a document that it will never take: BadValue, TypeMismatch, Overflow, names of fields, a
-validation rule, its size. (Not 11000: who has the value of a user's unique index may give it up.)"""
+"""The server's error codes for a document that it will never accept: BadValue, TypeMismatch, Overflow, bad field names,
+a violated validation rule, and too large a size. (Not 11000: another document has a value that must be unique in an
+index of the user's, and may give it up.)"""
 
 Pending = tuple[Record, UpdateOne]
 
@@ -25,12 +26,12 @@ class Batch:
     """The records of one save.
 
     Args:
-        tombstones: how deletes are written.
+        tombstones: makes the documents for deletes.
 
     Attributes:
         pending: key -> record and update, for those that are still to be written.
-        failed: key -> why it isn't saved.
-        applied: how many were newer than what was stored.
+        failed: key -> why its record isn't saved.
+        applied: how many records were newer than what was stored.
     """
 
     def __init__(self, tombstones: Tombstones) -> None:
@@ -41,7 +42,7 @@ class Batch:
         self.applied = 0
 
     def add(self, record: Record, make: Callable[[Record], dict[str, Any]] = document) -> None:
-        """With the document that is made of it."""
+        """Adds a record to `pending`, or to `failed` if it can't be stored; `make` makes the document of a put."""
         try:
             check_key(record.key)
             self.pending[record.key] = record, self._upsert(record, make)
@@ -57,16 +58,19 @@ class Batch:
             return _upsert(record, {"$literal": careful(record)})
 
     async def write(self, collection: Any) -> None:
-        """Once; what lost a race stays pending. Raises PyMongoError where nothing is known to be durable."""
+        """Tries to write all pending records once; those that lost a race are pending again afterwards.
+
+        Raises PyMongoError if it is unknown whether any of them is durable.
+        """
         batch, self.pending = list(self.pending.values()), {}
         if not self._tombstones.bypass:
             await self._write(collection, batch)
         else:
-            # Deletes first: they may give up what others want to have.
+            # Deletes first: they may give up unique values that other records need.
             await self._write(collection, [each for each in batch if each[0].deleted], bypass=True)
             await self._write(collection, [each for each in batch if not each[0].deleted])
         if self._look_again:
-            # An index or a rule that is new.
+            # A tombstone was refused, so the collection may have a new index or validation rule.
             self._looked, self._look_again = True, False
             await self._tombstones.look()
             for record, _ in list(self.pending.values()):
@@ -82,7 +86,7 @@ class Batch:
         except BulkWriteError as error:
             self._judge(batch, error)
         except DocumentTooLarge:
-            # Raised before or while it was sent; what has arrived is stale the second time.
+            # Raised before or while sending, so some updates may have been applied; on the second try they are stale.
             for record, _ in batch:
                 self.add(record, careful)
         else:
@@ -97,7 +101,7 @@ class Batch:
             record, update = batch[each["index"]]
             code = each["code"]
             if code == _DUPLICATE_KEY and list(each.get("keyPattern", ())) == ["_id"]:
-                self.pending[record.key] = record, update  # two have inserted it at the same time
+                self.pending[record.key] = record, update  # another client inserted the key at the same time
             elif record.deleted and code in (_DUPLICATE_KEY, _INVALID) and not self._looked:
                 self.pending[record.key] = record, update
                 self._look_again = True
@@ -112,20 +116,22 @@ class Batch:
 
 
 def update(record: Record, made: dict[str, Any]) -> dict[str, Any]:
-    """The pipeline stage that replaces the document if its version is lower: decided by the server, atomically.
+    """Returns the pipeline stage with which the server replaces a document, atomically, if its version is lower.
 
-    A version in the filter instead would try to insert each stale record, and fail, three times as slowly.
+    If the filter compared versions instead, the server would try to insert each stale record and fail, which is three
+    times as slow.
 
     Args:
-        record: what is saved.
-        made: the document, as an expression.
+        record: the record to save.
+        made: the document, as an aggregation expression.
     """
     newer = {"$gt": [record.version, {"$ifNull": [f"${OWN}.v", -1]}]}
     return {"$replaceWith": {"$cond": [newer, made, "$$ROOT"]}}
 
 
 def _upsert(record: Record, made: dict[str, Any]) -> UpdateOne:
-    # Encoded here and not by the driver: some twenty containers a record, which live until their bulk is sent, have the
-    # garbage collector walk over the whole program again and again. (12 of 25 µs a record in the loop's thread.)
+    # Encode here rather than in the driver: otherwise some twenty containers per record live until their bulk is sent,
+    # which makes the garbage collector traverse the whole program again and again. (That took 12 of the 25 µs per
+    # record in the event loop's thread.)
     stage: Any = RawBSONDocument(bson.encode(update(record, made)))
     return UpdateOne({"_id": record.key}, [stage], upsert=True)

@@ -1,4 +1,4 @@
-"""Records as documents, and back.
+"""Converts records to documents, and back.
 
 ==================================  ====================================================================
 a value that is a JSON object       `{_id: key, …its fields…, _asyncwb: {v: version, c: "json"}}`
@@ -8,8 +8,9 @@ JSON that BSON can't hold           `{_id: key, value: "<its text>", _asyncwb: {
 a tombstone                         `{_id: key, _asyncwb: {v, c, deleted_at: date}}`
 ==================================  ====================================================================
 
-An object with a field `_id` or `_asyncwb` is kept under `value`, too. BSON can't hold whole numbers beyond 64 bits, a
-NUL in a field's name, and more than 180 levels; what looks like a reference (`$ref`) would be read as one.
+An object with a field `_id` or `_asyncwb` is kept under `value`, too. What BSON can't hold: whole numbers beyond 64
+bits, a NUL in a field's name, and more than 180 levels. An object that looks like a reference (`$ref`) is stored as
+text too, because it would be read back as a reference.
 """
 
 from typing import Any, Final
@@ -27,18 +28,19 @@ OWN: Final = "_asyncwb"
 VALUE: Final = "value"
 _MOST_BYTES: Final = 16 * 2**20
 _DEEPEST: Final = 150
-"""Levels of a value; MongoDB's limit is 180 for a document, and the update around it counts."""
+"""Most levels of a value; MongoDB's limit for a document is 180, and the levels of the update around it count, too."""
 _SURE_BYTES: Final = 2 * 2**20
-"""Up to this length of JSON, BSON is never over 16 MiB: an array of small numbers grows to the 7-fold."""
+"""JSON up to this length never exceeds 16 MiB as BSON; in the worst case, an array of small numbers, it grows 7-fold.
+"""
 UNFIT: Final = (OverflowError, BSONError, ValueError, RecursionError, TypeError)
-"""What encoding raises for a value that BSON can't hold."""
+"""The exceptions that encoding raises for a value that BSON can't hold."""
 
 
 def document(record: Record) -> dict[str, Any]:
-    """The document of a put, in its natural form.
+    """Returns the document of a put, with the value as BSON where BSON can hold it.
 
     Raises:
-        RecordRejected: it is no JSON, or too large.
+        RecordRejected: the value isn't valid JSON though its codec is, or is too large.
     """
     if record.codec != "json":
         return _payload(record)
@@ -53,10 +55,10 @@ def document(record: Record) -> dict[str, Any]:
 
 
 def careful(record: Record, made: dict[str, Any] | None = None) -> dict[str, Any]:
-    """The document of a put that BSON can hold for certain: encodes it to find out.
+    """Returns a document of a put that BSON is certain to hold, by encoding it: in natural form, else with raw payload.
 
     Raises:
-        RecordRejected: there is none.
+        RecordRejected: neither fits.
     """
     for candidate in (made or document(record), _payload(record)):
         try:
@@ -69,7 +71,7 @@ def careful(record: Record, made: dict[str, Any] | None = None) -> dict[str, Any
 
 
 def check_key(key: str) -> None:
-    """Raises RecordRejected for a key that is no Unicode text."""
+    """Raises RecordRejected if the key isn't valid Unicode."""
     try:
         key.encode()
     except UnicodeEncodeError as error:
@@ -77,7 +79,7 @@ def check_key(key: str) -> None:
 
 
 def record_of(found: dict[str, Any], *, codec: CodecName) -> Record:
-    """The record of a document; one that was there before asyncwb has version 0, and is encoded with `codec`."""
+    """Returns a document's record; one that asyncwb didn't write gets version 0, and is encoded with `codec`."""
     key = found.pop("_id")
     own = found.pop(OWN, None)
     if not isinstance(own, dict):
@@ -106,7 +108,7 @@ def _decoded(record: Record) -> Any:
     except (msgspec.MsgspecError, UnicodeError) as error:
         raise RecordRejected(f"no JSON: {error}") from error
     except RecursionError:
-        return None  # too deep for BSON as well, and found to be so below
+        return None  # too deep for BSON as well: `_is_risky` treats None so
 
 
 def _is_risky(record: Record, value: Any) -> bool:
@@ -134,5 +136,5 @@ def _encoded(value: Any, codec: str) -> bytes:
 
 
 def _plain(value: Any) -> Any:
-    # 64-bit numbers have a class of their own; a document that somebody else wrote may hold anything.
+    # The driver has a class of its own for 64-bit numbers; a document that another program wrote may hold anything.
     return int(value) if isinstance(value, Int64) else str(value)

@@ -1,9 +1,9 @@
-"""Tombstones in a collection that is the users': beside their unique indexes and validation rules.
+"""Tombstones in a user's collection, which may have unique indexes and validation rules.
 
-A tombstone takes the place of the document that it deletes, for MongoDB changes one document atomically, and no other
-place could stop an older save that comes late. So to a unique index it is a document without the field, of which there
-may be only one. In such a field it has a value of its own, of a type that nobody else stores. Where a validation rule
-would refuse tombstones, they bypass it.
+A tombstone replaces the document that it deletes: MongoDB changes only single documents atomically, so a tombstone
+anywhere else couldn't stop a late, older save. To a unique index it would be a document without the indexed field, of
+which there may be only one. So it gets a value of its own in such a field, of a type that nobody else stores. If a
+validation rule would refuse tombstones, their writes bypass it.
 """
 
 import time
@@ -19,21 +19,21 @@ from asyncwb_backends.mongodb.documents import OWN
 _INDEX: Final = "asyncwb_tombstones"
 _DATE: Final = f"{OWN}.deleted_at"
 _OTHER_OPTIONS: Final = (85, 86)
-"""IndexOptionsConflict, IndexKeySpecsConflict."""
+"""The server's error codes IndexOptionsConflict and IndexKeySpecsConflict."""
 _UNAUTHORIZED: Final = 13
 _LOOK_EVERY_SECONDS: Final = 60.0
 
 
 class Tombstones:
-    """Knows how tombstones of one collection have to be written; asks again now and then, for indexes come and go.
+    """Finds out how tombstones have to be written in one collection, and again now and then, since indexes change.
 
     Args:
-        collection: with the options for writing.
-        seconds: how long they are kept.
+        collection: the collection, with the options for writing.
+        seconds: how long tombstones are kept.
 
     Attributes:
-        bypass: whether they have to bypass validation.
-        problem: why they can't be written, and what to do; "" if they can.
+        bypass: whether writing tombstones has to bypass validation.
+        problem: why tombstones can't be written, and what to do; "" if they can.
     """
 
     def __init__(self, collection: Any, *, seconds: int) -> None:
@@ -45,15 +45,15 @@ class Tombstones:
         self.problem = ""
 
     async def look_sometimes(self) -> None:
-        """Raises PyMongoError."""
+        """Calls `look` unless the last look was less than a minute ago. Raises PyMongoError."""
         if time.monotonic() >= self._next_look:
             await self.look()
 
     async def look(self) -> None:
-        """Makes the index that removes them if need be, and finds out about the users' own rules.
+        """Makes the TTL index unless it exists, and inspects the users' unique indexes and validation rule.
 
         Raises:
-            PyMongoError: as it comes.
+            PyMongoError: from the driver.
         """
         await self._make_index()
         indexes = await self._collection.index_information()
@@ -67,7 +67,7 @@ class Tombstones:
         self._next_look = time.monotonic() + _LOOK_EVERY_SECONDS
 
     def document(self, record: Record) -> dict[str, Any]:
-        """What is stored for a delete, as an expression of the server's; it dates it."""
+        """Returns the tombstone of a delete, as an aggregation expression in which the server fills in the date."""
         fields = {name: {"$literal": value} for name, value in _own_fields(record.key, self._paths).items()}
         own = {"v": {"$literal": record.version}, "c": {"$literal": record.codec}, "deleted_at": "$$NOW"}
         return {"_id": {"$literal": record.key}, **fields, OWN: own}
@@ -85,24 +85,24 @@ class Tombstones:
             await self._collection.database.command("collMod", self._collection.name, index=index)
 
     async def _validator(self) -> Mapping[str, Any] | None:
-        """The rule that refuses documents, if there is one."""
+        """Returns the collection's validation rule, or None if there is none that refuses documents."""
         try:
             options = await self._collection.options()
         except OperationFailure as error:
             if error.code != _UNAUTHORIZED:
                 raise
-            return None  # found out when a tombstone is refused, if ever
+            return None  # if there is a rule, it shows when a tombstone is refused
         refuses = options.get("validationAction", "error") != "warn" and options.get("validationLevel") != "off"
         return options.get("validator") if refuses else None
 
     async def _passes(self, validator: Mapping[str, Any]) -> bool:
-        """Whether a tombstone is a document that the rule takes."""
+        """Whether the validation rule accepts a tombstone."""
         example = {"_id": "asyncwb", **_own_fields("asyncwb", self._paths), OWN: {"v": 1, "c": "json"}}
         pipeline = [{"$documents": [{"$literal": example}]}, {"$match": validator}]
         try:
             found = await self._collection.database.command("aggregate", 1, pipeline=pipeline, cursor={})
         except OperationFailure:
-            return False  # an old server, or not permitted: to bypass it is right in any case
+            return False  # an old server, or not permitted: bypassing the rule is always right
         return bool(found["cursor"]["firstBatch"])
 
     async def _may_bypass(self) -> bool:
@@ -128,21 +128,21 @@ class Tombstones:
 
 
 def own_values(indexes: Iterable[Mapping[str, Any]]) -> list[str]:
-    """The paths of fields in which a tombstone needs a value of its own; one of each unique index is enough.
+    """Returns the paths of fields in which a tombstone needs a value of its own; one per unique index is enough.
 
     Args:
-        indexes: as the driver describes them.
+        indexes: the descriptions of the indexes, as the driver returns them.
     """
     paths: list[str] = []
     unique = [index for index in indexes if index.get("unique")]
-    # Again, since a value for one index may bring a tombstone into another that is partial.
+    # Start over after each path, since a value for one index may put a tombstone into another, partial index.
     while missing := next((path for index in unique if (path := _missing(index, paths))), None):
         paths.append(missing)
     return [path for path in paths if not any(other.startswith(f"{path}.") for other in paths)]
 
 
 def _missing(index: Mapping[str, Any], paths: Collection[str]) -> str | None:
-    """A field that needs one, because two documents without it would be the same to the index."""
+    """Returns a field of the index that needs a value, or None if tombstones don't collide in the index."""
     fields = [name for name, kind in index["key"]]
     if any(field == "_id" or field in paths for field in fields):
         return None
@@ -152,7 +152,7 @@ def _missing(index: Mapping[str, Any], paths: Collection[str]) -> str | None:
         return None
     if not _may_match(index.get("partialFilterExpression") or {}, paths):
         return None
-    # Other kinds than ascending and descending take values of certain types only, and leave out documents without.
+    # Kinds other than ascending and descending accept values of certain types only, and omit documents without them.
     return next((name for name, kind in index["key"] if isinstance(kind, int | float)), None)
 
 
@@ -161,7 +161,7 @@ def _touches(field: str, paths: Collection[str]) -> bool:
 
 
 def _may_match(expression: Mapping[str, Any], paths: Collection[str]) -> bool:
-    """Whether a partial index may hold a document that has only these fields."""
+    """Whether a partial index may contain a document that has only these fields."""
     return all(_may_match_one(name, condition, paths) for name, condition in expression.items())
 
 
@@ -172,7 +172,7 @@ def _may_match_one(name: str, condition: Any, paths: Collection[str]) -> bool:
         return True
     if not isinstance(condition, Mapping) or not any(operator.startswith("$") for operator in condition):
         return condition is None
-    # What isn't there is null to these, and nothing to others.
+    # To these operators a missing field is null; no other operator matches it.
     return all(
         value is None if operator in ("$eq", "$gt", "$gte", "$lt", "$lte") else operator not in ("$exists", "$type")
         for operator, value in condition.items()
@@ -180,7 +180,7 @@ def _may_match_one(name: str, condition: Any, paths: Collection[str]) -> bool:
 
 
 def _own_fields(key: str, paths: Iterable[str]) -> dict[str, Any]:
-    """A document with the key's own value at each path."""
+    """Returns a document with a value at each path that is unique to the key."""
     made: dict[str, Any] = {}
     for path in paths:
         *parents, last = path.split(".")

@@ -16,7 +16,7 @@ from asyncwb.plugins import take_options
 from asyncwb_backends.mongodb.backend import DAY_SECONDS, MongoDBBackend
 
 _SELECTION_MS: Final = "4000"
-"""Less than `connect_timeout_seconds`, so that the driver gets to say what is wrong."""
+"""Less than the default of `connect_timeout_seconds`, so that the driver can say what is wrong before we give up."""
 
 
 @dataclass(frozen=True)
@@ -26,8 +26,9 @@ class _Options:
 
 
 def from_url(url: str, *, codec: Codec[Any]) -> MongoDBBackend:
-    """`mongodb://user:password@host/database?collection=users&tombstone_seconds=N`, and MongoDB's own options.
-    Without `collection` it is called like the namespace, see `default_name`.
+    """Makes a backend from `mongodb://user:password@host/database?collection=users&tombstone_seconds=N`.
+    MongoDB's own options may be added. Without `collection`, the collection's name is made from the namespace, see
+    `default_name`.
 
     Raises:
         ConfigurationError: the URL or an option can't work.
@@ -56,11 +57,11 @@ def _is_name(collection: str) -> bool:
 
 def _check(address: str, scheme: str) -> None:
     if scheme != "mongodb":
-        return  # the hosts of mongodb+srv are in the DNS, and nothing is asked before it opens
+        return  # the hosts of mongodb+srv are in the DNS, which isn't queried before the backend opens
     try:
         options = parse_uri(address, validate=True, warn=False)["options"]
     except (PyMongoError, ValueError) as error:
-        # Its message may quote a password with unescaped characters.
+        # Don't show the driver's message: it may quote a password that has unescaped characters.
         if isinstance(error, InvalidURI):
             problem = (
                 "write host:port for each host, and user and password percent-encoded: "

@@ -1,4 +1,4 @@
-"""The SQLite backend: a table of keys and values of its own, or columns of a table that users have already."""
+"""The SQLite backend: saves into a key-value table of its own, or into columns of a table that exists already."""
 
 from asyncwb_backends.sqlite.backend import SQLiteBackend
 from asyncwb_backends.sqlite.mapped import MappedTable

@@ -1,4 +1,4 @@
-"""The SQLite backend as asyncwb calls it: one transaction a batch, conditional on versions, whatever the table."""
+"""The SQLite backend: saves each batch in one transaction, conditional on versions, into either kind of table."""
 
 import sqlite3
 from collections.abc import Mapping, Sequence
@@ -27,29 +27,31 @@ from asyncwb_backends.sqlite.table import PURGE_ROWS, Step, Table
 DAY_SECONDS: Final = 86_400
 _KEYS_A_QUERY: Final = 400
 _LOOK_SECONDS: Final = 2.0
-"""How long the highest version is looked for. There is no index on versions: it took 17 % of the speed of saves, and a
-million rows are read in some 0.1 s. In a table that takes longer, versions that are too high are found when a save is
-stale."""
+"""How long the search for the highest version may take. There is no index on versions, because it made saves 17 %
+slower, and a million rows are read in about 0.1 s. If a table takes longer, versions that are too high are only noticed
+when a save is stale."""
 
 
 class SQLiteBackend:
     """Saves records into one table of a SQLite file, durable when a save returns. Several processes may share the file.
 
     Args:
-        path: of the database; its folder has to exist.
-        table: the name of a table of asyncwb's own, made if it isn't there: `key`, `value` (JSON as text, so that
-            SQLite's JSON operators work; anything else as a blob; NULL for a tombstone), `codec`, `version`, and
-            `deleted_at` (Unix time of a tombstone, else NULL). Or a `MappedTable`. By default the table is called like
-            the namespace that opens it (see `default_name`). It belongs to the first namespace that opens it.
-        tombstone_seconds: how long a deleted key is remembered, so that a save that comes late can't bring it back; by
-            the table's own time (see `asyncwb_backends.sqlite.clock`), in which hours that nobody ran count in part.
+        path: the database file; its folder has to exist.
+        table: the name of a table of asyncwb's own, created if it is missing, with columns `key`, `value` (JSON as
+            text, so that SQLite's JSON operators work; anything else as a blob; NULL for a tombstone), `codec`,
+            `version`, and `deleted_at` (Unix time of a tombstone, else NULL). Or a `MappedTable`. By default the
+            table's name is made from the namespace that opens it (see `default_name`). The table belongs to the first
+            namespace that opens it.
+        tombstone_seconds: how long a deleted key is remembered, so that a late save can't bring it back. It is measured
+            by the table's own time (see `asyncwb_backends.sqlite.clock`), in which hours without a running process
+            count only in part.
 
     Raises:
         ConfigurationError: no table can have that name.
     """
 
-    # SQLite has one writer at a time, and its default limit for a string or blob is 10^9 bytes.
-    # Two saves, though SQLite has one writer: while one writes, the next one's rows are made. (92,000 to 104,000/s.)
+    # SQLite's default limit for a string or blob is 10^9 bytes. Two concurrent saves help although SQLite has one
+    # writer at a time: while one writes, the rows of the next are prepared. (From 92,000 to 104,000 records/s.)
     limits = Limits(max_batch=10_000, max_value_bytes=1_000_000_000, concurrent_saves=2)
     durability = "synchronous=FULL"
 
@@ -67,14 +69,20 @@ class SQLiteBackend:
 
     @property
     def table(self) -> Table:
-        """What it saves into. Raises BackendUnavailable before `open` if that has to give it its name."""
+        """The table that records are saved into. Raises BackendUnavailable if only `open` gives it a name."""
         table = self._table or self._named
         if table is None:
             raise BackendUnavailable(f"SQLite file {self.path} isn't open")
         return table
 
     async def open(self, *, namespace: str, former: str | None = None) -> None:
-        """Raises `BackendUnavailable` if the file can't be opened, `ConfigurationError` if the table can't be used."""
+        """Opens the file, prepares the table, and claims it for the namespace.
+
+        Raises:
+            BackendUnavailable: the file can't be opened.
+            ConfigurationError: the table can't be used.
+            PlaceTaken: the table belongs to another namespace.
+        """
         table = self._named or KeyValueTable(default_name(namespace))
         ledger = Ledger(table, place=f"table {table.name!r} of SQLite file {self.path}")
 
@@ -86,7 +94,7 @@ class SQLiteBackend:
         self._namespace, self._table, self._ledger = namespace, table, ledger
 
     async def close(self) -> None:
-        """Within seconds."""
+        """Closes the file; takes a few seconds at most."""
         self._table = self._ledger = None
         await self._database.close()
 
@@ -114,23 +122,24 @@ class SQLiteBackend:
         return self._ledger
 
     async def highest_version(self) -> object:
-        """The highest version that is stored, or the lowest if that is negative; None if it takes too long."""
+        """Returns the highest version stored, or the lowest if that is negative; None if finding it takes too long."""
         rows = await self._database.fetch_within(self.table.highest, seconds=_LOOK_SECONDS)
         for highest, lowest in rows or ():
             return lowest if isinstance(lowest, int) and lowest < 0 else highest
         return None
 
     async def column_types(self) -> Mapping[str, str]:
-        """Of a `MappedTable`, as the table declares them; nothing of any other."""
+        """Returns field -> type as a `MappedTable` declares it; nothing for a table of asyncwb's own."""
         if self._named is None:
             return {}
         async with self._database.apart() as reader:
             return await self._named.column_types(reader)
 
     async def refused(self, records: Sequence[Record], *, namespace: str) -> Sequence[str | None]:
-        """Saves them in a transaction that is rolled back, so that every rule of the table has its say.
+        """Returns for each record why it can't be stored, or None if it can.
 
-        Raises BackendUnavailable, ConfigurationError and PlaceTaken, as `open` does.
+        Saves them in a transaction that is rolled back, so that every rule of the table is applied. Raises
+        BackendUnavailable, ConfigurationError and PlaceTaken, as `open` does.
         """
         table = self._named or KeyValueTable(default_name(namespace))
         ledger = Ledger(table, place=f"table {table.name!r} of SQLite file {self.path}")
@@ -173,7 +182,7 @@ class SQLiteBackend:
         return found
 
     async def _save_apart(self, records: Sequence[Record]) -> tuple[int, dict[str, Exception]]:
-        """After a batch was refused: each record for itself, so that only the bad ones fail.
+        """Saves each record separately after their batch was refused, so that only the bad ones fail.
 
         Returns:
             How many were newer than what was stored, and key -> why it can't be stored.
@@ -189,8 +198,8 @@ class SQLiteBackend:
     async def _save_each(
         self, writer: aiosqlite.Connection, records: Sequence[Record], *, commit_each: bool
     ) -> tuple[int, dict[str, Exception]]:
-        # What fails is tried again after the others, for as long as that helps: a record may wait for a value in a
-        # unique column that another gives up.
+        # Retry failed records after the others for as long as that helps: a record may need a value in a unique column
+        # that another record gives up.
         applied = 0
         failed: dict[str, Exception] = {}
         pending, progress = list(records), True
@@ -226,7 +235,7 @@ class SQLiteBackend:
 
 
 async def _apply(writer: aiosqlite.Connection, steps: Sequence[Step]) -> int:
-    """How many records were newer than what was stored."""
+    """Executes the steps, and returns how many records were newer than what was stored."""
     applied = 0
     for step in steps:
         if step.rows:
@@ -238,10 +247,10 @@ async def _apply(writer: aiosqlite.Connection, steps: Sequence[Step]) -> int:
 def _reason(error: Exception) -> BackendError:
     text = f"SQLite can't store it: {error}"
     if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_CONSTRAINT_UNIQUE:
-        # Another row has the value; a write that gives it up may be on its way.
+        # Another row has the value; a write that gives it up may be under way.
         return BackendError(text)
     return RecordRejected(text)
 
 
 class _Undone(Exception):
-    """A trigger of the user's has rolled the whole transaction back."""
+    """The whole transaction was rolled back, by a trigger of the user's."""

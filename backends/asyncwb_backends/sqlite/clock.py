@@ -1,8 +1,8 @@
-"""The time of a table, by which tombstones are dated and purged: kept in the table, since no clock is believed alone.
+"""The time of a table, by which tombstones are dated and purged: kept in the table, as no single clock is trusted.
 
-SQLite has no clock of its own, and the clock of a process may be days ahead, or be set. So the table keeps the latest
-time that anybody has seen, and a step forward that nobody has lived through counts only in part: a clock that is two
-days ahead makes a tombstone an eighth of its time older, and not two days.
+SQLite has no clock of its own, and the clock of a process may be days ahead, or be set. So the table stores the latest
+time that any process has seen. A step forward during which no process was running counts only in part: a clock that is
+two days ahead makes a tombstone older by an eighth of its lifetime, and not by two days.
 """
 
 import time
@@ -10,20 +10,20 @@ from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple
 
 TIME: Final = "time"
-"""Name of the row that holds the latest time that anybody has seen, in Unix seconds."""
+"""Name of the row that holds the latest time that any process has seen, in Unix seconds."""
 GAP: Final = "gap:"
-"""`gap:<end>`, the name of a row that holds how many of the seconds before `end` don't count."""
+"""Prefix of a row's name, `gap:<end>`; the row holds how many of the seconds before `end` don't count."""
 _SHARE: Final = 8
 _LEAST_STEP_SECONDS: Final = 60
 
 
 class Look(NamedTuple):
-    """What a look at the time leads to.
+    """The result of `TableClock.look`.
 
     Attributes:
-        rows: to be stored.
-        forgotten: names of rows that are no longer needed.
-        purge_before: tombstones from before this time have lived long enough.
+        rows: rows to store, name -> value.
+        forgotten: names of rows to delete.
+        purge_before: Unix seconds; tombstones from before this time have expired.
     """
 
     rows: Mapping[str, int]
@@ -32,12 +32,12 @@ class Look(NamedTuple):
 
 
 class TableClock:
-    """What one process knows of the time.
+    """One process's view of the table's time.
 
     Args:
-        keep_seconds: how long tombstones live.
-        wall: gives Unix seconds, whatever they are worth.
-        monotonic: gives seconds that are never set.
+        keep_seconds: how long tombstones are kept.
+        wall: returns Unix seconds, which may be wrong.
+        monotonic: returns the seconds of a clock that nobody can set.
     """
 
     def __init__(
@@ -55,11 +55,11 @@ class TableClock:
         self._seen_at = 0.0
 
     def now(self) -> int:
-        """Never less than this process has seen; whoever writes it raises it to the table's time."""
+        """Returns Unix seconds, never before what this process has seen; `dated` raises it to the table's time."""
         return max(int(self._wall()), self._lived_through())
 
     def look(self, stored: Mapping[str, int]) -> Look:
-        """Called every now and then in a transaction, with the rows that are there."""
+        """Compares the stored rows with the clocks; to be called now and then, in a transaction."""
         known = max(stored.get(TIME, 0), self._lived_through())
         now = max(int(self._wall()), known)
         gaps = {int(name.removeprefix(GAP)): value for name, value in stored.items() if name.startswith(GAP)}
@@ -75,7 +75,7 @@ class TableClock:
         return self._seen + int(self._monotonic() - self._seen_at) if self._seen else 0
 
     def _ago(self, now: int, gaps: Mapping[int, int]) -> int:
-        """The time of `keep_seconds` ago, what doesn't count left out."""
+        """Returns the time of `keep_seconds` before `now`, not counting the gaps."""
         left = self._keep
         for end in sorted(gaps, reverse=True):
             if now - end >= left:

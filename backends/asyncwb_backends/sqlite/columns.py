@@ -1,4 +1,4 @@
-"""Columns of users' tables: which values each takes so that the same value comes back."""
+"""Columns of users' tables: which values each accepts, so that the same value can be read back."""
 
 import base64
 import binascii
@@ -22,10 +22,11 @@ class Column:
     """A column of a table.
 
     Attributes:
-        name: of the column, and of the field.
+        name: the name of the column, and of the field.
         declared: its type as the table declares it.
-        write: from the field's value to what SQLite stores; raises ValueError or TypeError with what it takes.
-        read: back.
+        write: converts the field's value to what SQLite stores; raises ValueError or TypeError that say what is
+            accepted instead.
+        read: converts back.
     """
 
     name: str
@@ -34,7 +35,11 @@ class Column:
     read: Callable[[Any], Any]
 
     def to_sql(self, value: Any) -> Any:
-        """Raises `RecordRejected` if the column doesn't take the value; whether it may be NULL SQLite decides."""
+        """Returns what SQLite stores for a value; None becomes NULL, which SQLite may refuse.
+
+        Raises:
+            RecordRejected: the column doesn't accept the value.
+        """
         if value is None:
             return None
         try:
@@ -46,25 +51,28 @@ class Column:
 
 
 def column(name: str, declared: str) -> Column:
-    """By SQLite's rules for the affinity of a declared type, and what BOOLEAN and JSON mean to their users."""
+    """Makes a column by SQLite's affinity rules for the declared type, with special treatment of BOOLEAN and JSON."""
     write, read = _KINDS[_kind(declared)]
     return Column(name, declared, write, read)
 
 
 def column_type(declared: str) -> str:
-    """What texts have to be made of for a column of this type, as `column_types` of a backend has it.
+    """Returns the type that texts have to be converted to for this column, as in a backend's `column_types`.
 
-    Texts stay as they are for what SQLite treats as numeric though few would call it so: DATE for instance.
+    Texts stay as they are for types that only SQLite considers numeric: DATE, for instance.
     """
     types = {"INTEGER": "int", "REAL": "float", "DECIMAL": "number", "BOOL": "bool", "JSON": "json"}
     return types.get(_kind(declared), "text")
 
 
 def key_column(name: str, declared: str) -> type[str] | Callable[[str], int]:
-    """From a key to what SQLite stores: `str`, or ValueError for a key that isn't the one spelling of its number.
+    """Returns a function from a key to what SQLite stores.
+
+    It is `str` for texts. For an INTEGER column it returns an int, or raises ValueError for a key that isn't the
+    canonical spelling of a 64-bit number.
 
     Raises:
-        ConfigurationError: the type would give two keys the same value.
+        ConfigurationError: a column of this type could store two keys as the same value.
     """
     kind = _kind(declared)
     if kind == "INTEGER":
@@ -95,7 +103,7 @@ _AFFINITIES: Final = (
     ("BLOB", ("BLOB",)),
     ("REAL", ("REAL", "FLOA", "DOUB")),
 )
-"""In this order: see "Determination of column affinity" in SQLite's documentation."""
+"""The order matters: see "Determination of column affinity" in SQLite's documentation."""
 
 
 def _whole_key(key: str) -> int:
@@ -112,7 +120,7 @@ def _boolean(value: Any) -> int:
 
 
 def _whole(value: Any) -> int:
-    """True and 3.0 are whole numbers, too: read back under their type they are the same again."""
+    """Accepts True and 3.0 as whole numbers, too: decoded as the field's type, they become the same value again."""
     if isinstance(value, bool) or (type(value) is float and value.is_integer()):
         value = int(value)
     if type(value) is not int or value not in _INT64:
@@ -139,7 +147,7 @@ def _number(value: Any) -> int | float:
 
 
 def _decimal(value: Any) -> int | float | str:
-    """A Decimal is a text in JSON; SQLite makes a number of it, which has to be the same."""
+    """Converts a Decimal, which is text in JSON, to a number as SQLite would; refuses one that this would change."""
     if not isinstance(value, str):
         return _number(value)
     if not _NUMERIC_TEXT.fullmatch(value):
@@ -162,7 +170,7 @@ def _numeric(value: Any) -> int | float | str:
 
 
 def _bytes(value: Any) -> bytes:
-    """JSON has no bytes; msgspec writes them as base64, and reads them so."""
+    """Decodes bytes from base64, which is how msgspec writes them in JSON; takes bytes as they are."""
     if isinstance(value, str):
         try:
             decoded = binascii.a2b_base64(value, strict_mode=True)
@@ -181,7 +189,7 @@ def _anything(value: Any) -> int | float | str | bytes:
 
 def _json(value: Any) -> int | float | str:
     if type(value) in (int, float):
-        return _number(value)  # as text it would become a number, too, and not always the same
+        return _number(value)  # SQLite would make a number of its text as well, and not always the same one
     encoded = msgspec.json.encode(value)
     if msgspec.json.decode(encoded) != value:
         raise TypeError("what JSON can hold")
@@ -198,7 +206,7 @@ def _from_json(stored: Any) -> Any:
     try:
         return msgspec.json.decode(stored)
     except msgspec.DecodeError:
-        return stored  # written by somebody else
+        return stored  # another program wrote it
 
 
 def _as_is(stored: Any) -> Any:
@@ -219,5 +227,5 @@ _KINDS: Final[dict[str, tuple[Callable[[Any], Any], Callable[[Any], Any]]]] = {
 
 
 def _shown(value: Any) -> str:
-    # No contents: values may be confidential.
+    # Never show contents: values may be confidential.
     return "a number too large" if type(value) is int and value not in _INT64 else f"a {type(value).__name__}"

@@ -1,8 +1,8 @@
-"""A SQLite file as two connections, one that writes and one that reads; its errors become asyncwb's here.
+"""A SQLite file with one connection for writing and one for reading; turns SQLite's errors into asyncwb's.
 
-A file that is deleted or replaced while it is open lives on without a name: what is written there is gone with the
-connection. So whatever was written or read counts only if afterwards the path still names the file that was opened.
-Likewise its log (`-wal`), which holds what was committed last, and what the log is shared by (`-shm`).
+A file that is deleted or replaced while it is open continues to exist without a name, and what is written to it is lost
+when the connection ends. So whatever was written or read counts only if the path still names the file that was opened.
+The same goes for its log (`-wal`), which holds the latest commits, and for the log's shared memory (`-shm`).
 """
 
 import asyncio
@@ -28,14 +28,14 @@ _CLOSE_SECONDS: Final = 5.0
 _PRAGMAS: Final = ("journal_mode=WAL", "synchronous=FULL", "cache_size=-65536", "wal_autocheckpoint=10000")
 
 REFUSED: Final = (sqlite3.DataError, sqlite3.IntegrityError, sqlite3.InterfaceError, OverflowError, UnicodeError)
-"""What SQLite raises for one record's sake; everything else says something about the file."""
+"""The errors that SQLite raises because of a single record; all others concern the file."""
 
 Prepare = Callable[[aiosqlite.Connection], Awaitable[None]]
 Identity = tuple[tuple[int, int], ...]
 
 
 class Database:
-    """One file, shared with other processes; SQLite has one writer at a time."""
+    """One SQLite file, which other processes may share; SQLite has one writer at a time."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -48,13 +48,18 @@ class Database:
         self._identity: Identity = ()
 
     async def open(self, prepare: Prepare) -> None:
-        """Connects, and lets `prepare` make its tables. Raises `BackendUnavailable`."""
+        """Connects, and lets `prepare` make its tables; passes on what that raises, except sqlite3.Error.
+
+        Raises:
+            BackendUnavailable: the file can't be opened or prepared.
+            BackendReplaced: it was replaced in the meantime.
+        """
         self._write_lock = asyncio.Lock()
         self._unfinished = False
         deadline = time.monotonic() + _OPEN_SECONDS
         while True:
             try:
-                # Writers begin with IMMEDIATE: a transaction that starts by reading can't wait for its turn later.
+                # Writers use IMMEDIATE: a transaction that starts by reading can't wait for the write lock later.
                 self._files = _existing(self._absolute)
                 before = self._identify()
                 self._writer = await self._connect(isolation_level="IMMEDIATE")
@@ -66,7 +71,7 @@ class Database:
                 self._reader = await self._connect(isolation_level=None)
             except sqlite3.Error as error:
                 await self.close()
-                # Two processes that switch a new file to WAL at the same time collide whatever the busy timeout.
+                # Two processes that switch a new file to WAL at the same time collide, whatever the busy timeout is.
                 if "locked" not in str(error) or time.monotonic() > deadline:
                     raise self._unavailable(error) from error
                 await asyncio.sleep(0.02)
@@ -87,15 +92,15 @@ class Database:
 
     @contextlib.asynccontextmanager
     async def transaction(self) -> AsyncIterator[aiosqlite.Connection]:
-        """The writer, whose transaction the caller commits; what isn't committed is rolled back.
+        """Yields the writer; the caller commits its transaction, and what isn't committed is rolled back.
 
-        Raises BackendUnavailable, also if it was committed to a file that lost its name, or one of `REFUSED`.
+        Raises BackendUnavailable, also if the commit went to a file that has lost its name, or one of `REFUSED`.
         """
         writer = self._connected(self._writer)
         async with self._write_lock, self._mapped():
             if self._unfinished:
-                # The last one was cancelled or failed. Its statements may still be running in the connection's
-                # thread, but that works in order, so this comes after them.
+                # The last transaction was cancelled or failed. Its statements may still be running in the connection's
+                # thread, but the thread executes calls in order, so the rollback comes after them.
                 await writer.rollback()
             self._unfinished = True
             yield writer
@@ -104,9 +109,10 @@ class Database:
 
     @contextlib.asynccontextmanager
     async def apart(self) -> AsyncIterator[aiosqlite.Connection]:
-        """A connection of its own, also before `open`, that leaves nothing behind unless the caller commits.
+        """Yields a separate connection, also before `open`, that changes nothing unless the caller commits.
 
-        Where there is no file it is one to an empty database in memory. Raises BackendUnavailable, or one of `REFUSED`.
+        If there is no file, it is connected to an empty database in memory. Raises BackendUnavailable, or one of
+        `REFUSED`.
         """
         async with self._mapped():
             writer = await self._connect(isolation_level=None, pragmas=(), uri=self._uri_to_look())
@@ -117,13 +123,13 @@ class Database:
                     await writer.close()
 
     def _uri_to_look(self) -> str:
-        """Of the file, which isn't made; of a database in memory where it isn't there, but could be made."""
+        """Returns a URI that opens the file without creating it; if only the file is missing, an in-memory database."""
         if os.path.exists(self._absolute) or not os.path.isdir(os.path.dirname(self._absolute)):  # noqa: PTH110, PTH112, PTH120
             return f"{Path(self._absolute).as_uri()}?mode=rw"
         return "file::memory:"
 
     async def fetch(self, query: str, parameters: Sequence[Any] = ()) -> Iterable[Any]:
-        """The rows of one query, which is one snapshot."""
+        """Returns the rows of one query, which all come from one snapshot."""
         reader = self._connected(self._reader)
         async with self._mapped():
             rows = await reader.execute_fetchall(query, parameters)
@@ -131,7 +137,7 @@ class Database:
         return rows
 
     async def fetch_within(self, query: str, *, seconds: float) -> Sequence[Any] | None:
-        """The rows of one query; None if it takes longer, and it is stopped then."""
+        """Returns the rows of one query; None if it takes longer than `seconds`, in which case it is interrupted."""
         reader = self._connected(self._reader)
         asked = asyncio.ensure_future(reader.execute_fetchall(query))
         try:
@@ -156,8 +162,13 @@ class Database:
             raise self._unavailable(error) from error
 
     def _check_identity(self) -> None:
-        """Raises BackendReplaced."""
-        # In the event loop: the three names are in the kernel's cache, which takes a few microseconds.
+        """Checks that the names still belong to the files that are open.
+
+        Raises:
+            BackendReplaced: one of them was deleted, moved or replaced.
+            BackendUnavailable: this can't be found out, or the log can't be moved.
+        """
+        # This may run in the event loop: the three names are in the kernel's cache, so it takes a few microseconds.
         try:
             identity = self._identify()
         except FileNotFoundError as error:
@@ -175,20 +186,20 @@ class Database:
         raise BackendReplaced(what)
 
     def _set_log_aside(self) -> str:
-        """Moves the log away from beside a file that isn't its own: SQLite would apply it to that, or delete it.
+        """Moves the log away if the file beside it isn't its own: SQLite would apply the log to that, or delete it.
 
-        It holds what was committed last, so it has to be kept for the file that it belongs to. Returns what to add to
-        a message.
+        The log holds the latest commits, so it has to be kept for the file that it belongs to. Returns what to add to
+        the error's message. Raises OSError.
         """
         if _identity_of(self._absolute) == self._identity[0]:
             return ""
-        # While it is open here nothing else can have its inode.
+        # No other file can have the log's inode while the log is open here.
         moved = ""
         for name, identity in zip(self._files[1:], self._identity[1:], strict=True):
             if _identity_of(name) != identity:
                 continue
             if name.endswith("-shm"):
-                os.unlink(name)  # noqa: PTH108 - SQLite makes it from the log
+                os.unlink(name)  # noqa: PTH108 - SQLite recreates it from the log
             else:
                 aside = f"{name.removesuffix('-wal')}.former-{self._identity[0][1]}-wal"
                 os.rename(name, aside)  # noqa: PTH104
@@ -221,8 +232,9 @@ class Database:
                 failure.append(error)
                 return sqlite3.connect(":memory:")
 
-        # Where connecting fails or is cancelled, aiosqlite ends its thread without waiting for it, and that reports to
-        # an event loop that may be closed by then. So it always succeeds, and is always closed properly.
+        # If connecting fails or is cancelled, aiosqlite ends its thread without waiting for it, and the thread then
+        # reports to an event loop that may be closed by then. So `connect` always succeeds (with a database in memory
+        # if need be), and the connection is always closed properly.
         connection = _daemonic(lambda: aiosqlite.Connection(connect, 64))
         opening = asyncio.ensure_future(connection)
         try:
@@ -251,20 +263,20 @@ def _identity_of(path: str) -> tuple[int, int] | None:
 
 
 def _existing(*paths: str) -> Sequence[str]:
-    return [path for path in paths if os.path.exists(path)]  # noqa: PTH110 - as all of them are
+    return [path for path in paths if os.path.exists(path)]  # noqa: PTH110 - all paths here are strings
 
 
 def _logs(path: str) -> Sequence[str]:
-    """SQLite keeps them beside the file that a link leads to."""
+    """Returns the paths of the log and its shared memory, which SQLite keeps beside the file that a link points to."""
     real = os.path.realpath(path)
     return f"{real}-wal", f"{real}-shm"
 
 
 def _daemonic(make: Callable[[], aiosqlite.Connection]) -> aiosqlite.Connection:
-    """A connection whose thread the interpreter doesn't wait for when it ends.
+    """Makes a connection whose thread doesn't keep the interpreter from exiting.
 
-    A service that fails before it closes its buffer would never end otherwise. Nothing is lost that way: what isn't
-    committed isn't saved. A thread is daemonic if the one that makes it is.
+    Otherwise a service that fails before it closes its buffer would never exit. Nothing is lost: what isn't committed
+    doesn't count as saved. A thread is daemonic if the thread that creates it is.
     """
     made: list[aiosqlite.Connection] = []
     maker = threading.Thread(target=lambda: made.append(make()), daemon=True)

@@ -1,4 +1,4 @@
-"""Fields that a value leaves out: what their columns get must be read as what the type's default is."""
+"""Fields that a value leaves out: what their columns get has to be read back as the field's default."""
 
 import sqlite3
 from collections.abc import Iterable, Mapping
@@ -12,7 +12,7 @@ from asyncwb_backends.sqlite.columns import Column
 
 
 class Declared(NamedTuple):
-    """How a table declares a column: its type, and the expression of its DEFAULT, if there is one."""
+    """How a table declares a column: its type, and the expression of its DEFAULT, or None."""
 
     type: str
     default: str | None
@@ -21,7 +21,10 @@ class Declared(NamedTuple):
 async def misread(
     connection: aiosqlite.Connection, codec: Codec[Any], columns: Iterable[Column], declared: Mapping[str, Declared]
 ) -> str | None:
-    """Why some field that is left out would be read as something else, or None. Without a type nothing is known."""
+    """Returns why some field that is left out would be read as something else than its default, or None.
+
+    Only fields that the codec knows from the type of the values are checked. Raises sqlite3.Error.
+    """
     fields = codec.fields or {}
     for column in columns:
         field = fields.get(column.name)
@@ -51,7 +54,7 @@ async def _evaluated(connection: aiosqlite.Connection, expression: str) -> Any:
 
 
 def _stored(column: Column, field: RowField) -> Any:
-    """What the column would hold if the default were given; nothing that SQL knows if there is none."""
+    """Returns what the column would hold if the default were written; if it can't be, an object equal to nothing."""
     if field.default is ABSENT:
         return None if field.nullable else object()
     try:

@@ -1,4 +1,4 @@
-"""A table of asyncwb's own: keys and values, tombstones among them."""
+"""A table of asyncwb's own: keys and values, including tombstones."""
 
 import re
 import sqlite3
@@ -17,8 +17,10 @@ Row = tuple[str, "str | bytes | None", str, int, "int | None", "int | None"]
 
 
 class KeyValueTable:
-    """Columns `key`, `value` (JSON as text, anything else as a blob; NULL for a tombstone), `codec`, `version`, and
-    `deleted_at` (Unix time of a tombstone, else NULL).
+    """A table with a row for each key.
+
+    Its columns are `key`, `value` (JSON as text, anything else as a blob; NULL for a tombstone), `codec`, `version`,
+    and `deleted_at` (Unix time of a tombstone, else NULL).
 
     Args:
         name: `[A-Za-z_][A-Za-z0-9_]{0,62}`.
@@ -40,7 +42,7 @@ class KeyValueTable:
         self.highest = f"SELECT max(version), min(version) FROM {table}"  # noqa: S608
         self._save = (
             f"INSERT INTO {table} (key, value, codec, version, deleted_at) VALUES (?, ?, ?, ?, "  # noqa: S608
-            # Twice, and not as ?5: Python 3.12 warns of numbered parameters.
+            # The date is passed twice rather than as ?5, because Python 3.12 warns about numbered parameters.
             f"CASE WHEN ? IS NOT NULL THEN {dated('?', self.epochs)} END) "
             "ON CONFLICT (key) DO UPDATE SET value = excluded.value, codec = excluded.codec, "
             f"version = excluded.version, deleted_at = excluded.deleted_at WHERE excluded.version > {table}.version"
@@ -66,7 +68,7 @@ class KeyValueTable:
         return (Step(self._save, [_row(record, now) for record in records], counted=True),)
 
     async def column_types(self, _: aiosqlite.Connection) -> dict[str, str]:
-        """Of no field: the value is stored whole."""
+        """Returns an empty dict: the value is stored as a whole, so no field has a column."""
         return {}
 
     def query(self, keys: Sequence[str]) -> tuple[str, Sequence[Any]]:

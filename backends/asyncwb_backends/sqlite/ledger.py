@@ -1,4 +1,4 @@
-"""Owner and epochs of a table, in a small table beside it."""
+"""The owner, epochs and servers of a table, and the times of its clock, kept in a small table beside it."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
@@ -16,12 +16,14 @@ _SERVER: Final = "server."
 
 
 class Ledger:
-    """Rows `epoch` (a number), `namespace` (a blob, which no affinity of the column makes a number of), the times of
-    the table's clock, and `server.<partition>.<epoch>` (a blob likewise).
+    """The small table beside a table.
+
+    Its rows are `epoch` (a number), `namespace` (a blob, so that no column affinity turns it into a number), the times
+    of the table's clock, and `server.<partition>.<epoch>` (a blob for the same reason).
 
     Args:
-        table: whose it is.
-        place: how messages call the table.
+        table: the table that this belongs to.
+        place: what to call the table in error messages.
     """
 
     def __init__(self, table: Table, *, place: str) -> None:
@@ -43,45 +45,45 @@ class Ledger:
         )
 
     async def open(self, writer: aiosqlite.Connection, namespace: str, former: str | None) -> None:
-        """Notes the owner, and commits. Raises PlaceTaken."""
+        """Records the owner, and commits. Raises PlaceTaken."""
         await self.claim(writer, namespace, former)
         await writer.commit()
 
     async def claim(self, writer: aiosqlite.Connection, namespace: str, former: str | None) -> None:
-        """Notes the owner; the caller commits. Raises PlaceTaken."""
+        """Records the owner; the caller commits. Raises PlaceTaken."""
         await writer.execute(self._create)
         if self._takes(await self._rows(writer), namespace, former):
             if not writer.in_transaction:
                 await writer.execute("BEGIN IMMEDIATE")
-            if self._takes(await self._rows(writer), namespace, former):  # nobody else has been quicker
+            if self._takes(await self._rows(writer), namespace, former):  # no other process was quicker
                 await writer.execute(self._note, (namespace.encode(),))
                 if former is not None:
                     await writer.execute_fetchall(self._next, {"at_least": 1})
 
     def epoch(self, rows: Sequence[Any], namespace: str) -> int:
-        """The highest that was allotted, from the rows of `query`. Raises PlaceTaken."""
+        """Returns the highest epoch that was allotted, from the rows of `query`. Raises PlaceTaken."""
         self._takes(rows, namespace, None)
         return int(dict(rows).get(_EPOCH, 0))
 
     async def next_epoch(self, writer: aiosqlite.Connection, namespace: str, at_least: int) -> int:
-        """Allots one; the caller commits. Raises PlaceTaken."""
+        """Allots the next epoch, `at_least` or higher; the caller commits. Raises PlaceTaken."""
         await writer.execute("BEGIN IMMEDIATE")
         self._takes(await self._rows(writer), namespace, None)
         (row,) = await writer.execute_fetchall(self._next, {"at_least": at_least})
         return int(row[0])
 
     def servers_of(self, partition: int) -> tuple[str]:
-        """The parameter of `servers_query`."""
+        """Returns the parameters of `servers_query`."""
         return (f"{_SERVER}{partition}.*",)
 
     def servers(self, rows: Iterable[Any]) -> list[tuple[int, str]]:
-        """What is noted, from the rows of `servers_query`."""
+        """Returns pairs of an epoch and the server that began it, by epoch, from the rows of `servers_query`."""
         return sorted((int(name.rpartition(".")[2]), value.decode()) for name, value in rows)
 
     async def note_server(
         self, writer: aiosqlite.Connection, partition: int, epoch: int, server: str
     ) -> list[tuple[int, str]]:
-        """As `note_server` of a backend; the caller commits."""
+        """Does what a backend's `note_server` does; the caller commits."""
         await writer.execute("BEGIN IMMEDIATE")
         noted = self.servers(await writer.execute_fetchall(self.servers_query, self.servers_of(partition)))
         began = with_server(noted, epoch, server)

@@ -1,4 +1,4 @@
-"""A table that users have already: fields of values are columns, keys are in a column of their own."""
+"""A table that users have already: fields of values are columns, and keys have a column of their own."""
 
 import sqlite3
 from collections import defaultdict
@@ -20,35 +20,36 @@ _GENERATED: Final = (2, 3)
 
 
 class MappedTable:
-    """A row is a value, an object whose fields are the mapped columns; other columns are left as they are.
+    """A table of rows that are values: objects whose fields are the mapped columns. Other columns are left as they are.
 
-    A field that a value leaves out (a Struct with `omit_defaults` does) gets its column's DEFAULT, or NULL. If `codec`
-    knows the type of the values, `open` sees to it that this is read as the field's default again.
+    A field that a value leaves out (as a Struct with `omit_defaults` does) gets its column's DEFAULT, or NULL. If
+    `codec` knows the type of the values, `open` checks that this is read back as the field's default.
 
-    Each row's version is in a column of its own, NULL where asyncwb hasn't written yet. A deleted key deletes its row,
-    and leaves a tombstone in `<name>_asyncwb_tombstones`; epochs are in `<name>_asyncwb_epochs`. Foreign keys aren't
-    checked, as is SQLite's default: what they refer to may still be on its way through another buffer.
+    Each row's version is in a column of its own, which is NULL in rows that asyncwb hasn't written yet. Deleting a key
+    deletes its row and leaves a tombstone in `<name>_asyncwb_tombstones`; epochs are in `<name>_asyncwb_epochs`.
+    Foreign keys aren't checked, as is SQLite's default: the row that one refers to may still be in another buffer.
 
-    A value that another row has in a unique column is tried again: that row may be about to give it up. So rows that
-    swap theirs both become dead letters in the end, since SQLite checks row by row. Write a third value into one of
-    them first (NULL, where it may be), `flush` it, and then the two.
+    If another row already has a value in a unique column, the save is retried, because that row may be about to give
+    the value up. Two rows that swap such values both end up as dead letters, since SQLite checks row by row. To swap
+    them, write a third value into one of the rows (or NULL, where it is allowed), `flush` it, and then write both.
 
-    Other programs may read the table at any time. A row that they insert is read with the version 0, one that they
+    Other programs may read the table at any time. A row that they insert is read with version 0, and a row that they
     change keeps its version: the next write of its key through the buffer replaces the mapped columns.
 
     Args:
-        name: of the table, which has to exist.
-        key: column of the keys, TEXT or INTEGER, the primary key or unique. It may be one of the mapped columns, too:
-            then each value has to repeat its key.
+        name: the name of the table, which has to exist.
+        key: the column of the keys, TEXT or INTEGER, which has to be the primary key or unique. It may also be one of
+            the mapped columns: then each value has to repeat its key.
         columns: the mapped columns, which are the fields of the values. By the declared type, INTEGER takes whole
-            numbers of 64 bits (also true, false and 3.0), REAL numbers, TEXT text, BLOB bytes (in JSON as base64), a
-            type with BOOL in its name true and false, one with JSON in its name anything, one with DEC or NUM in its
-            name numbers and Decimals that SQLite can hold exactly; NULL is null. What a column has made of a value (1
-            of true, 1.5 of the Decimal 1.50) is read by the field's type, if `codec` knows it, else as it stands.
-        version: column of the versions, INTEGER.
-        add_version: whether to add that column if it isn't there.
-        codec: how values are encoded when they are loaded: "json", "msgpack", or a `Codec` of one of them, with the
-            type of the values.
+            numbers of 64 bits (also true, false and 3.0), REAL takes numbers, TEXT takes text, BLOB takes bytes (in
+            JSON as base64), a type with BOOL in its name takes true and false, one with JSON in its name takes
+            anything, and one with DEC or NUM in its name takes numbers and Decimals that SQLite can hold exactly; NULL
+            is null. If a column changes a value (true to 1, the Decimal 1.50 to 1.5), it is decoded as the field's
+            type, if `codec` knows it, and otherwise returned as stored.
+        version: the column of the versions, INTEGER.
+        add_version: whether to add that column if it is missing.
+        codec: how loaded values are encoded: "json", "msgpack", or a `Codec` of one of them, with the type of the
+            values.
 
     Raises:
         ConfigurationError: the arguments can't work.
@@ -98,7 +99,7 @@ class MappedTable:
 
     def _write_statements(self, collate: str) -> None:
         table, tombstones = quoted(self.name), self._tombstones
-        # Qualified throughout: SQLite takes an unknown "name" for a string.
+        # Every column is qualified: SQLite treats an unknown "name" as a string.
         key, version = f"{table}.{quoted(self._key)}{collate}", f"coalesce({table}.{quoted(self._version)}, 0)"
         own = quoted(self._version)
         updates = ", ".join(f"{quoted(each)} = excluded.{quoted(each)}" for each in (self._version, *self._others))
@@ -119,13 +120,14 @@ class MappedTable:
             f"WHERE excluded.version > {tombstones}.version"
         )
         values = "".join(f", {table}.{quoted(name)}" for name in self._names)
-        # One statement, so one snapshot: a key that is being deleted or put again is in one of the two.
+        # Rows and tombstones are read in one statement, and so in one snapshot: a key that is being deleted or put
+        # again shows up in one of the two.
         self._rows = f"SELECT {table}.{quoted(self._key)}, {version}, 0{values} FROM {table} WHERE {key} IN "  # noqa: S608
         nulls = ", NULL" * len(self._names)
         self._deleted = f" UNION ALL SELECT t.key, t.version, 1{nulls} FROM {tombstones} AS t WHERE t.key IN "  # noqa: S608
 
     def _put(self, given: Sequence[str]) -> str:
-        """For values with these fields; the others get the defaults of their columns, also where there is a row."""
+        """Returns the statement for values with these fields; other mapped columns are set to their defaults."""
         names = (self._key, self._version, *given)
         # OR ABORT: a constraint of the table's own must not be resolved by ignoring or replacing rows.
         return (
@@ -139,7 +141,7 @@ class MappedTable:
             await writer.execute("BEGIN IMMEDIATE")
         declared = await self._declared(writer)
         self._key_to_sql = key_column(self._key, declared[self._key].type)
-        # Whatever the column says, two texts are never one key. (An integer primary key has no collation.)
+        # Whatever collation the column has, different texts are different keys. (An integer key has no collation.)
         self._write_statements(" COLLATE BINARY" if self._key_to_sql is str else "")
         self._columns = {name: column(name, declared[name].type) for name in self._names}
         if problem := await misread(writer, self._codec, self._columns.values(), declared):
@@ -167,7 +169,11 @@ class MappedTable:
         return types
 
     async def _declared(self, writer: aiosqlite.Connection) -> dict[str, Declared]:
-        """How the table declares its columns, the version's among them."""
+        """Returns how the table declares its columns, after adding the version's if that was asked for.
+
+        Raises:
+            ConfigurationError: the table or a column is missing, or can't be used.
+        """
         info = f"PRAGMA table_xinfo({quoted(self.name)})"
         found = {row[1]: row for row in await writer.execute_fetchall(info)}
         if not found:
@@ -224,7 +230,11 @@ class MappedTable:
             ) from None
 
     def _cells(self, record: Record, key: Any) -> dict[str, Any]:
-        """Column -> what is stored there, in the order of columns; without the key and what the value leaves out."""
+        """Returns column -> what is stored, in the order of columns, without the key and fields that are left out.
+
+        Raises:
+            RecordRejected: the value doesn't fit the columns.
+        """
         try:
             value = record.value
         except (msgspec.MsgspecError, ValueError, RecursionError) as error:
@@ -259,6 +269,7 @@ class MappedTable:
                 values[str(key)] = version, self._codec.encode_row(fields)
         found = {key: Record(key, version, codec=self._codec.name, deleted=True) for key, version in tombstones.items()}
         for key, (version, payload) in values.items():
-            # Both: somebody else has inserted the row since. It isn't hidden, and it isn't older than the tombstone.
+            # If the key has both, another program has inserted the row after the delete. The row is shown, with a
+            # version no lower than the tombstone's.
             found[key] = Record(key, max(version, tombstones.get(key, 0)), payload, codec=self._codec.name)
         return found

@@ -1,4 +1,4 @@
-"""Why SQLite can't use a file, in words that say what to do: SQLite itself is brief, and keeps the system's error."""
+"""Explains why SQLite can't use a file, and what to do: SQLite's own messages are brief and omit the system's error."""
 
 import errno
 import os
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 _FILES: Final = 4
-"""The file, its log, the index of that, and the folder."""
+"""How many descriptors SQLite needs: for the file, its log, the log's index, and the folder."""
 _WHAT_TO_DO: Final = {
     "database is locked": "another process holds its lock: find it with `fuser`, and end its transaction",
     "readonly": "this user may not write the file or its folder: mend their permissions",
@@ -20,7 +20,7 @@ _WHAT_TO_DO: Final = {
 
 
 def explain(path: Path, error: sqlite3.Error) -> str:
-    """The error of SQLite, and what to do about it."""
+    """Returns SQLite's error message, and what to do about it, if known."""
     text = str(error)
     advice = _why_not_opened(path) if "unable to open" in text else ""
     for part, what in _WHAT_TO_DO.items():
@@ -36,7 +36,7 @@ def _why_not_opened(path: Path) -> str:
         return "it is a folder: name a file in it"
     descriptors: list[int] = []
     try:
-        # As many as SQLite needs; the folder, where the file isn't there yet.
+        # Open as many descriptors as SQLite needs; of the folder if the file doesn't exist yet.
         opened = (os.open(path if path.exists() else path.parent, os.O_RDONLY) for _ in range(_FILES))
         descriptors.extend(opened)
     except OSError as problem:

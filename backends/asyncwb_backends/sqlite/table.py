@@ -1,4 +1,4 @@
-"""What a kind of table has to know: how records become statements, and rows become records."""
+"""The interface of a kind of table: how records become statements, and rows become records."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
@@ -13,7 +13,7 @@ class Step(NamedTuple):
     """One statement for many rows.
 
     Attributes:
-        counted: whether each row that it changes is a record that was newer than what was stored.
+        counted: whether each row that it changes counts as a record that was newer than what was stored.
     """
 
     statement: str
@@ -25,10 +25,10 @@ class Table(Protocol):
     """A kind of table.
 
     Attributes:
-        name: of the table.
-        epochs: name of the table of its epochs and its owner.
+        name: the name of the table.
+        epochs: the name of the table with its epochs and its owner.
         highest: a query for the highest and the lowest version that are stored, in one row.
-        purge: deletes at most `PURGE_ROWS` tombstones from before a Unix time, its parameter.
+        purge: a statement that deletes at most `PURGE_ROWS` tombstones from before a Unix time, its parameter.
     """
 
     name: str
@@ -37,11 +37,13 @@ class Table(Protocol):
     purge: str
 
     async def prepare(self, writer: aiosqlite.Connection) -> None:
-        """Makes what isn't there yet. Raises sqlite3.Error, ConfigurationError."""
+        """Creates what is missing, and checks what exists. Raises sqlite3.Error, ConfigurationError."""
         ...
 
     def steps(self, records: Sequence[Record], now: int) -> Sequence[Step]:
-        """What saves the records, one per key, inside a transaction; tombstones are dated `now`, in Unix seconds.
+        """Returns the steps that save the records inside a transaction; tombstones are dated `now`, in Unix seconds.
+
+        No two of the records may have the same key.
 
         Raises:
             RecordRejected: one of them can't be stored.
@@ -49,15 +51,15 @@ class Table(Protocol):
         ...
 
     async def column_types(self, reader: aiosqlite.Connection, /) -> Mapping[str, str]:
-        """As `column_types` of a backend; of the columns that are there."""
+        """Returns what a backend's `column_types` does, for those of its columns that exist."""
         ...
 
     def query(self, keys: Sequence[str]) -> tuple[str, Sequence[Any]]:
-        """A query for their records, with its parameters."""
+        """Returns a query for the rows of these keys, and its parameters."""
         ...
 
     def records(self, rows: Iterable[Any]) -> dict[str, Record]:
-        """The records of that query's rows."""
+        """Returns key -> record, made from the rows of that query."""
         ...
 
 
@@ -65,10 +67,10 @@ PURGE_ROWS = 1000
 
 
 def quoted(name: str) -> str:
-    """An identifier, whatever is in it."""
+    """Quotes an identifier, which may contain any characters."""
     return '"' + name.replace('"', '""') + '"'
 
 
 def dated(now: str, epochs: str) -> str:
-    """An expression for the date of a tombstone: `now`, an expression, but never before the table's own time."""
+    """Returns an SQL expression for a tombstone's date: `now`, an expression too, but never before the table's time."""
     return f"max({now}, coalesce((SELECT value FROM {quoted(epochs)} WHERE name = '{TIME}'), 0))"  # noqa: S608

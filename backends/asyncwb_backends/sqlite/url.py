@@ -22,10 +22,10 @@ class _Options:
 
 
 def from_url(url: str, *, codec: Codec[Any]) -> SQLiteBackend:
-    """`sqlite:///relative.db` or `sqlite:////absolute.db`, with `?table=NAME` (else it is called like the
-    namespace) and `?tombstone_seconds=N`.
+    """Makes a backend from `sqlite:///relative.db` or `sqlite:////absolute.db`, with options.
 
-    With `?table=users&key=id&columns=name,visits` the table is a `MappedTable`, whose version column may be named by
+    They are `?table=NAME` (by default made from the namespace) and `&tombstone_seconds=N`. With
+    `?table=users&key=id&columns=name,visits` the table is a `MappedTable`, whose version column may be named by
     `&version=NAME` and added by `&add_version=1`.
 
     Raises:

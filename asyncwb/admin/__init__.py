@@ -1,1 +1,1 @@
-"""What operators use: a look at a namespace, repairs, and the doctor."""
+"""For operators: inspecting a namespace, repairing it, and the checks of `asyncwb doctor`."""

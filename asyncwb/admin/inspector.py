@@ -1,4 +1,4 @@
-"""A namespace as an operator sees it, over all partitions; needs Redis alone, and no epoch."""
+"""An operator's view of a whole namespace, over all its partitions; it needs only Redis, and no epoch."""
 
 import random
 import re
@@ -29,10 +29,10 @@ class Status:
 
     Attributes:
         dirty, leased, dead: numbers of records.
-        bytes: of all of them, an estimate.
-        oldest_age_seconds: of the oldest unsaved write, None if there is none.
-        epochs: of each partition.
-        processes: those with an open buffer.
+        bytes: an estimate of the size of all of them.
+        oldest_age_seconds: age of the oldest unsaved write; None if there is none.
+        epochs: the epoch of each partition.
+        processes: the processes with an open buffer.
         server: some fields of INFO: redis_version or valkey_version, used_memory, maxmemory, maxmemory_policy.
     """
 
@@ -47,7 +47,7 @@ class Status:
 
 
 _RETRY_SECONDS: Final = 1.0
-"""An operator who asks wants to know now."""
+"""Kept short, since an operator is waiting for the answer."""
 
 _SHOWN_INFO: Final = (
     "redis_version", "valkey_version", "role", "uptime_in_seconds", "used_memory", "maxmemory", "maxmemory_policy",
@@ -56,12 +56,13 @@ _SHOWN_INFO: Final = (
 
 
 class Inspector:
-    """Looks at a namespace.
+    """Inspects a namespace.
 
     Attributes:
-        link: to the server.
-        meta: what the first partition says of the namespace.
-        parts: one for each partition.
+        link: the connection to the server.
+        namespace: its name.
+        meta: what the first partition records about the namespace.
+        parts: an inspection of each partition.
     """
 
     def __init__(self, link: RedisLink, namespace: str, meta: PartitionMeta) -> None:
@@ -71,11 +72,11 @@ class Inspector:
         self.parts = [Inspection(Queue(link, namespace, number)) for number in range(int(meta.partitions))]
 
     def part_of(self, key: str) -> Inspection:
-        """The partition of a key."""
+        """Returns the partition of a key."""
         return self.parts[partition_of(raw_of(key), len(self.parts))]
 
     async def status(self) -> Status:
-        """Raises RedisError."""
+        """Returns the totals of all partitions, and facts about processes and the server. Raises RedisError."""
         stats: list[PartitionStats] = await gather_bounded([part.queue.stats for part in self.parts])
         ages = [each.oldest_age_seconds for each in stats if each.oldest_age_seconds is not None]
         info = await server_info(self.link)
@@ -91,20 +92,20 @@ class Inspector:
         )
 
     async def listed(self, place: Place) -> AsyncIterator[Listed]:
-        """The dirty or leased records of all partitions."""
+        """Yields the dirty or leased records of all partitions, one partition after the other."""
         for part in self.parts:
             async for record in part.listed(place):
                 yield record
 
     async def dead(self) -> AsyncIterator[DeadRecord]:
-        """The dead letters of all partitions."""
+        """Yields the dead letters of all partitions."""
         for part in self.parts:
             async for letter in part.dead():
                 yield letter
 
 
 def check_partitions(meta: PartitionMeta, namespace: str) -> None:
-    """Raises ConfigurationError if another program has overwritten how many there are."""
+    """Raises ConfigurationError if another program has overwritten the number of partitions."""
     if not re.fullmatch(r"\d{1,4}", meta.partitions) or not 1 <= int(meta.partitions) <= MOST_PARTITIONS:
         raise ConfigurationError(
             f"{PartitionKeys(namespace, 0).meta.decode()} says that there are {meta.partitions[:64]!r} partitions: "
@@ -117,11 +118,12 @@ def check_partitions(meta: PartitionMeta, namespace: str) -> None:
 async def open_inspector(
     redis: str | RedisClient | None, namespace: str, *, timeout_seconds: float = 5.0
 ) -> AsyncIterator[Inspector]:
-    """Connects, and finds the namespace.
+    """Connects, and yields an inspector of the namespace.
 
     Raises:
-        ConfigurationError: there is no such namespace, or another version of asyncwb made it.
-        RedisError: the server can't be reached or asked.
+        ConfigurationError: there is no such namespace, another version of asyncwb made it, or another program has
+            overwritten its number of partitions.
+        RedisError: the server can't be reached or queried.
     """
     async with AsyncExitStack() as stack:
         link = await connect(redis, stack, timeout_seconds=timeout_seconds)

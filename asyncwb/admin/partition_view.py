@@ -1,4 +1,4 @@
-"""What an operator sees of one partition: its records and its dead letters. Changes nothing but on demand."""
+"""An operator's view of one partition: its records and its dead letters. Only `Inspection.drop` changes anything."""
 
 import struct
 from collections.abc import AsyncIterator, Sequence
@@ -19,7 +19,7 @@ Place = Literal["dirty", "leased"]
 
 _PAGE: Final = 500
 _HEADER: Final = struct.Struct(">IIQ")
-# version, attempts, first failure. As in lua/ack.lua.
+# Version, attempts, time of the first failure; the same layout as in lua/ack.lua.
 _FAILING: Final = struct.Struct(">QIQ")
 _FAR_MS: Final = 2**53
 
@@ -29,13 +29,13 @@ class Listed:
     """A record that is dirty or leased.
 
     Attributes:
-        key: of the record.
-        version: 0 if another program overwrote it.
-        bytes: in Redis.
-        age_seconds: since its first unsaved write.
-        due_in_seconds: until it is saved, or until its lease ends; negative if that is past.
-        attempts: how often it has failed.
-        reason: why, the last time.
+        key: the record's key.
+        version: its version; 0 if another program overwrote the record.
+        bytes: its size in Redis.
+        age_seconds: time since its first unsaved write.
+        due_in_seconds: time until it is due to be saved, or until its lease ends; negative if that has passed.
+        attempts: how often saving it has failed.
+        reason: why it failed the last time.
     """
 
     key: str
@@ -49,7 +49,10 @@ class Listed:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Described:
-    """One record: where it is ("dirty", "leased", "dead", or "stray" if it is in no set), and all about it."""
+    """Everything about one record: where it is ("dirty", "leased", "dead", or "stray" if it is in no set), and details.
+
+    `record` is None if another program overwrote it.
+    """
 
     where: str
     record: Record | None
@@ -58,13 +61,13 @@ class Described:
 
 
 class Inspection:
-    """Looks into one partition."""
+    """Inspects one partition."""
 
     def __init__(self, queue: Queue) -> None:
         self.queue = queue
 
     async def listed(self, place: Place) -> AsyncIterator[Listed]:
-        """The records in a set, those that are due first; one that moves meanwhile may be missed, or come twice."""
+        """Yields the records in a set, earliest due first; one that moves meanwhile may be missed or come twice."""
         offset = 0
         which = "lease" if place == "leased" else "dirty"
         while True:
@@ -76,13 +79,13 @@ class Inspection:
             offset += _PAGE
 
     async def dead(self) -> AsyncIterator[DeadRecord]:
-        """The dead letters, in no order."""
+        """Yields the dead letters, in no particular order."""
         async for page in self.queue.fields(self.queue.keys.dead):
             for key, entry in page:
                 yield unpack_dead(key, entry)
 
     async def describe(self, key: str) -> Described | None:
-        """Everything about one record; None if Redis has none."""
+        """Returns everything about one record, or None if Redis doesn't have it."""
         raw = raw_of(key)
         reply = await self._ask(scripts.DESCRIBE, raw)
         if reply is None:
@@ -98,13 +101,13 @@ class Inspection:
         return Described(where=where, record=record, listed=listed, dead=unpack_dead(raw, dead) if dead else None)
 
     async def drop(self, letters: Sequence[DeadRecord]) -> int:
-        """Gives dead letters up, if they are still these; returns how many were."""
+        """Drops dead letters that still have the same versions; returns how many were dropped."""
         pairs = [part for letter in letters for part in (raw_of(letter.key), pack_version(letter.version))]
         dropped: int = await self._ask(scripts.DROP, *pairs)
         return dropped
 
     async def misplaced(self) -> list[tuple[str, str, str]]:
-        """Keys that another program has overwritten with something of another type: name, its type, and ours."""
+        """Returns Redis keys that another program overwrote with another type: name, their type, and ours."""
         found = []
         for name, ours in zip(self.queue.keys.once, TYPES, strict=True):
             theirs = (await self.queue.link.command("TYPE", name)).decode()
@@ -118,7 +121,7 @@ class Inspection:
 
 
 def _due(score: bytes, now: int) -> int:
-    """Milliseconds until then; a score may be infinite, if another program set it."""
+    """Returns the milliseconds from `now` until `score`, clamped: another program may have set it to infinity."""
     return int(min(max(float(score) - now, -_FAR_MS), _FAR_MS))
 
 

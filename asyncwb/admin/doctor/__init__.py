@@ -1,4 +1,4 @@
-"""What `asyncwb doctor` finds out: one finding for each thing that has to be right, with what to do if it isn't."""
+"""The checks of `asyncwb doctor`: each yields a finding, with advice if something is wrong."""
 
 import contextlib
 import re
@@ -27,22 +27,22 @@ from asyncwb.settings import Settings
 from asyncwb.support.redaction import redact
 
 OLDEST_REDIS_PY: Final = (8, 0, 1)
-"""Before, options that asyncwb needs didn't exist, and a cancelled WATCH leaked a connection."""
+"""Older versions lack options that asyncwb needs, and leak a connection when a WATCH is cancelled."""
 _STUCK_SECONDS: Final = 10.0
 _OLD_SECONDS: Final = 300.0
 
 
 async def diagnose(redis: str | None, backend: str | None, settings: Settings) -> AsyncIterator[Finding]:
-    """Looks at everything that can be looked at; never raises for what it finds.
+    """Checks everything that can be checked; problems are reported as findings and not raised.
 
     Args:
-        redis, backend: their URLs; None for an embedded server, and for no backend.
-        settings: the namespace, and how long to wait.
+        redis, backend: URLs; None for an embedded server, and for no backend.
+        settings: gives `namespace`, `redis_timeout_seconds`, `connect_timeout_seconds` and `save_timeout_seconds`.
     """
     driver = _redis_py()
     yield driver
     if driver.level == "error":
-        return  # nothing could be asked with it
+        return  # this version couldn't query the server
     for finding in _plugins(backend):
         yield finding
     place = _Place()
@@ -82,18 +82,18 @@ def _plugins(backend: str | None) -> Iterator[Finding]:
             usable.append(plugin.scheme)
         elif plugin.scheme == wanted:
             yield Finding("plugins", "error", f"{plugin.scheme} of {plugin.distribution} can't be used", plugin.problem)
-        elif "isn't installed" not in plugin.problem:  # an extra that nobody asked for is no fault
+        elif "isn't installed" not in plugin.problem:  # an extra that nobody asked for is not a problem
             yield Finding("plugins", "warning", f"{plugin.scheme} of {plugin.distribution} is broken", plugin.problem)
     yield Finding("plugins", "ok", f"usable: {', '.join(usable) or 'none'}")
 
 
 @dataclass(slots=True)
 class _Place:
-    """What the backend says of the namespace.
+    """What the backend knows about the namespace.
 
     Attributes:
-        highest: the highest epoch that was allotted, None if it can't be told.
-        began: which servers have taken over partition 0, and with which epochs.
+        highest: the highest epoch that was allotted; None if it is unknown.
+        began: the servers that have taken over partition 0, and the epochs with which they did.
     """
 
     highest: int | None = None
@@ -165,7 +165,7 @@ async def _look(link: RedisLink, namespace: str, place: _Place) -> AsyncIterator
     if broken:
         for finding in broken:
             yield finding
-        return  # nothing could be asked
+        return  # keys of the wrong type can't be queried
     meta = await queue.read_meta()
     if not meta.layout:
         yield Finding("namespace", "warning", f"nothing was ever written to {namespace!r}", "check --namespace")

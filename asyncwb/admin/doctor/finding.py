@@ -1,4 +1,4 @@
-"""One line of the doctor."""
+"""The result of one check of the doctor."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -8,11 +8,11 @@ Level = Literal["ok", "warning", "error"]
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One line of the doctor.
+    """The result of one check, which the doctor prints as one line.
 
     Attributes:
-        check: what was looked at.
-        level: "error": writes are refused, or can be lost; "warning": they can be lost by a further fault, or wait.
+        check: what was checked.
+        level: "error": writes are refused, or can be lost; "warning": a further fault could lose them, or they wait.
         text: what was found.
         advice: what to do; "" if all is well.
     """

@@ -1,4 +1,4 @@
-"""Whether the Redis server is fit to be a write buffer."""
+"""Checks whether the Redis server is fit to be a write buffer."""
 
 import re
 import time
@@ -13,7 +13,7 @@ _MOST_CLOCK_SECONDS: Final = 5.0
 
 
 def look_at_server(link: RedisLink, info: dict[str, str]) -> Iterator[Finding]:
-    """What INFO says of it."""
+    """Yields findings about the server, from `info`, the fields of INFO."""
     name = "Valkey" if "valkey_version" in info else "Redis"
     version = info.get("valkey_version") or info.get("redis_version", "?")
     numbers = tuple(map(int, re.findall(r"\d+", info.get("redis_version", "0"))[:2]))
@@ -99,7 +99,7 @@ def _replicas(info: dict[str, str]) -> Finding:
 
 
 async def look_at_clock(link: RedisLink) -> Finding:
-    """Its clock against this machine's. Raises RedisError."""
+    """Compares the server's clock with this machine's. Raises RedisError."""
     seconds, micros = await link.command("TIME")
     ahead = int(seconds) + int(micros) / 1e6 - time.time()
     if abs(ahead) > _MOST_CLOCK_SECONDS:

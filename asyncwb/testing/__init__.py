@@ -1,9 +1,9 @@
-"""For the tests of plugins and of services. What is named here is kept stable as semantic versions promise.
+"""Tools for testing plugins and services. What is named here is stable, as semantic versioning requires.
 
 - `asyncwb.testing.contract.BackendContract`: the tests that every backend has to pass.
 - `asyncwb.testing.fixtures`: a private server and an open buffer, as pytest fixtures.
 - `MemoryBackend`: a backend in memory.
-- `FaultyBackend`: wraps any backend, and fails, delays, hangs, refuses some keys, or saves and fails then.
+- `FaultyBackend`: wraps any backend; fails, delays, hangs, refuses some keys, or saves and then fails, on demand.
 
 The first two need `pip install 'asyncwb[embedded,testing]'`, and aren't imported here.
 """
@@ -11,7 +11,7 @@ The first two need `pip install 'asyncwb[embedded,testing]'`, and aren't importe
 import sys
 
 if "pytest" in sys.modules:
-    # So that the contract's assertions show values; before it is imported, and not where there is no pytest.
+    # Make the contract's assertions show values. This has to come before it is imported, and needs pytest.
     sys.modules["pytest"].register_assert_rewrite("asyncwb.testing.contract")
 
 from asyncwb.testing.faults import FaultyBackend

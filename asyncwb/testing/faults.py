@@ -1,4 +1,4 @@
-"""A backend around a backend, with faults on demand; it counts what really happened."""
+"""A backend that wraps another, injects faults on demand, and counts the faults that really happened."""
 
 import asyncio
 from collections.abc import Sequence
@@ -12,22 +12,21 @@ class FaultyBackend:
     """Wraps another backend; every attribute may be changed at any time.
 
     Args:
-        inner: the backend.
-        keep_saves: whether to keep what was saved in `saves`; it adds up.
+        inner: the wrapped backend.
+        keep_saves: whether to record saves in `saves`, which grows without limit.
 
     Attributes:
-        inner: the backend.
-        saves: the records of every call of `save`, in order, also of those that failed.
+        inner: the wrapped backend.
+        saves: the records of every call of `save`, in order, including calls that failed.
         faults: how many calls have failed on demand.
-        fail_with: while set, every `save`, `load` and `new_epoch` raises it, and does nothing.
-        fail_saves: that many next saves raise `fail_saves_with`, and do nothing.
-        fail_saves_after: that many next saves do their work, and raise `fail_saves_with` then: as when an answer is
+        fail_with: while set, every call except `open` and `close` raises it, and does nothing.
+        fail_saves: the next so many saves raise `fail_saves_with`, and do nothing.
+        fail_saves_after: the next so many saves do their work and then raise `fail_saves_with`, as if the reply were
             lost.
-        fail_saves_with: what they raise.
-        poison: key -> why its record is refused, the rest of its batch being saved. A `RecordRejected` makes it a dead
-            letter at once, anything else counts as an attempt.
-        batch_poison: key -> what every save with its record raises, nothing being saved.
-        delay_seconds: how long every `save`, `load` and `new_epoch` waits before it begins.
+        fail_saves_with: the error that they raise.
+        poison: key -> why its record is refused, while the rest of its batch is saved.
+        batch_poison: key -> what every save that includes its record raises, without saving anything.
+        delay_seconds: how long every call except `open` and `close` waits before it begins.
         before_save, after_save, before_load: gates; clear one, and every save (or load) hangs there until it is set.
         save_started: set whenever a save has begun.
     """
@@ -70,13 +69,13 @@ class FaultyBackend:
         return await self.inner.new_epoch(at_least)
 
     async def highest_version(self) -> int | None:
-        """None if the inner backend can't tell."""
+        """Returns what the inner backend does; None if it has no such method."""
         await self._begin()
         highest = getattr(self.inner, "highest_version", None)
         return None if highest is None else await highest()
 
     async def note_server(self, partition: int, epoch: int, server: str) -> list[tuple[int, str]]:
-        """Nothing is noted if the inner backend keeps no servers."""
+        """Returns what the inner backend does; an empty list if it keeps no servers."""
         await self._begin()
         note = getattr(self.inner, "note_server", None)
         return [] if note is None else await note(partition, epoch, server)
@@ -109,7 +108,7 @@ class FaultyBackend:
         return await self.inner.load(keys)
 
     async def load_durable(self, keys: Sequence[str]) -> dict[str, Record]:
-        """As `load` where the inner backend shows only what is durable."""
+        """Calls the inner backend's `load_durable`, or its `load` if it has none."""
         await self.before_load.wait()
         await self._begin()
         found: dict[str, Record] = await getattr(self.inner, "load_durable", self.inner.load)(keys)

@@ -25,10 +25,10 @@ from asyncwb.testing.memory import MemoryBackend
 
 @pytest.fixture(scope="session")
 def asyncwb_server() -> Iterator[str]:
-    """The URL of a private Valkey server; it ends with the session, however that ends."""
+    """The URL of a private Valkey server, which is stopped at the end of the session, however that ends."""
     with (
         tempfile.TemporaryDirectory(prefix="asyncwb-") as folder,
-        # A loop of its own: the server is older than the loops of the tests, and outlives them.
+        # A separate event loop: the server starts before the loops of the tests, and outlives them.
         asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner,
     ):
         server = EmbeddedServer(folder)

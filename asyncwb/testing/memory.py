@@ -1,4 +1,4 @@
-"""A backend in memory: for tests, and the shortest complete example of the contract."""
+"""A backend in memory: for tests, and as the shortest complete example of a backend."""
 
 from collections.abc import Sequence
 
@@ -9,12 +9,12 @@ from asyncwb.records import Record
 
 
 class MemoryBackend:
-    """Keeps records in a dict, over `close` and `open` too; durable for as long as the object lives.
+    """Keeps records in a dict, which survives `close` and `open`; they are durable for as long as the object lives.
 
     Attributes:
         records: key -> the newest record, tombstones included.
-        limits: may be replaced.
-        owner: the namespace that it belongs to, None before the first `open`.
+        limits: the backend's limits; may be replaced.
+        owner: the namespace that it belongs to; None before the first `open`.
     """
 
     shareable = True

@@ -1,4 +1,4 @@
-"""The contract of a backend as tests: subclass `BackendContract`, give it a `url` fixture, run pytest.
+"""The contract of a backend as tests: subclass `BackendContract`, give it a `url` fixture, and run pytest.
 
 ::
 
@@ -7,11 +7,11 @@
         def url(self, tmp_path):
             return f"mystore:///{tmp_path}/data"
 
-The URL names a storage that is empty at first, and in it a place (a table, say), where a backend can have several.
-Where a backend isn't made from a URL by an entry point, override `make_backend`. What a backend can't do by its nature
-it declares in `cannot`; those tests are skipped with the reason. So are those of outages and of purging until the
-fixture `outage` tells how the storage fails, and `let_time_pass` how its tombstones grow old. pytest-asyncio has to run
-in its auto mode.
+The URL names a storage that is empty at first, and a place in it (a table, for example) if the storage can have
+several. If the backend isn't made from a URL through an entry point, override `make_backend`. What a backend can't do
+by its nature is declared in `cannot`; the tests for it are skipped, with the reason. The tests of outages are skipped
+until you override the fixture `outage`, which says how the storage fails, and those of purging until you override
+`let_time_pass`, which makes tombstones older. pytest-asyncio has to run in auto mode.
 
 Needs `pip install 'asyncwb[testing]'`.
 """
@@ -58,8 +58,8 @@ class BackendContract(
     PurgeContract,
     OutageContract,
 ):
-    """What every backend promises; see `asyncwb.Backend`.
+    """Tests of what every backend promises; see `asyncwb.Backend`.
 
-    Override: the fixture `url`; if need be `make_backend`, `cannot`, `value`, `poison` and `keys`; the fixture `outage`
-    and `let_time_pass`, so that nothing is skipped that could be tested.
+    Override the fixture `url`; if necessary `make_backend`, `cannot`, `value`, `poison` and `keys`; and the fixture
+    `outage` and `let_time_pass`, so that nothing is skipped that could be tested.
     """

@@ -1,4 +1,4 @@
-"""The contract: answers are what asyncwb believes. It takes nothing for saved because of any other."""
+"""The contract: calls have to return valid answers; asyncwb takes nothing as saved because of any other."""
 
 from typing import Final
 
@@ -16,7 +16,7 @@ class AnswerContract(ContractBase):
     """What calls return, and what a SaveError names."""
 
     async def test_answers_are_of_their_types(self, backend: Backend) -> None:
-        """A bool or None for a number, or a record that nobody asked for, is refused while it serves."""
+        """In operation asyncwb refuses invalid answers: a bool or None as a number, or a record nobody asked for."""
         _JUDGE.limits(backend.limits)
         for at_least in (0, 1, 5, 0):
             _JUDGE.epoch(await backend.new_epoch(at_least), at_least)
@@ -27,7 +27,7 @@ class AnswerContract(ContractBase):
             _JUDGE.loaded(await backend.load(keys), keys)
 
     async def test_save_error_names_records_of_its_batch(self, backend: Backend) -> None:
-        """By any other name nobody could tell which of the others were saved."""
+        """If it named any other key, nobody could tell which of the records were saved."""
         for number, poison in enumerate(self.poison_or_skip()):
             for batch in ([poison], [self.put(str(number), 1), poison]):
                 with pytest.raises(SaveError) as caught:

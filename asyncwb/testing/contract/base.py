@@ -1,4 +1,4 @@
-"""What all parts of the contract share: how a backend is made, and what it may declare that it can't do."""
+"""What all parts of the contract share: how a backend is made, and what it may declare itself unable to do."""
 
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -30,11 +30,11 @@ ABILITIES: Final[Mapping[str, str]] = {
     "any_value": "it takes every value: JSON of any shape, msgpack and bytes",
     "any_key": "it takes every key: 1 byte to 1 KiB of UTF-8",
 }
-"""What a backend may declare that it can't do by its nature, in `cannot`."""
+"""Abilities that a backend may lack by its nature, and may then declare in `cannot`."""
 
 
 def requires(*abilities: str) -> Callable[[F], F]:
-    """Marks a test that a backend without one of these abilities needn't pass."""
+    """Marks a test to be skipped for a backend that lacks one of these abilities."""
     assert ABILITIES.keys() >= set(abilities)
 
     def mark(test: F) -> F:
@@ -45,13 +45,13 @@ def requires(*abilities: str) -> Callable[[F], F]:
 
 
 class ContractBase:
-    """How tests make backends and records; everything here may be overridden.
+    """How the tests make backends and records; everything here may be overridden.
 
     Attributes:
-        cannot: ability (see `ABILITIES`) -> why this backend hasn't got it.
+        cannot: ability (see `ABILITIES`) -> why this backend lacks it.
         time_limit_seconds: a test that takes longer fails, and says where it hung.
         tombstone_seconds: how long this backend keeps a tombstone.
-        purge_seconds: how long it may take to purge what `let_time_pass` has made old enough, with saves going on.
+        purge_seconds: how long purging what `let_time_pass` has made old enough may take, while saves go on.
     """
 
     cannot: ClassVar[Mapping[str, str]] = {}
@@ -67,14 +67,14 @@ class ContractBase:
 
     @pytest.fixture
     def url(self) -> str:
-        """Override: names a storage that is empty, and the place in it: another namespace has to be led there, too."""
+        """Override: the URL of an empty storage and of a place in it, the same one whatever the namespace is."""
         raise NotImplementedError("give the contract a fixture `url` that names an empty storage")
 
     @pytest.fixture
     def outage(self) -> Outage:
-        """Override where the storage can be taken away: how that is done. Else those tests are skipped.
+        """Override if the storage can be made to fail: says how. Otherwise the tests of outages are skipped.
 
-        With a server that the tests have started::
+        For example, with a server that the tests have started::
 
             @pytest.fixture
             def outage(self):
@@ -91,15 +91,15 @@ class ContractBase:
         )
 
     async def let_time_pass(self, backend: Backend, url: str, seconds: float) -> None:  # noqa: ARG002 - to be overridden
-        """Override: makes everything in the storage that many seconds older, and the next purge due.
+        """Override: makes everything in the storage older by so many seconds, and makes the next purge due.
 
-        That is an UPDATE of whatever dates it keeps, of all rows, or a clock that is set. If a timer decides when the
-        backend purges, let it have run out.
+        For example, UPDATE the dates of all rows, or set the clock that the backend reads. If a timer decides when the
+        backend purges, make it expire.
 
         Args:
-            backend: open.
-            url: of its storage.
-            seconds: how much older.
+            backend: an open backend.
+            url: the URL of its storage.
+            seconds: by how much everything becomes older.
         """
         pytest.skip(
             f"{type(self).__name__} doesn't tell how time passes: override `async def let_time_pass(self, backend, "
@@ -107,29 +107,29 @@ class ContractBase:
         )
 
     def make_backend(self, url: str) -> Backend:
-        """A backend on the storage, not open. Called in other processes, too, on a fresh object of this class."""
+        """Returns an unopened backend for the storage; other processes call it too, on new objects of this class."""
         return backend_from_url(url, codec=Codec("json"))
 
     def value(self, number: int, size: int = 0) -> Any:
-        """A value that JSON can hold, different for each number, with a text of `size` characters."""
+        """Returns a value that JSON can hold, different for each number, with a text of `size` characters."""
         return {"n": number, "text": "x" * size}
 
     def keys(self) -> Sequence[str]:
-        """Keys that are likely to break something."""
+        """Returns keys that are likely to break something."""
         return tuple(dict.fromkeys(KEYS))
 
     def poison(self) -> Sequence[Record]:
-        """Records that this backend can't store, if there are any."""
+        """Returns records that this backend can't store, if there are any."""
         return ()
 
     def poison_or_skip(self) -> Sequence[Record]:
-        """`poison`, or the test is skipped."""
+        """Returns the records of `poison`, or skips the test if there are none."""
         return self.poison() or pytest.skip(
             f"{type(self).__name__} names no record that its backend can't store: override poison() if there are any"
         )
 
     def put(self, key: str, seq: int, number: int | None = None, *, epoch: int = 1, size: int = 0) -> Record:
-        """A record with the value of `number`, by default of its sequence number."""
+        """Returns a record with the value for `number`, which by default is the sequence number."""
         value = self.value(seq if number is None else number, size)
         return Record(key, version(seq, epoch), msgspec.json.encode(value))
 
@@ -143,13 +143,13 @@ class ContractBase:
 
     @pytest.fixture
     async def backend(self, url: str) -> AsyncIterator[Backend]:
-        """Open and empty."""
+        """An open, empty backend."""
         async with self.opened(url) as backend:
             yield backend
 
     @asynccontextmanager
     async def opened(self, url: str, namespace: str = NAMESPACE) -> AsyncIterator[Backend]:
-        """A backend of its own on the same storage, open; closed in the end."""
+        """Opens another backend on the same storage, and closes it at the end of the block."""
         backend = self.make_backend(url)
         try:
             async with bounded("open", _OPEN_SECONDS):
@@ -161,7 +161,7 @@ class ContractBase:
 
 
 def by_key(*records: Record) -> dict[str, Record]:
-    """Records as `load` returns them."""
+    """Returns key -> record, as `load` does."""
     return {record.key: record for record in records}
 
 

@@ -1,4 +1,4 @@
-"""Other processes with a backend open, driven from the outside: they save, and are frozen or killed in the middle."""
+"""Controls other processes that have a backend open: makes them save, and freezes or kills them in the middle."""
 
 import asyncio
 import inspect
@@ -25,13 +25,13 @@ if TYPE_CHECKING:
 _SECONDS: Final = 60.0
 _STOP_POLL_SECONDS: Final = 0.001
 _TELL_SECONDS: Final = 1.0
-"""How long a process that hangs has to say where."""
+"""How long a process that hangs is given to report where it hangs."""
 _LONGEST_LINE: Final = 2**26
 _LONGEST_LOG: Final = 5000
 
 
 class Nursery:
-    """One process that has imported a contract's subclass and forks the others: that is quicker than starting each."""
+    """One process that imports the contract's subclass and forks the others, which is faster than starting each one."""
 
     def __init__(self, contract: "type[ContractBase]") -> None:
         self._contract = contract
@@ -39,16 +39,16 @@ class Nursery:
         self._process: subprocess.Popen[bytes] | None = None
 
     def log(self, since: int = 0) -> str:
-        """What the processes have written to stderr, from that byte on; the end of it, if it is long."""
+        """Returns what the processes have written to stderr, from byte `since` on; if that is long, only its end."""
         written = (self._folder / "log").read_bytes()[since:] if self._folder else b""
         return written.decode("utf-8", "replace")[-_LONGEST_LOG:]
 
     def log_size(self) -> int:
-        """In bytes, for `log`."""
+        """Returns the log's size in bytes, to be passed to `log` as `since`."""
         return (self._folder / "log").stat().st_size if self._folder else 0
 
     def close(self) -> None:
-        """Ends it by its own id."""
+        """Kills the process, and removes its folder."""
         if self._process is not None:
             self._process.kill()
             self._process.communicate()
@@ -64,7 +64,7 @@ class Nursery:
         path = self._folder / "socket"
         arguments = [str(path), inspect.getfile(contract), contract.__module__, contract.__qualname__]
         environment = {
-            # What is killed or traced has no coverage to tell.
+            # A process that is killed or traced can't report coverage.
             **{name: value for name, value in os.environ.items() if not name.startswith("COVERAGE")},
             "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
         }
@@ -80,7 +80,7 @@ class Nursery:
 
     @asynccontextmanager
     async def child(self, url: str) -> "AsyncIterator[Child]":
-        """A process with the backend of this URL open; killed in the end, whatever happens."""
+        """Yields a process that has the backend of this URL open; it is killed in the end, whatever happens."""
         path = self._start()
         reader, writer = await asyncio.open_unix_connection(path, limit=_LONGEST_LINE)
         child = Child(self, reader, writer)
@@ -105,7 +105,7 @@ class Child:
         self._pid = 0
         self._timer: threading.Timer | None = None
         self._lines: asyncio.Queue[bytes] = asyncio.Queue()
-        # In a task of its own, so that a call that waits for its answer and the end of the process don't meet.
+        # A separate task reads, so that waiting for a reply doesn't conflict with waiting for the end of the process.
         self._reading = asyncio.create_task(self._read(reader))
         self.where = ""
 
@@ -123,27 +123,27 @@ class Child:
         return (await self._ask(Request("new_epoch", number=at_least))).number
 
     async def save_and_die(self, records: Sequence[Record]) -> None:
-        """Saves them, and dies of SIGKILL in the statement after that."""
+        """Makes the process save the records, and kill itself (SIGKILL) in the statement right after that."""
         await self._die_of(Request("save", records=to_wire(records), die_after=True))
 
     async def new_epoch_and_die(self, at_least: int) -> None:
-        """Has an epoch allotted, and dies likewise."""
+        """Makes the process allot an epoch, and kill itself right after that."""
         await self._die_of(Request("new_epoch", number=at_least, die_after=True))
 
     async def count_steps(self, records: Sequence[Record]) -> int:
-        """Saves them; of how many steps that consisted."""
+        """Makes the process save the records; returns how many steps that took."""
         return (await self._ask(Request("count", records=to_wire(records)))).number
 
     async def save_and_freeze_at(self, records: Sequence[Record], step: int, *, seconds: float) -> bool:
-        """Saves them, and is frozen before that step, that long at most. False if the save was over before."""
+        """Starts a save that freezes before that step, for `seconds` at most; False if it ended before the step."""
         return await self._freeze_in(Request("save", records=to_wire(records), at=step), seconds)
 
     async def load_and_freeze_at(self, record: Record, step: int, *, seconds: float) -> bool:
-        """Loads the record's key, and is frozen likewise; what it finds, `thaw` tells."""
+        """Starts a load of the record's key that freezes likewise; `thaw` then returns what it finds."""
         return await self._freeze_in(Request("load", records=to_wire([record]), at=step), seconds)
 
     async def set_clock(self, ahead_seconds: int) -> None:
-        """Sets what `time.time` says there."""
+        """Sets the clock of `time.time` in the process: so many seconds ahead of the real one."""
         await self._ask(Request("clock", number=ahead_seconds))
 
     async def _freeze_in(self, request: Request, seconds: float) -> bool:
@@ -154,20 +154,20 @@ class Child:
         async with asyncio.timeout(_SECONDS):
             while not self.frozen:  # noqa: ASYNC110 - there is no event for it
                 await asyncio.sleep(_STOP_POLL_SECONDS)
-        # A thread's timer: what waits for the frozen one may block the event loop.
+        # Use a timer thread: a call that waits for the frozen process may block the event loop.
         self._timer = threading.Timer(seconds, os.kill, (self._pid, signal.SIGCONT))
         self._timer.start()
         return True
 
     async def thaw(self) -> int:
-        """Lets the frozen call go on, to its end; how many records were stale, or the version found (0 for none)."""
+        """Lets the frozen call run to its end; returns how many records were stale, or the version found, or 0."""
         self._stop_timer()
         os.kill(self._pid, signal.SIGCONT)
         return (await self._reply()).number
 
     @property
     def frozen(self) -> bool:
-        """Whether it is, now."""
+        """Whether the process is frozen now."""
         return _stopped(self._pid)
 
     def _stop_timer(self) -> None:
@@ -177,13 +177,13 @@ class Child:
             self._timer = None
 
     async def save_and_die_at(self, records: Sequence[Record], step: int) -> None:
-        """Saves them, and dies of SIGKILL before that step; or after the save, if it was over before."""
+        """Makes the process save, and die (SIGKILL) before that step; if the save ends earlier, after the save."""
         reply = await self._ask(Request("save", records=to_wire(records), at=step, freeze=Freeze.KILL))
         self.where = reply.frozen or "the end of the save"
         await self.kill()
 
     async def kill(self) -> None:
-        """SIGKILL; returns when it is dead."""
+        """Kills the process (SIGKILL), and returns when it is dead."""
         self._stop_timer()
         if self._pid and not self._reading.done():
             with suppress(ProcessLookupError):
@@ -227,7 +227,7 @@ class Child:
         return self._understood(line)
 
     async def _line(self) -> bytes:
-        """What it says next; b"" when it has ended."""
+        """Returns the next line that the process sends; b"" if it has ended."""
         try:
             async with asyncio.timeout(_SECONDS):
                 return await self._lines.get()
@@ -249,7 +249,7 @@ class Child:
 def _stopped(pid: int) -> bool:
     stat = Path(f"/proc/{pid}/stat")
     if stat.exists():
-        # The name before it stands in parentheses, and may hold anything.
+        # The process's name comes first, in parentheses, and may contain anything.
         return stat.read_text().rpartition(") ")[2].startswith("T")
     state = subprocess.run(["ps", "-o", "state=", "-p", str(pid)], capture_output=True, text=True, check=False)  # noqa: S603, S607
     return state.stdout.startswith("T")

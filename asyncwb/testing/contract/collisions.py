@@ -1,4 +1,4 @@
-"""Keys that storages have taken for one another: families that differ only in what such a storage overlooks."""
+"""Keys that storages have confused: families of keys that differ only in what some storage ignores."""
 
 # ruff: noqa: RUF001 - letters that look alike are what this is about
 
@@ -14,7 +14,7 @@ BLANKS: Final = (
     (" ", "  ", "\t", "\n", "\u00a0", "\u3000", "\0"),
     ("a b", "a  b", "a\tb", "a\nb", "ab", "a\u00a0b"),
 )  # fmt: skip
-"""Padded or trimmed, as CHAR columns and PAD SPACE collations do it."""
+"""Keys that are the same when padded or trimmed, as CHAR columns and PAD SPACE collations do."""
 
 LETTERS: Final = (
     ("ada", "Ada", "ADA", "aDA", "àda", "áda", "ãda", "äda", "åda", "a\u0300da", "a\u0308da", "a\u030ada", "аda"),
@@ -28,7 +28,7 @@ LETTERS: Final = (
     ("🍣", "🍺", "🙂", "👍", "👍🏽", "\U0001f1e9\U0001f1ea", "\U0001f1ea\U0001f1e9"),
     ("coop", "co-op", "co.op", "co\u00adop", "co\u200bop", "co\u200dop", "\ufeffcoop", "co_op", "co'op"),
 )  # fmt: skip
-"""Folded in case, accents, width or Unicode form, or taken for nothing: what collations of text overlook."""
+"""Keys that differ only in case, accents, width, Unicode form or ignorable characters, as collations ignore them."""
 
 WRITTEN: Final = (
     ("1", "01", "001", "1.0", "1.", "+1", "1e0", "0x1", "true", "True"),
@@ -41,7 +41,7 @@ WRITTEN: Final = (
     ("a\0b", "a\0c", "a\\0b", "a\\x00b", "a\u2400b", "a%00b"),
     ("\\u0061", "\\x61", "\\141", "&#97;", "U+0061", "=61"),
 )
-"""Written otherwise: what a number, a path, an escape or a pattern would be the same with."""
+"""Keys that are the same, or match each other, if read as numbers, paths, escapes or patterns."""
 
 LENGTHS: Final = (
     16,
@@ -67,7 +67,7 @@ LENGTHS: Final = (
     1000,
     1023,
 )
-"""Where storages cut keys."""
+"""Lengths at which storages cut keys off."""
 
 COLLIDING: Final[Mapping[str, tuple[str, str]]] = {
     "crc32": ("1fdc0ee9", "5fb19e8e"), "adler32": ("e2ef524f", "6ea2ef73"),
@@ -79,7 +79,7 @@ COLLIDING: Final[Mapping[str, tuple[str, str]]] = {
     "sha256 end": ("46a558d9", "e797b9be"), "sha512 start": ("792dd774", "e3cfe7e0"),
     "sha512 end": ("a76650df", "5905114b"), "blake2b": ("fc8fdb29", "d0231cd3"),
 }  # fmt: skip
-"""Hash -> two keys (behind `user:`) that 32 bits of it don't tell apart; of long digests the first or the last 32."""
+"""Hash -> ends of two keys (after `user:`) with the same 32 bits: of a long digest, the first or the last 32."""
 COLLIDING_LONG: Final[Mapping[str, tuple[str, str]]] = {
     "crc32": ("1fdc0ee9", "5fb19e8e"), "adler32": ("e2ef524f", "6ea2ef73"),
     "fnv1": ("b542ca4b", "09dbda0e"), "fnv1a": ("ef963f95", "86a8f059"),
@@ -90,12 +90,12 @@ COLLIDING_LONG: Final[Mapping[str, tuple[str, str]]] = {
     "sha256 end": ("66b9c32c", "93005674"), "sha512 start": ("3fa7e755", "9a0a8405"),
     "sha512 end": ("05ba8519", "8990da96"), "blake2b": ("bfe6ea67", "802a3d46"),
 }  # fmt: skip
-"""The same of keys with `LONG` before them, for a storage that hashes long keys only."""
+"""The same for keys with `LONG` before them, for storages that hash long keys only."""
 LONG: Final = "x" * 1000
 
 
 def cut() -> Iterator[Sequence[str]]:
-    """Families of keys that are the same up to a length, or from there on."""
+    """Yields families of keys that are the same up to a length, or except for their beginnings."""
     for length in LENGTHS:
         yield tuple("x" * length + end for end in ("", "a", "b"))
         yield tuple(start + "y" * length for start in ("", "a", "b"))
@@ -104,7 +104,7 @@ def cut() -> Iterator[Sequence[str]]:
 
 
 def of_short_hashes() -> Iterator[Sequence[str]]:
-    """Pairs of keys with the same 32 bits of hash."""
+    """Yields pairs of keys whose hashes have the same 32 bits."""
     for one, other in COLLIDING.values():
         yield f"user:{one}", f"user:{other}"
     for one, other in COLLIDING_LONG.values():
@@ -112,7 +112,7 @@ def of_short_hashes() -> Iterator[Sequence[str]]:
 
 
 def of_hashes() -> Iterator[Sequence[str]]:
-    """Long keys, each with short ones that might be its name in a storage that gives long keys a hash for a name."""
+    """Yields long keys, each with short keys that could be its name in a storage that names long keys by a hash."""
     for long in ("x" * 1024, "é" * 512):
         yield tuple(dict.fromkeys((long, *_names(long))))
 

@@ -80,13 +80,13 @@ class ConcurrencyContract(ContractBase):
         await _cancel_everywhere(lambda seq: backend.save([self.put("1", seq)]), check)
 
     async def test_what_a_load_has_shown_is_not_undone_when_a_save_is_cancelled(self, backend: Backend) -> None:
-        """Loaded in the middle of a save that is rolled back then: `flush` has taken it for saved by that time."""
+        """A load in the middle of a save mustn't show what is rolled back later: `flush` takes that as saved."""
         await backend.save([self.put("1", 1)])
         for stop_at in range(1, _MOST_SUSPENSIONS):
             shown: dict[str, Record] = {}
 
             async def look(shown: dict[str, Record] = shown) -> None:
-                with suppress(TimeoutError):  # it waits for the save, and so shows nothing of it
+                with suppress(TimeoutError):  # the load waits for the save, and so shows nothing of it
                     async with asyncio.timeout(_LOOK_SECONDS):
                         shown.update(await backend.load(["1"]))
 
@@ -126,7 +126,7 @@ class ConcurrencyContract(ContractBase):
 async def _cancel_everywhere(
     make: Callable[[int], Coroutine[Any, Any, Any]], check: Callable[[int, bool], Coroutine[Any, Any, None]]
 ) -> None:
-    """Runs it again and again, cancelled one suspension later each time, until it is no longer reached."""
+    """Runs a coroutine again and again, cancelling it one suspension later each time, until it finishes before."""
     for stop_at in range(1, _MOST_SUSPENSIONS):
         seq = stop_at * 10
         finished = await run_until_suspension(lambda seq=seq: make(seq), stop_at)  # type: ignore[misc]

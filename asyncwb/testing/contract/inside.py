@@ -1,4 +1,4 @@
-"""The program of a contract's other processes: open a backend, do what they are told, count steps, freeze or die.
+"""The program of the contract's other processes: opens a backend, obeys requests, counts steps, freezes or dies.
 
 Usage: python -m asyncwb.testing.contract.inside SOCKET FILE MODULE CLASS
 
@@ -34,10 +34,10 @@ _CONTRACT: Final = str(Path(__file__).parent) + os.sep
 
 
 class Steps:
-    """Counts the lines that the backend's own code executes, in all threads, and acts at one of them.
+    """Counts the lines that the backend's own code executes, in all threads, and calls a function at one of them.
 
-    The middle of a listing (`os.listdir`) is a step, too, and such a listing shows as little as file systems may: what
-    was there from its beginning to its end.
+    The middle of a listing (`os.listdir`) is a step, too. Such a listing shows the least that a file system may show:
+    only what was there from its beginning to its end.
     """
 
     def __init__(self, own: Callable[[str], bool]) -> None:
@@ -50,7 +50,7 @@ class Steps:
         self.count = 0
 
     def install(self) -> None:
-        """Before the backend starts its threads."""
+        """Starts tracing; to be called before the backend starts its threads."""
         threading.settrace(self._enter)
         sys.settrace(self._enter)
         listdir: Any = os.listdir
@@ -64,11 +64,11 @@ class Steps:
         os.listdir = in_two_parts
 
     def arm(self, at: int | None, act: Callable[[str], None]) -> None:
-        """Counts from 0; the act is told the line that comes next."""
+        """Starts counting from 0; at step `at`, calls `act` with the line that comes next."""
         self.count, self._at, self._act, self._armed = 0, at, act, True
 
     def disarm(self) -> None:
-        """Counts no more."""
+        """Stops counting."""
         self._armed = False
 
     def _enter(self, frame: FrameType, _event: str, _arg: Any) -> Any:
@@ -93,7 +93,7 @@ class Steps:
 
 
 def code_of(backend: Backend) -> Callable[[str], bool]:
-    """Whether a file belongs to the backend's own code: the modules of its classes, and their packages."""
+    """Returns a function that says whether a file is of the backend's own code: its classes' modules and packages."""
     files, folders = set(), set()
     for each in type(backend).__mro__:
         module = sys.modules.get(each.__module__)
@@ -107,7 +107,7 @@ def code_of(backend: Backend) -> Callable[[str], bool]:
 
 
 def module_of(file: str, name: str) -> ModuleType:
-    """The module that defines the contract's subclass: imported by its name, or else from its file."""
+    """Imports the module that defines the contract's subclass, by its name, or else from its file."""
     with suppress(ImportError):
         module = importlib.import_module(name)
         if module.__file__ == file:
@@ -122,21 +122,21 @@ def module_of(file: str, name: str) -> ModuleType:
 
 
 class Servant:
-    """One process: a backend, driven over a socket."""
+    """A process's backend, controlled through a socket."""
 
     def __init__(self, channel: socket.socket, contract: Any) -> None:
         self._channel = channel
         self._contract = contract
 
     async def serve(self) -> None:
-        """Answers one line after the other. The first is the URL."""
+        """Opens the backend of the URL in the first line, then answers one request per line."""
         loop = asyncio.get_running_loop()
         lines = self._channel.makefile("rb")
         url = msgspec.json.decode(await loop.run_in_executor(None, lines.readline), type=str)
         backend: Backend = self._contract().make_backend(url)
         steps = Steps(code_of(backend))
         steps.install()
-        # Where it hangs, when the test has waited long enough.
+        # On SIGUSR1, report where the process hangs; the test sends it when it has waited long enough.
         loop.add_signal_handler(signal.SIGUSR1, lambda: _tell(whereabouts(loop, None)))
         faulthandler.register(signal.SIGUSR1, chain=True)
         await backend.open(namespace=NAMESPACE)
@@ -182,7 +182,7 @@ class Servant:
 
     def _freeze(self, where: str) -> None:
         self._say(Reply(frozen=where))
-        # To this thread: one for the process may be taken by another, while this one goes on for a moment.
+        # Signal this thread: another thread may receive a signal to the process, while this one runs on for a moment.
         signal.pthread_kill(threading.get_ident(), signal.SIGSTOP)
 
     def _say(self, reply: Reply) -> None:
@@ -201,12 +201,12 @@ def _tell(text: str) -> None:
 
 
 def die() -> None:
-    """For good."""
+    """Kills this process with SIGKILL."""
     os.kill(os.getpid(), signal.SIGKILL)
 
 
 def main(path: str, file: str, module: str, name: str) -> None:
-    """Forks for each connection, until stdin ends."""
+    """Listens on the socket, and forks a process for each connection, until stdin ends."""
     contract: Any = module_of(file, module)
     for part in name.split("."):
         contract = getattr(contract, part)
@@ -214,7 +214,7 @@ def main(path: str, file: str, module: str, name: str) -> None:
         listener.bind(path)
         listener.listen()
         os.write(1, b"ready\n")
-        signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for them
+        signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the children
         while True:
             ready, _, _ = select.select([listener.fileno(), 0], [], [])
             if 0 in ready:

@@ -1,4 +1,4 @@
-"""The contract: no key is taken for another."""
+"""The contract: no key is confused with another."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final, TypeVar
@@ -25,12 +25,12 @@ class KeyContract(ContractBase):
 
     @requires("any_key")
     async def test_keys_that_differ_only_in_blanks_are_different(self, backend: Backend) -> None:
-        """Blanks at the end above all: most collations of SQL databases compare without them."""
+        """Mainly trailing blanks: most collations of SQL databases ignore them in comparisons."""
         await self._are_different(backend, collisions.BLANKS)
 
     @requires("any_key")
     async def test_keys_that_differ_only_in_case_accents_or_unicode_form_are_different(self, backend: Backend) -> None:
-        """Most databases' collations fold something; a column of bytes, or a binary collation, folds nothing."""
+        """The collations of most databases fold something; a column of bytes, or a binary collation, folds nothing."""
         await self._are_different(backend, collisions.LETTERS)
 
     @requires("any_key")
@@ -40,21 +40,21 @@ class KeyContract(ContractBase):
 
     @requires("any_key")
     async def test_long_keys_that_differ_only_in_one_place_are_different(self, backend: Backend) -> None:
-        """A storage that cuts keys cuts the end off."""
+        """A storage that shortens keys cuts off their ends."""
         await self._are_different(backend, collisions.cut())
 
     @requires("any_key")
     async def test_keys_with_the_same_short_hash_are_different(self, backend: Backend) -> None:
-        """32 bits are too few: of 77,000 keys two are likely to have the same."""
+        """32 bits are too few: among 77,000 keys, two are likely to have the same ones."""
         await self._are_different(backend, collisions.of_short_hashes())
 
     @requires("any_key")
     async def test_short_key_that_is_the_hash_of_a_long_one_is_different(self, backend: Backend) -> None:
-        """Where long keys get a hash for a name, no short key may have such a name."""
+        """If long keys are stored under a hash, no short key may be stored under the same name."""
         await self._are_different(backend, collisions.of_hashes())
 
     async def _are_different(self, backend: Backend, families: Iterable[Sequence[str]]) -> None:
-        """Each key is saved, found, and deleted for itself."""
+        """Checks that each key can be saved, found and deleted without affecting the others."""
         most = min(_AT_ONCE, backend.limits.max_batch)
         keys = list(dict.fromkeys(key for family in families for key in family))
         records = [self.put(key, number) for number, key in enumerate(keys, 1)]
@@ -75,7 +75,7 @@ class KeyContract(ContractBase):
             assert view(loaded) == view({key: left[key] for key in some}), "after every second one was deleted"
 
     async def _tell(self, backend: Backend, records: Sequence[Record], stale: int) -> None:
-        """Fails, with the keys that are taken for one another."""
+        """Fails with a message that names the keys that are confused with one another."""
         told = []
         names = {_content(each): each.key for each in records}
         for record in records:

@@ -1,4 +1,4 @@
-"""The contract: opening, closing, what survives it and what may not stay behind."""
+"""The contract: opening and closing, what survives closing, and what mustn't be left behind."""
 
 import asyncio
 import gc
@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 _SETTLE_SECONDS: Final = 3.0
 _WORKER: Final = re.compile(r"(.+)_\d+")
-"""How a ThreadPoolExecutor names its threads; each executor has a name of its own."""
+"""Matches the names of a ThreadPoolExecutor's threads; each executor has a name of its own."""
 _DESCRIPTORS: Final = Path("/proc/self/fd" if sys.platform == "linux" else "/dev/fd")
 
 
@@ -49,7 +49,7 @@ class LifetimeContract(ContractBase):
 
     @requires("sharing")
     async def test_closing_one_object_leaves_the_others_open(self, backend: Backend, url: str) -> None:
-        """Several in one process: a pool, a file or a lock that they share isn't closed with the first of them."""
+        """Objects in one process may share a pool, a file or a lock: closing the first of them mustn't close that."""
         async with self.opened(url) as other:
             for seq in (10, 20):
                 async with self.opened(url) as third:
@@ -82,7 +82,7 @@ class LifetimeContract(ContractBase):
             assert await backend.save([self.put("1", 9)]) == 0
 
     async def test_nothing_is_left_behind(self, url: str) -> None:
-        """No thread, task, connection or file handle after close, in an event loop of its own."""
+        """No thread, task, connection or file handle is left after close and the end of the event loop."""
         await _apart(lambda: self._life(url))  # some drivers keep a pool of threads for the process
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
@@ -109,13 +109,13 @@ class LifetimeContract(ContractBase):
 
 
 async def _apart(life: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    """Runs it in a thread and an event loop of its own."""
+    """Runs a coroutine in a thread and an event loop of its own."""
     with ThreadPoolExecutor(1) as executor:
         await asyncio.get_running_loop().run_in_executor(executor, lambda: asyncio.run(life()))
 
 
 async def settled(left: Callable[[], T], seconds: float) -> T:
-    """What is left at last: drivers end their threads and transports soon after close, not within it."""
+    """Polls `left` until it is empty, or for `seconds`, and returns it: some drivers clean up soon after close."""
     deadline = time.monotonic() + seconds
     while True:
         found = left()
@@ -132,7 +132,7 @@ class _Held:
         self._descriptors = _descriptors()
 
     def left(self) -> list[str]:
-        """What has come since, but for threads of a pool that was there already: it grows now and then."""
+        """Returns what is new since then, except for threads of a pool that existed already, since pools may grow."""
         new = [thread.name for thread in threading.enumerate() if thread not in self._threads]
         names = {thread.name for thread in self._threads}
         pools = {match[1] for match in map(_WORKER.fullmatch, names) if match}

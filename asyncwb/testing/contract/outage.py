@@ -1,4 +1,4 @@
-"""How tests take a storage away and give it back: what an author tells them with the fixture `outage`."""
+"""How tests make a storage fail and bring it back; a plugin's author says so with the fixture `outage`."""
 
 import asyncio
 import inspect
@@ -16,14 +16,15 @@ Act = Callable[[], object] | Callable[[], Awaitable[object]]
 class Outage:
     """How a storage is stopped and frozen; leave out what can't be done to it.
 
-    Each function returns when it is done: `start` and `thaw` when the storage can be used again.
+    Each function returns when it has taken effect: `start` and `thaw` when the storage can be used again.
 
     Attributes:
-        stop: ends the server, or makes the storage unreachable, so that calls fail. What was saved has to stay.
+        stop: ends the server, or makes the storage unreachable, so that calls fail. Saved records have to survive.
         start: brings it back, at the same address.
-        freeze: lets the storage answer no more, as SIGSTOP to a server does, a lock, or a network that loses packets.
-        thaw: lets it go on.
-        fails_within_seconds: how long calls may take to fail while it is stopped; what takes longer is cancelled.
+        freeze: makes the storage stop responding, as SIGSTOP to a server, a lock, or a network that loses packets does.
+        thaw: makes it respond again.
+        fails_within_seconds: how long calls may take to fail while it is stopped; a call that takes longer is
+            cancelled.
     """
 
     stop: Act | None = None
@@ -39,13 +40,13 @@ class Outage:
 
     @asynccontextmanager
     async def stopped(self) -> AsyncIterator[None]:
-        """For the time of the block; the test is skipped if it can't be stopped."""
+        """Stops the storage for the duration of the block; skips the test if that isn't possible."""
         async with _between(self.stop, self.start, "stopped"):
             yield
 
     @asynccontextmanager
     async def frozen(self) -> AsyncIterator[None]:
-        """For the time of the block; the test is skipped if it can't be frozen."""
+        """Freezes the storage for the duration of the block; skips the test if that isn't possible."""
         async with _between(self.freeze, self.thaw, "frozen"):
             yield
 

@@ -23,7 +23,7 @@ from asyncwb.testing.contract.outage import Outage
 from asyncwb.testing.contract.views import view, view_of
 
 _CUT_SECONDS: Final = 0.5
-"""When calls to a frozen storage are cancelled."""
+"""How long calls to a frozen storage run before they are cancelled."""
 _CLEANUP_SECONDS: Final = 5.0
 """How long asyncwb waits for a call that it has cancelled."""
 _CLOSE_SECONDS: Final = 10.0
@@ -36,7 +36,7 @@ Call = Callable[[], Awaitable[Any]]
 
 @dataclass(frozen=True)
 class _Outcome:
-    """Of one call: what it returned or raised, or that it had to be cancelled."""
+    """The outcome of one call: what it returned or raised, or that it had to be cancelled."""
 
     what: str
     seconds: float
@@ -46,7 +46,7 @@ class _Outcome:
 
     @property
     def ended(self) -> bool:
-        """By itself, and without an error."""
+        """Whether the call ended by itself and without an error."""
         return self.error is None and not self.cancelled
 
 
@@ -54,27 +54,27 @@ class OutageContract(ContractBase):
     """Outages: what the fixture `outage` does to the storage."""
 
     async def test_calls_fail_while_the_storage_is_stopped(self, backend: Backend, url: str, outage: Outage) -> None:
-        """No error is swallowed, and none says that it is the records' fault or that it is for good."""
+        """No error is swallowed, and none blames the records or says that the failure is permanent."""
         await backend.save([self.put("1", 1)])
         before = {each.what: each.returned for each in await self._calls(backend, _BACK_SECONDS, reads=True)}
         async with outage.stopped():
             outcomes = await self._calls(backend, outage.fails_within_seconds)
         for each in outcomes:
-            # What can be read all the same may be returned, if it is right.
+            # A read that still works, from a cache for example, may return if the result is right.
             if not self._is_right(each, before.get(each.what)):
                 assert not each.ended, f"{each.what} returned {each.returned!r} while the storage was stopped"
             _check_error(each, urlsplit(url).password)
 
     async def test_object_works_again_after_an_outage(self, backend: Backend, outage: Outage) -> None:
-        """The same one: asyncwb asks `new_epoch(0)` until that succeeds, and goes on."""
+        """The same object works again: asyncwb calls `new_epoch(0)` until that succeeds, and then goes on with it."""
         await backend.save([self.put("1", 1)])
         async with outage.stopped():
             failed = await self._calls(backend, outage.fails_within_seconds)
         await self._works_again(backend, failed)
 
     async def test_restart_costs_one_call_at_most(self, backend: Backend, outage: Outage) -> None:
-        """Idle connections don't survive a restart: where each costs a call of its own, records are blamed for it."""
-        await self._like_asyncwb(backend)  # so many connections as there will ever be
+        """Idle connections don't survive a restart: if each of them fails a call, records are blamed for it."""
+        await self._like_asyncwb(backend)  # opens as many connections as there will ever be
         async with outage.stopped():
             pass
         first = await _outcome("save", lambda: backend.save([self.put("2", 1)]), outage.fails_within_seconds)
@@ -103,7 +103,7 @@ class OutageContract(ContractBase):
             await other.close()
 
     async def test_calls_can_be_cancelled_while_the_storage_is_frozen(self, backend: Backend, outage: Outage) -> None:
-        """Each ends soon after that, and saves a record as a whole or not at all; then the same object works."""
+        """Each ends soon after it is cancelled, and saves its record or doesn't; after that the same object works."""
         held = self.put("1", 1)
         await backend.save([held])
         async with outage.frozen():
@@ -121,7 +121,7 @@ class OutageContract(ContractBase):
         assert loaded in (view_of(held), view_of(self.put("1", 2))), "saved by a call that was cancelled"
 
     async def test_close_is_quick_while_the_storage_is_frozen(self, backend: Backend, url: str, outage: Outage) -> None:
-        """Also with a call under way that is cancelled; and what was closed so can be opened again."""
+        """This includes a close while a call is under way; afterwards the backend can be opened again."""
         async with self.opened(url) as idle:
             await self._like_asyncwb(idle)
             threads = set(threading.enumerate())
@@ -139,11 +139,11 @@ class OutageContract(ContractBase):
             await _until_it_works(lambda: self._open(backend))
             assert await backend.save([self.put("1", 2)]) == 0
             await backend.close()
-            # What hung there ends now; not after its event loop, which some drivers' threads don't survive.
+            # Let threads that hung end now, rather than after their event loop, which some drivers don't survive.
             await settled(lambda: set(threading.enumerate()) - threads, _CUT_SECONDS)
 
     async def test_message_of_an_outage_holds_no_password(self, url: str) -> None:
-        """Where the URL names a host: at a port where nobody listens, and with a password that is wrong."""
+        """If the URL names a host, tries a port where nobody listens, and a wrong password."""
         parts = urlsplit(url)
         if not parts.hostname:
             pytest.skip("its URL names no host, and so no password")
@@ -171,12 +171,15 @@ class OutageContract(ContractBase):
             raise
 
     async def _open_again(self, backend: Backend) -> None:
-        """As asyncwb does it after BackendReplaced."""
+        """Closes the backend and opens it again, as asyncwb does after BackendReplaced."""
         await backend.close()
         await self._open(backend)
 
     async def _calls(self, backend: Backend, seconds: float, *, reads: bool = False) -> list[_Outcome]:
-        """Each kind of call, at once, or of those that only read records; cancelled after so many seconds."""
+        """Makes one call of each kind, concurrently; each is cancelled after `seconds`.
+
+        With `reads`, makes only those that read records.
+        """
         calls: dict[str, Call] = {"load": lambda: backend.load(["1"])}
         for name, arguments in (("load_durable", [["1"]]), ("highest_version", [])):
             if method := getattr(backend, name, None):
@@ -193,8 +196,10 @@ class OutageContract(ContractBase):
         return await asyncio.gather(*(_outcome(what, call, seconds) for what, call in calls.items()))
 
     def _is_right(self, read: _Outcome, before: Any) -> bool:
-        """Whether it was read as it was before, or as the save at the same time would have it: that may have failed
-        after others could see it."""
+        """Whether a read returned the state before the outage, or what the concurrent save would have made of it.
+
+        That save may have failed after its record became visible.
+        """
         if not read.ended or read.returned is None:
             return False
         written = self.put("1", 2)
@@ -203,7 +208,7 @@ class OutageContract(ContractBase):
         return bool(read.returned == before or (read.what == "highest_version" and read.returned == written.version))
 
     async def _like_asyncwb(self, backend: Backend) -> None:
-        """As many calls at once as asyncwb makes; all have to succeed."""
+        """Makes as many concurrent calls as asyncwb does; all of them have to succeed."""
         self._seq = getattr(self, "_seq", 1000) + 1
         saves = [
             backend.save([self.put(f"busy {number}", self._seq)]) for number in range(backend.limits.concurrent_saves)
@@ -212,7 +217,7 @@ class OutageContract(ContractBase):
         await asyncio.gather(*saves, *loads, backend.new_epoch(0))
 
     async def _works_again(self, backend: Backend, failed: list[_Outcome]) -> None:
-        """Within some seconds: once `new_epoch(0)` has succeeded, everything does."""
+        """Checks that `new_epoch(0)` succeeds within some seconds, and that everything else succeeds after that."""
         replaced = any(isinstance(each.error, BackendReplaced) for each in failed)
 
         async def probe() -> None:
@@ -237,7 +242,7 @@ class OutageContract(ContractBase):
 
 
 async def _outcome(what: str, call: Call, seconds: float) -> _Outcome:
-    """Of a call under a time limit, as asyncwb calls it."""
+    """Makes a call with a time limit, the way asyncwb does, and returns its outcome."""
     started = time.monotonic()
     try:
         async with asyncio.timeout(seconds) as limit:
@@ -249,7 +254,7 @@ async def _outcome(what: str, call: Call, seconds: float) -> _Outcome:
 
 
 async def _until_it_works(call: Call) -> None:
-    """Raises AssertionError with the last failure."""
+    """Repeats a call until it succeeds; raises AssertionError with the last failure after `_BACK_SECONDS`."""
     deadline = time.monotonic() + _BACK_SECONDS
     while True:
         outcome = await _outcome("a call", call, _PROBE_SECONDS)
@@ -263,7 +268,7 @@ async def _until_it_works(call: Call) -> None:
 
 
 def _collect() -> None:
-    """Now, and without warnings: some drivers leave the socket of an attempt to connect to the garbage collector."""
+    """Collects garbage, without warnings: some drivers leave sockets of failed connects to the garbage collector."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ResourceWarning)
         gc.collect()

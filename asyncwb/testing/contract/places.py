@@ -1,4 +1,4 @@
-"""The contract: whose place it is, and the highest version that is stored in it."""
+"""The contract: the owner of a place, and the highest version and the servers that are stored in it."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -14,11 +14,11 @@ from asyncwb.testing.contract.base import NAMESPACE, ContractBase, requires, tom
 from asyncwb.testing.contract.views import view, view_of
 
 OTHER: Final = "contract.Other-1"
-"""Another namespace, with all kinds of characters."""
+"""Another namespace, whose name has all kinds of characters."""
 
 
 class PlaceContract(ContractBase):
-    """A place belongs to the first namespace that opens it, and tells what it holds."""
+    """A place belongs to the first namespace that opens it, and knows what it holds."""
 
     async def test_another_namespace_is_refused_after_the_first(self, backend: Backend) -> None:
         await backend.save([self.put("1", 1)])
@@ -65,7 +65,7 @@ class PlaceContract(ContractBase):
         with pytest.raises(PlaceTaken):
             await backend.open(namespace=OTHER, former="nobody")
         await backend.close()
-        for _ in range(2):  # the second time it is the owner already, and nothing changes
+        for _ in range(2):  # the second time OTHER is the owner already, and nothing changes
             await backend.open(namespace=OTHER, former=NAMESPACE)
             assert await backend.new_epoch(0) == epoch + 1
             await backend.close()
@@ -85,7 +85,7 @@ class PlaceContract(ContractBase):
 
     @requires("highest")
     async def test_highest_version_that_is_stored_is_found(self, backend: Backend) -> None:
-        """Where a place was restored without its bookkeeping, epochs begin above what this says."""
+        """If a place was restored without its bookkeeping, epochs begin above the highest version."""
         assert callable(getattr(backend, "highest_version", None)), (
             "without it the ability 'highest' has to be declared"
         )
@@ -101,7 +101,7 @@ class PlaceContract(ContractBase):
 
     @requires("servers")
     async def test_servers_that_began_epochs_are_remembered(self, backend: Backend) -> None:
-        """So asyncwb can tell that a server comes back after another one has taken over."""
+        """This lets asyncwb detect a server that comes back after another one has taken over."""
         assert callable(getattr(backend, "note_server", None)), "without it the ability 'servers' has to be declared"
         noting: Any = backend
         assert list(await noting.note_server(0, 0, "")) == []

@@ -1,4 +1,4 @@
-"""The contract: several processes, killed and frozen in the middle of a save."""
+"""The contract: several processes, some killed or frozen in the middle of a call."""
 
 import asyncio
 from collections.abc import Iterator, Sequence
@@ -19,10 +19,10 @@ _WRONG_SECONDS: Final = 10 * 86_400
 
 
 class ProcessContract(ContractBase):
-    """Processes.
+    """Several processes.
 
-    They are frozen or killed at a line of the backend's own code: a *step* is one line executed by its module or its
-    package, in whatever thread.
+    They are frozen or killed at a line of the backend's own code. A *step* is the execution of one line of its module
+    or package, in any thread.
 
     Attributes:
         kill_points: at how many steps of a save, evenly spread, a process is killed.
@@ -42,7 +42,7 @@ class ProcessContract(ContractBase):
     async def test_what_was_saved_survives_the_end_of_its_process(
         self, backend: Backend, url: str, nursery: Nursery
     ) -> None:
-        """The process kills itself in the very statement after the call: what was to be done later isn't done."""
+        """The process kills itself in the statement right after the call, so that nothing deferred gets done."""
         records = [self.put("1", 1), tombstone("2", 2)]
         for record in records:
             async with nursery.child(url) as child:
@@ -84,7 +84,7 @@ class ProcessContract(ContractBase):
         async with nursery.child(url) as child:
             steps = await child.count_steps([self.put("0", 1)])
         _skip_if_unseen(steps + 1)
-        # Not the last step: the save may be over by then, and there is nothing to kill.
+        # Not at the last step: the save may have ended by then.
         for point in range(1, self.kill_points + 1):
             old, new = self.put(str(point), 1, size=1000), self.put(str(point), 2, size=1000)
             assert await backend.save([old]) == 0
@@ -99,14 +99,14 @@ class ProcessContract(ContractBase):
     async def test_process_frozen_inside_save_cannot_undo_a_newer_one(
         self, backend: Backend, url: str, nursery: Nursery
     ) -> None:
-        """Frozen at every step in turn, while a newer version is saved; of a save with very many, at the first ones."""
+        """A process is frozen at each step in turn (the first `_MOST_STEPS`), while a newer version is saved."""
         for key, newer in (("1", self.put), ("2", tombstone)):
             async with nursery.child(url) as child:
-                # Bounded: where a save reads all that was ever written, each one takes more steps than the last.
+                # Bounded: if a save reads everything that was ever written, each save takes more steps than the last.
                 for step in range(1, _MOST_STEPS + 1):
-                    # One key throughout: the number of steps may depend on how much there is.
+                    # Use one key throughout: the number of steps may depend on how many records there are.
                     old, new = self.put(key, step * 10), newer(key, step * 10 + 1)
-                    # Not for long: the save may have to wait for the frozen one.
+                    # Freeze only briefly: the newer save may have to wait for the frozen process.
                     if not await child.save_and_freeze_at([old], step, seconds=_PATIENCE_SECONDS):
                         _skip_if_unseen(step)
                         break
@@ -135,10 +135,10 @@ class ProcessContract(ContractBase):
     async def test_process_frozen_inside_load_finds_what_was_there_or_is_newer(
         self, backend: Backend, url: str, nursery: Nursery
     ) -> None:
-        """Frozen at every step in turn, in the middle of a listing, too, while the key is replaced."""
+        """A process is frozen at each step in turn, including the middle of a listing, while the key is replaced."""
         held = self.put("1", 1)
         assert await backend.save([held]) == 0
-        # As long as the save takes, unless it may have to wait for the frozen one.
+        # Long enough for the newer save to end; only briefly if that may have to wait for the frozen process.
         seconds = _PATIENCE_SECONDS if "progress" in self.cannot else _PROGRESS_SECONDS
         async with nursery.child(url) as child:
             for step in range(1, _MOST_STEPS + 1):
@@ -156,7 +156,7 @@ class ProcessContract(ContractBase):
     async def test_tombstone_outlives_a_process_with_a_wrong_clock(
         self, backend: Backend, url: str, nursery: Nursery
     ) -> None:
-        """One whose clock is ahead doesn't purge it, nor do others purge what one whose clock is behind has deleted."""
+        """A process whose clock is ahead doesn't purge tombstones early, nor are those of one whose clock is behind."""
         assert await backend.save([tombstone("1", 5)]) == 0
         for key, wrong in (("2", _WRONG_SECONDS), ("3", -_WRONG_SECONDS)):
             async with nursery.child(url) as child:
@@ -170,7 +170,7 @@ class ProcessContract(ContractBase):
 
 
 def _skip_if_unseen(step: int) -> None:
-    """A call that is over before its first step."""
+    """Skips the test if the call ended before its first step."""
     if step == 1:
         pytest.skip(
             "no line of the backend's own code was seen: is it compiled? It can't be frozen or killed in a call"

@@ -1,4 +1,4 @@
-"""The contract: tombstones are kept for their time, and purged then; nothing else ever is."""
+"""The contract: tombstones are kept for their time and then purged, and nothing else is ever purged."""
 
 import asyncio
 import time
@@ -13,7 +13,7 @@ from asyncwb.testing.contract.views import view, view_of
 _POLL_SECONDS: Final = 0.05
 
 
-# Numbers: some backends take no other keys.
+# The keys are numbers, because some backends accept no others.
 _OLD: Final = "11"
 _RENEWED: Final = "12"
 _YOUNG: Final = "13"
@@ -26,14 +26,14 @@ _MEANWHILE: Final = "17"
 class PurgeContract(ContractBase):
     """Purging.
 
-    Time is passed by `let_time_pass`, which an author overrides: it makes what is stored older, and a purge due. Then
-    some records are saved, since most backends purge when they save.
+    Tests call `let_time_pass`, which a plugin's author overrides to make stored records older and a purge due. Then
+    they save some records, since most backends purge when they save.
     """
 
     async def test_tombstone_is_kept_until_its_time_is_over(self, backend: Backend, url: str) -> None:
-        """An older save that comes late is stale as long; another tombstone, which is old enough, shows a purge.
+        """Until then, a late, older save is stale; a purge is known to have run when an older tombstone is gone.
 
-        A key that is deleted again has a new tombstone, whose time begins anew.
+        A key that is deleted again gets a new tombstone, whose time starts again.
         """
         await backend.save([tombstone(_OLD, 5), tombstone(_RENEWED, 4)])
         await self.let_time_pass(backend, url, self.tombstone_seconds * 0.6)
@@ -59,7 +59,7 @@ class PurgeContract(ContractBase):
         assert view(await backend.load(["1"])) == view_of(self.put("1", 3))
 
     async def test_purging_leaves_live_records_alone(self, backend: Backend, url: str) -> None:
-        """However old they are, and though their key was deleted once."""
+        """This holds however old they are, and even if their keys were deleted once."""
         live = [self.put(_LIVE, 1), self.put(_AGAIN, 7), self.put(_RENEWED, 9)]
         await backend.save([live[0], tombstone(_AGAIN, 5), self.put(_RENEWED, 5)])
         await backend.save([*live[1:], tombstone(_DEAD, 5)])
@@ -69,7 +69,7 @@ class PurgeContract(ContractBase):
         assert await backend.save(live) == len(live), "a version was forgotten"
 
     async def _purge(self, backend: Backend, *gone: str) -> None:
-        """Saves some records until these keys are purged, for `purge_seconds` at most; twice if there are none."""
+        """Saves records until these keys are purged, for at most `purge_seconds`; if there are no keys, saves twice."""
         deadline = time.monotonic() + self.purge_seconds
         for seq in range(1, 10_000):
             await backend.save([self.put(_MEANWHILE, seq)])

@@ -5,7 +5,7 @@ from typing import Final
 from asyncwb.records import Record, Version, make_version
 
 NAMESPACE: Final = "contract"
-"""That the backends of the contract's tests are opened for."""
+"""The namespace that the contract's tests open backends for."""
 
 KEYS: Final = (
     "a", "42", "with space", " lead", "trail ", "ключ", "日本語", "🙂", "e\u0301", "\u00e9", "\u017f", "s", "ß", "ss",
@@ -15,19 +15,19 @@ KEYS: Final = (
     "; DROP TABLE x; --", "null", "None", "0", "00", "1e3", "_id", "_asyncwb", "asyncwb", "\ufeffbom", "a\u200bb",
     "\u202eright", "x" * 1024, "X" * 1024, "x" * 1023 + "y", "é" * 512, "/" * 1024, "\0" * 1024,
 )  # fmt: skip
-"""Keys that have broken storage before; each is legal."""
+"""Keys that have broken storages before; all of them are legal."""
 
 
 def version(seq: int, epoch: int = 1) -> Version:
-    """A version of epoch 1, or another."""
+    """Returns a version from a sequence number and an epoch."""
     return make_version(epoch, seq)
 
 
 def put(key: str, seq: int, payload: bytes = b'{"n":1}', *, epoch: int = 1) -> Record:
-    """A record with a JSON value."""
+    """Returns a record with a JSON value."""
     return Record(key, version(seq, epoch), payload)
 
 
 def tombstone(key: str, seq: int, *, epoch: int = 1) -> Record:
-    """A record that deletes."""
+    """Returns a record that deletes its key."""
     return Record(key, version(seq, epoch), deleted=True)

@@ -10,7 +10,7 @@ _Meanwhile = Callable[[], Coroutine[Any, Any, None]] | None
 class _Stepped:
     """An awaitable that cancels its task when the wrapped coroutine suspends for the nth time.
 
-    With `meanwhile` it does that when what the coroutine waits for is there, and `meanwhile` has ended before that.
+    With `meanwhile`, it lets the suspension end, runs `meanwhile` while the coroutine is held there, and then cancels.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class _Stepped:
             try:
                 value = yield waiting
                 if reached and self._meanwhile is not None:
-                    # In a task of its own: to libraries that count by tasks this one is in the middle of a call.
+                    # Use a separate task: libraries that track tasks consider this one to be in the middle of a call.
                     yield from asyncio.create_task(self._meanwhile()).__await__()
                     self._cancel()
                     yield from asyncio.sleep(0).__await__()
@@ -60,9 +60,10 @@ async def run_until_suspension(
     *,
     meanwhile: _Meanwhile = None,
 ) -> bool:
-    """Runs a coroutine and cancels it at its nth suspension; True if it finished before that, or all the same.
+    """Runs a coroutine and cancels it at its nth suspension; returns whether it finished with fewer suspensions.
 
-    With `meanwhile` it is held at the end of that suspension until `meanwhile` has ended, and cancelled then.
+    With `meanwhile`, the coroutine is held at the end of that suspension until `meanwhile` has ended, and then
+    cancelled.
     """
     stepped = _Stepped(make(), stop_at, meanwhile)
 

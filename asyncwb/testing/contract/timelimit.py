@@ -1,4 +1,4 @@
-"""Bounds tests in time: one that hangs fails, and says at which lines its tasks and threads are."""
+"""Limits the time of tests: one that hangs fails, and reports the lines at which its tasks and threads are."""
 
 import asyncio
 import functools
@@ -14,17 +14,17 @@ from typing import Any, Final
 from asyncwb.testing.contract.whereabouts import WATCHDOG, whereabouts
 
 _GRACE_SECONDS: Final = 5.0
-"""For what was cancelled; after that the thread of the test is interrupted, whatever it does."""
+"""How long a cancelled block may take to end; after that the thread of the test is interrupted."""
 _RESPONSE_SECONDS: Final = 1.0
 
 
 class Hung(AssertionError):
-    """A test took too long; the message has the lines at which it waited."""
+    """A test took too long; the message says at which lines it was waiting."""
 
 
 @asynccontextmanager
 async def bounded(what: str, seconds: float) -> AsyncIterator[None]:
-    """Cancels the block after so many seconds, and raises `Hung`; also if it blocks the event loop (on POSIX)."""
+    """Cancels the block after `seconds` and raises `Hung`; on POSIX, this works even if it blocks the event loop."""
     task = asyncio.current_task()
     assert task is not None
     watchdog = _Watchdog(task, seconds)
@@ -42,8 +42,8 @@ async def bounded(what: str, seconds: float) -> AsyncIterator[None]:
 
 
 def bound(test: Callable[..., Any]) -> Callable[..., Any]:
-    """A method of a contract, bounded by its class's `time_limit_seconds`; of a hypothesis test each example is."""
-    # Where hypothesis looks for what it calls, and pytest-asyncio for what it has to wrap.
+    """Limits a test method to its class's `time_limit_seconds`; for a hypothesis test, limits each example."""
+    # Both hypothesis and pytest-asyncio look for the function to call in this attribute.
     inner = getattr(getattr(test, "hypothesis", None), "inner_test", None)
     if inner is not None:
         test.hypothesis.inner_test = _bound(inner)  # type: ignore[attr-defined]
@@ -62,10 +62,10 @@ def _bound(test: Callable[..., Any]) -> Callable[..., Any]:
 
 
 class _Watchdog:
-    """A thread that waits, describes and interrupts: the event loop may be what hangs.
+    """A thread that waits, records where the test hangs, and interrupts it, even if the event loop itself hangs.
 
     Attributes:
-        where: "" unless the time is over.
+        where: the lines at which the test hung; "" unless its time was exceeded.
     """
 
     def __init__(self, task: "asyncio.Task[Any]", seconds: float) -> None:
@@ -97,7 +97,7 @@ class _Watchdog:
         self._loop.call_soon_threadsafe(self._cancel)
         if not self._responded.wait(_RESPONSE_SECONDS):
             self.where = whereabouts(self._loop, self._task, blocked=True)
-        # Until the loop is closed: it isn't while a task goes on that ignores that it is cancelled.
+        # Repeat until the loop is closed, which doesn't happen while a task ignores its cancellation.
         while self._handles_signals and not self._loop.is_closed():
             if self._over.wait(_GRACE_SECONDS if self._responded.is_set() else _RESPONSE_SECONDS):
                 return
@@ -111,7 +111,7 @@ class _Watchdog:
             self._task.cancel()
 
     def _interrupted(self, number: int, frame: FrameType | None) -> None:
-        """In the test's thread: an alarm of the watchdog's, or of somebody else's."""
+        """Handles SIGALRM in the test's thread; it comes from the watchdog or from elsewhere."""
         if self.where and not self._loop.is_closed():
             raise Hung(f"blocked its thread for more than {self._seconds:g} s, where\n{self.where}")
         if callable(self._former):

@@ -1,4 +1,4 @@
-"""The contract: keys, values and batches go in and come out as they are."""
+"""The contract: keys, values and batches come back unchanged."""
 
 import re
 from typing import Final
@@ -34,9 +34,9 @@ _VALUES = {
 }
 
 _ESCAPED: Final = b"'\\\"\\u0000"
-"""As JSON writes it: what is doubled in statements, or in documents that hold the text of others."""
+"""Characters, as JSON writes them, that take more bytes as text inside a statement or another document."""
 _MOST_BYTES: Final = 16 * 2**20
-"""No value is larger, unless a user of asyncwb sets another limit."""
+"""The largest value, unless a user of asyncwb sets another limit."""
 
 
 class ValueContract(ContractBase):
@@ -63,7 +63,7 @@ class ValueContract(ContractBase):
         assert set(await backend.load(["1", "1"])) == {"1"}
 
     async def test_what_is_loaded_durably_is_what_is_loaded(self, backend: Backend) -> None:
-        """Where there is a method `load_durable`, which `flush` asks."""
+        """Tests the method `load_durable`, which `flush` calls, if the backend has it."""
         load_durable = getattr(backend, "load_durable", None)
         if load_durable is None:
             pytest.skip("it has no method load_durable, so that load shows only what is durable")
@@ -92,13 +92,13 @@ class ValueContract(ContractBase):
         assert view(await backend.load(["1", "2"])) == view_of(*records)
 
     async def test_value_of_the_largest_size_survives(self, backend: Backend) -> None:
-        """With the longest key."""
+        """The value is stored under the longest key, too."""
         record = self._largest(backend)
         assert await backend.save([record]) == 0
         assert view(await backend.load([record.key])) == view_of(record)
 
     async def test_value_of_the_largest_size_may_be_of_what_is_escaped(self, backend: Backend) -> None:
-        """Quotes, backslashes and NULs take several bytes each where a statement or a document holds them as text."""
+        """Quotes, backslashes and NULs take several bytes each as text inside a statement or a document."""
         record = self._largest(backend)
         filling = re.search(rb"x{2,}", record.payload)
         if filling is None:
@@ -111,7 +111,7 @@ class ValueContract(ContractBase):
 
     @requires("any_value")
     async def test_bytes_of_the_largest_size_may_be_nuls(self, backend: Backend) -> None:
-        """Where bytes are written as text, a NUL takes up to six characters."""
+        """If bytes are written as text, a NUL takes up to six characters."""
         record = Record("1", version(1), bytes(_largest_size(backend)), codec="bytes")
         assert await backend.save([record]) == 0
         assert view(await backend.load(["1"])) == view_of(record)

@@ -1,4 +1,4 @@
-"""The contract: a storage takes only what is newer than it holds, tombstones included."""
+"""The contract: a backend applies only records that are newer than what it holds, including tombstones."""
 
 import itertools
 from collections.abc import Sequence

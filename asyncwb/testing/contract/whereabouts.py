@@ -1,4 +1,4 @@
-"""Where a program is: the lines at which its tasks are suspended and its threads are, for messages about what hangs."""
+"""Describes where a program is, for messages about hangs: the lines of its suspended tasks and of its threads."""
 
 import asyncio
 import sys
@@ -8,25 +8,25 @@ from types import CodeType, FrameType
 from typing import Any, Final
 
 WATCHDOG: Final = "asyncwb-watchdog"
-"""Name of the thread that asks; where that is doesn't matter."""
+"""Name of the watchdog's thread, whose own position doesn't matter."""
 _MOST_LINES: Final = 12
-"""Of one task or thread, the innermost ones."""
+"""How many lines are shown of one task or thread: the innermost ones."""
 _SCENERY: Final = ("/_pytest/", "/pluggy/", "/pytest_asyncio/", "/asyncio/", "/anyio/", "/threading.py", "/concurrent/")
-"""Files of which only the innermost line is shown, if that: everything passes through them."""
+"""Parts of paths of files that every call passes through; their lines are shown only if innermost."""
 
 
 def line_of(frame: FrameType) -> str:
-    """A frame as `file:line in function`."""
+    """Returns a frame's position as `file:line in function`."""
     return _line(frame.f_code, frame.f_lineno)
 
 
 def whereabouts(loop: asyncio.AbstractEventLoop, first: "asyncio.Task[Any] | None", *, blocked: bool = False) -> str:
-    """Where the tasks of an event loop and the threads of this process are, several lines of text.
+    """Returns a text of several lines that says where an event loop's tasks and this process's threads are.
 
     Args:
-        loop: whose tasks are described.
-        first: the task that matters most; its lines come first.
-        blocked: whether the loop doesn't respond, so that the thread that runs it matters most.
+        loop: the event loop.
+        first: the task that matters most; its lines come first among the tasks.
+        blocked: whether the loop doesn't respond; then the threads come before the tasks.
     """
     parts = [*_threads()] if blocked else []
     tasks = sorted(asyncio.all_tasks(loop), key=lambda task: (task is not first, task.get_name()))
@@ -40,7 +40,7 @@ def whereabouts(loop: asyncio.AbstractEventLoop, first: "asyncio.Task[Any] | Non
 
 
 def _suspended(awaited: Any) -> Iterator[str]:
-    """The lines of a suspended coroutine and of what it awaits, the innermost last."""
+    """Yields the lines of a suspended coroutine and of what it awaits, innermost last."""
     while awaited is not None:
         for kind in ("cr", "gi", "ag"):
             code, frame = getattr(awaited, f"{kind}_code", None), getattr(awaited, f"{kind}_frame", None)
@@ -59,7 +59,7 @@ def _threads() -> Iterator[str]:
         if ident == threading.get_ident() or names.get(ident) == WATCHDOG:
             continue
         lines = _shortened(_frames(frame))
-        # One that has nothing to do is in the code of its pool alone.
+        # Leave out idle threads, which are entirely in the code of their pool.
         if any(not _is_scenery(line) for line in lines):
             yield "\n".join([f"thread {names.get(ident, ident)} is at", *lines])
 

@@ -1,4 +1,4 @@
-"""What the contract's tests and their child processes say to each other: JSON lines."""
+"""The messages between the contract's tests and their child processes, as JSON lines."""
 
 from collections.abc import Sequence
 from enum import Enum
@@ -10,7 +10,7 @@ from asyncwb.records import CodecName, Record
 
 
 class Freeze(Enum):
-    """What a child does to itself at a step, or after a call."""
+    """What a child does to itself at a step."""
 
     STOP = "SIGSTOP"
     KILL = "SIGKILL"
@@ -27,10 +27,11 @@ class WireRecord(msgspec.Struct):
 
 
 class Request(msgspec.Struct):
-    """What a child shall do; `at` counts from 1.
+    """What a child is to do; it freezes or dies before step `at`, counted from 1.
 
-    "save" and "count" take records, "load" the key of a single record, "clock" how many seconds its wall clock shall be
-    ahead. With `die_after` it kills itself in the statement after "save" or "new_epoch", before anything else can run.
+    "save" and "count" use `records`, and "load" the key of a single record. `number` is `at_least` for "new_epoch", and
+    for "clock" how many seconds the child's wall clock is to be ahead. With `die_after`, the child kills itself in the
+    statement right after "save" or "new_epoch", before anything else can run.
     """
 
     do: Literal["save", "load", "count", "new_epoch", "clock"]
@@ -42,9 +43,10 @@ class Request(msgspec.Struct):
 
 
 class Reply(msgspec.Struct):
-    """What it answers: a number, or why there is none.
+    """What a child answers: a number, or an error.
 
-    With `frozen`, the line of the backend's code before which it freezes or dies, another reply comes after the thaw.
+    `frozen` is the line of the backend's code before which it freezes or dies; if it freezes, another reply follows
+    after the thaw.
     """
 
     number: int = 0
@@ -53,10 +55,10 @@ class Reply(msgspec.Struct):
 
 
 def to_wire(records: Sequence[Record]) -> list[WireRecord]:
-    """For a request."""
+    """Converts records for a request."""
     return [WireRecord(each.key, each.version, each.payload, each.codec, each.deleted) for each in records]
 
 
 def from_wire(records: Sequence[WireRecord]) -> list[Record]:
-    """As they were."""
+    """Converts a request's records back."""
     return [Record(each.key, each.version, each.payload, codec=each.codec, deleted=each.deleted) for each in records]

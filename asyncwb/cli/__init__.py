@@ -1,4 +1,4 @@
-"""The command `asyncwb`: one file a command."""
+"""The command `asyncwb`: the table of its subcommands, which have modules of their own."""
 
 from typing import Final
 
@@ -61,6 +61,6 @@ def main() -> None:
 
 
 def run() -> None:
-    """The program: `main`, with standard streams that are always there."""
+    """Runs the program: `main`, with standard streams that always exist."""
     with standard_streams():
         main(prog_name="asyncwb")

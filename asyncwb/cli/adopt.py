@@ -1,4 +1,4 @@
-"""`asyncwb adopt-server`: goes on with a Redis server although another one has taken over."""
+"""`asyncwb adopt-server`: goes on with a Redis server although another server has taken over."""
 
 import click
 

@@ -26,7 +26,7 @@ def backends(*, as_json: bool) -> None:
     for plugin in found:
         table.add_row(escape(plugin.scheme), escape(plugin.distribution), "no" if plugin.problem else "yes")
     Console(soft_wrap=True).print(table)
-    # On lines of their own, unbroken and as they are: they hold commands to copy.
+    # Print problems on lines of their own, unbroken and unchanged: they contain commands to copy.
     for problem in dict.fromkeys(plugin.problem for plugin in found if plugin.problem):
         click.echo(problem)
     if not found:

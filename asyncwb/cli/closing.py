@@ -1,4 +1,4 @@
-"""A backend for commands that need no buffer."""
+"""Makes a backend for commands that need no buffer."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -19,7 +19,9 @@ async def closing_backend(
     *,
     codec: CodecName,
 ) -> AsyncIterator[BackendAdapter]:
-    """The backend of a URL for a command that needs no buffer: it opens it, and it is closed in the end.
+    """Yields the backend of a URL, not yet open, and closes it at the end of the block.
+
+    Uses the namespace and the timeouts for connecting and saving from the settings.
 
     Raises:
         ConfigurationError: the URL can't be used.

@@ -1,4 +1,4 @@
-"""`asyncwb dead`: the records that were given up, and what to do with them."""
+"""`asyncwb dead`: lists, shows, retries and drops dead letters."""
 
 import click
 
@@ -136,7 +136,7 @@ async def drop(*, keys: tuple[str, ...], yes: bool, redis: str | None, settings:
 
 
 async def _letters(inspector: Inspector, keys: tuple[str, ...]) -> list[DeadRecord]:
-    """Those of the keys that are dead-lettered; without keys all there are."""
+    """Returns the dead letters of those keys that have one; without keys, all dead letters."""
     if not keys:
         return [letter async for letter in inspector.dead()]
     found = [await inspector.part_of(key).describe(key) for key in dict.fromkeys(keys)]

@@ -1,4 +1,4 @@
-"""`asyncwb demo`: real writers, a real server, real faults, and a comparison at the end."""
+"""`asyncwb demo`: real writers, a real server, real faults, and a final comparison with what SQLite holds."""
 
 import asyncio
 import json
@@ -36,7 +36,7 @@ _OUTAGE_SECONDS: Final = 1.0
 _DRAIN_SECONDS: Final = 6.0
 _WORKER_START_SECONDS: Final = 5.0
 _SETTINGS: Final = ("partitions", "flushers", "commit", "batch_size")
-"""What may be tried out; others are a part of what it shows, in the time that it takes."""
+"""The settings that users may change; the others are fixed, so that the demo shows what it is meant to, in time."""
 _FIXED: Final[SettingOptions] = {
     "namespace": "demo",
     "lease_seconds": 2.0,
@@ -60,7 +60,7 @@ async def demo(*, seconds: float, writers: int, settings: Settings, as_json: boo
     backend fails for a second. Takes at most SECONDS + 20.
     """
     check_flushers(settings)
-    # The outage is the demo's own doing; warnings of it would only disturb the display.
+    # The demo causes the outage itself; warnings about it would only disturb the display.
     logging.getLogger("asyncwb").addHandler(logging.NullHandler())
     with tempfile.TemporaryDirectory(prefix="asyncwb-demo-") as folder:
         report = await _Demo(Path(folder), seconds, writers, settings.replace(_FIXED), Console(quiet=as_json)).run()
@@ -97,7 +97,7 @@ class _Demo:
             sets, direct = await self._compare(buffer, workload)
             await workload.stop()
             self._status = "draining"
-            with suppress(FlushTimeout, WriteLost, DeadLettered):  # then the verdict says what is missing
+            with suppress(FlushTimeout, WriteLost, DeadLettered):  # the verdict will say what is missing
                 await buffer.drain(timeout=_DRAIN_SECONDS)
             totals = buffer.totals.copy()
         verdict = self._ledger.verdict(self._database)
@@ -116,13 +116,13 @@ class _Demo:
         return report
 
     async def _write_under_faults(self, buffer: Buffer[Value], workload: Workload) -> float:
-        """Returns records saved per second by this process, while it wrote."""
+        """Writes while the worker is killed and the backend fails; returns records per second saved by this process."""
         async with self._worker() as worker:
             self._status = "writing, flushed by this process and a worker"
             began = time.monotonic()
             workload.go()
             await asyncio.sleep(self._seconds * 0.4)
-            # By its own id; what it was saving comes back when its leases end.
+            # What the worker was saving becomes available again when its leases end.
             worker.kill()
             await worker.wait()
             self._status = "[red]the worker was killed[/red], this process flushes alone"
@@ -138,7 +138,7 @@ class _Demo:
             return buffer.totals.saved / (time.monotonic() - began)
 
     async def _compare(self, buffer: Buffer[Value], workload: Workload) -> tuple[float, float]:
-        """Medians of acknowledged sets per second, through the buffer and directly, measured in turn."""
+        """Returns median writes per second, acknowledged by the buffer and made directly, measured alternately."""
         buffered: list[float] = []
         direct: list[float] = []
         plain = DirectWrites(self._folder / "direct.db")
@@ -152,7 +152,7 @@ class _Demo:
                 await asyncio.sleep(self._round_seconds)
                 buffered.append((self._ledger.acknowledged - before) / (time.perf_counter() - began))
                 workload.pause()
-                # Neither may be slowed down by what the other left to do.
+                # Drain, so that the direct writes aren't slowed down by what the buffer still has to save.
                 await buffer.drain(timeout=_DRAIN_SECONDS)
                 direct.append(await anyio.to_thread.run_sync(plain.measure, self._round_seconds))
         finally:
@@ -161,12 +161,12 @@ class _Demo:
 
     @asynccontextmanager
     async def _worker(self) -> AsyncIterator[asyncio.subprocess.Process]:
-        """A second process that flushes the same namespace."""
+        """Starts a second process that flushes the same namespace; kills it at the end of the block."""
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "asyncwb", "worker", "--redis", self._redis,
             "--backend", f"sqlite:///{self._database}", *arguments_for(self._settings, _OF_WORKER),
             stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE,
-            # Variables that are meant for the user's own services are none of its business.
+            # Leave out variables that are meant for the user's own services.
             env={name: value for name, value in os.environ.items() if not name.startswith("ASYNCWB_")},
         )  # fmt: skip
         try:
@@ -184,7 +184,7 @@ class _Demo:
 
     @asynccontextmanager
     async def _live(self, buffer: Buffer[Value]) -> AsyncIterator[None]:
-        """Shows what is going on, until the block is left."""
+        """Displays the progress until the end of the block."""
         if self._console.quiet:
             yield
             return

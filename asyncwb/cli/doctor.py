@@ -1,4 +1,4 @@
-"""`asyncwb doctor`: whether server, backend and namespace are fit to be a write buffer."""
+"""`asyncwb doctor`: checks whether server, backend and namespace are fit to be a write buffer."""
 
 from typing import Final
 

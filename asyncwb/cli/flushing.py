@@ -1,4 +1,4 @@
-"""What `asyncwb worker` does: flushes what other processes write, until it is told to stop."""
+"""The work of `asyncwb worker`: flushes what other processes write, until it is told to stop."""
 
 import asyncio
 import contextlib
@@ -30,22 +30,22 @@ _REPORT_EVERY_SECONDS: Final = 10.0
 
 
 async def flush_until_told(redis: str | None, backend: str, settings: Settings, *, partitions: int | None) -> None:
-    """Returns after SIGTERM or SIGINT, when everything is saved or `drain_timeout_seconds` are over.
+    """Flushes until SIGTERM or SIGINT; then returns when everything is saved or `drain_timeout_seconds` have passed.
 
     Args:
-        redis, backend: their URLs.
-        settings: all but `partitions`.
-        partitions: None for those that the namespace has.
+        redis, backend: URLs; `redis` is None for an embedded server.
+        settings: those of the buffer; `partitions` isn't used.
+        partitions: the expected number of partitions; None means whatever the namespace has.
 
     Raises:
-        NamespaceMismatch: it has other partitions.
+        NamespaceMismatch: the namespace has another number of partitions.
     """
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     stopping = asyncio.Event()
     for which in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(which, _stopper(stopping))
     where = redact(redis or "embedded://.asyncwb")
-    backend_from_url(backend, codec=Codec())  # a wrong URL is an error now, not when there is something to flush
+    backend_from_url(backend, codec=Codec())  # report a wrong URL now, rather than when there is something to flush
     async with AsyncExitStack() as stack:
         layout = await _made_with(redis, settings, stack, stopping)
         if layout is None:
@@ -65,9 +65,9 @@ async def flush_until_told(redis: str | None, backend: str, settings: Settings, 
 async def _made_with(
     redis: str | None, settings: Settings, stack: AsyncExitStack, stopping: asyncio.Event
 ) -> tuple[int, CodecName] | None:
-    """Partition count and codec of the namespace: its writers choose them, so a new one is waited for.
+    """Returns the number of partitions and the codec of the namespace, or None if the worker has to stop first.
 
-    None if the worker has to stop first.
+    Writers choose both, so if the namespace is new this waits for its first writer.
     """
     link = await connect(redis, stack, timeout_seconds=settings.connect_timeout_seconds)
     queue, rng = Queue(link, settings.namespace, 0), random.Random()  # noqa: S311 - jitter, not secrets
@@ -89,7 +89,7 @@ async def _made_with(
 def _stopper(stopping: asyncio.Event) -> Callable[[], None]:
     def stop() -> None:
         if stopping.is_set():
-            # Nothing is lost: what was being saved is leased, and another flusher takes it when the lease ends.
+            # Nothing is lost: records being saved are leased, and another flusher claims them when the lease ends.
             os._exit(EXIT_INTERRUPTED)
         stopping.set()
 

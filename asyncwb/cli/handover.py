@@ -1,4 +1,4 @@
-"""`asyncwb hand-over`: gives the place of one namespace to another."""
+"""`asyncwb hand-over`: gives the place of one namespace (a table, collection or folder) to another."""
 
 import asyncio
 import contextlib
@@ -25,7 +25,7 @@ from asyncwb.settings import Settings
 from asyncwb.support.redaction import redact
 
 _CHECK_SECONDS: Final = 1.0
-"""How often a process asks whether the place is still its own."""
+"""How often a process checks whether the place still belongs to its namespace."""
 
 
 @click.command("hand-over")
@@ -87,7 +87,7 @@ async def hand_over(
 
 
 async def _in_use(redis: str | None, settings: Settings) -> tuple[list[str], CodecName]:
-    """What speaks against taking a place away from a namespace, and its codec."""
+    """Returns what shows that a namespace is still in use (processes, records), and its codec."""
     namespace = settings.namespace
     async with contextlib.AsyncExitStack() as stack:
         link = await connect(redis, stack, timeout_seconds=settings.redis_timeout_seconds)

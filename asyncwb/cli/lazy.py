@@ -1,4 +1,4 @@
-"""A group of commands that are imported one by one, when they are run or asked for their own help."""
+"""A group of commands, each of which is imported only when it is run or when its help is shown."""
 
 from collections.abc import Mapping
 from importlib import import_module
@@ -8,9 +8,9 @@ import click
 
 
 class LazyGroup(click.Group):
-    """A click group that knows its commands by name, as click's documentation proposes it.
+    """A click group that imports its commands lazily, as click's documentation suggests.
 
-    Its own help takes what it says of each from here, since click would import all of them for it.
+    The group's help takes the line for each command from `commands_in`, since click would import all of them for it.
 
     Args:
         commands_in: name -> module and attribute, as in "package.module:command", and one line of help.

@@ -1,4 +1,4 @@
-"""Options for settings, derived from `Settings` with all that belongs to them, so that none is forgotten."""
+"""Command-line options for settings; names, types, defaults and help are derived from `Settings`."""
 
 import dataclasses
 import functools
@@ -22,13 +22,13 @@ WRITING: Final = (
     "durability", "replicas", "max_dirty", "max_bytes", "max_age_seconds", "low_watermark", "on_full",
     "full_timeout_seconds", "max_remembered_writes", "max_value_bytes", "check_values",
 )  # fmt: skip
-"""What makes a difference to processes that write; those that only flush don't look at it."""
+"""Settings that matter to processes that write; those that only flush ignore them."""
 
 LOOKING: Final = ("namespace", "redis_timeout_seconds")
-"""What commands need that look at Redis."""
+"""Settings for commands that look into Redis."""
 
 STORING: Final = ("connect_timeout_seconds", "save_timeout_seconds")
-"""What they need besides to look into a backend."""
+"""Additional settings for commands that look into a backend."""
 
 _FLAGS: Final = {"true": True, "false": False}
 _METAVARS: Final = {"_seconds": "SECONDS", "_bytes": "BYTES", "namespace": "NS"}
@@ -41,16 +41,16 @@ def settings_options(
     shown: dict[str, str] | None = None,
     **defaults: Unpack[SettingOptions],
 ) -> Callable[[Callable[..., R]], Callable[..., R]]:
-    """Gives a command options for settings, and passes what they make as `settings`, a `Settings`.
+    """Gives a command options for settings, and passes their values to it as `settings`, a `Settings`.
 
-    What is said on the command line comes before the variable (`ASYNCWB_MAX_ATTEMPTS`), and that before the default of
-    the command. Click's `default_map` is between the last two: a place for what a file says.
+    The command line takes precedence over the environment variable (such as `ASYNCWB_MAX_ATTEMPTS`), that over click's
+    `default_map`, which could come from a file, and that over the command's default.
 
     Args:
-        only: names of settings; all of them unless told.
-        without: those of them that it doesn't take.
-        shown: what `--help` shows in place of a default.
-        defaults: of this command, other than those of `Settings`.
+        only: the names of the settings; all of them by default.
+        without: names of those that the command doesn't take.
+        shown: name -> what `--help` shows in place of the default.
+        defaults: this command's defaults where they differ from those of `Settings`; these settings are included.
     """
     names = [name for name in NAMES if name in {*only, *defaults} and name not in without]
     usual = Settings().replace(defaults)
@@ -70,27 +70,27 @@ def settings_options(
 
 
 def option_of(name: str) -> str:
-    """`--max-attempts` for max_attempts."""
+    """Returns the option for a setting: `--max-attempts` for max_attempts."""
     return f"--{name.replace('_', '-')}"
 
 
 def variable_of(name: str) -> str:
-    """`ASYNCWB_MAX_ATTEMPTS` for max_attempts."""
+    """Returns the environment variable for a setting: `ASYNCWB_MAX_ATTEMPTS` for max_attempts."""
     return f"ASYNCWB_{name.upper()}"
 
 
 def arguments_for(settings: Settings, names: Iterable[str]) -> list[str]:
-    """Settings as they are written on a command line."""
+    """Returns the named settings as command-line arguments."""
     return [f"{option_of(name)}={_written(getattr(settings, name))}" for name in names]
 
 
 def refused(name: str, message: str) -> click.BadParameter:
-    """An error about a setting that is sound by itself, but not for this command."""
+    """Returns an error about a setting whose value is valid by itself, but not for this command."""
     return click.BadParameter(message, param_hint=f"'{option_of(name)}' (env var: '{variable_of(name)}')")
 
 
 def check_flushers(settings: Settings) -> None:
-    """Raises `click.BadParameter` if there is none: for commands whose work is to flush."""
+    """Raises `click.BadParameter` if there are no flushers; for commands that have to flush."""
     if not settings.flushers:
         raise refused("flushers", "this command flushes, so that it needs one at least")
 
@@ -111,7 +111,7 @@ def _option(name: str, default: object, shown: str | None) -> Callable[[Callable
         name,
         type=kind,
         metavar=f"{metavar}|none" if kind.optional else metavar,
-        # As a user would write it, since click shows that.
+        # The default as a user would write it, since click shows it in the help.
         default=_written(default),
         show_default=shown or True,
         envvar=variable_of(name),
@@ -121,10 +121,10 @@ def _option(name: str, default: object, shown: str | None) -> Callable[[Callable
 
 
 class SettingType(click.ParamType):  # type: ignore[type-arg] # generic since click 8.2
-    """The values of a setting: `Settings` judges them.
+    """The type of a setting's option; `Settings` validates the values.
 
     Attributes:
-        choices: the words that it takes; none if it is a number or a name.
+        choices: the words that it accepts; empty if it is a number or a name.
         optional: whether it may be None, which is written as none.
     """
 
@@ -139,11 +139,11 @@ class SettingType(click.ParamType):  # type: ignore[type-arg] # generic since cl
             self.choices = tuple(_FLAGS)
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Raises `click.BadParameter`, with the words of `Settings` and the names of option and variable."""
+        """Converts a text; raises `click.BadParameter`, with the message of `Settings`, if the value isn't valid."""
         if self.optional and isinstance(value, str) and value.lower() == "none":
             return None
         if isinstance(value, str) and self._kind in (int, float):
-            with suppress(ValueError):  # it is refused for what it is
+            with suppress(ValueError):  # `Settings` will refuse it as a text
                 value = self._kind(value)
         if isinstance(value, str) and self._kind is bool:
             value = _FLAGS.get(value.lower(), value)
@@ -158,7 +158,7 @@ class SettingType(click.ParamType):  # type: ignore[type-arg] # generic since cl
 
 @functools.cache
 def _descriptions() -> dict[str, str]:
-    """What the docstring of `Settings` says of each of them, in the words of a command line."""
+    """Returns setting -> its description in the docstring of `Settings`, in terms of the command line."""
     attributes = inspect.cleandoc(Settings.__doc__ or "").partition("Attributes:\n")[2]
     found = dict.fromkeys(NAMES, "")  # python -OO has no docstrings
     for name, text in re.findall(r"^ {4}(\w+): (.+(?:\n {8}.+)*)", attributes, re.MULTILINE):

@@ -1,4 +1,4 @@
-"""How operators' commands print: one JSON object, or text for people."""
+"""The output of operators' commands: one JSON object, or text for people."""
 
 import json
 import re
@@ -20,7 +20,7 @@ _LONGEST_CELL: Final = 100
 
 
 class Duration(click.ParamType):  # type: ignore[type-arg] # generic since click 8.2
-    """Seconds, written as 10, 10s, 5m, 2h or 1d."""
+    """A duration in seconds, written as 10, 500ms, 10s, 5m, 2h or 1d."""
 
     name = "duration"
 
@@ -32,13 +32,13 @@ class Duration(click.ParamType):  # type: ignore[type-arg] # generic since click
 
 
 def print_json(data: object) -> None:
-    """One JSON object on a line of stdout."""
+    """Prints one JSON object as a line of stdout."""
     sys.stdout.write(json.dumps(msgspec.to_builtins(data, str_keys=True)) + "\n")
     sys.stdout.flush()
 
 
 def print_table(columns: Iterable[str], rows: Iterable[Iterable[str]]) -> None:
-    """A table; keys and reasons are printed as they are, on one line each."""
+    """Prints a table, one line per row, without interpreting markup in the cells."""
     table = Table(*columns, box=None, pad_edge=False, header_style="bold")
     for row in rows:
         table.add_row(*(escape(plain(cell)) for cell in row))
@@ -46,19 +46,19 @@ def print_table(columns: Iterable[str], rows: Iterable[Iterable[str]]) -> None:
 
 
 def plain(text: str, longest: int = _LONGEST_CELL) -> str:
-    """Text that can't move the cursor of a terminal: keys and reasons come from anywhere."""
+    """Escapes control characters, as keys and reasons may contain anything, and shortens to `longest` characters."""
     shown = "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
     shown = shown.encode("utf-8", "replace").decode()
     return shown if len(shown) <= longest else shown[:longest] + "…"
 
 
 def version_text(version: Version) -> str:
-    """Epoch and sequence number."""
+    """Returns a version as `epoch.sequence number`."""
     return f"{epoch_of(version)}.{version & MAX_SEQ}"
 
 
 def seconds_text(seconds: float | None) -> str:
-    """A duration as a person says it."""
+    """Returns a duration in a suitable unit, such as `2.5 m`; `-` for None."""
     if seconds is None:
         return "-"
     sign, rest = ("-", -seconds) if seconds < 0 else ("", seconds)
@@ -69,7 +69,7 @@ def seconds_text(seconds: float | None) -> str:
 
 
 def bytes_text(size: float) -> str:
-    """A size in binary units."""
+    """Returns a size in binary units, such as `1.5 MiB`."""
     for unit in ("B", "KiB", "MiB", "GiB"):
         if size < 1024:
             return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
@@ -78,15 +78,15 @@ def bytes_text(size: float) -> str:
 
 
 def time_text(seconds: float) -> str:
-    """A time of the server's clock, in UTC."""
+    """Returns a Unix time of the server's clock as text, in UTC; `?` if it is out of range."""
     try:
         return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(seconds))
-    except (OverflowError, ValueError, OSError):  # of an entry that another program wrote
+    except (OverflowError, ValueError, OSError):  # another program may have written the entry
         return "?"
 
 
 def value_of(record: Record) -> Any:
-    """A value as JSON can show it; bytes as text where they are, None for a tombstone."""
+    """Returns a record's value in a form that JSON can show: bytes as text, None for a tombstone."""
     try:
         value = record.value
     except msgspec.DecodeError as error:

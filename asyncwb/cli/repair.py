@@ -1,4 +1,4 @@
-"""`asyncwb audit` and `asyncwb flush`: put right what another program broke, and save now."""
+"""`asyncwb audit` and `asyncwb flush`: repair what another program broke, and save now."""
 
 import asyncio
 from collections.abc import Awaitable

@@ -1,4 +1,4 @@
-"""What commands share: options, how errors end a command, and the event loop."""
+"""What commands share: options, exit statuses, the handling of errors, and the event loop."""
 
 import functools
 from collections.abc import Callable, Coroutine
@@ -13,12 +13,12 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 EXIT_FAULT: Final = 1
-"""The data are at fault: something is lost or stale, a line is malformed, a key isn't there, a check found an error."""
+"""There is a fault in the data: something is lost or stale, a line is malformed, a key is missing, a check failed."""
 EXIT_ERROR: Final = 2
-"""The command couldn't do its work, or was called the wrong way."""
+"""The command couldn't do its work, or was used wrongly."""
 EXIT_INTERRUPTED: Final = 130
 EXIT_PIPE: Final = 141
-"""Nobody reads its output any more: 128 and SIGPIPE's number, as a shell says it of other programs."""
+"""Nobody reads the output any more: 128 plus the number of SIGPIPE, as shells report it for other programs."""
 
 REFUSED: Final = "record(s) were refused by the backend for good, they stay readable: see `asyncwb dead list`"
 
@@ -45,7 +45,7 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print one JS
 
 
 def asynchronous(command: Callable[P, Coroutine[Any, Any, R]]) -> Callable[P, R]:
-    """Runs a command's coroutine; an error of asyncwb's tree ends it with one line and status 2."""
+    """Makes a command of a coroutine function; an AsyncwbError ends it with a one-line message and status 2."""
 
     @functools.wraps(command)
     def run(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -64,7 +64,7 @@ class _Failed(click.ClickException):
 
 
 def _run(coroutine: Coroutine[Any, Any, R]) -> R:
-    # The library installs no event loop; a command of its own may take the faster one.
+    # The library never chooses an event loop, but its own commands may use the faster one.
     if find_spec("uvloop") is not None:
         import uvloop  # noqa: PLC0415 - an optional extra
 

@@ -46,7 +46,7 @@ def _count(fact: object) -> str:
 
 
 def _state(process: Process) -> str:
-    """How a process fares, in a few words."""
+    """Returns the state of a process in a few words."""
     facts = process.facts
     if process.silent_seconds > 10:
         return f"silent for {seconds_text(process.silent_seconds)}"

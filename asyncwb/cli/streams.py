@@ -1,4 +1,4 @@
-"""Standard streams that are always there, and end a command quietly when nobody reads its output any more."""
+"""Standard streams that always exist, and end a command quietly when nobody reads its output any more."""
 
 import io
 import os
@@ -13,13 +13,13 @@ from asyncwb.errors import ConfigurationError
 
 @contextmanager
 def standard_streams() -> Iterator[None]:
-    """For all that a program does; to be entered before anything opens a file.
+    """Replaces the standard streams while a program runs; to be entered before anything opens a file.
 
-    - A stream that was closed from the start (`<&-`, `>&-`, `2>&-`) leads to /dev/null; reading a stdin that was closed
-      is a ConfigurationError.
-    - Where nobody reads stdout any more, as behind `| head -1`, writing to it ends the program with status 141. Where
-      it can't be written for another reason, a full disk for instance, that is an error with status 2.
-    - What can't be written to stderr is dropped, as `logging` does it: no work is stopped for want of a listener.
+    - A stream that was closed from the start (`<&-`, `>&-`, `2>&-`) goes to /dev/null; reading from a closed stdin
+      raises ConfigurationError.
+    - If nobody reads stdout any more, as with `| head -1`, writing to it ends the program with status 141. If it can't
+      be written for another reason, a full disk for instance, the program ends with an error and status 2.
+    - What can't be written to stderr is dropped, as `logging` does: work doesn't stop because nobody is listening.
     """
     _occupy_descriptors()
     if sys.stdin is None:
@@ -29,29 +29,33 @@ def standard_streams() -> Iterator[None]:
     try:
         yield
     except SystemExit as ending:
-        # What is still buffered; the interpreter would write it at its very end, and complain where that fails.
+        # Write what is still buffered; the interpreter would do so at its very end, and complain if that fails.
         with suppress(SystemExit) if ending.code else nullcontext():
             sys.stdout.flush()
         raise
 
 
 def _occupy_descriptors() -> None:
-    """A file or socket that is opened gets the lowest free number: a database would get what is meant for stdout."""
+    """Opens /dev/null as each standard descriptor that is closed.
+
+    Otherwise the next file or socket opened would get that number, and a database could receive what is meant for
+    stdout.
+    """
     for number in range(3):
         try:
             os.fstat(number)
         except OSError:
-            # stdin can't be read: who reads the descriptor itself gets an error, too, rather than an empty file.
+            # Open for writing only: reading the descriptor of stdin is an error then, rather than an empty file.
             opened = os.open(os.devnull, os.O_WRONLY)
             os.set_inheritable(opened, True)
 
 
 def _text(raw: io.FileIO, old: Any) -> io.TextIOWrapper:
-    """A text stream like the one that Python made, None where the descriptor was closed."""
+    """Returns a text stream on `raw` like `old`, Python's own, which is None if the descriptor was closed."""
     if old is None:
         return io.TextIOWrapper(io.BufferedWriter(raw), "utf-8", "backslashreplace")
     return io.TextIOWrapper(
-        raw if old.write_through else io.BufferedWriter(raw),  # as Python itself does with -u
+        raw if old.write_through else io.BufferedWriter(raw),  # unbuffered, as Python itself does with -u
         old.encoding,
         old.errors,
         line_buffering=old.line_buffering,
@@ -64,7 +68,7 @@ class _Results(io.FileIO):
         try:
             return super().write(data)
         except OSError as error:
-            # What is buffered and can't be written would be tried again when the interpreter ends.
+            # Discard the output: otherwise the interpreter would try to write what is buffered again when it ends.
             _discard(self.fileno())
             if not isinstance(error, BrokenPipeError):
                 sys.stderr.write(f"Error: stdout can't be written: {error.strerror}\n")

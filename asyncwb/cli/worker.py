@@ -25,6 +25,6 @@ async def worker(*, redis: str | None, backend: str, settings: Settings) -> None
     from asyncwb.cli.flushing import flush_until_told  # noqa: PLC0415 - not for --help
 
     check_flushers(settings)
-    # Its writers choose them; whoever names another number than theirs is told.
+    # Writers choose the number of partitions; naming a different one on the command line is an error.
     chosen = click.get_current_context().get_parameter_source("partitions") is not ParameterSource.DEFAULT
     await flush_until_told(redis, backend, settings, partitions=settings.partitions if chosen else None)

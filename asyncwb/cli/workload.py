@@ -1,4 +1,4 @@
-"""The demo's workload: concurrent writers on hot keys, what was acknowledged to them, and whether SQLite has it."""
+"""The demo's workload: concurrent writers on hot keys, the ledger of acknowledged writes, and the check of SQLite."""
 
 import asyncio
 import json
@@ -21,17 +21,17 @@ Value = dict[str, Any]
 
 
 def hot_key(rng: random.Random) -> str:
-    """Cubed: a tenth of the keys gets almost half of the writes."""
+    """Returns a random key, skewed by a cube so that a tenth of the keys gets almost half of the writes."""
     return f"user:{int(KEYS * rng.random() ** 3)}"
 
 
 def make_value(writer: int, count: int) -> Value:
-    """Some 90 bytes of JSON, different each time."""
+    """Returns a value of about 90 bytes of JSON, different each time."""
     return {"name": f"User {writer}", "visits": count, "email": f"user{writer}@example.org", "writer": writer}
 
 
 class Ledger:
-    """The latest acknowledged write of each key, by version: what the backend has to hold in the end."""
+    """The acknowledged write with the highest version of each key: what the backend has to hold in the end."""
 
     def __init__(self) -> None:
         self.acknowledged = 0
@@ -44,13 +44,13 @@ class Ledger:
         return len(self._latest)
 
     def note(self, key: str, version: Version, value: Value | None) -> None:
-        """A write was acknowledged; None is a delete."""
+        """Records an acknowledged write; a value of None is a delete."""
         self.acknowledged += 1
         if key not in self._latest or self._latest[key][0] < version:
             self._latest[key] = (version, value)
 
     def verdict(self, path: Path) -> "Verdict":
-        """Compares with what SQLite holds, read by the standard library alone."""
+        """Compares the ledger with what SQLite holds, which is read with the standard library alone."""
         connection = sqlite3.connect(path)
         try:
             rows = connection.execute("SELECT key, version, value, deleted_at FROM demo").fetchall()
@@ -74,7 +74,10 @@ class Ledger:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """Keys whose final write is in SQLite as acknowledged; missing; older there (or read older than acknowledged)."""
+    """How many keys are persisted as acknowledged, lost, or stale.
+
+    Stale keys are older in SQLite than acknowledged; reads that returned an older value than acknowledged count, too.
+    """
 
     persisted: int
     lost: int
@@ -82,7 +85,7 @@ class Verdict:
 
 
 class Workload:
-    """Hundreds of concurrent writers, which can be paused."""
+    """Concurrent writers, which can be paused."""
 
     def __init__(self, buffer: Buffer[Value], ledger: Ledger, writers: int) -> None:
         self._buffer = buffer
@@ -99,7 +102,7 @@ class Workload:
         self._going.clear()
 
     async def stop(self) -> None:
-        """Returns when every write that was begun has its answer."""
+        """Stops the writers; returns when every write that was begun has been answered."""
         self._stopping = True
         self.go()
         await asyncio.gather(*self._tasks)
@@ -128,7 +131,7 @@ class Workload:
                     key, value = hot_key(rng), make_value(number, count)
                     self._ledger.note(key, await self._buffer.set(key, value), value)
             except (OutcomeUnknown, RedisUnavailable, BackendError, BufferFull):
-                # Not acknowledged, so nothing is owed; a real service would tell its caller.
+                # The write wasn't acknowledged, so nothing was promised; a real service would tell its caller.
                 await asyncio.sleep(0.01)
 
     async def _read_own_write(self, key: str, value: Value) -> None:
@@ -138,10 +141,10 @@ class Workload:
 
 
 class DirectWrites:
-    """What a service without a buffer does: the same rows and pragmas, a durable commit for every write."""
+    """Writes as a service without a buffer would: with the same rows and pragmas, and a durable commit per write."""
 
     def __init__(self, path: Path) -> None:
-        # Used from worker threads, one at a time.
+        # The connection is used from worker threads, one at a time.
         self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
         for pragma in ("journal_mode=WAL", "synchronous=FULL", "cache_size=-65536", "wal_autocheckpoint=10000"):
             self._connection.execute(f"PRAGMA {pragma}")
@@ -151,7 +154,7 @@ class DirectWrites:
         self._count = 0
 
     def measure(self, seconds: float) -> float:
-        """Writes per second."""
+        """Writes for so many seconds; returns writes per second."""
         started = time.perf_counter()
         count = 0
         while (passed := time.perf_counter() - started) < seconds:

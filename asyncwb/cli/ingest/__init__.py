@@ -1,4 +1,4 @@
-"""`asyncwb ingest`: streams rows of files through a buffer into a backend."""
+"""`asyncwb ingest`: streams the rows of files through a buffer into a backend."""
 
 from asyncwb.cli.ingest.command import ingest
 

@@ -1,4 +1,4 @@
-"""The command `asyncwb ingest`: its options, and what happens in which order."""
+"""The command `asyncwb ingest`: its options, and the order of its steps."""
 
 import asyncio
 import math
@@ -27,7 +27,7 @@ from asyncwb.support.plain import excerpt
 
 _DRY_ROWS: Final = 1000
 _CHARACTERS: Final = {"tab": "\t", "\\t": "\t", "comma": ",", "semicolon": ";", "pipe": "|", "space": " "}
-"""Names that are easier to write in a shell than what they stand for."""
+"""Names for characters that are hard to write in a shell."""
 
 
 @click.command()
@@ -178,7 +178,7 @@ async def _write(
     files: Sequence[str],
     reading: Reading,
 ) -> None:
-    """Returns when everything that was read is saved, or refused for good."""
+    """Ingests the rows; returns when everything that was read is saved, or refused for good."""
     with progress_bar(Console(stderr=True)) as progress:
         shown = asyncio.create_task(show(progress, counts, buffer, title=title(files), size=total_size(files)))
         try:
@@ -195,7 +195,7 @@ async def _write(
 
 
 def _end(counts: Counts, refusals: Refusals, dead: int, *, stopped: str) -> None:
-    """Says what went wrong, if anything. Raises SystemExit then."""
+    """Reports what went wrong, if anything, and then raises SystemExit."""
     if counts.malformed is not None:
         click.echo(f"Error: {counts.malformed}; stopped there (--on-error skip goes on)", err=True)
     refused = max(counts.refused, dead)
@@ -207,7 +207,7 @@ def _end(counts: Counts, refusals: Refusals, dead: int, *, stopped: str) -> None
 
 
 def _character(option: str, text: str) -> str:
-    """One character, or a name for one. Raises ConfigurationError."""
+    """Returns the character that `text` is or names. Raises ConfigurationError."""
     found = _CHARACTERS.get(text.lower(), text)
     if len(found) != 1 or found in "\r\n":
         raise ConfigurationError(

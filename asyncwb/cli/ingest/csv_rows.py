@@ -1,4 +1,4 @@
-"""Rows of CSV."""
+"""Reads rows of CSV."""
 
 import csv
 import io
@@ -14,30 +14,30 @@ from asyncwb.errors import ConfigurationError
 from asyncwb.support.plain import excerpt
 
 _NAMES: Final = {",": "','", ";": "';'", "\t": "tab", "|": "'|'"}
-"""Usual delimiters, as the option takes them in a shell."""
+"""Common delimiters, and how to write each for the option in a shell."""
 
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """How fields are separated, and quoted if at all: one character each."""
+    """The characters that separate and quote fields; `quotechar` is None if fields aren't quoted."""
 
     delimiter: str = ","
     quotechar: str | None = '"'
 
     def reader(self, lines: Iterator[str]) -> Iterator[list[str]]:
-        """Of rows; strict, so that what doesn't fit isn't guessed."""
+        """Returns a reader of rows, which is strict: it raises csv.Error for malformed rows rather than guess."""
         quoting: Literal[0, 3] = csv.QUOTE_NONE if self.quotechar is None else csv.QUOTE_MINIMAL
         return csv.reader(lines, delimiter=self.delimiter, quotechar=self.quotechar, quoting=quoting, strict=True)
 
 
 def csv_rows(source: Source, stream: BinaryIO, *, key: Key, dialect: Dialect, types: Types) -> Iterator[Item]:
-    """Rows and malformed lines in their order; in memory is one row at a time.
+    """Yields rows and malformed lines in order, holding one row at a time in memory.
 
     Raises:
-        ConfigurationError: the header can't be read, or hasn't these columns.
+        ConfigurationError: the header can't be read, or lacks a column of the key or of the types.
     """
     csv.field_size_limit(LONGEST)
-    # What isn't UTF-8 becomes lone surrogates, so that only its row is malformed.
+    # Bytes that aren't UTF-8 become lone surrogates, so that only their row is malformed.
     lines = _Lines(io.TextIOWrapper(stream, "utf-8", errors="surrogateescape", newline=""))
     reader = dialect.reader(lines)
     header = _header(source, reader, lines, key, dialect)
@@ -72,7 +72,7 @@ def csv_rows(source: Source, stream: BinaryIO, *, key: Key, dialect: Dialect, ty
 
 
 def is_unicode(text: str) -> bool:
-    """Whether there is no lone surrogate in it."""
+    """Whether the text has no lone surrogates."""
     if text.isascii():
         return True
     try:
@@ -87,10 +87,10 @@ class _TooLong(Exception):
 
 
 class _Lines:
-    """Lines of bounded length, counted.
+    """Iterates over the lines of a text, counts them, and limits the length of lines and rows.
 
     Attributes:
-        first: the first line that isn't blank, for guesses at the header.
+        first: the first line that isn't blank, used to guess what is wrong with the header.
     """
 
     def __init__(self, text: io.TextIOWrapper) -> None:
@@ -100,7 +100,7 @@ class _Lines:
         self.first = ""
 
     def begin_row(self) -> int:
-        """The number of the next line, with which a row begins."""
+        """Starts a new row; returns the number of its first line."""
         self._size = 0
         return self._number + 1
 
@@ -125,7 +125,7 @@ class _Lines:
 
 
 def _header(source: Source, reader: Iterator[list[str]], lines: _Lines, key: Key, dialect: Dialect) -> list[str] | None:
-    """The names of the columns; None if there is nothing at all."""
+    """Returns the names of the columns, or None if the file has no rows at all. Raises ConfigurationError."""
     file, encoding = source.name, source.encoding
     lines.begin_row()
     try:
@@ -154,12 +154,12 @@ def _header(source: Source, reader: Iterator[list[str]], lines: _Lines, key: Key
 
 
 def _hint(line: str, key: Key, dialect: Dialect, *, width: int) -> str:
-    """The delimiter that the header seems to have, if it is another one."""
+    """Returns a hint at the delimiter that the header seems to have, or "" if that isn't a different one."""
     best, most = "", width
     for delimiter in _NAMES:
         try:
             (fields,) = Dialect(delimiter, dialect.quotechar).reader(iter([line]))
-        except (csv.Error, ValueError, TypeError):  # TypeError: it is the quotechar
+        except (csv.Error, ValueError, TypeError):  # TypeError: the delimiter is the quotechar
             continue
         if all(name in fields for name in key.names):
             best = delimiter

@@ -1,4 +1,4 @@
-"""`asyncwb ingest --dry-run`: what would become of the first rows, without a server and without writing anything."""
+"""`asyncwb ingest --dry-run`: checks what would happen to the first rows, without Redis and without writing."""
 
 import json
 import sys
@@ -22,7 +22,7 @@ from asyncwb.settings import Settings
 
 _LONGEST_REASON: Final = 500
 _SHOWN: Final = 20
-"""Reasons that are shown; the others are counted."""
+"""How many reasons are shown; further ones are only counted."""
 
 
 async def dry_run(
@@ -38,12 +38,12 @@ async def dry_run(
 
 
 class _Check:
-    """What is known of the rows so far.
+    """Checks rows, and counts what it finds.
 
     Attributes:
-        malformed: rows that can't be acknowledged.
-        refused: rows that the backend would refuse.
-        asked: whether the backend could tell.
+        malformed: how many rows couldn't be acknowledged.
+        refused: how many rows the backend would refuse.
+        asked: whether the backend could tell what it would refuse.
     """
 
     def __init__(self, backend: BackendAdapter, settings: Settings) -> None:
@@ -80,7 +80,7 @@ class _Check:
             payload = self._values.payload(row.key.encode(), row.value)
         except InvalidValue as error:
             return malformed(row.file, row.line, error)
-        # Of the highest epoch, each newer than the last: as it isn't stale, the backend looks at it.
+        # Versions are of the highest epoch and rising, so that no record is stale and the backend checks them all.
         version = make_version(MAX_EPOCH, self._rows)
         return Record(row.key, version, payload, codec=self._codec.name)
 
@@ -100,7 +100,7 @@ class _Check:
             click.echo(what, err=True)
 
     def report(self, *, as_json: bool) -> None:
-        """On stdout."""
+        """Prints the figures to stdout."""
         figures = {
             "rows": self._rows,
             "malformed": self.malformed,

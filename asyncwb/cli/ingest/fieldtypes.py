@@ -1,4 +1,4 @@
-"""Types of CSV fields: from texts to what JSON has."""
+"""Types of CSV fields: convert texts to what JSON can hold."""
 
 import csv
 import math
@@ -17,7 +17,7 @@ from asyncwb.errors import ConfigurationError
 from asyncwb.support.plain import excerpt
 
 Convert = Callable[[str], Any]
-"""From a field's text to its value; raises ValueError."""
+"""Converts a field's text to its value; raises ValueError."""
 
 _WHOLE: Final = re.compile(r"[+-]?[0-9]+")
 _NUMBER: Final = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
@@ -28,7 +28,7 @@ _TRUTHS: Final = {
 
 
 def _int(text: str) -> int:
-    # Most are digits alone, which is the quickest look.
+    # Most texts consist of digits only, which is the fastest check.
     if (text.isdigit() and text.isascii()) or _WHOLE.fullmatch(text):
         return int(text)
     raise ValueError(text)
@@ -80,23 +80,23 @@ _KINDS: Final[dict[str, tuple[Convert, str]]] = {
     "datetime": (_datetime, "a date and time as in 2026-01-31T12:00:00Z"),
     "json": (msgspec.json.decode, "JSON"),
 }
-"""Type -> what converts a text that isn't empty, and what it has to be."""
+"""Type -> the function that converts a text that isn't empty, and a description of what the text has to be."""
 
 
 @dataclass(frozen=True, slots=True)
 class Types:
-    """The types of columns by their names: `int` for instance, or `int?` where an empty field is null.
+    """Column -> type: for example `int`, or `int?` if an empty field means null.
 
     Attributes:
-        asked: by the user; each has to be in the header.
-        told: by the backend; each counts if it is there.
+        asked: types that the user has given; each column has to be in the header.
+        told: types from the backend; columns that aren't in the header are ignored.
     """
 
     asked: Mapping[str, str] = field(default_factory=dict)
     told: Mapping[str, str] = field(default_factory=dict)
 
     def converters(self, file: str, header: Sequence[str]) -> list[tuple[int, Convert]]:
-        """What converts the fields of a row: positions and functions, whose ValueError says what is wrong.
+        """Returns the positions of fields to convert and the functions for it, whose ValueError says what is wrong.
 
         Raises:
             ConfigurationError: a column isn't in the header.
@@ -116,10 +116,10 @@ class Types:
 
 
 def types_from_option(text: str | None) -> dict[str, str]:
-    """`id=int,price=decimal?`: types by the names of columns; a pair with a comma in it is put in double quotes.
+    """Parses an option such as `id=int,price=decimal?` to column -> type; a pair with a comma is put in double quotes.
 
     Raises:
-        ConfigurationError: it can't be read, or there is no such type.
+        ConfigurationError: it can't be parsed, names a column twice, or names an unknown type.
     """
     types: dict[str, str] = {}
     try:

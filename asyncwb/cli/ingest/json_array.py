@@ -1,8 +1,8 @@
-"""The elements of a JSON array, one after the other, without the array in memory.
+"""Splits a JSON array into its elements, one after the other, without holding the array in memory.
 
-Only where an element ends is found here, by its brackets and strings; what it says is up to the decoder of JSON Lines.
-So an element that is malformed inside is one malformed row, its line is known, and its values are those that it had on
-a line of its own. Libraries that stream JSON know no lines, and can't go on after a malformed element.
+This only finds where each element ends, by brackets and strings; the decoder for JSON Lines decodes it. So an element
+that is malformed inside is one malformed row with a known line, and values are the same as if the element had a line of
+its own. Libraries that stream JSON don't report lines, and can't continue after a malformed element.
 """
 
 import re
@@ -13,7 +13,7 @@ from asyncwb.cli.ingest.rows import LONGEST, TOO_LONG
 
 _BLOCK: Final = 128 * 1024
 
-# Possessive: never tried again in another way, so that the time is proportional to the length.
+# The quantifiers are possessive, so that there is no backtracking and the time is proportional to the length.
 _STRING: Final = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
 _TO_BRACKET: Final = re.compile(rb'[^"\[\]{}]*+(?:' + _STRING + rb'[^"\[\]{}]*+)*+[\[\]{}]', re.DOTALL)
 _WHOLE_STRING: Final = re.compile(_STRING, re.DOTALL)
@@ -23,7 +23,7 @@ _CUT_OFF: Final = "the array isn't closed: is the file cut off?"
 
 
 class BrokenArray(Exception):
-    """It isn't an array from here on, or what comes can't be told; `line` is where."""
+    """The array is malformed from `line` on, so that no further elements can be found."""
 
     def __init__(self, line: int, why: str) -> None:
         super().__init__(why)
@@ -31,15 +31,15 @@ class BrokenArray(Exception):
 
 
 def elements(stream: BinaryIO, *, line: int) -> Iterator[tuple[int, bytes]]:
-    """Each element as it is written, with the number of the line where it begins.
+    """Yields the number of the line where each element begins, and the element's text.
 
     Args:
-        stream: what comes after the opening bracket.
-        line: the number of the line of that.
+        stream: what follows the opening bracket.
+        line: the number of the line that the stream begins in.
 
     Raises:
-        BrokenArray: the end is missing, something else than a comma is between two elements, something comes after
-            the end, or an element is too long.
+        BrokenArray: the end is missing, something other than a comma separates two elements, something follows the
+            end, or an element is too long.
     """
     text = _Text(stream, line)
     if text.next_is(b"]"):
@@ -62,7 +62,7 @@ def _nothing_more(text: "_Text") -> None:
 
 
 class _Text:
-    """What was read and not yet taken; `line` is the number of the line of the next character."""
+    """Text that was read and not yet consumed; `line` is the number of the next character's line."""
 
     def __init__(self, stream: BinaryIO, line: int) -> None:
         self._read = stream.read1  # type: ignore[attr-defined] # of every buffered stream
@@ -71,7 +71,7 @@ class _Text:
         self.line = line
 
     def peek(self) -> bytes:
-        """The next character that isn't blank; empty at the end."""
+        """Skips blanks, and returns the next character without consuming it; empty at the end."""
         while (found := self._text[self._at : self._at + 1]) <= b" ":
             blanks = _BLANKS.match(self._text, self._at)
             assert blanks is not None
@@ -82,14 +82,14 @@ class _Text:
         return found
 
     def next_is(self, character: bytes) -> bool:
-        """Takes it if it is."""
+        """Whether this is the next character that isn't blank; if so, consumes it."""
         if self.peek() != character:
             return False
         self._at += 1
         return True
 
     def element(self) -> tuple[int, bytes]:
-        """Takes one element, of any kind; and the number of its line. Raises BrokenArray."""
+        """Consumes one element of any kind; returns the number of its line and its text. Raises BrokenArray."""
         first, line = self.peek(), self.line
         if first and first in b",:]}":
             raise BrokenArray(line, "an element expected")
@@ -104,10 +104,11 @@ class _Text:
         return line, found
 
     def _end_of_flat(self) -> int:
-        """How far from here the object ends that comes now; 0 if it takes a closer look.
+        """Returns the length of the object that begins here, if it is a simple one, and otherwise 0.
 
-        Where no backslash comes before the first closing brace and an even number of quotes, it is in no string; and if
-        no other brace was opened, it closes this one. Most rows are like that, and this is three times as fast.
+        If there is no backslash and an even number of quotes before the first closing brace, the brace isn't in a
+        string; and if no second brace was opened, it closes the object. Most rows are like that, and this check is
+        three times as fast as `_end_of_brackets`.
         """
         end = self._text.find(b"}", self._at) + 1
         flat = (
@@ -119,7 +120,7 @@ class _Text:
         return end - self._at if flat else 0
 
     def _end_of_brackets(self) -> int:
-        """How far from here the bracket is that closes the one that comes now."""
+        """Returns the length of the object or array that begins here, by matching its brackets."""
         depth, end = 1, 1
         while depth:
             end = self._end(_TO_BRACKET, end)
@@ -127,12 +128,12 @@ class _Text:
         return end
 
     def _end(self, pattern: re.Pattern[bytes], start: int) -> int:
-        """Where it ends that begins at `start`, both counted from here; reads on until that is known."""
+        """Returns where the pattern's match at `start` ends, both relative to here; reads on until that is known."""
         while (match := pattern.match(self._text, self._at + start)) is None:
             unread = len(self._text) - self._at
             if unread > LONGEST:
                 raise BrokenArray(self.line, f"an element is {TOO_LONG}, and where it ends can't be told")
-            # Twice as much each time, so that a long string isn't looked at too often.
+            # Double the text each time, so that a long string isn't scanned too often.
             if not self._more(max(unread, 1)):
                 raise BrokenArray(self.line, _CUT_OFF)
         return match.end() - self._at
@@ -142,7 +143,7 @@ class _Text:
         self._at = end
 
     def _more(self, least: int = 1) -> bool:
-        """Reads on; False at the end."""
+        """Reads at least `least` more bytes, if there are as many; returns False at the end."""
         parts = [self._text[self._at :]]
         while least > 0 and (block := self._read(_BLOCK)):
             parts.append(block)

@@ -1,4 +1,4 @@
-"""Rows of JSON: an object on each line, or an array of objects."""
+"""Reads rows of JSON: an object on each line, or an array of objects."""
 
 from collections.abc import Iterator
 from typing import Any, BinaryIO, Final
@@ -16,9 +16,9 @@ _decode: Final = msgspec.json.Decoder().decode
 
 
 def json_rows(source: Source, stream: BinaryIO, *, key: Key) -> Iterator[Item]:
-    """Rows and malformed lines in their order; in memory is one row at a time.
+    """Yields rows and malformed lines in order, holding one row at a time in memory.
 
-    A row is an object, so that a bracket at the beginning can only be that of an array.
+    Rows are objects, so a square bracket at the beginning can only be that of an array of rows.
     """
     line, head = 1, stream.read(1)
     while head and head in _BLANKS:

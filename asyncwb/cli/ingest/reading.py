@@ -1,4 +1,4 @@
-"""Reads files in a thread of its own, one after the other, and gives their rows in chunks."""
+"""Reads files in a separate thread, one after the other, and yields their rows in chunks."""
 
 import asyncio
 import itertools
@@ -25,7 +25,7 @@ _CHUNKS_AHEAD: Final = 4
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """Some rows, and how far in all files they end: bytes read so far, as they are on the disk."""
+    """Some rows, and how many bytes of all files had been read after them, counted on disk (that is, compressed)."""
 
     items: list[Item]
     position: int
@@ -37,12 +37,12 @@ class Reading:
 
     Attributes:
         key: the columns or fields of the key.
-        format: of all files; if None, each file's name tells.
-        delimiter: of CSV; if None, a tab where the name ends in .tsv, else a comma.
-        quotechar: of CSV; None if there is none.
-        encoding: as `checked_encoding` returns it.
-        types: of the columns of CSV.
-        limit: of rows, the malformed ones among them; None for no limit.
+        format: the format of all files; if None, it depends on each file's name.
+        delimiter: CSV's delimiter; if None, a tab for names that end in .tsv, else a comma.
+        quotechar: CSV's quote character; None if fields aren't quoted.
+        encoding: the encoding, as `checked_encoding` returns it.
+        types: the types of CSV's columns.
+        limit: the most rows to read, including malformed ones; None for no limit.
     """
 
     key: Key
@@ -54,7 +54,7 @@ class Reading:
     limit: int | None = None
 
     def format_of(self, file: str) -> Format:
-        """By the file's name, if it wasn't asked for; CSV unless the name says otherwise."""
+        """Returns the format that was asked for, or else that of the file's name: CSV unless that is JSON."""
         return self.format or ("json" if unpacked_suffix(file) in (".jsonl", ".ndjson", ".json") else "csv")
 
     def has_csv(self, files: Sequence[str]) -> bool:
@@ -62,7 +62,7 @@ class Reading:
         return any(self.format_of(file) == "csv" for file in files)
 
     def check(self, files: Sequence[str]) -> None:
-        """Raises ConfigurationError if these files can't be read in this way, whatever is in them."""
+        """Raises ConfigurationError if files of these names can't be read in this way, whatever they contain."""
         if files.count("-") > 1:
             raise ConfigurationError("stdin can be read only once: name - once among the files")
         if self.types.asked and not self.has_csv(files):
@@ -72,9 +72,9 @@ class Reading:
                 raise ConfigurationError(f"--delimiter and --quotechar are both {dialect.delimiter!r}")
 
     def check_beginnings(self, files: Sequence[str]) -> None:
-        """What is wrong at the beginning of a file is told before anything of the first one is taken.
+        """Raises ConfigurationError if something is wrong at the beginning of any file, before a row is ingested.
 
-        Pipes are left out: what is read of them is gone. Raises ConfigurationError.
+        Pipes are left out, since what is read from them can't be read again.
         """
         for file in files:
             if size_of(file) is not None:
@@ -84,7 +84,7 @@ class Reading:
         return Dialect(self.delimiter or ("\t" if unpacked_suffix(file) == ".tsv" else ","), self.quotechar)
 
     def chunks(self, files: Sequence[str]) -> Iterator[Chunk]:
-        """Rows and malformed lines of all files in their order.
+        """Yields the rows and malformed lines of all files in order.
 
         Raises:
             ConfigurationError: a file can't be read, or its header doesn't fit.
@@ -113,10 +113,10 @@ class Reading:
 
 
 async def read_chunks(files: Sequence[str], reading: Reading) -> AsyncIterator[Chunk]:
-    """Chunks of rows; `-` is stdin. At most a few chunks are ahead of the consumer.
+    """Yields chunks of rows; a file named `-` is stdin. The thread reads at most a few chunks ahead of the consumer.
 
     Raises:
-        ConfigurationError: as `Reading.chunks`.
+        ConfigurationError: as in `Reading.chunks`.
     """
     loop = asyncio.get_running_loop()
     chunks: asyncio.Queue[Chunk | Exception | None] = asyncio.Queue()
@@ -135,10 +135,10 @@ async def read_chunks(files: Sequence[str], reading: Reading) -> AsyncIterator[C
                     return
                 put(chunk)
             put(None)
-        except Exception as error:  # noqa: BLE001 - raised again by the consumer, who would wait for ever otherwise
+        except Exception as error:  # noqa: BLE001 - the consumer raises it again, and would otherwise wait for ever
             put(error)
 
-    # A daemon: it may be blocked on a pipe for good when the command is interrupted.
+    # A daemon thread, since it may be blocked on a pipe for ever when the command is interrupted.
     threading.Thread(target=read, name="asyncwb-ingest", daemon=True).start()
     try:
         while (chunk := await chunks.get()) is not None:
@@ -152,11 +152,11 @@ async def read_chunks(files: Sequence[str], reading: Reading) -> AsyncIterator[C
 
 
 def total_size(files: Sequence[str]) -> int | None:
-    """Bytes of all files, None if nobody can know."""
+    """Returns the size of all files in bytes; None if any of them is unknown."""
     sizes = [size_of(file) for file in files]
     return None if None in sizes else sum(size or 0 for size in sizes)
 
 
 def title(files: Sequence[str]) -> str:
-    """How the files are called in one line."""
+    """Returns a title for the files: the name of the only one, or how many there are."""
     return shown(files[0]) if len(files) == 1 else f"{len(files)} files"

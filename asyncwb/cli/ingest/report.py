@@ -1,4 +1,4 @@
-"""What an ingest has done so far, and what it says of that: a line that moves, and a report in the end."""
+"""What an ingest has done so far, and how it shows that: a progress bar, and a report at the end."""
 
 import asyncio
 import json
@@ -19,9 +19,10 @@ from asyncwb.stats import Totals
 
 @dataclass(slots=True)
 class Counts:
-    """What has been done so far; distinct keys are counted by an 8-byte hash each, `position` is in bytes.
+    """What has been done so far; `position` is how many bytes of the files were read.
 
     Attributes:
+        hashes: an 8-byte hash of each key, to count distinct keys.
         malformed: the first malformed line, if it ended the work.
     """
 
@@ -35,7 +36,7 @@ class Counts:
 
 
 def report(counts: Counts, totals: Totals, seconds: float, *, as_json: bool) -> None:
-    """On stdout."""
+    """Prints the report to stdout."""
     figures = {
         "rows": counts.rows,
         "acknowledged": counts.acknowledged,
@@ -57,7 +58,7 @@ def report(counts: Counts, totals: Totals, seconds: float, *, as_json: bool) -> 
 
 
 def progress_bar(console: Console) -> Progress:
-    """Shown on a terminal only."""
+    """Returns a progress bar, which is shown only on a terminal."""
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -73,7 +74,7 @@ def progress_bar(console: Console) -> Progress:
 async def show(
     progress: Progress, counts: Counts, buffer: Buffer[dict[str, Any]], *, title: str, size: int | None
 ) -> None:
-    """Moves the bar until it is cancelled; `size` is that of all files in bytes, if it is known."""
+    """Updates the progress bar until cancelled; `size` is the size of all files in bytes, or None if unknown."""
     task = progress.add_task(escape(title), total=size, rows=0, rate=0.0, buffered=0, saved=0)
     started = time.monotonic()
     while not progress.disable:

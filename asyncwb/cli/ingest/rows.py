@@ -1,4 +1,4 @@
-"""What every format gives: rows with their keys, and lines that can't be rows."""
+"""What the readers of all formats yield: rows with their keys, and malformed lines."""
 
 import csv
 from collections.abc import Mapping, Sequence
@@ -12,7 +12,7 @@ from asyncwb.errors import AsyncwbError, ConfigurationError, InvalidKey
 from asyncwb.support.plain import excerpt
 
 LONGEST: Final = 64 * 2**20
-"""Of a line, and of a row of several lines: bytes of JSON, characters of CSV. So memory is bounded, whatever comes."""
+"""The longest line, and the longest row of several lines, in bytes of JSON or characters of CSV; it bounds memory."""
 
 TOO_LONG: Final = "longer than 64 MiB"
 
@@ -25,7 +25,7 @@ class MalformedLine(AsyncwbError):
 
 
 class Row(msgspec.Struct, frozen=True, gc=False):
-    """One row: its file as messages call it, the number of its first line (from 1), its key, and its value."""
+    """One row: its file's name for messages, the number of its first line (from 1), its key, and its value."""
 
     file: str
     line: int
@@ -37,7 +37,7 @@ Item = Row | MalformedLine
 
 
 def malformed(file: str, line: int, why: object) -> MalformedLine:
-    """A malformed line of a file, which is called as messages call it."""
+    """Makes a malformed line; `file` is the file's name for messages."""
     return MalformedLine(f"{file}, line {line}: {why}")
 
 
@@ -45,18 +45,19 @@ def malformed(file: str, line: int, why: object) -> MalformedLine:
 class Key:
     """The columns or fields that hold the key.
 
-    The key of one column is its text. Of several columns it is their texts, none of them empty, with a colon between
-    them; a colon or backslash in a text has a backslash before it, so that no two rows with other parts share a key.
+    The key of one column is its text. The key of several columns is their texts, none of which may be empty, joined
+    with colons; a colon or backslash in a text is escaped with a backslash, so that rows with different texts never
+    share a key.
     """
 
     names: tuple[str, ...]
 
     @classmethod
     def from_option(cls, text: str) -> "Key":
-        """From names with commas between them; a name that has a comma itself is put in double quotes.
+        """Parses names separated by commas; a name that contains a comma is put in double quotes.
 
         Raises:
-            ConfigurationError: there is an empty name, or one occurs twice.
+            ConfigurationError: it can't be parsed, or a name is empty or occurs twice.
         """
         try:
             (names,) = csv.reader([text], strict=True)
@@ -67,7 +68,7 @@ class Key:
         return cls(tuple(names))
 
     def row(self, file: str, line: int, value: dict[str, Any]) -> Item:
-        """The row, if its key is one. Every name has to be a field of the value."""
+        """Makes a row, or a malformed line if its key isn't valid; `value` has to have every field of the key."""
         try:
             key = self._of(value)
             raw_key(key)
@@ -95,5 +96,5 @@ def _text(name: str, fields: Mapping[str, Any]) -> str:
 
 
 def named(names: Sequence[str], *, most: int = 30) -> str:
-    """Names of columns in a message: escaped, as they come from a file, and not all of them if they are many."""
+    """Lists names of columns for a message: escaped, since they come from a file, and at most `most` of them."""
     return ", ".join(map(excerpt, names[:most])) + (", …" if len(names) > most else "")

@@ -1,4 +1,4 @@
-"""A file or stdin as a stream of UTF-8 bytes: decompressed by its name, recoded from its encoding."""
+"""Opens a file or stdin as a stream of UTF-8 bytes: decompressed according to its name, and recoded."""
 
 import codecs
 import gzip
@@ -21,7 +21,7 @@ _UTF8: Final = ("utf-8", "utf-8-sig")
 _LONGEST_NAME: Final = 200
 
 _PACKED: Final = {".gz": b"\x1f\x8b", ".zst": b"\x28\xb5\x2f\xfd"}
-"""Suffixes of names, and how such a file begins."""
+"""Suffix of a compressed file's name -> the first bytes of such a file."""
 
 _LOOKS: Final = {
     b"\x1f\x8b": "gzip: its name has to end in .gz, or pipe it through `gunzip -c`",
@@ -31,21 +31,21 @@ _LOOKS: Final = {
     b"PAR1\x15": "Parquet, which isn't read: convert it to CSV or JSON Lines",
     **{b"BZh%d1AY" % size: "bzip2, which isn't read: pipe it through `bunzip2 -c`" for size in range(1, 10)},
 }
-"""How binary files begin, as no text does, and what to do about them."""
+"""First bytes of binary files, with which no text begins -> what the file is, and what to do about it."""
 _MARKS: Final = {
     b"\xff\xfe\x00\x00": "UTF-32: try --encoding utf-32",
     b"\x00\x00\xfe\xff": "UTF-32: try --encoding utf-32",
     b"\xff\xfe": "UTF-16: try --encoding utf-16",
     b"\xfe\xff": "UTF-16: try --encoding utf-16",
 }
-"""Byte order marks of other encodings than UTF-8; the longer ones first."""
+"""Byte order marks of encodings other than UTF-8, the longer ones first -> what to do about them."""
 
 
 def checked_encoding(name: str) -> str:
-    """The name of an encoding of text. Raises ConfigurationError."""
+    """Returns the normalised name of a text encoding. Raises ConfigurationError if there is none of that name."""
     try:
         found = codecs.lookup(name)
-        with suppress(UnicodeDecodeError):  # of an encoding of several bytes
+        with suppress(UnicodeDecodeError):  # an encoding with several bytes per character
             b"a".decode(name)
         found.incrementaldecoder()
     except (LookupError, TypeError, ValueError) as error:
@@ -56,18 +56,18 @@ def checked_encoding(name: str) -> str:
 
 
 def shown(file: str) -> str:
-    """How messages call a FILE."""
+    """Returns a FILE's name for messages."""
     return "stdin" if file == "-" else plain(file, _LONGEST_NAME)
 
 
 def unpacked_suffix(file: str) -> str:
-    """The suffix of a name that tells the format, in lower case: `.csv` of `a.csv.gz`."""
+    """Returns the suffix that says the format, in lower case: `.csv` for `a.csv.gz`."""
     path = Path(file)
     return (path.with_suffix("") if path.suffix.lower() in _PACKED else path).suffix.lower()
 
 
 def size_of(file: str) -> int | None:
-    """In bytes, as it is on the disk; None if nobody can know, as of a pipe."""
+    """Returns the file's size on disk in bytes; None if it is unknown, as for a pipe."""
     if file == "-":
         return None
     try:
@@ -78,20 +78,20 @@ def size_of(file: str) -> int | None:
 
 
 class Source:
-    """One FILE while it is read: a context manager that gives its stream.
+    """One FILE while it is read: a context manager that returns its stream.
 
     Args:
         file: a path, or `-` for stdin.
-        encoding: as `checked_encoding` returns it.
+        encoding: the encoding, as `checked_encoding` returns it.
 
     Attributes:
-        name: how messages call it.
-        encoding: how messages call its encoding.
+        name: its name for messages.
+        encoding: the encoding's name for messages.
 
     Raises:
-        ConfigurationError: on entering: it is no text as far as its first bytes tell, or not what its name says.
+        ConfigurationError: on entering: judging by its first bytes, it isn't text, or not what its name says.
         OSError: on entering and reading.
-        DamagedSource: on reading.
+        DamagedSource: on entering and reading: the compressed data are damaged or cut off.
     """
 
     def __init__(self, file: str, *, encoding: str) -> None:
@@ -102,7 +102,7 @@ class Source:
 
     @property
     def position(self) -> int:
-        """How many bytes of it were read so far, as they are on the disk."""
+        """How many bytes have been read so far, as counted on disk (that is, compressed)."""
         return self._counted.position if self._counted else 0
 
     def __enter__(self) -> BinaryIO:
@@ -144,9 +144,9 @@ class Source:
 
 
 def _beginning(stream: BinaryIO, marks: tuple[bytes, ...]) -> tuple[bytes, BinaryIO]:
-    """As many of the first bytes as tell which of the marks they are, and a stream that begins with them again.
+    """Reads just enough bytes to tell whether a mark is there; returns them, and a stream that begins with them again.
 
-    Not a byte more: the next one may be long in coming.
+    It doesn't read a byte more than needed, since the next one may be long in coming.
     """
     head = b""
     while any(mark != head and mark.startswith(head) for mark in marks):

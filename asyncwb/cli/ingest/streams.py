@@ -1,4 +1,4 @@
-"""Streams over streams: what counts, decompresses and recodes the bytes of a file."""
+"""Streams that wrap other streams, to count, decompress and recode the bytes of a file."""
 
 import codecs
 import io
@@ -11,11 +11,11 @@ _UNDECODABLE: Final = "asyncwb.undecodable"
 
 
 class DamagedSource(Exception):
-    """Compressed data that end too early or make no sense; everything before that is good."""
+    """Data end too early or can't be decoded; everything that was read before that is good."""
 
 
 class _Reading(io.RawIOBase):
-    """A stream over another one."""
+    """Base class of the streams here."""
 
     def readable(self) -> bool:
         return True
@@ -26,21 +26,24 @@ class _Reading(io.RawIOBase):
         return len(data)
 
     def _next(self, most: int) -> bytes:
-        """At most so many bytes; empty at the end."""
+        """Returns at most `most` bytes; empty at the end."""
         raise NotImplementedError
 
 
 class Counted(_Reading):
-    """A file or stdin that counts the bytes that were read of it."""
+    """A file or stdin, with a count of the bytes that were read."""
 
     def __init__(self, raw: io.FileIO) -> None:
-        """An open file: what failed to open one would fail once more when it is finalized, which 3.14 prints."""
+        """Wraps a file that is open already.
+
+        If opening failed in here, closing would fail again when the object is finalised, and Python 3.14 prints that.
+        """
         self._raw = raw
         self.position = 0
 
     @classmethod
     def open(cls, file: str) -> "Counted":
-        """A file by its name, `-` is stdin; raises OSError."""
+        """Opens a file by its name, or stdin for `-`. Raises OSError."""
         return cls(io.FileIO(sys.stdin.fileno(), closefd=False) if file == "-" else io.FileIO(file))
 
     def readinto(self, buffer: Any) -> int:
@@ -70,12 +73,12 @@ class Chained(_Reading):
 
 
 class Unpacked(_Reading):
-    """The bytes that a decompressing stream gives; what it raises becomes DamagedSource.
+    """The output of a decompressing stream; errors of the data become DamagedSource.
 
     Args:
-        stream: with a `read1`.
-        what: how messages call its format.
-        errors: that it raises for data that make no sense. EOFError stands for data that end too early.
+        stream: a stream with a method `read1`.
+        what: the format's name for messages.
+        errors: what it raises for damaged data; EOFError is treated as data that end too early.
     """
 
     def __init__(self, stream: Any, what: str, errors: tuple[type[Exception], ...]) -> None:
@@ -93,7 +96,7 @@ class Unpacked(_Reading):
 
 
 class Recoded(_Reading):
-    """Text of another encoding, in UTF-8; what isn't of that encoding becomes what isn't UTF-8, in its place."""
+    """Recodes text from another encoding to UTF-8; bytes that are invalid there become bytes that aren't UTF-8."""
 
     def __init__(self, stream: BinaryIO, encoding: str) -> None:
         self._stream = cast("io.BufferedReader", stream)
@@ -108,7 +111,7 @@ class Recoded(_Reading):
             self._ended = not block
             try:
                 text = self._decoder.decode(block, final=self._ended)
-            except UnicodeError as error:  # of a codec that doesn't ask the handler of errors
+            except UnicodeError as error:  # from a codec that doesn't use the error handler
                 raise DamagedSource(f"it isn't {self._encoding}") from error
             self._ready = text.encode("utf-8", "surrogatepass")
         data, self._ready = self._ready[:most], self._ready[most:]

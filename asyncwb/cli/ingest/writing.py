@@ -1,4 +1,4 @@
-"""Writes rows into a buffer: those of one key in their order, and few at first, as the backend may refuse them all."""
+"""Writes rows into a buffer: those of one key in order, and few at first, since the backend may refuse them all."""
 
 import asyncio
 import zlib
@@ -22,14 +22,15 @@ _ROWS_AHEAD: Final = 32
 
 _FEWEST_UNSAVED: Final = 1000
 _MOST_UNSAVED: Final = 20_000
-"""Rows that may be unsaved at once, at first and in the end: what is ahead of the first refusals may be refused too."""
+"""How many rows may be unsaved at once, at most. It starts at `_FEWEST_UNSAVED`, since the backend may refuse all rows
+that are written before its first refusal is known."""
 _LOOK_AGAIN_SECONDS: Final = 0.005
 _FIRST_REASONS: Final = 5
 _LONGEST_REASON: Final = 500
 
 
 class Refusals:
-    """Rows that the backend refuses for good: how many, and the first reasons; an observer of the buffer."""
+    """Counts rows that the backend refuses for good, and keeps the first reasons; it is an observer of the buffer."""
 
     def __init__(self, most: int) -> None:
         self._most = most
@@ -38,7 +39,7 @@ class Refusals:
 
     @property
     def too_many(self) -> bool:
-        """Whether it is time to stop."""
+        """Whether so many rows were refused that the ingest should stop."""
         return self.count >= self._most
 
     def __call__(self, event: Event) -> None:
@@ -47,23 +48,23 @@ class Refusals:
             self.note(event.key, event.reason)
 
     def note(self, key: str, reason: str) -> None:
-        """Keeps a reason, if it is among the first."""
+        """Keeps a reason, if it is among the first few different ones."""
         if len(self.reasons) < _FIRST_REASONS:
             self.reasons.setdefault(reason, key)
 
     def tell(self) -> None:
-        """On stderr."""
+        """Prints the reasons to stderr."""
         for reason, key in self.reasons.items():
             click.echo(f"key {key!r} was refused: {plain(reason, _LONGEST_REASON)}", err=True)
 
 
 class _Window:
-    """Bounds the rows that are acknowledged and not yet saved: few at first, more as long as the backend takes them.
+    """Limits the rows that are acknowledged but not yet saved: few at first, more while the backend accepts them.
 
-    So a backend that refuses every row is given no more than a few of them before that is known.
+    Thus a backend that refuses every row gets only a limited number of them before that is known.
 
     Args:
-        stats: of the buffer.
+        stats: returns the buffer's statistics.
     """
 
     def __init__(self, stats: Callable[[], Awaitable[Stats]]) -> None:
@@ -74,7 +75,7 @@ class _Window:
         self._looking = asyncio.Lock()
 
     async def enter(self) -> None:
-        """Returns when one more row may be written."""
+        """Waits until one more row may be written."""
         while self._left <= 0:
             async with self._looking:
                 if self._left <= 0:
@@ -97,7 +98,7 @@ class _Window:
 
 
 class Writing:
-    """All rows of a key pass through the same writer, one after the other, so their order stands."""
+    """Writes rows with several writers; all rows of a key go through the same one, which preserves their order."""
 
     def __init__(
         self, buffer: Buffer[dict[str, Any]], counts: Counts, refusals: Refusals, *, writers: int, skip: bool
@@ -111,9 +112,9 @@ class Writing:
         self._lanes: list[asyncio.Queue[Row | None]] = [asyncio.Queue(_ROWS_AHEAD) for _ in range(writers)]
 
     async def run(self, chunks: AsyncIterator[Chunk]) -> None:
-        """Returns when every row is acknowledged, up to a malformed one unless that is skipped.
+        """Writes all rows, up to a malformed one unless those are skipped; returns when they are acknowledged.
 
-        Once too many were refused, rows that aren't written by then are left out; `stopped` is True.
+        Once too many rows have been refused, the remaining ones are left out, and `stopped` becomes True.
         """
         try:
             async with anyio.create_task_group() as group:
@@ -123,7 +124,7 @@ class Writing:
                 for lane in self._lanes:
                     await lane.put(None)
         except BaseExceptionGroup as errors:
-            # One is enough: that the others were cancelled says nothing.
+            # Raise only the first: the others were merely cancelled because of it.
             raise _first(errors) from errors
 
     async def _distribute(self, chunks: AsyncIterator[Chunk]) -> None:
@@ -154,7 +155,7 @@ class Writing:
                 except InvalidValue as error:
                     self._malformed(malformed(row.file, row.line, error))
                 except OutcomeUnknown:
-                    continue  # the same row once more, still before the next of its key
+                    continue  # write the same row again, before the next one of its key
                 else:
                     self._counts.acknowledged += 1
                 break

@@ -4,4 +4,4 @@ from pathlib import Path
 from typing import Final
 
 PROGRAMS: Final = Path(__file__).parent
-"""Where the programs are that tests start and kill: the files called `…_process.py`."""
+"""The folder of the programs that tests start and kill: the files named `…_process.py`."""

@@ -1,4 +1,4 @@
-"""Runs a command of `asyncwb` in this process."""
+"""Runs commands of `asyncwb` in this process."""
 
 import asyncio
 import json
@@ -12,7 +12,10 @@ from asyncwb.cli import main
 
 
 async def run(*arguments: str, status: int = 0, answer: str | None = None) -> Result:
-    """In a thread: a command has an event loop of its own."""
+    """Runs a command with these arguments and stdin, and checks its exit status.
+
+    It runs in a thread, since a command has an event loop of its own.
+    """
     result = await asyncio.to_thread(CliRunner().invoke, main, list(arguments), input=answer)
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception
@@ -21,12 +24,12 @@ async def run(*arguments: str, status: int = 0, answer: str | None = None) -> Re
 
 
 async def run_json(*arguments: str, status: int = 0) -> Any:
-    """What it prints with --json: one object, and nothing else."""
+    """Runs a command with --json; returns the object that it prints, which has to be all of its stdout."""
     return json.loads((await run(*arguments, "--json", status=status)).stdout)
 
 
 def leaves(group: click.Group, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], click.Command]]:
-    """Every command of a group that isn't a group itself, with its words."""
+    """Yields every command below a group that isn't itself a group, with the words of its name."""
     context = click.Context(group)
     for name in group.list_commands(context):
         command = group.get_command(context, name)

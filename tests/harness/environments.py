@@ -1,4 +1,4 @@
-"""Fresh virtual environments with built wheels in them, as users have asyncwb."""
+"""Fresh virtual environments with built wheels, which is how users install asyncwb."""
 
 import os
 import subprocess
@@ -11,7 +11,7 @@ PLUGIN = REPOSITORY / "examples" / "asyncwb-postgresql"
 
 
 def build_wheel(project: Path, into: Path) -> Path:
-    """The wheel of a project."""
+    """Builds the wheel of a project into a folder, and returns its path."""
     before = set(into.glob("*.whl"))
     _uv("build", "--quiet", "--wheel", "--out-dir", str(into), str(project))
     (wheel,) = set(into.glob("*.whl")) - before
@@ -19,7 +19,7 @@ def build_wheel(project: Path, into: Path) -> Path:
 
 
 class Environment:
-    """A virtual environment of this Python, with nothing in it but what is installed."""
+    """A virtual environment of this Python that contains only what tests install."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -35,7 +35,7 @@ class Environment:
     def run(
         self, *command: str, timeout: float = 60, env: Mapping[str, str] | None = None, cwd: Path | None = None
     ) -> subprocess.CompletedProcess[str]:
-        """Runs a program of the environment, in an empty folder unless told."""
+        """Runs a program of the environment, by default in the environment's folder."""
         path = self._folder / "bin" / command[0]
         return subprocess.run(
             [str(path), *command[1:]],
@@ -49,7 +49,7 @@ class Environment:
 
 
 def clean_environment() -> dict[str, str]:
-    """This environment, without what is about this run of the tests."""
+    """Returns this process's environment variables without those that concern this run of the tests."""
     dropped = ("PYTHONPATH", "PYTHONPYCACHEPREFIX", "VIRTUAL_ENV", "COV_CORE", "COVERAGE", "PYTEST")
     return {name: value for name, value in os.environ.items() if not name.startswith(dropped)}
 

@@ -2,8 +2,8 @@
 
 Usage: flusher_process.py REDIS_URL DATABASE NAMESPACE GATE LEASE_SECONDS COMMIT
 
-GATE is `before`, `after` (a save) or `none`. It prints `ready`, then `gate <versions>` when it stops there; a line on
-stdin lets it go on, and it prints `saved <stale>` after each save.
+GATE is `before` or `after` (each save), or `none`. It prints `ready`, and `gate <versions>` when it stops at the gate;
+a line on stdin lets it continue. After each save it prints `saved <stale>`.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""A flusher on a rig, with its settings and what it reports."""
+"""A flusher on a rig, with its settings and the events that it reports."""
 
 import random
 import time
@@ -25,7 +25,7 @@ NAMESPACE = "flushing"
 
 
 class Bench:
-    """One flusher; `flush` does one claim, save and commit."""
+    """One flusher and its parts; `flush` does one claim, save and commit."""
 
     def __init__(self, rig: Rig, backend: Backend, *, queue: Queue | None = None, **options: Any) -> None:
         self.queue = queue or rig.queue

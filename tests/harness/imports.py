@@ -1,4 +1,4 @@
-"""Which modules a fresh process has loaded after some code."""
+"""Finds out which modules a fresh process loads when it runs some code."""
 
 import json
 import subprocess
@@ -17,11 +17,11 @@ HEAVY = (
     "pymongo",
     "asyncpg",
 )
-"""What takes long to import: clients, drivers, and what prints tables."""
+"""Modules that take long to import: clients, drivers, and the printing of tables."""
 
 
 def loaded_by(code: str) -> list[str]:
-    """Modules that the code has imported, in a process of its own, beside those that a bare interpreter has."""
+    """Returns the modules that the code imports in a new process, beyond those that were loaded before it."""
     program = f"""
 import json, sys
 before = set(sys.modules)

@@ -1,4 +1,4 @@
-"""A TCP proxy that understands RESP, to lose, cut and hold exactly the message that a test means."""
+"""A TCP proxy that understands RESP, so that a test can drop or hold exactly the message it chooses."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -12,7 +12,7 @@ Kind = Literal["drop request", "drop reply", "hold request", "hold reply"]
 
 
 class Fault:
-    """What is to happen to requests that hold some bytes; `happened` tells how often it did."""
+    """What is to happen to requests that contain some bytes; `happened` counts how often it did."""
 
     def __init__(self, kind: Kind, match: bytes, times: int) -> None:
         self.kind = kind
@@ -37,7 +37,7 @@ class Fault:
 
 
 class Proxy:
-    """Between a client and a server; every fault is ordered by a test and counted."""
+    """A proxy between a client and a server; tests request every fault, and each is counted."""
 
     def __init__(self, server: Server) -> None:
         self._server = server
@@ -52,7 +52,7 @@ class Proxy:
         return f"redis://127.0.0.1:{self._port}/0"
 
     def fault(self, kind: Kind, match: Script | bytes, times: int = 1) -> Fault:
-        """Orders a fault for the next requests that hold these bytes (a script: its SHA-1)."""
+        """Requests a fault for the next `times` requests that contain these bytes (for a script, its SHA-1)."""
         fault = Fault(kind, match.sha.encode() if isinstance(match, Script) else match, times)
         self._faults.append(fault)
         return fault
@@ -63,12 +63,12 @@ class Proxy:
             writer.transport.abort()
 
     async def start(self) -> None:
-        """Listens, always on the same port."""
+        """Starts to listen, on the same port each time."""
         self._listener = await asyncio.start_server(self._serve, "127.0.0.1", self._port)
         self._port = self._listener.sockets[0].getsockname()[1]
 
     def hide(self) -> None:
-        """Refuses and cuts all connections, until the next start."""
+        """Cuts all connections, and refuses new ones until the next start."""
         assert self._listener is not None
         self._listener.close()
         self.cut()
@@ -107,7 +107,7 @@ class Proxy:
         replies: asyncio.StreamReader,
         upstream: asyncio.StreamWriter,
     ) -> bool:
-        """One request and its reply; False if the connection has to be cut."""
+        """Passes on one request and its reply; returns False if the connection has to be cut."""
         request = await _frame(reader)
         if self._due("drop request", request):
             return False
@@ -129,7 +129,7 @@ class Proxy:
 
 
 class Pipe:
-    """Between a replica and its primary: passes bytes on, or holds them, so that the replica lags."""
+    """A proxy between a replica and its primary: passes bytes on, or holds them, so that the replica lags."""
 
     def __init__(self, port: int) -> None:
         self._target = port
@@ -140,7 +140,7 @@ class Pipe:
         self.port = 0
 
     def hold(self) -> None:
-        """What the primary sends stays here from now on, and what has been held so far is lost with it."""
+        """Holds everything sent from now on, in both directions; it is lost when the pipe is closed."""
         self._flows.clear()
 
     @asynccontextmanager
@@ -179,7 +179,7 @@ class Pipe:
 
 
 async def _frame(stream: asyncio.StreamReader) -> bytes:
-    """One message of RESP 2, whole, as it stands on the wire."""
+    """Reads one complete RESP 2 message, and returns its bytes."""
     line = await stream.readuntil(b"\r\n")
     kind, rest = line[:1], line[1:-2]
     if kind == b"$" and int(rest) >= 0:

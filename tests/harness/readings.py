@@ -1,4 +1,4 @@
-"""What `asyncwb ingest` reads of files, for tests that need no server."""
+"""Reads files as `asyncwb ingest` does, for tests that need no server."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -11,9 +11,10 @@ Read = Callable[..., list[Any]]
 
 
 def read_files(files: dict[str, bytes] | Sequence[str], **options: Any) -> list[Any]:
-    """(line, key, value) of each row, the message of each malformed line, as a `Reading` with these options gives them.
+    """Returns (line, key, value) for each row, and the message of each malformed line, as read with these options.
 
-    Names may be given with their contents, as in `read_files({"a.csv": b"..."})`: then they are written first.
+    The options are those of `Reading`. Given names with contents, as in `read_files({"a.csv": b"..."})`, this writes
+    the files first.
     """
     if isinstance(files, dict):
         for name, content in files.items():
@@ -25,5 +26,5 @@ def read_files(files: dict[str, bytes] | Sequence[str], **options: Any) -> list[
 
 
 def keys(found: list[Any]) -> list[str]:
-    """The keys of rows, and the messages of malformed lines."""
+    """Returns the keys of rows and the messages of malformed lines, from what `read_files` returned."""
     return [each[1] if isinstance(each, tuple) else each for each in found]

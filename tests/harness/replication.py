@@ -15,13 +15,13 @@ StartServer = Callable[..., Server]
 
 
 def ask(server: Server, *command: Any) -> Any:
-    """One command, over a connection of its own."""
+    """Runs one command over a new connection, and returns the reply."""
     with redis.Redis.from_url(server.url, protocol=2) as client:
         return client.execute_command(*command)
 
 
 async def is_synchronised(replica: Server) -> None:
-    """Returns when a replica follows its primary."""
+    """Waits until a replica is connected to its primary and synchronised."""
     async with asyncio.timeout(20):
         while True:
             info = await asyncio.to_thread(ask, replica, "INFO", "replication")
@@ -31,7 +31,7 @@ async def is_synchronised(replica: Server) -> None:
 
 
 async def start_replica(start: StartServer, port: int, kind: str = "valkey", **config: str) -> Server:
-    """A replica that is synchronised with the primary on a port."""
+    """Starts a replica of the primary on a port, and returns it when it is synchronised."""
     replica = await asyncio.to_thread(
         start, kind, replicaof=f"127.0.0.1 {port}", **{"repl-ping-replica-period": "1", **config}
     )
@@ -41,7 +41,7 @@ async def start_replica(start: StartServer, port: int, kind: str = "valkey", **c
 
 @contextmanager
 def open_sentinels(primary: Server, kind: str = "valkey", count: int = 3) -> Iterator[list[SentinelServer]]:
-    """Sentinels that have found each other and the replica; a majority promotes it."""
+    """Starts Sentinels, and yields them when they have found each other and the replica; a majority can promote it."""
     started: list[SentinelServer] = []
     try:
         for _ in range(count):
@@ -71,7 +71,7 @@ class Pair:
         self._pipe = pipe
 
     def lag(self) -> None:
-        """From now on the replica gets nothing any more."""
+        """Cuts the replica off from further changes."""
         self._pipe.hold()
 
     async def promote(self) -> None:
@@ -90,7 +90,7 @@ async def open_pair(start: StartServer, kind: str = "valkey", **config: str) -> 
 async def open_service(
     start: StartServer, kind: str = "valkey", *, sentinels: int = 3
 ) -> AsyncIterator[tuple[Server, str]]:
-    """A primary with a replica and its sentinels, and the URL of the service."""
+    """Starts a primary, a replica and Sentinels; yields the primary and the URL of the service."""
     primary = await asyncio.to_thread(start, kind, **{"repl-diskless-sync-delay": "0"})
     await start_replica(start, primary.port, kind)
     with open_sentinels(primary, kind, sentinels) as watching:

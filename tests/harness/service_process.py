@@ -1,4 +1,4 @@
-"""A service that writes counters as fast as it can, until it is killed; it prints what was acknowledged, line by line.
+"""A service that writes counters as fast as it can, until it is killed; it prints each acknowledged write on a line.
 
 Usage: service_process.py REDIS_URL BACKEND_URL NAMESPACE DURABILITY KEYS
 """
@@ -24,7 +24,7 @@ async def main(url: str, backend: str, namespace: str, durability: Any, keys: st
                 await buffer.set(key, number)
             except (OutcomeUnknown, RedisError):
                 continue
-            # One write: a line is whole although the process is killed.
+            # Use a single write, so that a line is complete even if the process is killed.
             os.write(1, f"{key} {number}\n".encode())
 
     async with buffer:

@@ -1,4 +1,4 @@
-"""Work in virtual time: it waits for hours within a moment, and every pause is exactly as long as it was asked for."""
+"""Runs work in virtual time: hours of waiting pass in a moment, and every pause is exactly as long as requested."""
 
 import random
 from collections.abc import Coroutine
@@ -10,14 +10,14 @@ T = TypeVar("T")
 
 
 class LongestJitter(random.Random):
-    """Jitter that takes nothing away: a pause is as long as it may be."""
+    """A random number generator that makes every pause with jitter as long as it can be."""
 
     def uniform(self, a: float, b: float) -> float:
         return b
 
 
 def in_virtual_time(work: Coroutine[Any, Any, T], *, most_steps: int = 100_000) -> T:
-    """What the work returns, or raises."""
+    """Runs the work; returns what it returns, or raises what it raises."""
     loop = SimulatedLoop(random.Random(1))  # type: ignore[abstract]
     task = loop.spawn(loop.new_process("test"), work)
     try:

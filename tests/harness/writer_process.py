@@ -1,4 +1,4 @@
-"""A process that writes new keys, waiting while the buffer is full, and prints those that were acknowledged.
+"""A process that writes new keys, waits while the buffer is full, and finally prints the keys that were acknowledged.
 
 Usage: writer_process.py NUMBER REDIS_URL BACKEND_URL NAMESPACE COUNT [max_dirty=N] [size=BYTES]
 """

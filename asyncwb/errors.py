@@ -17,7 +17,7 @@
     │       └── ValueTooLarge               over `max_value_bytes`
     ├── PartialFailure                      a call for several keys failed for some of them; it says which
     ├── DecodeError                         what is stored isn't what the codec and `type=` expect
-    ├── BufferFull                          `max_dirty` reached; nothing of the refused call was written
+    ├── BufferFull                          a limit is reached; nothing of the refused call was written
     │   └── RedisOutOfMemory (RedisError)   the server is at `maxmemory`; it can still be drained
     ├── RedisError                          the server answered with an error of its own
     │   ├── RedisRefused                    it refused the credentials, or a command to this user

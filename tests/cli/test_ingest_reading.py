@@ -120,7 +120,7 @@ def test_compressed_file_that_is_cut_off_gives_its_whole_rows_and_says_so(
 @pytest.mark.parametrize(
     ("content", "looks"),
     [
-        (gzip.compress(b"id\n1\n"), "gzip: its name has to end in .gz, or pipe it through `gunzip -c`"),
+        (gzip.compress(b"id\n1\n", mtime=0), "gzip: its name has to end in .gz, or pipe it through `gunzip -c`"),
         (zstd(b"id\n1\n"), "Zstandard: its name has to end in .zst"),
         (b"BZh91AY&SY", "bzip2"),
         (b"\xfd7zXZ\x00\x00", "xz"),
@@ -130,7 +130,7 @@ def test_compressed_file_that_is_cut_off_gives_its_whole_rows_and_says_so(
 )
 @pytest.mark.parametrize("name", ["a.csv", "a.jsonl", "a.csv.gz"])
 def test_binary_files_are_told_by_what_they_look_like(read: Read, name: str, content: bytes, looks: str) -> None:
-    packed = gzip.compress(content) if name.endswith(".gz") else content
+    packed = gzip.compress(content, mtime=0) if name.endswith(".gz") else content
     with pytest.raises(ConfigurationError) as caught:
         read({name: packed})
     assert f"{name} looks like {looks}" in str(caught.value)
@@ -270,7 +270,7 @@ def test_nul_characters_are_data(read: Read) -> None:
 
 def test_files_are_read_one_after_the_other_and_messages_name_them(read: Read) -> None:
     files = {
-        "a.csv": b"id,v\n1,a\n2\n", "b.csv": b"v,id\nb,1\n", "c.jsonl.gz": gzip.compress(b'{"id": 3}\nx\n'),
+        "a.csv": b"id,v\n1,a\n2\n", "b.csv": b"v,id\nb,1\n", "c.jsonl.gz": gzip.compress(b'{"id": 3}\nx\n', mtime=0),
         "d.json": b'[{"id": 4}]', "e.tsv": b"id\tv\n5\t1\n",
     }  # fmt: skip
     found = read(files)
@@ -295,7 +295,7 @@ def test_beginning_of_a_pipe_is_not_looked_at(read: Read) -> None:
 
 
 def test_position_counts_bytes_on_the_disk(read: Read, tmp_path: Path) -> None:
-    read({"a.csv.gz": gzip.compress(b"id\n1\n"), "b.csv": b"id\n1\n"})
+    read({"a.csv.gz": gzip.compress(b"id\n1\n", mtime=0), "b.csv": b"id\n1\n"})
     sizes = [(tmp_path / name).stat().st_size for name in ("a.csv.gz", "b.csv")]
     positions = [chunk.position for chunk in Reading(key=Key(("id",))).chunks(["a.csv.gz", "b.csv"])]
     assert positions == [sizes[0], sum(sizes)]

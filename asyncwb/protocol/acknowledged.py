@@ -68,8 +68,10 @@ class Acknowledged:
             self._told.difference_update(keys)
         if len(young) > self._half:
             if self._old:
-                self.forgotten[epoch_of(max(self._old.values()))] += len(self._old.keys() - young.keys())
+                given_up = self._old.keys() - young.keys() - self._told
+                self.forgotten[epoch_of(max(self._old.values()))] += len(given_up)
             self._old, self._young = young, {}
+            self._told.intersection_update(young)
 
     def saved(self, writes: Iterable[tuple[bytes, Version]]) -> None:
         """Forgets these writes, and earlier ones of their keys: the backend holds these versions or later ones."""
@@ -79,6 +81,7 @@ class Acknowledged:
                     held = generation.get(key)
                     if held is not None and held <= version:
                         del generation[key]
+                        self._told.discard(key)
 
     def version_of(self, key: bytes) -> Version | None:
         """The newest version of a key that isn't known to be saved; None if none is remembered."""

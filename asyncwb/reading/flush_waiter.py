@@ -145,7 +145,7 @@ class Waiter:
 
     def _begin(self, key: bytes, version: Version | None) -> Wait:
         if self._closed is not None:
-            raise self._closed
+            raise twin(self._closed)
         known = self._waits.acknowledged.version_of(key) or 0
         wait = Wait(key, version, known, self._loop.create_future(), pause=_FIRST_POLL_SECONDS)
         self._waits.add(wait)

@@ -56,6 +56,17 @@ def test_loss_that_was_told_is_told_again_only_after_another_write() -> None:
     assert known.unsaved() == {b"b": 2, b"a": 3}
 
 
+def test_loss_that_was_told_is_remembered_no_longer_than_its_write() -> None:
+    known = acknowledged(10)
+    put(known, 1, b"a", b"b")
+    known.tell_lost([b"a", b"b"])
+    known.saved([(b"a", 1)])
+    for number in range(3, 30):
+        put(known, number, b"%d" % number)
+    assert known._told == set()
+    assert sum(known.forgotten.values()) + len(known.unsaved()) == 27, "what was told isn't told again as forgotten"
+
+
 def test_age_of_a_version_is_known_about() -> None:
     now = 0.0
     known = Acknowledged(10, lambda: now)

@@ -59,6 +59,18 @@ def test_step_opens_with_what_it_does_and_what_it_replies(name: str) -> None:
     assert "\n-- Reply " in opening[0]
 
 
+@pytest.mark.parametrize("name", STEPS)
+def test_step_names_its_arguments_before_it_uses_them(name: str) -> None:
+    for line in code_of(text_of("steps", name)).splitlines():
+        if re.search(r"\b(?:ARGV|KEYS)\[\d+\]", line):
+            assert re.match(r"local [A-Z_, ]+ = ", line), f"{name}.lua: {line}"
+
+
+@pytest.mark.parametrize("path", [f"steps/{name}" for name in STEPS] + [f"includes/{name}" for name in INCLUDES])
+def test_lines_of_a_script_fit_the_page(path: str) -> None:
+    assert max(map(len, text_of(*path.split("/")).splitlines())) <= 120
+
+
 def test_what_is_included_twice_stands_there_once_and_before_its_use() -> None:
     source = scripts.PUT.source
     assert "@include" not in source

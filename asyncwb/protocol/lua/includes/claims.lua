@@ -12,8 +12,8 @@ local function read_claim(name)
   end
 end
 
--- When a lease ends that begins now (ms): a time that no other lease has now, so that the leases of one claim can mostly
--- be told, and removed, by it at once. (A later claim may get it again when they are gone.)
+-- When a lease ends that begins now (ms): a time that no other lease has now, so that the leases of one claim can
+-- mostly be told, and removed, by it at once. (A later claim may get it again when they are gone.)
 local function new_deadline(ms)
   local deadline = noted_clock() + ms
   while redis.call('ZCOUNT', LEASE, deadline, deadline) > 0 do deadline = deadline + 1 end

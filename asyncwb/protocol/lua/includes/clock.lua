@@ -5,17 +5,19 @@
 local LONGEST = 600000  -- ms: nothing is scheduled further ahead, unless another program did it
 local JUMP = 1000       -- ms: a clock that is set back by more has jumped; by less it was merely adjusted
 
--- A time or a span in meta (ms); 0 for none, and for what another program has put there: no clock will ever say 2^46.
+-- A field of meta that is a time or a span (ms); 0 if there is none, or none that can be true: no clock will reach
+-- 2^46.
 local function noted_time(text)
   local ms = whole(text) or 0
   return ms >= 0 and ms < 2^46 and ms or 0
 end
 
--- The steady clock (ms), for ages: the server's, but it never goes back. Where the server's clock is set back, or that of
--- a promoted replica is slow, it goes on from the latest time noted in meta. Each put notes it, and while anything is
--- unsaved recover does, once a second.
--- Besides: how far the server's clock is behind it, and how far schedules are ahead of it, see `clock`. A caller that
--- notes what it gets says so: it has the schedules leap if the server's clock was set back, and has to wake a pool then.
+-- The steady clock (ms), for ages: the server's, but it never goes back. Where the server's clock is set back, or that
+-- of a promoted replica is slow, it goes on from the latest time noted in meta. Each put notes it, and while anything
+-- is unsaved recover does, once a second.
+-- Returns it, how far the server's clock is behind it, how far schedules are ahead of it (see `clock`), whether
+-- schedules leap now because the server's clock was set back, and the time that was noted last. They leap only if
+-- `notes`, by which a caller promises to note the results in meta; after a leap it has to wake a pool.
 local function times(notes)
   local meta, server = try('HMGET', META, 'clock', 'behind', 'ahead') or {}, wall()
   local latest, ahead = noted_time(meta[1]), noted_time(meta[3])
@@ -26,9 +28,10 @@ local function times(notes)
   return now, now - server, ahead, leaps, latest
 end
 
--- What HSET of meta is given to note it.
+-- The arguments by which HSET notes these times in meta.
 local function time_fields(now, behind, ahead)
-  return 'clock', string.format('%.0f', now), 'behind', string.format('%.0f', behind), 'ahead', string.format('%.0f', ahead)
+  return 'clock', string.format('%.0f', now), 'behind', string.format('%.0f', behind),
+    'ahead', string.format('%.0f', ahead)
 end
 
 -- The clock that due times and leases go by (ms). It leaps by the longest delay when the server's clock was set back:
@@ -39,8 +42,9 @@ local function clock()
   return now + ahead
 end
 
--- The same for who schedules something for later: were the time of that not noted, nobody could tell that the server's
--- clock was set back afterwards. (By less than a jump it needn't be; and where a put has noted none, there is no meta.)
+-- The same for callers that schedule something for later. It notes the time, because otherwise nobody could tell if the
+-- server's clock was set back afterwards. (Less than a jump isn't noted; nor is anything before the first put, as meta
+-- may not exist.)
 local function noted_clock()
   local now, behind, ahead, _, latest = times()
   if latest > 0 and now - latest > JUMP then try('HSET', META, time_fields(now, behind, ahead)) end

@@ -1,1 +1,1 @@
-local HEADER = 18  -- bytes before the payload: epoch, seq, first unsaved write (ms), op, codec
+local HEADER = 18  -- bytes before the payload: epoch, seq, first unsaved write (ms), kind, codec

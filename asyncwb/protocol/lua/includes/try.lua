@@ -1,4 +1,4 @@
--- A call that may meet what another program has put in place of ours; nil if it fails for that.
+-- redis.call for a key or field that another program may have replaced; nil if the call fails because of that.
 local function try(...)
   local fine, reply = pcall(redis.call, ...)
   if fine then return reply end

@@ -1,6 +1,6 @@
 -- @include keys
 -- @include try
--- One token at most: it says that there is work, not how much.
+-- Wakes a sleeping pool by a token in a list. There is one at most: it says that there is work, not how much.
 local function wake()
   local tokens = try('LLEN', WAKE)
   if not tokens then redis.call('DEL', WAKE) end

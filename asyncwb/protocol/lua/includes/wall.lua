@@ -1,4 +1,4 @@
--- Milliseconds of the server's clock, which may be set: for what people read.
+-- The server's clock (ms), for times that people read. It may be set forward or back at any time.
 local function wall()
   local time = redis.call('TIME')
   return time[1] * 1000 + math.floor(time[2] / 1000)

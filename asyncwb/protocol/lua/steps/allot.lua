@@ -7,15 +7,18 @@
 -- @include history
 -- @include try
 -- @include whole
+local WRITER = KEYS[8]
+local EPOCH, COUNT, REQUEST = ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
+
 local meta = redis.call('HMGET', META, 'identity', 'epoch', 'seq')
 local used = whole(meta[3])
-if not is_present(meta[1]) or meta[2] ~= ARGV[2] or not fits(used, tonumber(ARGV[3])) then return 'EPOCH' end
+if not is_present(meta[1]) or meta[2] ~= EPOCH or not fits(used, COUNT) then return 'EPOCH' end
 allow_at_maxmemory()
 -- The request is marked as processed, so that an earlier copy of it that is still in flight cannot be applied over the
 -- write-through. (At maxmemory it was refused and left no trace.)
-local memory = try('GET', KEYS[8])
+local memory = try('GET', WRITER)
 local last = memory and #memory >= 16 and struct.unpack('>I8', memory)
-if last and last < tonumber(ARGV[4]) then
-  redis.call('SET', KEYS[8], struct.pack('>I8I8', tonumber(ARGV[4]), last) .. '\n', 'KEEPTTL')
+if last and last < REQUEST then
+  redis.call('SET', WRITER, struct.pack('>I8I8', REQUEST, last) .. '\n', 'KEEPTTL')
 end
-return redis.call('HINCRBY', META, 'seq', ARGV[3]) - ARGV[3]
+return redis.call('HINCRBY', META, 'seq', COUNT) - COUNT

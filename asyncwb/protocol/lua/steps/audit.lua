@@ -1,4 +1,4 @@
--- audit: of some keys that have a record, those that are in no set become dirty.
+-- audit: keys that have a record but are in no set become dirty again.
 -- ARGV  2… keys
 -- Reply how many were in no set, and the bytes of all these records
 -- @include keys

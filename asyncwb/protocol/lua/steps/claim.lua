@@ -15,18 +15,20 @@
 -- @include records
 -- @include try
 -- @include version_of
+local CLAIM = KEYS[8]
+local MOST, BUDGET = tonumber(ARGV[2]), tonumber(ARGV[3])
+local LEASE_MS, KEPT_MS, ALONE = tonumber(ARGV[4]), ARGV[5], ARGV[6] == '1'
+
 allow_at_maxmemory()
-local most, budget = tonumber(ARGV[2]), tonumber(ARGV[3])
-local alone = ARGV[6] == '1'
--- Suspects may be passed over: so many more are looked at.
+-- Suspects may be passed over, so as many more records are looked at.
 local suspects = try('HLEN', EXPIRED) or 0
-local look_at = most + math.min(suspects, CHUNK)
+local look_at = MOST + math.min(suspects, CHUNK)
 local now = clock()
-local deadline = new_deadline(tonumber(ARGV[4]))
+local deadline = new_deadline(LEASE_MS)
 local due = redis.call('ZRANGEBYSCORE', DIRTY, '-inf', now, 'LIMIT', 0, look_at)
 local first = #due
 if #due < look_at then
-  -- Scheduled by another program.
+  -- Nothing of asyncwb's is scheduled as far ahead: another program wrote these times.
   local far = redis.call('ZRANGEBYSCORE', DIRTY, '(' .. (now + LONGEST), '+inf', 'LIMIT', 0, look_at - #due)
   for i = 1, #far do due[#due + 1] = far[i] end
 end
@@ -41,10 +43,10 @@ end
 -- The first of `due` decides whether this claim is one of suspects.
 local function pick(due)
   local entries = #due > 0 and suspects > 0 and read_all('HMGET', EXPIRED, due) or {}
-  local picked, limit, kind, lonely = {}, most, nil, 0
+  local picked, limit, kind, lonely = {}, MOST, nil, 0
   for i = 1, #due do
     local bound, deaths = noted_of(due[i], entries[i])
-    if alone then
+    if ALONE then
       if bound == 1 then return {due[i]}, deaths end
     elseif bound == 1 then
       lonely = 1
@@ -59,22 +61,22 @@ local function pick(due)
 end
 
 local waits = 0
-if alone or suspects > 0 then
+if ALONE or suspects > 0 then
   due, waits = pick(due)
   first = 0
 end
 
 local reply, leave, lease, keys, versions, bytes = {-1, waits}, 0, {}, {}, {}, 0
 local at, step = 1, 8
--- Small steps first: a batch of large records must not be read whole before the budget is known to be spent.
-while at <= #due and (bytes < budget or #keys == 0) do
+-- In steps that begin small, so that a batch of large records isn't read as a whole when the budget allows only a few.
+while at <= #due and (bytes < BUDGET or #keys == 0) do
   local stop = math.min(at + step - 1, #due)
   local records = read_present(due, at, stop)
   for i = at, stop do
     local record, key = records[i - at + 1], due[i]
     if not record then
       leave = i
-    elseif #keys == 0 or bytes + #record <= budget then
+    elseif #keys == 0 or bytes + #record <= BUDGET then
       bytes = bytes + #record
       leave = i
       lease[#lease + 1] = deadline
@@ -84,7 +86,7 @@ while at <= #due and (bytes < budget or #keys == 0) do
       reply[#reply + 1] = key
       reply[#reply + 1] = record
     else
-      bytes = budget
+      bytes = BUDGET
       break
     end
   end
@@ -92,16 +94,17 @@ while at <= #due and (bytes < budget or #keys == 0) do
   step = math.min(step * 2, CHUNK)
 end
 
--- Into a set before out of another: if something else than a set is there, nothing has moved.
+-- Records enter one set before they leave the other: if another program has replaced a set, nothing has moved.
 if #keys > 0 then write_all('ZADD', LEASE, lease) end
--- What leaves are the first of `due`, and what of it is due by its time stands first in the set. (0.4 of 3 µs.)
+-- Those that leave are the first of `due`, and the ones among them that are due by their time stand first in the set,
+-- so they are removed by rank. (This saves 0.4 of 3 µs a record.)
 if leave > 0 and first > 0 then redis.call('ZREMRANGEBYRANK', DIRTY, 0, math.min(leave, first) - 1) end
 for i = first + 1, leave do redis.call('ZREM', DIRTY, due[i]) end
-if alone and #keys > 0 then
+if ALONE and #keys > 0 then
   redis.call('HSET', EXPIRED, keys[1], versions[1] .. struct.pack('>I4I4I4', 1, waits, 1))
 end
 if #keys > 0 then
-  redis.call('SET', KEYS[8], cmsgpack.pack({deadline, keys, versions}), 'PX', ARGV[5])
+  redis.call('SET', CLAIM, cmsgpack.pack({deadline, keys, versions}), 'PX', KEPT_MS)
 end
 local head = redis.call('ZRANGE', DIRTY, 0, 0, 'WITHSCORES')
 if head[1] then reply[1] = math.max(0, tonumber(head[2]) - now) end

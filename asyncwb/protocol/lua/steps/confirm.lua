@@ -5,8 +5,10 @@
 -- @include allow_at_maxmemory
 -- @include clock
 -- @include history
+local EPOCH = ARGV[2]
+
 local meta = redis.call('HMGET', META, 'identity', 'epoch')
-if not is_present(meta[1]) or meta[2] ~= ARGV[2] then return 0 end
+if not is_present(meta[1]) or meta[2] ~= EPOCH then return 0 end
 allow_at_maxmemory()
 redis.call('HSET', META, 'confirmed', clock())
 return 1

@@ -1,21 +1,22 @@
 -- describe: all that is known of one record.
 -- ARGV  2 key
--- Reply now (ms), record, due time, lease deadline, dead-letter entry, what is noted of its failures; '' for nothing, also
---       for a record that is no string; nil if there is no record
+-- Reply now (ms), record, due time, lease deadline, dead-letter entry, what is noted of its failures; '' for nothing,
+--       also for a record that is no string; nil if there is no record
 -- @include keys
 -- @include clock
 -- @include try
-local key = ARGV[2]
-if redis.call('EXISTS', PREFIX .. key) == 0 then return false end
+local KEY = ARGV[2]
+
+if redis.call('EXISTS', PREFIX .. KEY) == 0 then return false end
 local now, _, ahead = times()
 
--- When something is scheduled, by the clock of ages; '' if it isn't.
+-- The time that the record has in a set, converted to the steady clock; '' if it isn't in it.
 local function scheduled(set)
-  local score = redis.call('ZSCORE', set, key)
+  local score = redis.call('ZSCORE', set, KEY)
   return score and string.format('%.0f', tonumber(score) - ahead) or ''
 end
 
 return {
-  now, try('GET', PREFIX .. key) or '', scheduled(DIRTY), scheduled(LEASE), redis.call('HGET', DEAD, key) or '',
-  redis.call('HGET', RETRY, key) or '',
+  now, try('GET', PREFIX .. KEY) or '', scheduled(DIRTY), scheduled(LEASE), redis.call('HGET', DEAD, KEY) or '',
+  redis.call('HGET', RETRY, KEY) or '',
 }

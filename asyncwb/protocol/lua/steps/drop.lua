@@ -1,4 +1,4 @@
--- drop: dead letters are given up, records and all, if they are still the ones that were meant.
+-- drop: removes dead letters with their records, if they still have the versions that the caller has seen.
 -- ARGV  2… key and version for each
 -- Reply how many
 -- @include keys

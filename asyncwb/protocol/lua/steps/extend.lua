@@ -6,10 +6,13 @@
 -- @include allow_at_maxmemory
 -- @include chunks
 -- @include claims
+local CLAIM = KEYS[8]
+local LEASE_MS, KEPT_MS = tonumber(ARGV[2]), ARGV[3]
+
 allow_at_maxmemory()
-local held_until, keys, versions = read_claim(KEYS[8])
+local held_until, keys, versions = read_claim(CLAIM)
 if not held_until then return 0 end
-local deadline = new_deadline(tonumber(ARGV[2]))
+local deadline = new_deadline(LEASE_MS)
 local scores = read_all('ZMSCORE', LEASE, keys)
 local lease = {}
 for i = 1, #keys do
@@ -20,6 +23,6 @@ for i = 1, #keys do
 end
 if #lease > 0 then
   write_all('ZADD', LEASE, lease)
-  redis.call('SET', KEYS[8], cmsgpack.pack({deadline, keys, versions}), 'PX', ARGV[3])
+  redis.call('SET', CLAIM, cmsgpack.pack({deadline, keys, versions}), 'PX', KEPT_MS)
 end
 return #lease / 2

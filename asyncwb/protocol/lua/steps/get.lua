@@ -6,8 +6,10 @@
 -- @include history
 -- @include records
 -- @include whole
+local LOWEST_EPOCH = tonumber(ARGV[2])
+
 local meta = redis.call('HMGET', META, 'identity', 'epoch')
-if not is_present(meta[1]) or (whole(meta[2]) or -1) < tonumber(ARGV[2]) then return 'EPOCH' end
+if not is_present(meta[1]) or (whole(meta[2]) or -1) < LOWEST_EPOCH then return 'EPOCH' end
 local reply = read_present(ARGV, 3, math.min(CHUNK + 2, #ARGV))
 for i = CHUNK + 3, #ARGV, CHUNK do
   local stop = math.min(i + CHUNK - 1, #ARGV)

@@ -1,4 +1,4 @@
--- hasten: delayed records are due at once, but for those that have failed: their back-off protects the backend.
+-- hasten: delayed records are due at once, except those that have failed, because their back-off protects the backend.
 -- ARGV  2 how many to skip  3 most records to look at
 -- Reply how many delayed records it looked at, and how many of them it left
 -- @include keys
@@ -6,9 +6,11 @@
 -- @include chunks
 -- @include clock
 -- @include wake
+local SKIP, MOST = ARGV[2], ARGV[3]
+
 allow_at_maxmemory()
 local now = clock()
-local later = redis.call('ZRANGEBYSCORE', DIRTY, '(' .. now, '+inf', 'LIMIT', ARGV[2], ARGV[3])
+local later = redis.call('ZRANGEBYSCORE', DIRTY, '(' .. now, '+inf', 'LIMIT', SKIP, MOST)
 local failed = redis.call('HLEN', RETRY) > 0 and read_all('HMGET', RETRY, later) or {}
 local due = {}
 for i = 1, #later do

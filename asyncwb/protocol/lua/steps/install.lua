@@ -5,10 +5,13 @@
 -- @include keys
 -- @include allow_at_maxmemory
 -- @include identity
+local IDENTITY, NOTED_IDENTITY, NOTED_EPOCH, EPOCH = ARGV[2], ARGV[3], ARGV[4], ARGV[5]
+local LAYOUT, PARTITIONS, CODEC = ARGV[6], ARGV[7], ARGV[8]
+
 local meta = redis.call('HMGET', META, 'identity', 'epoch')
-if identity() ~= ARGV[2] or (meta[1] or '') ~= ARGV[3] or (meta[2] or '') ~= ARGV[4] then return 0 end
+if identity() ~= IDENTITY or (meta[1] or '') ~= NOTED_IDENTITY or (meta[2] or '') ~= NOTED_EPOCH then return 0 end
 -- Also at maxmemory: a full buffer that has restarted has to be readable.
 allow_at_maxmemory()
-redis.call('HSET', META, 'identity', ARGV[2], 'epoch', ARGV[5], 'seq', 0, 'layout', ARGV[6], 'partitions', ARGV[7],
-  'codec', ARGV[8])
+redis.call('HSET', META, 'identity', IDENTITY, 'epoch', EPOCH, 'seq', 0, 'layout', LAYOUT, 'partitions', PARTITIONS,
+  'codec', CODEC)
 return 1

@@ -5,8 +5,9 @@
 -- @include clock
 -- @include header
 -- @include try
-local set = ARGV[2] == 'lease' and LEASE or DIRTY
-local found = redis.call('ZRANGE', set, ARGV[3], ARGV[3] + ARGV[4] - 1, 'WITHSCORES')
+local SET, OFFSET, MOST = ARGV[2] == 'lease' and LEASE or DIRTY, tonumber(ARGV[3]), tonumber(ARGV[4])
+
+local found = redis.call('ZRANGE', SET, OFFSET, OFFSET + MOST - 1, 'WITHSCORES')
 local failing = redis.call('HLEN', RETRY) > 0
 local now, _, ahead = times()
 local reply = {now}

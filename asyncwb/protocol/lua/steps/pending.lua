@@ -1,4 +1,4 @@
--- pending: how much isn't saved, counted in one step: a record on its way from one set to another is in one of them.
+-- pending: how much isn't saved, counted in one step, so that a record that moves between sets is counted once.
 -- Reply dirty, leased, dead, the epoch and the sequence number of the newest write, and when a record died last (ms; 0)
 -- @include keys
 -- @include clock

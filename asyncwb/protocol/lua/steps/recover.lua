@@ -1,7 +1,8 @@
 -- recover: expired leases become dirty again.
 -- Their process may have been killed, frozen or cut off, and perhaps one of these records has killed it. So each claim
--- that ends like this is noted for each of its records: the next one may have a quarter as many. Who was alone already
--- is noted once more, and due after a pause that doubles; all others are due at once. An ack, or a new version, forgets.
+-- that ends like this is noted for each of its records, and the next claim of them may have a quarter as many. A record
+-- that was alone already is noted once more, and is due after a pause that doubles; all others are due at once. An ack
+-- or a new version of the record ends this.
 -- What is noted in `expired`: version, most records of its next claim, how often it was alone, whether it is alone now.
 -- ARGV  2 most records  3 first and 4 longest pause (ms)
 -- Reply how many
@@ -12,8 +13,9 @@
 -- @include try
 -- @include version_of
 -- @include wake
+local MOST, FIRST_PAUSE, LONGEST_PAUSE = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
+
 allow_at_maxmemory()
-local most = tonumber(ARGV[2])
 local leaps = false
 if redis.call('ZCARD', DIRTY) + redis.call('ZCARD', LEASE) > 0 then
   local steady, behind, ahead
@@ -22,15 +24,14 @@ if redis.call('ZCARD', DIRTY) + redis.call('ZCARD', LEASE) > 0 then
   if leaps then wake() end
 end
 local now = clock()
-local expired = redis.call('ZRANGEBYSCORE', LEASE, '-inf', now, 'LIMIT', 0, most)
+local expired = redis.call('ZRANGEBYSCORE', LEASE, '-inf', now, 'LIMIT', 0, MOST)
 local ended = #expired
-if #expired < most then
-  -- Another program has written these. Too early is safe: saves are conditional on versions.
-  local far = redis.call('ZRANGEBYSCORE', LEASE, '(' .. (now + LONGEST), '+inf', 'LIMIT', 0, most - #expired)
+if #expired < MOST then
+  -- Another program wrote these times. Recovering too early is safe, because saves are conditional on versions.
+  local far = redis.call('ZRANGEBYSCORE', LEASE, '(' .. (now + LONGEST), '+inf', 'LIMIT', 0, MOST - #expired)
   for i = 1, #far do expired[#expired + 1] = far[i] end
 end
-local first, longest = tonumber(ARGV[3]), tonumber(ARGV[4])
--- That the clock was set back says nothing about a process, nor about its records.
+-- Leases that end because the clock was set back say nothing about a process, nor about its records.
 local counts = ended > 0 and not leaps and try('HLEN', EXPIRED)  -- nil where another program has put something else
 local entries = counts and read_all('HMGET', EXPIRED, expired) or {}
 local deadlines = counts and read_all('ZMSCORE', LEASE, expired) or {}
@@ -48,7 +49,7 @@ local function note(i)
   end
   notes[#notes + 1] = key
   notes[#notes + 1] = string.sub(version .. NO_VERSION, 1, 8) .. struct.pack('>I4I4I4', bound, deaths, 0)
-  return deaths > 0 and math.min(longest, first * 2 ^ math.min(deaths - 1, 30)) or 0
+  return deaths > 0 and math.min(LONGEST_PAUSE, FIRST_PAUSE * 2 ^ math.min(deaths - 1, 30)) or 0
 end
 
 local dirty = {}

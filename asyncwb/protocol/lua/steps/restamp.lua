@@ -1,6 +1,7 @@
 -- restamp: gives records a newer version, of an epoch that was allotted for this alone, if they still have the version
--- that the caller could not save. Like a put of the same content, but only over that very version.
--- ARGV  2 the epoch of the new versions  3 that in which the caller has looked what is saved  4… key and version for each
+-- that the caller could not save. It is like a put of the same content that only replaces that version.
+-- ARGV  2 the epoch of the new versions  3 the epoch in which the caller looked at the backend  4… key and version for
+--       each
 -- Reply how many got one; or 'EPOCH': this server is in another history, or in another epoch than that
 -- @include keys
 -- @include allow_at_maxmemory
@@ -8,17 +9,19 @@
 -- @include newer
 -- @include try
 -- @include whole
+local EPOCH, PRESENT = tonumber(ARGV[2]), tonumber(ARGV[3])
+
 local meta = redis.call('HMGET', META, 'identity', 'epoch')
-local epoch, present = tonumber(ARGV[2]), tonumber(ARGV[3])
--- A put that comes after has to be newer than what is written here. And where a server that lagged has taken over since
--- the caller has looked, an old record is here again, and what is saved may be newer than it.
-if not is_present(meta[1]) or whole(meta[2]) ~= present or present <= epoch then return 'EPOCH' end
+-- A later put has to be newer than what is written here, so the new versions need an epoch below the present one. And
+-- if a replica that lagged has taken over since the caller looked, an old record is back, and the backend may hold a
+-- newer one.
+if not is_present(meta[1]) or whole(meta[2]) ~= PRESENT or PRESENT <= EPOCH then return 'EPOCH' end
 allow_at_maxmemory()
 local done = 0
 for i = 4, #ARGV, 2 do
   local key, version = ARGV[i], ARGV[i + 1]
   local record = try('GET', PREFIX .. key)
-  local newest = struct.pack('>I4', epoch) .. string.sub(version, 5)
+  local newest = struct.pack('>I4', EPOCH) .. string.sub(version, 5)
   if record and string.sub(record, 1, 8) == version and newer(newest, version) then
     redis.call('SET', PREFIX .. key, newest .. string.sub(record, 9))
     done = done + 1

@@ -1,4 +1,4 @@
--- retry: dead-lettered records are dirty again, due at once, with all their attempts before them.
+-- retry: dead-lettered records become dirty again and due at once, and their attempts are counted from 0.
 -- ARGV  2… keys
 -- Reply how many
 -- @include keys

@@ -1,4 +1,4 @@
--- supersede: the backend holds these versions: older ones leave Redis, or a read would return them.
+-- supersede: removes records that are not newer than what the backend holds, or a read would return them.
 -- ARGV  2… key and version for each
 -- Reply how many left
 -- @include allow_at_maxmemory

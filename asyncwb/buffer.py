@@ -35,7 +35,7 @@ from asyncwb.errors import (
 from asyncwb.events import Observer
 from asyncwb.plugins.adapter import BackendAdapter
 from asyncwb.plugins.registry import named_backend
-from asyncwb.protocol.wire import DELETED_BODY
+from asyncwb.protocol.body import DELETE_BODY
 from asyncwb.records import CodecName, Version
 from asyncwb.redis.connect import checked_target
 from asyncwb.redis.targets import RedisClient
@@ -253,7 +253,7 @@ class Buffer(Generic[T]):
         Raises the same errors as `set`.
         """
         self._life.check()
-        return await self._engine.router.put(raw_key(key), DELETED_BODY, self._level(durability))
+        return await self._engine.router.put(raw_key(key), DELETE_BODY, self._level(durability))
 
     async def get(self, key: str) -> T | None:
         """Returns the value of a key, or None; it is never older than a write acknowledged before this call.
@@ -291,7 +291,7 @@ class Buffer(Generic[T]):
         """Deletes several keys; returns the versions of their tombstones. Raises the same errors as `set_many`."""
         self._life.check()
         level = self._level(durability)
-        return await self._engine.router.put_many(dict.fromkeys(raw_keys(keys), DELETED_BODY), level)
+        return await self._engine.router.put_many(dict.fromkeys(raw_keys(keys), DELETE_BODY), level)
 
     async def get_many(self, keys: Iterable[str]) -> dict[str, T]:
         """Returns the values of those keys that have one.

@@ -13,8 +13,8 @@ from asyncwb.cli.shared import (
     redis_option,
 )
 from asyncwb.errors import ConfigurationError
+from asyncwb.protocol.body import is_codec
 from asyncwb.protocol.epochs import Epochs
-from asyncwb.protocol.wire import WIRE_CODECS
 from asyncwb.settings import Settings
 
 
@@ -36,7 +36,7 @@ async def adopt_server(*, redis: str | None, backend: str, settings: Settings, a
     namespace = settings.namespace
     async with open_inspector(redis, namespace, timeout_seconds=settings.redis_timeout_seconds) as inspector:
         codec = inspector.meta.codec
-        if codec not in WIRE_CODECS:
+        if not is_codec(codec):
             raise ConfigurationError(f"namespace {namespace!r} has codec {codec!r}, which this version doesn't know")
         queues = [part.queue for part in inspector.parts]
         async with closing_backend(backend, settings, codec=codec) as place:

@@ -15,8 +15,8 @@ from asyncwb.cli.shared import EXIT_INTERRUPTED
 from asyncwb.codecs import Codec
 from asyncwb.errors import ConfigurationError
 from asyncwb.plugins.registry import backend_from_url
+from asyncwb.protocol.body import is_codec
 from asyncwb.protocol.queue import Queue
-from asyncwb.protocol.wire import WIRE_CODECS
 from asyncwb.records import CodecName
 from asyncwb.redis.connect import connect
 from asyncwb.settings import Settings
@@ -75,7 +75,7 @@ async def _made_with(
     while not stopping.is_set():
         meta = await retrying(queue.read_meta, limit_seconds=settings.connect_timeout_seconds, rng=rng)
         if meta.layout:
-            if meta.codec not in WIRE_CODECS or not meta.partitions.isdecimal():
+            if not is_codec(meta.codec) or not meta.partitions.isdecimal():
                 raise ConfigurationError(f"namespace {settings.namespace!r} was made by another version of asyncwb")
             return int(meta.partitions), meta.codec
         if not waiting:

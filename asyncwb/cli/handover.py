@@ -17,8 +17,8 @@ from asyncwb.cli.shared import (
     json_option,
     redis_option,
 )
+from asyncwb.protocol.body import is_codec
 from asyncwb.protocol.queue import Queue
-from asyncwb.protocol.wire import WIRE_CODECS
 from asyncwb.records import CodecName
 from asyncwb.redis.connect import connect
 from asyncwb.settings import Settings
@@ -102,5 +102,5 @@ async def _in_use(redis: str | None, settings: Settings) -> tuple[list[str], Cod
         "leased record(s)": status.leased,
         "dead letter(s)": status.dead,
     }
-    codec = meta.codec if meta.codec in WIRE_CODECS else "json"
+    codec = meta.codec if is_codec(meta.codec) else "json"
     return [f"{count:,} {what}" for what, count in found.items() if count], codec

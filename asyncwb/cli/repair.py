@@ -17,7 +17,7 @@ from asyncwb.cli.shared import (
     redis_option,
 )
 from asyncwb.errors import ConfigurationError, DeadLettered, FlushTimeout, OutcomeUnknown, WriteLost
-from asyncwb.protocol.wire import WIRE_CODECS
+from asyncwb.protocol.body import is_codec
 from asyncwb.settings import Settings
 from asyncwb.support.gathering import gather_bounded
 
@@ -76,7 +76,7 @@ async def flush(
     async with open_inspector(redis, settings.namespace, timeout_seconds=settings.redis_timeout_seconds) as inspector:
         codec = inspector.meta.codec
         partitions = len(inspector.parts)
-    if codec not in WIRE_CODECS:
+    if not is_codec(codec):
         raise ConfigurationError(f"namespace {settings.namespace!r} was made by another version of asyncwb")
     problems: dict[str, str] = {}
     buffer = Buffer[object](

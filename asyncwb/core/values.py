@@ -5,7 +5,8 @@ from typing import Generic, TypeVar
 from asyncwb.codecs import Codec
 from asyncwb.errors import AsyncwbError, DecodeError, InvalidValue, ValueTooLarge
 from asyncwb.plugins.adapter import BackendAdapter
-from asyncwb.protocol.wire import OVERHEAD_BYTES, body_prefix, payload_of, unpack_record
+from asyncwb.protocol.body import put_prefix
+from asyncwb.protocol.wire import OVERHEAD_BYTES, payload_of, unpack_record
 from asyncwb.reading.reader import Answer
 from asyncwb.settings import Settings
 
@@ -23,7 +24,7 @@ class Values(Generic[T]):
     def __init__(self, codec: Codec[T], settings: Settings) -> None:
         self._codec = codec
         self._settings = settings
-        self._prefix = body_prefix(codec.name)
+        self._prefix = put_prefix(codec.name)
         self._most = settings.max_value_bytes
         self._limit = f"max_value_bytes={self._most}"
 

@@ -22,10 +22,10 @@ from asyncwb.events import Event, FullChanged
 from asyncwb.flushing.stale import StaleRecords
 from asyncwb.plugins.adapter import BackendAdapter
 from asyncwb.protocol.acknowledged import Acknowledged
+from asyncwb.protocol.body import record_of
 from asyncwb.protocol.epochs import Epochs
 from asyncwb.protocol.messages import Write
 from asyncwb.protocol.queue import Queue
-from asyncwb.protocol.wire import record_of
 from asyncwb.records import Version, make_version
 from asyncwb.settings import Settings
 from asyncwb.stats import Totals

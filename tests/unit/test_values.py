@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from asyncwb import ConfigurationError, DecodeError, InvalidKey, Record, Settings
 from asyncwb.core.userkeys import raw_key
+from asyncwb.protocol.body import put_prefix
 from asyncwb.protocol.keys import PartitionKeys, partition_of
-from asyncwb.protocol.wire import body_prefix, pack_version, unpack_record, unpack_version
+from asyncwb.protocol.wire import pack_version, unpack_record, unpack_version
 from asyncwb.records import MAX_EPOCH, MAX_SEQ, epoch_of, make_version
 from asyncwb.settings import SettingOptions
 from asyncwb.support.redaction import redact
@@ -29,7 +30,7 @@ def test_versions_are_ordered_by_epoch_then_sequence(epoch: int, seq: int, epoch
 @given(st.integers(1, MAX_EPOCH), st.integers(0, MAX_SEQ), st.binary(), st.sampled_from(["json", "msgpack", "bytes"]))
 def test_records_survive_the_wire(epoch: int, seq: int, payload: bytes, codec: Any) -> None:
     version = make_version(epoch, seq)
-    packed = pack_version(version) + bytes(8) + body_prefix(codec) + payload
+    packed = pack_version(version) + bytes(8) + put_prefix(codec) + payload
     assert unpack_record("k", packed) == Record("k", version, payload, codec=codec)
 
 

@@ -28,8 +28,8 @@ from asyncwb import (
 )
 from asyncwb.events import Event
 from asyncwb.protocol import scripts
+from asyncwb.protocol.body import record_of
 from asyncwb.protocol.queue import Queue
-from asyncwb.protocol.wire import record_of
 from asyncwb.redis.connection import RedisLink
 from asyncwb.testing import FaultyBackend, MemoryBackend
 from tests.harness import PROGRAMS

@@ -1,0 +1,46 @@
+"""The body of a write in Redis: its kind, its codec and its payload. Everything that depends on the kind is here."""
+
+from enum import Enum
+from typing import Final, TypeGuard
+
+from asyncwb.records import CodecName, Record, Version
+
+
+class Kind(Enum):
+    """What a write does to its key; as bytes, the first of the body."""
+
+    PUT = b"p"
+    """Replaces the value by the payload, which is encoded with the codec."""
+    DELETE = b"d"
+    """Leaves a tombstone. There is no payload, and the codec has no meaning."""
+
+
+_CODECS: Final[dict[CodecName, bytes]] = {"json": b"j", "msgpack": b"m", "bytes": b"b"}
+PREFIX_BYTES: Final = 2
+"""The length of a body's kind and codec."""
+
+CODEC_OF_PUT: Final[dict[bytes, CodecName]] = {Kind.PUT.value + byte: name for name, byte in _CODECS.items()}
+"""The first two bytes of the body of a put -> its codec."""
+DELETE_BODY: Final = Kind.DELETE.value + _CODECS["json"]
+"""The whole body of a delete."""
+
+
+def is_codec(name: str) -> TypeGuard[CodecName]:
+    """Whether this version of asyncwb knows a codec of this name."""
+    return name in _CODECS
+
+
+def put_prefix(codec: CodecName) -> bytes:
+    """The bytes before the payload in the body of a put."""
+    return Kind.PUT.value + _CODECS[codec]
+
+
+def record_of(key: str, version: Version, body: bytes) -> Record:
+    """The record that a write with this body makes; raises ValueError if it is no body of a write."""
+    codec = CODEC_OF_PUT.get(body[:PREFIX_BYTES])
+    if codec is not None:
+        return Record(key, version, body[PREFIX_BYTES:], codec=codec)
+    # Compared exactly, because what is taken for a tombstone deletes a row.
+    if body == DELETE_BODY:
+        return Record(key, version, deleted=True)
+    raise ValueError("no body of a write")

@@ -8,6 +8,7 @@ from typing import Final
 
 from asyncwb.errors import BackendError, BackendTimeout, RecordRejected, SaveError
 from asyncwb.events import BatchSizeChanged, Bisected
+from asyncwb.flushing.bisection import Bisection, Part
 from asyncwb.flushing.circuit_breaker import Circuit
 from asyncwb.flushing.pace import Pace
 from asyncwb.flushing.quarantine import Quarantine
@@ -18,7 +19,6 @@ from asyncwb.settings import Settings
 from asyncwb.support.stopwatch import Stopwatch
 
 _MOST_SUSPECTS: Final = 10_000
-_QUARTERS: Final = 4
 _ROTATION_SECONDS: Final = 1.0
 """Records whose trial failed are delayed by up to this long, so that the next trial picks other records."""
 
@@ -31,23 +31,17 @@ class SaveResult:
         stale: how many records were older than what the backend held.
         failed: key -> why it wasn't saved, and what becomes of it.
         calls: how many saves it took.
-        split: whether a batch was saved in parts because it had failed as a whole.
         probed: whether the probe has shown, after a failure, that the backend is available.
     """
 
     stale: int = 0
     failed: dict[str, Failure] = field(default_factory=dict)
     calls: int = 0
-    split: bool = False
     probed: bool = False
 
 
 class BatchSaver:
-    """Saves batches, and splits one that fails until the records that fail by themselves are isolated.
-
-    A batch that fails is halved. One that takes too long is quartered, and each quarter gets half its time: so a record
-    that hangs is isolated in about twice the time limit, while a backend that is merely slow gets more time per record
-    at every step.
+    """Saves batches, and splits one that fails until the records that fail by themselves are isolated: see `Bisection`.
 
     Args:
         backend: has to be open.
@@ -88,52 +82,47 @@ class BatchSaver:
     async def save(self, records: Sequence[Record]) -> SaveResult:
         """Saves the records that can be saved; a failure of the backend is part of the result, and isn't raised."""
         done = SaveResult()
-        waiting = [(part, 1.0) for part in self._parts(records)]
-        while waiting:
-            part, share = waiting.pop()
+        parts = self._parts(records)
+        while part := parts.next(self.pace.records):
             if self._circuit.refuses:
-                self._postpone(part, "the backend takes nothing now", done)
-                continue
-            if len(part) > self.pace.records:  # the pace has changed since they were claimed or split
-                waiting += [(piece, share) for piece in _pieces(part, self.pace.records)]
+                self._postpone(part.records, "the backend takes nothing now", done)
                 continue
             done.calls += 1
             try:
-                done.stale += await self._timed(part, share)
-                self._cleared(part)
+                done.stale += await self._timed(part)
+                self._cleared(part.records)
             except SaveError as error:
-                await self._named(part, error, done)
-            except BackendTimeout as error:
-                # Other parts go first: they are saved sooner, and their saves tell how long one record takes.
-                waiting[:0] = [(piece, share / 2) for piece in await self._whole(part, error, done, _QUARTERS)]
+                await self._named(part.records, error, done)
             except BackendError as error:
-                waiting += [(piece, share) for piece in await self._whole(part, error, done, 2)]
-        if done.split:
+                if await self._may_be_split(part.records, error, done):
+                    again = parts.timed_out if isinstance(error, BackendTimeout) else parts.failed
+                    again(part)
+        if parts.split:
             self._on_bisect(Bisected(len(records), len(done.failed), done.calls))
         return done
 
-    async def _timed(self, part: list[Record], share: float) -> int:
+    async def _timed(self, part: Part) -> int:
         """Saves a part, from which the pace learns; returns how many records were stale. Raises BackendError."""
-        limit = None if share == 1.0 else self.pace.limit_for(len(part), share)
+        count = len(part.records)
+        limit = None if part.share == 1.0 else self.pace.limit_for(count, part.share)
         watch = Stopwatch()
         try:
-            stale = await self._backend.save(part, seconds=limit, watch=watch)
+            stale = await self._backend.save(part.records, seconds=limit, watch=watch)
         except BackendTimeout:
-            self.pace.timed_out(len(part), watch.seconds)
+            self.pace.timed_out(count, watch.seconds)
             raise
         except SaveError:
-            self.pace.finished(len(part), watch.seconds)
+            self.pace.finished(count, watch.seconds)
             raise
-        self.pace.finished(len(part), watch.seconds)
+        self.pace.finished(count, watch.seconds)
         return stale
 
-    def _parts(self, records: Sequence[Record]) -> list[list[Record]]:
-        """Splits records into parts that are saved by one call each, beginning with the last."""
-        suspects = [[record] for record in records if record.key in self._suspects]
+    def _parts(self, records: Sequence[Record]) -> Bisection:
+        suspects = [record for record in records if record.key in self._suspects]
         others = [record for record in records if record.key not in self._suspects] if suspects else list(records)
         if self._circuit.half_open:
             self._rng.shuffle(others)  # a trial ends at the first record that fails alone: not always the same
-        return [*suspects, others] if others else suspects
+        return Bisection(others, suspects)
 
     async def _named(self, part: list[Record], error: SaveError, done: SaveResult) -> None:
         """Handles an error by which the backend names the records that it didn't save, and why."""
@@ -153,28 +142,22 @@ class BatchSaver:
         for record in temporary:
             self._blame(record, error.failed[record.key], done)
 
-    async def _whole(
-        self, part: list[Record], error: BackendError, done: SaveResult, pieces: int
-    ) -> list[list[Record]]:
-        """Handles an error after which no record of a part is known to be saved.
-
-        Returns the pieces to be tried instead, in reverse order; none if no further save is to be tried.
-        """
+    async def _may_be_split(self, part: list[Record], error: BackendError, done: SaveResult) -> bool:
+        """Handles an error after which no record is known to be saved; returns whether to save the part in pieces."""
         if len(part) == 1 and isinstance(error, RecordRejected):
             self._bury(part[0], error, done)
-            return []
+            return False
         # Before a record is blamed, a probe after the failure has to show that the backend is available.
         if (len(part) == 1 or not done.probed) and await self._circuit.is_outage():
             self._postpone(part, describe(error), done)
-            return []
+            return False
         done.probed = True
         if len(part) == 1:
             if len(self._suspects) < _MOST_SUSPECTS:
                 self._suspects.add(part[0].key)
             self._blame(part[0], error, done)
-            return []
-        done.split = True
-        return _pieces(part, -(-len(part) // pieces))
+            return False
+        return True
 
     def _cleared(self, saved: Sequence[Record]) -> None:
         if saved:
@@ -200,8 +183,3 @@ class BatchSaver:
         for record in part:
             seconds = _ROTATION_SECONDS * self._rng.random() if self._circuit.half_open else 0.0
             done.failed[record.key] = Failure(reason, "later", seconds)
-
-
-def _pieces(part: list[Record], most: int) -> list[list[Record]]:
-    """Splits a part into pieces of at most so many records, in reverse order, as `save` takes them from the end."""
-    return [part[start : start + most] for start in range(0, len(part), most)][::-1]

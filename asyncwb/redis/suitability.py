@@ -2,8 +2,8 @@
 
 import asyncio
 import logging
-from collections.abc import Iterator, Sequence
-from typing import Final
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Final, Literal
 
 from asyncwb.errors import UnsuitableServer
 from asyncwb.events import Observer, SuitabilityChanged
@@ -18,6 +18,19 @@ _SECTIONS: Final[Sequence[Sequence[Argument]]] = [
     ("INFO", "cluster"),
 ]
 
+Flaw = Literal["replica", "evicts", "cluster"]
+"""What makes a server unsuitable: it is a replica, may evict keys, or is a cluster node."""
+
+
+def flaws(info: Mapping[str, str]) -> Iterator[Flaw]:
+    """Yields what makes a server unsuitable as a write buffer, judged by the fields of its INFO."""
+    if info.get("role", "master") != "master":
+        yield "replica"
+    if info.get("maxmemory_policy", "noeviction") != "noeviction":
+        yield "evicts"
+    if info.get("cluster_enabled", "0") == "1":
+        yield "cluster"
+
 
 async def check_server(link: Link) -> None:
     """Checks that a server is safe as a write buffer.
@@ -27,8 +40,7 @@ async def check_server(link: Link) -> None:
         RedisError: it can't be asked.
     """
     info = await _asked(link)
-    reason = _is_replica(link, info) or _why_never(link, info)
-    if reason:
+    if reason := _reason(link, info, flaws(info)):
         raise UnsuitableServer(reason)
 
 
@@ -83,18 +95,23 @@ class SuitabilityWatch:
     async def check(self) -> None:
         """Checks once. Raises RedisError if the server can't be asked; what was known before stays as it is then."""
         info = await _asked(self._link)
-        self._note(self._link.unsafe() or await self._replica_for_long(info) or _why_never(self._link, info))
+        self._note(self._link.unsafe() or await self._lasting_reason(info))
 
-    async def _replica_for_long(self, info: dict[str, str]) -> str:
-        reason = _is_replica(self._link, info)
-        if not reason:
+    async def _lasting_reason(self, info: Mapping[str, str]) -> str:
+        """Why the server is unsuitable; "" if nothing is wrong, or only that it became a replica a moment ago."""
+        found = [*flaws(info)]
+        if "replica" not in found:
             self._replica_since = None
-            return ""
+        elif not await self._replica_for_long():
+            found.remove("replica")
+        return _reason(self._link, info, found)
+
+    async def _replica_for_long(self) -> bool:
         await self._link.reset()  # the next connection may find the primary
         now = asyncio.get_running_loop().time()
         if self._replica_since is None:
             self._replica_since = now
-        return reason if now - self._replica_since >= self._patience_seconds else ""
+        return now - self._replica_since >= self._patience_seconds
 
     def _note(self, reason: str) -> None:
         if bool(reason) != bool(self._suitability.reason):
@@ -109,19 +126,19 @@ class SuitabilityWatch:
         self._suitability.reason = reason
 
 
-def _is_replica(link: Link, info: dict[str, str]) -> str:
-    return f"{link.where} is a replica: connect to its primary" if info.get("role", "master") != "master" else ""
-
-
-def _why_never(link: Link, info: dict[str, str]) -> str:
-    policy = info.get("maxmemory_policy", "noeviction")
-    if policy != "noeviction":
-        return (
-            f"{link.where} has maxmemory-policy {policy}: it could evict writes that were acknowledged; "
-            "set maxmemory-policy noeviction"
-        )
-    if info.get("cluster_enabled", "0") == "1":
-        return f"{link.where} is a cluster node: clusters aren't supported yet"
+def _reason(link: Link, info: Mapping[str, str], found: Iterable[Flaw]) -> str:
+    """The first of these flaws, as messages tell it; "" if there is none."""
+    for flaw in found:
+        match flaw:
+            case "replica":
+                return f"{link.where} is a replica: connect to its primary"
+            case "evicts":
+                return (
+                    f"{link.where} has maxmemory-policy {info['maxmemory_policy']}: it could evict writes that were "
+                    "acknowledged; set maxmemory-policy noeviction"
+                )
+            case "cluster":
+                return f"{link.where} is a cluster node: clusters aren't supported yet"
     return ""
 
 

@@ -1,12 +1,14 @@
 """The doctor's look at a server, by what its INFO says: most of that can't be brought about within a test."""
 
 from collections.abc import AsyncIterator
+from typing import get_args
 
 import pytest
 
 from asyncwb.admin.doctor.finding import Finding, Level
 from asyncwb.admin.doctor.server import look_at_server
 from asyncwb.redis.connection import RedisLink
+from asyncwb.redis.suitability import Flaw, flaws
 
 SOUND = {
     "redis_version": "7.2.4",
@@ -126,3 +128,18 @@ async def test_cluster_node_and_server_that_evicts_are_errors(link: RedisLink) -
     findings = found(link, cluster_enabled="1", maxmemory_policy="volatile-lru")
     assert findings["role"].level == findings["eviction"].level == "error"
     assert "volatile-lru" in findings["eviction"].text
+
+
+UNSUITABLE: dict[Flaw, dict[str, str]] = {
+    "replica": {"role": "slave"},
+    "evicts": {"maxmemory_policy": "allkeys-lru"},
+    "cluster": {"cluster_enabled": "1"},
+}
+
+
+@pytest.mark.parametrize("flaw", get_args(Flaw))
+async def test_doctor_reports_each_flaw_for_which_buffers_refuse_a_server(link: RedisLink, flaw: Flaw) -> None:
+    info = UNSUITABLE[flaw]
+    assert [*flaws(SOUND)] == []
+    assert [*flaws(SOUND | info)] == [flaw]
+    assert [each.level for each in found(link, **info).values()].count("error") == 1

@@ -7,6 +7,7 @@ from typing import Final
 
 from asyncwb.admin.doctor.finding import Finding
 from asyncwb.redis.connection import RedisLink
+from asyncwb.redis.suitability import flaws
 
 _OLDEST_SERVER: Final = (6, 2)
 _MOST_CLOCK_SECONDS: Final = 5.0
@@ -23,7 +24,15 @@ def look_at_server(link: RedisLink, info: dict[str, str]) -> Iterator[Finding]:
         )
     else:
         yield Finding("server", "ok", f"{name} {version} at {link.where}")
-    if info.get("role", "master") != "master":
+    yield from _suitability(info)
+    yield _memory(info)
+    yield _persistence(info)
+    yield _replicas(info)
+
+
+def _suitability(info: dict[str, str]) -> Iterator[Finding]:
+    found = {*flaws(info)}
+    if "replica" in found:
         primary = f"{info.get('master_host')}:{info.get('master_port')}"
         yield Finding(
             "role",
@@ -31,21 +40,17 @@ def look_at_server(link: RedisLink, info: dict[str, str]) -> Iterator[Finding]:
             f"it is a read-only replica of {primary}",
             f"use the primary, redis://{primary}, or Sentinel",
         )
-    if info.get("cluster_enabled") == "1":
+    if "cluster" in found:
         yield Finding("role", "error", "it is a cluster node", "clusters aren't supported yet: use a single primary")
-    policy = info.get("maxmemory_policy", "noeviction")
-    if policy != "noeviction":
+    if "evicts" in found:
         yield Finding(
             "eviction",
             "error",
-            f"maxmemory-policy is {policy}: acknowledged writes could be evicted",
+            f"maxmemory-policy is {info['maxmemory_policy']}: acknowledged writes could be evicted",
             "run CONFIG SET maxmemory-policy noeviction, and put it into the server's configuration",
         )
     else:
         yield Finding("eviction", "ok", "noeviction")
-    yield _memory(info)
-    yield _persistence(info)
-    yield _replicas(info)
 
 
 def _memory(info: dict[str, str]) -> Finding:

@@ -1,13 +1,11 @@
 """The public `Buffer` class: a façade over an `Engine`, which exists only while the buffer is open."""
 
 import asyncio
-import logging
 from collections.abc import Iterable, Mapping
 from types import TracebackType
 from typing import (
     TYPE_CHECKING,
     Any,
-    Final,
     Generic,
     Literal,
     NoReturn,
@@ -50,8 +48,6 @@ if TYPE_CHECKING:
     from typing_extensions import TypeForm
 
 T = TypeVar("T")
-
-_log: Final = logging.getLogger("asyncwb")
 
 
 class Buffer(Generic[T]):
@@ -373,17 +369,7 @@ class Buffer(Generic[T]):
     async def stats(self) -> Stats:
         """Returns what all processes have in Redis now, and what this process has done."""
         self._life.check()
-        parts = await self._engine.of_each_partition(lambda queue: queue.stats())
-        ages = [part.oldest_age_seconds for part in parts if part.oldest_age_seconds is not None]
-        return Stats(
-            dirty=sum(part.dirty for part in parts),
-            leased=sum(part.leased for part in parts),
-            dead=sum(part.dead for part in parts),
-            buffered_bytes=sum(part.bytes for part in parts),
-            oldest_age_seconds=max(ages, default=None),
-            epoch=max(part.epoch for part in parts),
-            totals=self.totals.copy(),
-        )
+        return await self._engine.stats()
 
     async def audit(self) -> int:
         """Scans all records and marks dirty those that are in no set (dirty, leased, dead); returns how many.

@@ -10,7 +10,7 @@ from typing import Final
 from asyncwb.admin.partition_view import Inspection, Listed, Place
 from asyncwb.errors import ConfigurationError
 from asyncwb.protocol.keys import LAYOUT, PartitionKeys, partition_of
-from asyncwb.protocol.messages import DeadRecord, PartitionMeta, PartitionStats
+from asyncwb.protocol.messages import DeadRecord, NamespaceStats, PartitionMeta
 from asyncwb.protocol.presence import Presence, Process
 from asyncwb.protocol.queue import Queue
 from asyncwb.redis.connect import connect
@@ -77,16 +77,15 @@ class Inspector:
 
     async def status(self) -> Status:
         """Returns the totals of all partitions, and facts about processes and the server. Raises RedisError."""
-        stats: list[PartitionStats] = await gather_bounded([part.queue.stats for part in self.parts])
-        ages = [each.oldest_age_seconds for each in stats if each.oldest_age_seconds is not None]
+        held = NamespaceStats.of(await gather_bounded([part.queue.stats for part in self.parts]))
         info = await server_info(self.link)
         return Status(
-            dirty=sum(each.dirty for each in stats),
-            leased=sum(each.leased for each in stats),
-            dead=sum(each.dead for each in stats),
-            bytes=sum(each.bytes for each in stats),
-            oldest_age_seconds=max(ages, default=None),
-            epochs=[each.epoch for each in stats],
+            dirty=held.dirty,
+            leased=held.leased,
+            dead=held.dead,
+            bytes=held.bytes,
+            oldest_age_seconds=held.oldest_age_seconds,
+            epochs=held.epochs,
             processes=await Presence(self.parts[0].queue).processes(),
             server={name: info[name] for name in _SHOWN_INFO if name in info},
         )

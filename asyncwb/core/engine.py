@@ -30,6 +30,7 @@ from asyncwb.events import Event, TaskCrashed
 from asyncwb.flushing.pool import FlusherPool
 from asyncwb.plugins.adapter import BackendAdapter
 from asyncwb.protocol.epochs import Epochs
+from asyncwb.protocol.messages import NamespaceStats
 from asyncwb.protocol.presence import Presence
 from asyncwb.protocol.queue import Queue
 from asyncwb.reading.drain import together
@@ -38,7 +39,7 @@ from asyncwb.redis.connect import Connect, connect
 from asyncwb.redis.suitability import Suitability, SuitabilityWatch, check_server
 from asyncwb.redis.targets import RedisClient
 from asyncwb.settings import Settings
-from asyncwb.stats import Totals
+from asyncwb.stats import Stats, Totals
 from asyncwb.support.background import BackgroundTasks
 from asyncwb.support.backoff import Backoff, retrying
 from asyncwb.support.gathering import gather_bounded
@@ -279,6 +280,19 @@ class Engine:
         if failed:
             raise failure(failed, of=len(keys))
         return retried
+
+    async def stats(self) -> Stats:
+        """Returns what all processes have in Redis now, and what this process has done. Raises RedisError."""
+        held = NamespaceStats.of(await self.of_each_partition(lambda queue: queue.stats()))
+        return Stats(
+            dirty=held.dirty,
+            leased=held.leased,
+            dead=held.dead,
+            buffered_bytes=held.bytes,
+            oldest_age_seconds=held.oldest_age_seconds,
+            epoch=max(held.epochs),
+            totals=self.totals.copy(),
+        )
 
     async def left(self, error: Exception) -> str:
         """Describes for a message how much is unsaved, and why (`error`)."""

@@ -1,7 +1,8 @@
 """The arguments and replies of the queue's steps."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Final, Literal, NamedTuple
+from typing import Final, Literal, NamedTuple, Self
 
 from asyncwb.errors import DecodeError
 from asyncwb.records import Record, Version
@@ -179,6 +180,38 @@ class PartitionStats:
     bytes: int
     oldest_age_seconds: float | None
     epoch: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NamespaceStats:
+    """The `PartitionStats` of all partitions together.
+
+    Attributes:
+        dirty, leased, dead: numbers of records.
+        bytes: an estimate of the size of all of them.
+        oldest_age_seconds: age of the oldest unsaved write; None if there is none.
+        epochs: the epoch of each partition.
+    """
+
+    dirty: int
+    leased: int
+    dead: int
+    bytes: int
+    oldest_age_seconds: float | None
+    epochs: list[int]
+
+    @classmethod
+    def of(cls, parts: Sequence[PartitionStats]) -> Self:
+        """Sums up the partitions, which are given in their order."""
+        ages = [part.oldest_age_seconds for part in parts if part.oldest_age_seconds is not None]
+        return cls(
+            dirty=sum(part.dirty for part in parts),
+            leased=sum(part.leased for part in parts),
+            dead=sum(part.dead for part in parts),
+            bytes=sum(part.bytes for part in parts),
+            oldest_age_seconds=max(ages, default=None),
+            epochs=[part.epoch for part in parts],
+        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from asyncwb import Buffer, Settings
 from asyncwb.admin.inspector import open_inspector
 from asyncwb.errors import ConfigurationError, RedisUnavailable
 from asyncwb.protocol.keys import PartitionKeys, partition_of
@@ -12,6 +13,7 @@ from asyncwb.protocol.messages import Failure
 from asyncwb.protocol.presence import Presence
 from asyncwb.protocol.queue import Queue
 from asyncwb.redis.connection import RedisLink
+from asyncwb.testing import MemoryBackend
 from tests.harness.rig import Rig
 
 PARTITIONS = 3
@@ -76,6 +78,24 @@ async def test_age_is_that_of_the_oldest_write_of_any_partition_if_there_is_one(
         age = (await inspector.status()).oldest_age_seconds
         assert age is not None
         assert age >= max(before)
+
+
+async def test_operators_and_services_are_told_the_same(made: Namespace) -> None:
+    settings = Settings(namespace=made.name, partitions=3, flushers=0)
+    async with Buffer[Any](made.url, backend=MemoryBackend(), settings=settings) as buffer:
+        await buffer.set_many({f"k{number}": number for number in range(12)})
+        await made.rigs[1].claim(records=1)
+        claim = await made.rigs[2].claim(records=1)
+        await made.rigs[2].queue.ack(claim.id, failed={claim.records[0].key: Failure("odd", "dead")})
+        stats = await buffer.stats()
+        async with open_inspector(made.url, made.name) as inspector:
+            status = await inspector.status()
+    assert (stats.dirty, stats.leased, stats.dead) == (status.dirty, status.leased, status.dead) == (10, 1, 1)
+    assert stats.buffered_bytes == status.bytes
+    assert stats.epoch == max(status.epochs)
+    assert stats.oldest_age_seconds is not None
+    assert status.oldest_age_seconds is not None
+    assert 0 <= stats.oldest_age_seconds <= status.oldest_age_seconds < stats.oldest_age_seconds + 5
 
 
 async def test_records_and_dead_letters_of_all_partitions_are_listed(made: Namespace) -> None:

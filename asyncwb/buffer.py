@@ -24,12 +24,7 @@ from asyncwb.core.engine import Engine
 from asyncwb.core.lifecycle import Lifetime
 from asyncwb.core.userkeys import raw_key, raw_keys
 from asyncwb.core.values import Values
-from asyncwb.errors import (
-    AsyncwbError,
-    ConfigurationError,
-    FlushTimeout,
-    UsageError,
-)
+from asyncwb.errors import ConfigurationError, FlushTimeout, UsageError
 from asyncwb.events import Observer
 from asyncwb.plugins.adapter import BackendAdapter
 from asyncwb.plugins.registry import named_backend
@@ -41,7 +36,6 @@ from asyncwb.settings import Durability, SettingOptions, Settings, check_choice
 from asyncwb.stats import Stats, Totals
 from asyncwb.support.completion import completing
 from asyncwb.support.observing import Announcer
-from asyncwb.support.outcomes import failure
 from asyncwb.support.plain import excerpt
 
 if TYPE_CHECKING:
@@ -298,20 +292,7 @@ class Buffer(Generic[T]):
             Any error of `get`: it applies to all keys; its message names the first.
         """
         self._life.check()
-        several = raw_keys(keys)
-        values: dict[str, T] = {}
-        failed: dict[str, AsyncwbError] = {}
-        for raw, found in await self._engine.router.get_many(several):
-            try:
-                value = self._values.value(raw, found)
-            except AsyncwbError as error:
-                failed[raw.decode()] = error
-            else:
-                if value is not None:
-                    values[raw.decode()] = value
-        if failed:
-            raise failure(failed, of=len(several), values=values)
-        return values
+        return self._values.values(await self._engine.router.get_many(raw_keys(keys)))
 
     # Waiting and inspecting
 

@@ -1,5 +1,6 @@
 """Converts the values of a buffer to the bodies of records, and back."""
 
+from collections.abc import Iterable
 from typing import Generic, TypeVar
 
 from asyncwb.codecs import Codec
@@ -9,6 +10,7 @@ from asyncwb.protocol.body import put_prefix
 from asyncwb.protocol.wire import OVERHEAD_BYTES, payload_of, unpack_record
 from asyncwb.reading.reader import Answer
 from asyncwb.settings import Settings
+from asyncwb.support.outcomes import failure
 
 T = TypeVar("T")
 
@@ -77,3 +79,27 @@ class Values(Generic[T]):
             return self._codec.decode(payload)
         except DecodeError as error:
             raise DecodeError(f"key {raw.decode()!r}: {error}") from error
+
+    def values(self, answers: Iterable[tuple[bytes, Answer]]) -> dict[str, T]:
+        """Returns the values of what a read found for several keys, by key; keys without a value are left out.
+
+        Raises:
+            PartialFailure: some keys have no value but an error, or all have errors of different kinds. It has the
+                values of the others.
+            AsyncwbError: the error of all keys, as `value` raises it for the first.
+        """
+        values: dict[str, T] = {}
+        failed: dict[str, AsyncwbError] = {}
+        count = 0
+        for raw, found in answers:
+            count += 1
+            try:
+                value = self.value(raw, found)
+            except AsyncwbError as error:
+                failed[raw.decode()] = error
+            else:
+                if value is not None:
+                    values[raw.decode()] = value
+        if failed:
+            raise failure(failed, of=count, values=values)
+        return values

@@ -15,7 +15,8 @@ from asyncwb.flushing.circuit_breaker import Circuit
 from asyncwb.flushing.commit import Outcome, Strategy
 from asyncwb.flushing.saver import BatchSaver
 from asyncwb.protocol.messages import Acked, Claim, Failure, Retries
-from asyncwb.protocol.queue import RELEASE_SECONDS, Queue
+from asyncwb.protocol.queue import Queue
+from asyncwb.protocol.steps.flusher import RELEASE_SECONDS
 from asyncwb.protocol.waits import Waits
 from asyncwb.settings import Settings
 from asyncwb.stats import Totals

@@ -1,0 +1,124 @@
+"""Steps of writers: registering, requests that are applied at most once, and writes that bypass Redis."""
+
+from collections.abc import Sequence
+from itertools import chain
+from typing import Final
+
+from asyncwb.protocol import scripts
+from asyncwb.protocol.messages import Applied, Bounds, PutReply, Write
+from asyncwb.protocol.steps.partition import PAGE, PartitionSteps, ms
+from asyncwb.protocol.wire import pack_version
+from asyncwb.records import Version
+from asyncwb.redis.link import Argument
+
+WRITER_MEMORY_SECONDS: Final = 2 * 3600
+"""How long the server remembers a silent writer's last request: longer than any request is repeated (see
+`redis_retry_seconds`). A request that is repeated even later isn't applied, and its outcome stays unknown."""
+
+
+class WriterSteps(PartitionSteps):
+    """The steps of writers."""
+
+    async def register(self, writer: str) -> None:
+        """Makes the server remember a writer's requests.
+
+        It uses SET with NX, so that a registration that arrives late doesn't make the server forget requests.
+        """
+        nothing_yet = bytes(16)
+        await self.link.command("SET", self.keys.writer(writer), nothing_yet, "NX", "PX", WRITER_MEMORY_SECONDS * 1000)
+
+    async def leave(self, writers: Sequence[str]) -> None:
+        """Forgets writers that will send nothing more, and removes a wake-up if no record is dirty.
+
+        A request of theirs that is still in flight is refused when it arrives: only `register` makes a writer known,
+        and each registration is sent once, under a name of its own, before anything is put under that name.
+        """
+        keys = (*self.keys.common, *map(self.keys.writer, writers))
+        await self.link.script(scripts.LEAVE, keys, (self.keys.record_prefix,))
+
+    async def put(
+        self,
+        groups: Sequence[Sequence[Write]],
+        *,
+        writer: str,
+        request: int,
+        repeated: bool,
+        epoch: int,
+        delay_seconds: float,
+        bounds: Bounds,
+        after: int = 0,
+        others_wait: bool = False,
+    ) -> PutReply:
+        """Applies one request of a writer, at most once; each group of writes is applied as a whole or not at all.
+
+        Args:
+            groups: the writes, one group for each caller. A group for which a limit leaves no room is refused.
+            writer: the writer's id.
+            request: the number of the request; each new request of the writer has a higher one.
+            repeated: whether an earlier attempt at this request may have been applied.
+            epoch: the epoch that the writes belong to.
+            delay_seconds: how long until the writes are due.
+            bounds: the limits.
+            after: a request of this writer that was sent but isn't answered yet, and has to be applied before this one;
+                0 for none.
+            others_wait: whether earlier writes of this writer wait for room; if so, only groups that need no room are
+                applied.
+
+        Returns:
+            What was applied, or why nothing was: "EPOCH" if the server is in another history or epoch, or the epoch's
+            sequence numbers are used up; "WRITER" if the server doesn't know the writer, or has forgotten its reply to
+            a repeated request; "EARLY" if request `after` isn't applied.
+        """
+        sizes = [*map(len, groups)]
+        if sizes.count(1) == len(sizes):
+            sizes = []  # this saves an argument for each write
+        args: list[Argument] = [
+            epoch, request, int(repeated), WRITER_MEMORY_SECONDS * 1000, ms(delay_seconds),
+            bounds.records, bounds.low_records, bounds.bytes, bounds.low_bytes,
+            ms(bounds.age_seconds), ms(bounds.low_age_seconds),
+            "others" if others_wait else "wait" if bounds.in_order else "none", after, len(sizes), *sizes,
+        ]  # fmt: skip
+        args.extend(chain.from_iterable(chain.from_iterable(groups)))
+        reply: bytes = await self.link.script(
+            scripts.PUT, (*self.keys.common, self.keys.writer(writer)), (self.keys.record_prefix, *args)
+        )
+        if reply == b"EPOCH":
+            return "EPOCH"
+        if reply == b"WRITER":
+            return "WRITER"
+        if reply == b"EARLY":
+            return "EARLY"
+        _, seq, woken, refused, full, hopeless, dead = reply.split(b" ")
+        if not refused:  # the usual case
+            return Applied(int(seq), woken == b"1")
+        return Applied(int(seq), woken == b"1", _numbers(refused), full.decode(), _numbers(hopeless), int(dead))
+
+    async def allot(self, count: int, *, epoch: int, writer: str, request: int) -> int | None:
+        """Allots sequence numbers to writes that bypass Redis because the buffer is full.
+
+        From then on, the server applies no request of the writer up to this one, so a copy that is still in flight
+        can't overwrite what was written directly.
+
+        Args:
+            count: how many numbers.
+            epoch: the epoch that they belong to.
+            writer: the writer's id.
+            request: the number of the request whose writes they are.
+
+        Returns:
+            The sequence number before the first; None if the server is in another epoch or history, or too few numbers
+            are left in this one.
+        """
+        keys = (*self.keys.common, self.keys.writer(writer))
+        reply = await self.link.script(scripts.ALLOT, keys, (self.keys.record_prefix, epoch, count, request))
+        return None if reply == b"EPOCH" else int(reply)
+
+    async def supersede(self, saved: Sequence[tuple[bytes, Version]]) -> None:
+        """Removes the records of these keys that aren't newer than the given versions, which the backend holds."""
+        for start in range(0, len(saved), PAGE):
+            pairs = [(key, pack_version(version)) for key, version in saved[start : start + PAGE]]
+            await self._script(scripts.SUPERSEDE, *(part for pair in pairs for part in pair))
+
+
+def _numbers(text: bytes) -> frozenset[int]:
+    return frozenset(map(int, text.split(b","))) if text else frozenset()

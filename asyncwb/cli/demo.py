@@ -22,7 +22,7 @@ from rich.table import Table
 from asyncwb.buffer import Buffer
 from asyncwb.cli.options import arguments_for, check_flushers, settings_options
 from asyncwb.cli.shared import EXIT_FAULT, asynchronous, json_option
-from asyncwb.cli.workload import DirectWrites, Ledger, Value, Verdict, Workload
+from asyncwb.cli.workload import TABLE, DirectWrites, Ledger, Value, Verdict, Workload
 from asyncwb.codecs import Codec
 from asyncwb.errors import BackendUnavailable, DeadLettered, FlushTimeout, WriteLost
 from asyncwb.plugins.registry import backend_from_url
@@ -81,7 +81,8 @@ class _Demo:
         self._ledger = Ledger()
         self._database = folder / "demo.db"
         self._redis = f"embedded://{folder}/redis"
-        backend = backend_from_url(f"sqlite:///{self._database}", codec=Codec())
+        self._url = f"sqlite:///{self._database}?table={TABLE}"
+        backend = backend_from_url(self._url, codec=Codec())
         self._backend = FaultyBackend(backend, keep_saves=False)
         self._round_seconds = min(_LONGEST_ROUND_SECONDS, max(_SHORTEST_ROUND_SECONDS, seconds * 0.06))
         self._status = "starting"
@@ -164,7 +165,7 @@ class _Demo:
         """Starts a second process that flushes the same namespace; kills it at the end of the block."""
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "asyncwb", "worker", "--redis", self._redis,
-            "--backend", f"sqlite:///{self._database}", *arguments_for(self._settings, _OF_WORKER),
+            "--backend", self._url, *arguments_for(self._settings, _OF_WORKER),
             stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE,
             # Leave out variables that are meant for the user's own services.
             env={name: value for name, value in os.environ.items() if not name.startswith("ASYNCWB_")},

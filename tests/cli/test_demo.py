@@ -1,10 +1,12 @@
 """`asyncwb demo` and `asyncwb backends`: what they print, and that a loss would not go unnoticed."""
 
 import json
+import re
 import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,12 @@ from click.testing import CliRunner
 
 from asyncwb.cli import main
 from asyncwb.cli.demo import _Demo
-from asyncwb.cli.workload import Ledger, Verdict
+from asyncwb.cli.workload import TABLE, Ledger, Verdict
+from asyncwb.codecs import Codec
+from asyncwb.plugins.registry import backend_from_url
+from asyncwb.records import Record
+
+ROOT = Path(__file__).parents[2]
 
 KEYS = [
     "acknowledged", "distinct_keys", "persisted", "lost", "stale", "sets_per_second", "flushed_per_second",
@@ -76,6 +83,29 @@ def test_verdict_compares_versions_values_and_deletes(tmp_path: Path, rows: list
     ledger.note("b", 8, None)
     assert ledger.verdict(tmp_path / "a.db") == verdict
     assert (ledger.acknowledged, ledger.keys) == (3, 2)
+
+
+def documented_columns() -> list[tuple[str, str, bool]]:
+    """Name, type and whether NOT NULL, of the columns that docs/backends.md describes."""
+    section = (ROOT / "docs/backends.md").read_text().partition("\n## SQLite\n")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| `(\w+)` \| (?:`([A-Z ]+)`)? ?\|", section, re.MULTILINE)
+    return [(name, kind.removesuffix(" NOT NULL"), kind.endswith(" NOT NULL")) for name, kind in rows]
+
+
+async def test_check_reads_what_the_backend_documents_and_stores(tmp_path: Path) -> None:
+    ledger = Ledger()
+    backend = backend_from_url(f"sqlite:///{tmp_path}/a.db?table={TABLE}", codec=Codec())
+    await backend.open(namespace="any")
+    try:
+        await backend.save([Record("a", 7, b'{"n":1}'), Record("b", 8, deleted=True)])
+    finally:
+        await backend.close()
+    with closing(sqlite3.connect(tmp_path / "a.db")) as connection:
+        stored = [(row[1], row[2], bool(row[3])) for row in connection.execute(f"PRAGMA table_info({TABLE})")]
+    assert documented_columns() == stored
+    ledger.note("a", 7, {"n": 1})
+    ledger.note("b", 8, None)
+    assert ledger.verdict(tmp_path / "a.db") == Verdict(persisted=2, lost=0, stale=0)
 
 
 def test_backends_are_listed() -> None:

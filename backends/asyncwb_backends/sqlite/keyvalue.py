@@ -19,8 +19,8 @@ Row = tuple[str, "str | bytes | None", str, int, "int | None", "int | None"]
 class KeyValueTable:
     """A table with a row for each key.
 
-    Its columns are `key`, `value` (JSON as text, anything else as a blob; NULL for a tombstone), `codec`, `version`,
-    and `deleted_at` (Unix time of a tombstone, else NULL).
+    Its columns are public, and docs/backends.md describes them: `key`, `value` (JSON as text, anything else as a blob;
+    NULL for a tombstone), `codec`, `version`, and `deleted_at` (Unix time of a tombstone, else NULL).
 
     Args:
         name: `[A-Za-z_][A-Za-z0-9_]{0,62}`.

@@ -9,10 +9,12 @@ from typing import Final
 
 from asyncwb.admin.partition_view import Inspection, Listed, Place
 from asyncwb.errors import ConfigurationError
+from asyncwb.protocol.body import is_codec
 from asyncwb.protocol.keys import LAYOUT, PartitionKeys, partition_of
 from asyncwb.protocol.messages import DeadRecord, NamespaceStats, PartitionMeta
 from asyncwb.protocol.presence import Presence, Process
 from asyncwb.protocol.queue import Queue
+from asyncwb.records import CodecName
 from asyncwb.redis.connect import connect
 from asyncwb.redis.connection import RedisLink
 from asyncwb.redis.suitability import server_info
@@ -108,9 +110,19 @@ def check_partitions(meta: PartitionMeta, namespace: str) -> None:
     if not re.fullmatch(r"\d{1,4}", meta.partitions) or not 1 <= int(meta.partitions) <= MOST_PARTITIONS:
         raise ConfigurationError(
             f"{PartitionKeys(namespace, 0).meta.decode()} says that there are {meta.partitions[:64]!r} partitions: "
-            "another program has overwritten it; set its field partitions to what services use, or delete it: the next "
-            "one that opens the namespace makes it anew"
+            "another program has overwritten it; set its field partitions to the number that services use, or delete "
+            "the key: the next process that opens the namespace makes it anew"
         )
+
+
+def known_codec(meta: PartitionMeta, namespace: str) -> CodecName:
+    """Returns the codec of a namespace; raises ConfigurationError if this version of asyncwb doesn't know it."""
+    if not is_codec(meta.codec):
+        raise ConfigurationError(
+            f"namespace {namespace!r} has codec {meta.codec[:64]!r}, which this version of asyncwb doesn't know: "
+            f"another version made it, or another program has overwritten {PartitionKeys(namespace, 0).meta.decode()}"
+        )
+    return meta.codec
 
 
 @asynccontextmanager
@@ -134,7 +146,8 @@ async def open_inspector(
             )
         if meta.layout != str(LAYOUT):
             raise ConfigurationError(
-                f"namespace {namespace!r} was made by another version of asyncwb (layout {meta.layout}, not {LAYOUT})"
+                f"namespace {namespace!r} was made by another version of asyncwb (layout {meta.layout}, not {LAYOUT}): "
+                "look at it with that version"
             )
         check_partitions(meta, namespace)
         yield Inspector(link, namespace, meta)

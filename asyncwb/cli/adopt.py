@@ -2,7 +2,7 @@
 
 import click
 
-from asyncwb.admin.inspector import open_inspector
+from asyncwb.admin.inspector import known_codec, open_inspector
 from asyncwb.cli.closing import closing_backend
 from asyncwb.cli.options import LOOKING, STORING, settings_options
 from asyncwb.cli.output import print_json
@@ -12,8 +12,6 @@ from asyncwb.cli.shared import (
     json_option,
     redis_option,
 )
-from asyncwb.errors import ConfigurationError
-from asyncwb.protocol.body import is_codec
 from asyncwb.protocol.epochs import Epochs
 from asyncwb.settings import Settings
 
@@ -31,13 +29,11 @@ async def adopt_server(*, redis: str | None, backend: str, settings: Settings, a
     and this backend by mistake. Stop everybody who uses the other server first: what is buffered there stays there.
     What is buffered here is saved where the other one has saved nothing newer.
 
-    Exit status: 0 it is the present server now, 2 wrong usage or not reached.
+    Exit status: 0 it is the present server now, 2 wrong usage, or Redis or the backend can't be reached.
     """
     namespace = settings.namespace
     async with open_inspector(redis, namespace, timeout_seconds=settings.redis_timeout_seconds) as inspector:
-        codec = inspector.meta.codec
-        if not is_codec(codec):
-            raise ConfigurationError(f"namespace {namespace!r} has codec {codec!r}, which this version doesn't know")
+        codec = known_codec(inspector.meta, namespace)
         queues = [part.queue for part in inspector.parts]
         async with closing_backend(backend, settings, codec=codec) as place:
             epochs = Epochs(queues, place.new_epoch, codec=codec, note_server=place.note_server)

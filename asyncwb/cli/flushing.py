@@ -10,12 +10,11 @@ from collections.abc import Callable
 from contextlib import AsyncExitStack
 from typing import Final
 
+from asyncwb.admin.inspector import check_partitions, known_codec
 from asyncwb.buffer import Buffer
 from asyncwb.cli.shared import EXIT_INTERRUPTED
 from asyncwb.codecs import Codec
-from asyncwb.errors import ConfigurationError
 from asyncwb.plugins.registry import backend_from_url
-from asyncwb.protocol.body import is_codec
 from asyncwb.protocol.queue import Queue
 from asyncwb.records import CodecName
 from asyncwb.redis.connect import connect
@@ -39,6 +38,7 @@ async def flush_until_told(redis: str | None, backend: str, settings: Settings, 
 
     Raises:
         NamespaceMismatch: the namespace has another number of partitions.
+        ConfigurationError: its codec is unknown, or another program has overwritten its number of partitions.
     """
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     stopping = asyncio.Event()
@@ -75,9 +75,8 @@ async def _made_with(
     while not stopping.is_set():
         meta = await retrying(queue.read_meta, limit_seconds=settings.connect_timeout_seconds, rng=rng)
         if meta.layout:
-            if not is_codec(meta.codec) or not meta.partitions.isdecimal():
-                raise ConfigurationError(f"namespace {settings.namespace!r} was made by another version of asyncwb")
-            return int(meta.partitions), meta.codec
+            check_partitions(meta, settings.namespace)
+            return int(meta.partitions), known_codec(meta, settings.namespace)
         if not waiting:
             waiting = True
             _log.info("namespace %s is new, waiting for its first writer", settings.namespace)

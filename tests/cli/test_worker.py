@@ -244,3 +244,18 @@ async def test_worker_refuses_a_namespace_of_another_layout(
         _, errors = await asyncio.wait_for(worker.communicate(), 15)
         assert worker.returncode == 2
         assert "layout 99" in errors.decode()
+
+
+@pytest.mark.parametrize(("field", "value", "says"), [("partitions", "x", "says that there are 'x' partitions"),
+                                                      ("codec", "x", "has codec 'x'")])  # fmt: skip
+async def test_worker_says_what_another_program_has_overwritten(
+    valkey_server: Server, start_worker: StartWorker, field: str, value: str, says: str
+) -> None:
+    async with Buffer(valkey_server.url, backend=MemoryBackend(), namespace="work", flushers=0) as buffer:
+        queue = buffer._engine.partitions[0].queue
+        await queue.link.command("HSET", queue.keys.meta, field, value)
+        worker = await start_worker()
+        _, errors = await asyncio.wait_for(worker.communicate(), 15)
+        assert worker.returncode == 2
+        assert says in errors.decode()
+        assert "another program has overwritten" in errors.decode()

@@ -20,7 +20,7 @@ EXIT_INTERRUPTED: Final = 130
 EXIT_PIPE: Final = 141
 """Nobody reads the output any more: 128 plus the number of SIGPIPE, as shells report it for other programs."""
 
-REFUSED: Final = "record(s) were refused by the backend for good, they stay readable: see `asyncwb dead list`"
+REFUSED: Final = "record(s) were dead-lettered, but stay readable: see `asyncwb dead list` for the reasons"
 
 redis_option = click.option(
     "--redis",
@@ -36,10 +36,10 @@ backend_option = click.option(
     show_envvar=True,
     metavar="URL",
     required=True,
-    help="Where writes come to rest, as in sqlite:///app.db; see `asyncwb backends`.",
+    help="The backend that writes are saved to, as in sqlite:///app.db; see `asyncwb backends`.",
 )
 optional_backend_option = click.option(
-    "--backend", envvar="ASYNCWB_BACKEND", show_envvar=True, metavar="URL", help="Look at what it holds, too."
+    "--backend", envvar="ASYNCWB_BACKEND", show_envvar=True, metavar="URL", help="A backend to look at, too."
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout, nothing else.")
 

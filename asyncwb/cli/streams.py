@@ -88,7 +88,7 @@ class _ClosedInput(io.RawIOBase):
         return True
 
     def readinto(self, _buffer: Any, /) -> NoReturn:
-        raise ConfigurationError("stdin is closed, so that nothing can be read from it")
+        raise ConfigurationError("stdin is closed, so nothing can be read from it")
 
     def fileno(self) -> NoReturn:
         self.readinto(b"")

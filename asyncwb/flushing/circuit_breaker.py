@@ -113,7 +113,7 @@ class Circuit:
             return
         seconds = self._loop.time() - self._opened_at
         self._opened_at = None
-        _log.info("backend %s takes records again, after %.1f s", self._backend.name, seconds)
+        _log.info("backend %s accepts records again, after an outage of %.1f s", self._backend.name, seconds)
         self._on_change(CircuitChanged(open=False, seconds=seconds))
 
     def failed_alone(self, key: str, error: Exception) -> bool:
@@ -130,7 +130,7 @@ class Circuit:
             return
         self._opened_at = self._loop.time()
         _log.warning(
-            "backend %s takes nothing: writes stay in Redis, safe, and it is asked every %g s (%s)",
+            "backend %s accepts no records: writes stay safely in Redis, and it is probed at least every %g s (%s)",
             self._backend.name,
             self._settings.probe_seconds,
             reason,

@@ -129,7 +129,7 @@ class Flusher:
         (record,) = claim.records
         if not self._retries.most or claim.deaths < self._retries.most:
             _log.warning(
-                "key %r is saved alone: %d process(es) died, or lost its lease, while saving only it",
+                "key %r is being saved alone, since %d process(es) died, or lost its lease, while saving only this key",
                 record.key,
                 claim.deaths,
             )
@@ -165,7 +165,7 @@ class Flusher:
                 await queue.extend(claim.id, lease_seconds=self._settings.lease_seconds)
             except RedisError as error:
                 # The lease may expire, and another flusher may save the same: safe, since saves are conditional.
-                _log.warning("leases not renewed: %s", error)
+                _log.warning("the leases of a claim were not renewed, which is tried again soon: %s", error)
             except asyncio.CancelledError as error:
                 if is_failure(error):  # a task group silently drops the CancelledErrors of its tasks
                     raise CancelledFromWithin("extend was cancelled from within a driver") from error
@@ -220,7 +220,11 @@ class Flusher:
             self._count_failures(outcome, acked)
         elif blamed := {key: each.reason for key, each in outcome.failed.items() if each.fate != "later"}:
             # The answer of the ack was lost, so it is unknown what became of these records.
-            _log.warning("%d record(s) failed, see `asyncwb dead list`: %s", len(blamed), next(iter(blamed.items())))
+            _log.warning(
+                "%d record(s) failed and are tried again, or are dead letters now (see `asyncwb dead list`): %s",
+                len(blamed),
+                next(iter(blamed.items())),
+            )
 
     def _count_failures(self, outcome: Outcome, acked: Acked) -> None:
         self._totals.retried += len(acked.retried)
@@ -228,18 +232,23 @@ class Flusher:
         for key, retry in acked.retried.items():
             reason = outcome.failed[key].reason
             if retry.attempts == 1:
-                _log.warning("key %r wasn't saved, trying again up to %s times: %s", key, self._retries.most, reason)
+                limit = f"at most {self._retries.most} attempts in all" if self._retries.most else "without a limit"
+                _log.warning("key %r wasn't saved, and is tried again (%s): %s", key, limit, reason)
             self._emit(Retried(key, reason, retry.attempts, retry.due_in_seconds))
         for key, attempts in acked.dead.items():
             reason = outcome.failed[key].reason
-            _log.error("key %r is dead-lettered after %d attempt(s), it stays readable: %s", key, attempts, reason)
+            _log.error("key %r is dead-lettered after %d attempt(s), but stays readable: %s", key, attempts, reason)
             self._emit(DeadLetter(key, reason, attempts))
 
     async def _release(self, queue: Queue, claim: Claim) -> None:
         try:
             await queue.release(claim.id)
         except RedisError as error:
-            _log.warning("a claim of %d record(s) waits for its lease to end: %s", len(claim.records), error)
+            _log.warning(
+                "%d claimed record(s) could not be released, and are claimed again when their lease ends: %s",
+                len(claim.records),
+                error,
+            )
 
     async def _patiently(self, ask: Callable[[], Awaitable[T]]) -> T:
         return await retrying(ask, limit_seconds=math.inf, rng=self._rng)

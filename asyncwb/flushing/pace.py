@@ -68,7 +68,7 @@ class Pace:
             if records == 1:
                 # Judging by what other records took, the batches that it held up were not too large.
                 aimed = _AIM * self._limit / self._each if self._each else math.inf
-                self._set(max(self.records, int(min(self.most, aimed))), "it was one record that took so long")
+                self._set(max(self.records, int(min(self.most, aimed))), "a single record had taken so long")
             if seconds > _SLACK * self._each * records:
                 return
         if records == 1:
@@ -90,5 +90,11 @@ class Pace:
         first = self.records == self.most
         self.records = records
         level = logging.WARNING if first else logging.INFO if records == self.most else logging.DEBUG
-        _log.log(level, "saves have at most %d of %d records from now on: %s", records, self.most, reason)
+        _log.log(
+            level,
+            "a save has at most %d record(s) from now on (up to %d when the backend is quick): %s",
+            records,
+            self.most,
+            reason,
+        )
         self._on_change(BatchSizeChanged(records, self.most, reason))

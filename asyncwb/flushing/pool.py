@@ -177,7 +177,12 @@ class FlusherPool:
             except AsyncwbError as error:
                 refused = isinstance(error, RedisRefused) and not told
                 told = told or refused
-                _log.log(logging.WARNING if refused else logging.DEBUG, "waiting for wake-ups failed: %s", error)
+                _log.log(
+                    logging.WARNING if refused else logging.DEBUG,
+                    "waiting for wake-ups failed, so writes of other processes are noticed up to %g s later: %s",
+                    _LONGEST_SLEEP_SECONDS,
+                    error,
+                )
                 await asyncio.sleep(_LONGEST_SLEEP_SECONDS * self._rng.uniform(0.5, 1.0))
             self.bell.ring()
 

@@ -47,7 +47,7 @@ class StaleRecords:
         try:
             return await self.blocked(queue, records)
         except AsyncwbError as error:
-            reason = f"stale, and it can't be told whether a newer write is saved: {error}"
+            reason = f"the save found stale records, and whether this one's newest write is saved is unknown: {error}"
             return {record.key: Failure(reason, "later") for record in records}
 
     async def blocked(self, queue: Queue, records: Sequence[Record]) -> dict[str, Failure]:
@@ -68,7 +68,9 @@ class StaleRecords:
         failed: dict[str, Failure] = {}
         for record in blocked:
             if epoch_of(foreign[record.key]) >= MAX_EPOCH - 2:
-                failed[record.key] = Failure(_reason(foreign[record.key], "and leaves no room for newer ones"), "dead")
+                failed[record.key] = Failure(
+                    _reason(foreign[record.key], "and which leaves no room for newer ones"), "dead"
+                )
         movable = [record for record in blocked if record.key not in failed]
         if movable:
             failed.update(await self._move(queue, movable, foreign, allotted))
@@ -111,18 +113,22 @@ class StaleRecords:
             blocked = [record for record in records if _version_in(loaded, record.key) == foreign[record.key]]
             moved = await queue.restamp(blocked, epoch=epoch, present=present)
         except AsyncwbError as error:
-            what = f"so a new epoch has to begin, which failed: {error}"
+            what = f"and beginning a new epoch above it failed: {error}"
         else:
-            what = "so the history of the server has changed" if moved is None else f"saved again in epoch {epoch}"
+            what = (
+                "and the history of the server has changed meanwhile"
+                if moved is None
+                else f"so epoch {epoch} begins above it"
+            )
         return {record.key: Failure(_reason(foreign[record.key], what), "later") for record in records}
 
     def _tell(self, queue: Queue, foreign: dict[str, Version]) -> None:
         key, version = max(foreign.items(), key=lambda each: each[1])
         self._totals.foreign += len(foreign)
         _log.warning(
-            "backend %s holds versions that no history of this namespace has made (%d of key %r): were data restored "
-            "or copied into its place, or does another Redis save there? %d record(s) are saved again under newer "
-            "versions",
+            "backend %s holds versions that no history of this namespace has made (the highest is %d, of key %r): were "
+            "data restored or copied into its place, or does another Redis save there? %d record(s) are to be saved "
+            "again under newer versions",
             self._backend.name,
             version,
             key,

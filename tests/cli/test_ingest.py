@@ -63,7 +63,7 @@ def test_rows_that_the_backend_refuses_are_told(valkey_server: Server, database:
     assert result.exit_code == 1
     report = json.loads(result.stdout)
     assert (report["acknowledged"], report["saved"], report["coalesced"], report["dead"]) == (2, 1, 0, 1)
-    assert "1 record(s) were refused by the backend for good" in result.stderr
+    assert "1 record(s) were dead-lettered, but stay readable" in result.stderr
 
 
 TABLE = "CREATE TABLE users (id INTEGER PRIMARY KEY, name TEXT CHECK (name = 'good'))"
@@ -87,7 +87,7 @@ def test_it_stops_when_too_many_rows_are_refused_and_the_next_run_works(
     report = json.loads(result.stdout)
     assert 50 <= report["dead"] == report["acknowledged"] < 4000, "and not the whole file"
     assert "CHECK constraint failed" in result.stderr
-    assert "refused by the backend for good" in result.stderr
+    assert "were dead-lettered, but stay readable" in result.stderr
     assert "--max-refused 50" in result.stderr
     (tmp_path / "good.jsonl").write_text('{"id": 900001, "name": "good"}\n')
     result = ingest(valkey_server, database, str(tmp_path / "good.jsonl"), "--key", "id", "--backend", table)
@@ -247,7 +247,7 @@ def test_interrupted_run_loses_nothing_and_a_rerun_completes_it(
     assert out == ""
     acknowledged = int(errors.split()[0])
     assert 0 < acknowledged < total
-    assert "run the same again" in errors
+    assert "run the same command again" in errors
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert json.loads(done.stdout)["acknowledged"] == total
     assert saved(database) == {

@@ -78,7 +78,7 @@ def test_mark_of_another_encoding_is_told(read: Read) -> None:
 
 @pytest.mark.parametrize("name", ["no such", "base64", "rot13", "undefined", ""])
 def test_encoding_that_is_none_is_refused(name: str) -> None:
-    with pytest.raises(ConfigurationError, match="is no encoding of text"):
+    with pytest.raises(ConfigurationError, match="is not a text encoding"):
         checked_encoding(name)
 
 

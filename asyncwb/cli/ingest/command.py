@@ -53,21 +53,23 @@ _CHARACTERS: Final = {"tab": "\t", "\\t": "\t", "comma": ",", "semicolon": ";", 
     "--format",
     "row_format",
     type=click.Choice(["csv", "json", "jsonl"]),
-    help="By default from each file's name. An array or lines of JSON are told apart by themselves.",
+    help="By default it follows from each file's name. JSON arrays and JSON Lines are told apart automatically.",
 )
 @click.option(
     "--delimiter",
     metavar="CHAR",
     show_default="a comma, for .tsv a tab",
-    help="Of CSV: a character, or tab, comma, semicolon, pipe or space.",
+    help="For CSV: a character, or tab, comma, semicolon, pipe or space.",
 )
-@click.option("--quotechar", metavar="CHAR", default='"', show_default=True, help='Of CSV; "none" for none at all.')
-@click.option("--encoding", metavar="NAME", default="utf-8", show_default=True, help="As in windows-1252 or utf-16.")
+@click.option("--quotechar", metavar="CHAR", default='"', show_default=True, help='For CSV; "none" if there is none.')
+@click.option(
+    "--encoding", metavar="NAME", default="utf-8", show_default=True, help="The files' encoding, such as utf-16."
+)
 @click.option(
     "--types",
     metavar="COLUMN=TYPE,...",
-    help="Of CSV: int, float, number, decimal, bool, text, date, datetime or json; int? takes an empty field as null. "
-    "By default as the backend's table has its columns, where there is one, else text.",
+    help="For CSV: int, float, number, decimal, bool, text, date, datetime or json; int? takes an empty field as null. "
+    "The default is the type of the column in the backend's table if there is one, else text.",
 )
 @click.option("--limit", type=click.IntRange(1), metavar="N", help="Read the first N rows only.")
 @click.option(
@@ -82,14 +84,14 @@ _CHARACTERS: Final = {"tab": "\t", "\\t": "\t", "comma": ",", "semicolon": ";", 
     type=click.Choice(["stop", "skip"]),
     default="stop",
     show_default=True,
-    help="What to do at a malformed line; what stands before it is ingested in either case.",
+    help="What to do at a malformed line; the rows before it are ingested in either case.",
 )
 @click.option(
     "--max-refused",
     type=click.IntRange(1),
     default=1000,
     show_default=True,
-    help="Stop once the backend has refused so many rows for good.",
+    help="Stop once the backend has refused this many rows for good.",
 )
 @json_option
 @asynchronous
@@ -128,8 +130,8 @@ async def ingest(
     without keeping anything. It can't know what others write until the rows really come.
 
     Exit status: 0 all is saved, or a dry run found nothing; 1 a line was malformed (skipped or not), or the backend
-    refused a row for good, or would; 2 wrong usage, a file that can't be read at all, not reached, or no room beside
-    the dead letters of this namespace.
+    refused a row for good, or would; 2 wrong usage, a file that can't be read at all, Redis or the backend can't be
+    reached, or dead letters of this namespace leave no room.
     """
     reading = Reading(
         key=Key.from_option(key),
@@ -163,7 +165,9 @@ async def ingest(
             await _write(work, buffer=buffer, counts=counts, refusals=refusals, files=files, reading=reading)
     except (asyncio.CancelledError, KeyboardInterrupt, AsyncwbError):
         if counts.acknowledged:
-            click.echo(f"{counts.acknowledged} row(s) are acknowledged and safe; run the same again to go on", err=True)
+            click.echo(
+                f"{counts.acknowledged} row(s) are acknowledged and safe; run the same command again to go on", err=True
+            )
         raise
     report(counts, buffer.totals, time.monotonic() - started, as_json=as_json)
     _end(counts, refusals, buffer.totals.dead, stopped=f" (--max-refused {max_refused})" if work.stopped else "")

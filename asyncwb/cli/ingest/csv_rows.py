@@ -132,7 +132,7 @@ def _header(source: Source, reader: Iterator[list[str]], lines: _Lines, key: Key
         header = next((fields for fields in reader if fields), None)
     except (csv.Error, _TooLong) as error:
         hint = _hint(lines.first, key, dialect, width=1)
-        raise ConfigurationError(f"{file}: the header is no CSV: {plain(str(error))}{hint}") from error
+        raise ConfigurationError(f"{file}: the header is not valid CSV: {plain(str(error))}{hint}") from error
     if header is None:
         return None
     text = "".join(header)

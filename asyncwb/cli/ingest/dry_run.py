@@ -111,7 +111,11 @@ class _Check:
         if as_json:
             sys.stdout.write(json.dumps(figures) + "\n")
             return
-        refused = f"{self.refused:,} the backend would refuse" if self.asked else "its backend can't be asked"
+        refused = (
+            f"{self.refused:,} that the backend would refuse"
+            if self.asked
+            else "whether the backend would refuse any is unknown, since it can't be asked"
+        )
         click.echo(
             f"{self._rows:,} rows checked, {len(self._keys):,} keys: {self.malformed:,} malformed, {refused}; "
             "nothing was written"

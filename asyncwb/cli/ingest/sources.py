@@ -50,7 +50,7 @@ def checked_encoding(name: str) -> str:
         found.incrementaldecoder()
     except (LookupError, TypeError, ValueError) as error:
         raise ConfigurationError(
-            f"--encoding {excerpt(name)} is no encoding of text; write for example windows-1252, latin-1 or utf-16"
+            f"--encoding {excerpt(name)} is not a text encoding; write for example windows-1252, latin-1 or utf-16"
         ) from error
     return found.name
 

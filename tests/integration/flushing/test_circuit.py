@@ -74,7 +74,7 @@ async def test_outage_counts_against_no_record_and_is_logged_once(
         assert buffer.totals.outages == 1
     assert changes(events) == [True, False]
     assert not [event for event in events if isinstance(event, Retried | DeadLetter)]
-    lines = [record.message for record in caplog.records if "takes" in record.message]
+    lines = [record.message for record in caplog.records if "accepts" in record.message]
     assert len(lines) == 2, lines
 
 

@@ -90,6 +90,19 @@ async def test_temporary_failure_of_one_record_is_tried_again_alone(valkey_serve
         assert [[record.key for record in save] for save in backend.saves[1:]] == [["bad"]]
 
 
+@pytest.mark.parametrize(("most", "says"), [(3, "at most 3 attempts in all"), (None, "without a limit")])
+async def test_log_of_a_first_failure_says_how_often_the_record_is_tried(
+    valkey_server: Server, caplog: pytest.LogCaptureFixture, most: int | None, says: str
+) -> None:
+    backend = FaultyBackend(MemoryBackend())
+    backend.poison = {"bad": ConnectionError("try later")}
+    async with open_rig(valkey_server) as rig:
+        await rig.put("a")
+        await rig.put("bad")
+        await Bench(rig, backend, max_attempts=most).flush()
+    assert f"key 'bad' wasn't saved, and is tried again ({says})" in caplog.text
+
+
 async def test_record_of_another_program_is_dead_lettered(valkey_server: Server) -> None:
     memory = MemoryBackend()
     async with open_rig(valkey_server) as rig:

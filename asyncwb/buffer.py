@@ -321,7 +321,8 @@ class Buffer(Generic[T]):
                 await self._engine.router.wait(raw, wanted)
         except TimeoutError as error:
             raise FlushTimeout(
-                f"key {name!r} was not saved within {seconds:g} s; what Redis has of it stays there, safe, until it is"
+                f"key {name!r} was not saved within {seconds:g} s; "
+                "what Redis has of it stays there safely until it is saved"
             ) from error
 
     async def drain(self, *, timeout: float | None = None) -> None:

@@ -50,7 +50,7 @@ class Codec(Generic[T]):
     def encode(self, value: T) -> bytes:
         """Encodes a value; raises `InvalidValue` if it can't be encoded, or would not be read back unchanged."""
         if value is None:
-            raise InvalidValue("None can't be stored, it means absence; use delete()")
+            raise InvalidValue("None can't be stored, since it means absence; use delete()")
         try:
             encoded = self._encode(value)
         except BaseException as error:
@@ -81,7 +81,7 @@ class Codec(Generic[T]):
             if is_exit(error):
                 raise
             raise DecodeError(
-                f"stored bytes are no {self.name} value of type {_type_name(self.type)}: {error}"
+                f"the stored bytes are not a {self.name} value of type {_type_name(self.type)}: {error}"
             ) from error
 
     @cached_property

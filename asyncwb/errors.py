@@ -223,7 +223,7 @@ class SaveError(BackendError):
         self.failed = dict(failed)
         self.stale = stale
         some = ", ".join(f"{key!r}: {reason}" for key, reason in list(self.failed.items())[:3])
-        super().__init__(f"{len(self.failed)} record(s) not saved, among them {some}")
+        super().__init__(f"{len(self.failed)} record(s) were not saved, among them {some}")
 
     def __reduce__(self) -> tuple[Any, ...]:
         # By default an exception is copied by calling its class with `args`, which here is only the message.

@@ -210,7 +210,7 @@ class Engine:
                 if self.pool is not None:
                     await self.drain()
         except (DeadLettered, WriteLost) as error:
-            _log.warning("closing: %s", error)
+            _log.warning("closing the buffer: %s", error)
         except (TimeoutError, AsyncwbError) as error:
             _log.warning("closing without having saved everything: %s", await self.left(error))
 
@@ -230,7 +230,7 @@ class Engine:
             try:
                 await self._stack.aclose()
             except AsyncwbError as error:
-                _log.warning("closing: %s", error)
+                _log.warning("closing the buffer: %s", error)
         if limit.cancelled_caught:
             _log.warning("closing took longer than %g s and was given up", 4 * _STOP_SECONDS)
 
@@ -296,16 +296,16 @@ class Engine:
 
     async def left(self, error: Exception) -> str:
         """Describes for a message how much is unsaved, and why (`error`)."""
-        reason = str(error) or "time is over"
+        reason = str(error) or "the time limit has passed"
         try:
             async with asyncio.timeout(_STOP_SECONDS):
                 counts = await self.of_each_partition(lambda queue: queue.pending())
         except (TimeoutError, AsyncwbError):
-            return f"{reason}; Redis can't be asked what is left"
+            return f"{reason}; how much is left can't be determined, since Redis doesn't answer"
         dirty, leased = (sum(column) for column in zip(*counts, strict=True))
         return (
-            f"{dirty} dirty and {leased} leased record(s) of namespace {self._settings.namespace!r} are left in Redis, "
-            f"safe; another flusher or the next start saves them ({reason})"
+            f"{dirty} dirty and {leased} leased record(s) of namespace {self._settings.namespace!r} are left in "
+            f"Redis, where they are safe until another flusher or the next start saves them ({reason})"
         )
 
     async def patiently(self, ask: Callable[[], Awaitable[T]]) -> T:

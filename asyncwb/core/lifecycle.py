@@ -97,6 +97,6 @@ def _asyncio_loop() -> asyncio.AbstractEventLoop:
         if asyncio.current_task() is not None:
             return asyncio.get_running_loop()
     raise UsageError(
-        "a buffer needs asyncio, and this isn't run by it: use asyncio.run() or uvloop.run(); under trio, also that of "
-        'anyio.run(backend="trio"), it can\'t work, but in a thread with an asyncio loop of its own it can'
+        "a buffer needs asyncio, but this code isn't run by it: use asyncio.run() or uvloop.run(); under trio (or "
+        'anyio.run(backend="trio")) a buffer works only in a thread with an asyncio loop of its own'
     )

@@ -104,7 +104,7 @@ class Partition:
             ("confirmations", self.confirms.serve),
             ("reads", self.gets.serve),
             ("loads", self._reader.loader.serve),
-            ("those who wait for saves", self.waiter.serve),
+            ("calls that wait for saves", self.waiter.serve),
         ):
             group.start_soon(supervisor.keep, f"serving {name} of partition {self.queue.partition}", serve)
 

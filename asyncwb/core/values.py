@@ -72,7 +72,8 @@ class Values(Generic[T]):
                 return None
             if record.codec != self._codec.name:
                 raise DecodeError(
-                    f"key {raw.decode()!r} was written by codec {record.codec!r}, not {self._codec.name!r}"
+                    f"key {raw.decode()!r} was written with codec {record.codec!r}, but this buffer's codec is "
+                    f"{self._codec.name!r}"
                 )
             payload = record.payload
         try:

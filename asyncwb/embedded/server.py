@@ -93,7 +93,9 @@ class EmbeddedServer:
         """
         if self._rejoining is None:
             if self._reader is None:
-                raise EmbeddedServerError(f"the embedded server in {self.directory} was left")
+                raise EmbeddedServerError(
+                    f"this process has left the embedded server in {self.directory}; open the buffer again to join it"
+                )
             if not self._reader.at_eof():
                 return self._socket
             self._rejoining = asyncio.create_task(self._rejoin())

@@ -50,7 +50,7 @@ class Drained:
         """Raises the first of `errors`, or else WriteLost, OutcomeUnknown or DeadLettered, whichever applies first."""
         if self.errors:
             raise self.errors[0]
-        dead = f"{len(self.dead)} record(s) were dead-lettered, they stay readable (`asyncwb dead list`): " + _some(
+        dead = f"{len(self.dead)} record(s) were dead-lettered, but stay readable (see `asyncwb dead list`): " + _some(
             f"{key!r}: {reason}" for key, reason in self.dead.items()
         )
         if self.lost or self.forgotten:

@@ -310,7 +310,7 @@ def _dead(held: Held) -> DeadLettered:
     letter = held.dead
     assert letter is not None, "only for dead letters"
     return DeadLettered(
-        f"key {letter.key!r} is dead-lettered: {letter.reason}; it stays readable, see `asyncwb dead`",
+        f"key {letter.key!r} is dead-lettered: {letter.reason}; it stays readable, see `asyncwb dead list`",
         reasons={letter.key: letter.reason},
     )
 

@@ -158,7 +158,7 @@ class Loader:
     async def serve(self) -> NoReturn:
         """Runs loads until cancelled. May be called again if a bug ended it."""
         for root in self._roots:
-            self._answer_all(root, BackendUnavailable("the load crashed, see the log"))
+            self._answer_all(root, BackendUnavailable("the load from the backend crashed, see the log"))
         self._roots.clear()
         # Not a task group of anyio: timers begin loads, too, and outside of a task anyio can't tell asyncio from trio
         # if the package sniffio is installed.

@@ -48,7 +48,9 @@ class BackgroundTasks:
         except BaseException as caught:  # noqa: BLE001 - logged, and passed on to all waiting calls
             error = caught
             if isinstance(caught, asyncio.CancelledError):
-                _log.warning("background work of an open buffer was cancelled from outside: the buffer works no more")
+                _log.warning(
+                    "background work of an open buffer was cancelled from outside, so the buffer can't be used any more"
+                )
             else:
                 _log.exception("background work of a buffer has ended: this is a bug in asyncwb")
         finally:

@@ -113,7 +113,12 @@ class Batcher(Generic[Item, Result]):
     async def serve(self) -> NoReturn:
         """Runs batches until cancelled, in the buffer's background task. May be called again if a bug ended it."""
         for flight in self._flights:
-            _fail(flight.entries, OutcomeUnknown("what served this call crashed, see the log: it may have been done"))
+            _fail(
+                flight.entries,
+                OutcomeUnknown(
+                    "the task that served this call crashed, see the log: the call may or may not have taken effect"
+                ),
+            )
         self._flights.clear()
         async with anyio.create_task_group() as group:
             for _ in range(self._width - 1):
@@ -188,7 +193,9 @@ class Batcher(Generic[Item, Result]):
             if not is_failure(error):
                 raise
             # It came from within a driver. Raised as it is, it would cancel the callers.
-            unknown = OutcomeUnknown(f"the call was ended by {error!r} from within a driver: it may have been done")
+            unknown = OutcomeUnknown(
+                f"the call was ended by {error!r} from within a driver: it may or may not have taken effect"
+            )
             unknown.__cause__ = error
             _fail(entries, unknown)
             return

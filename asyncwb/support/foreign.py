@@ -96,7 +96,9 @@ async def call_apart(call: Callable[[], Awaitable[T]]) -> T:
     except BaseException as error:
         if is_exit(error):
             raise
-        raise CancelledFromWithin(f"{type(error).__name__} from within, though nobody had cancelled it") from error
+        raise CancelledFromWithin(
+            f"{type(error).__name__} from within the called code, though nobody had cancelled the call"
+        ) from error
 
 
 def _ignore_outcome(task: asyncio.Task[object]) -> None:

@@ -37,7 +37,7 @@ def isolated(
         except Exception:
             if len(items) == 1:
                 raise
-            _log.exception("a request that several callers share has failed, they are asked for one by one")
+            _log.exception("a request shared by several callers has failed; their items are now requested one by one")
             return [await one(item) for item in items]
 
     return run_isolated

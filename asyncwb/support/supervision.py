@@ -50,7 +50,7 @@ class Supervisor:
             started = loop.time()
             try:
                 await work()
-                error: BaseException = RuntimeError("it has returned, and is meant never to end")
+                error: BaseException = RuntimeError("it has returned, although it should never end")
             except BaseException as caught:
                 if not is_failure(caught):
                     raise

@@ -251,8 +251,8 @@ class Admission:
         try:
             return await self._write_through(groups, first)
         except (BackendError, RedisError) as error:
-            reason = f"the buffer is full, and writing through to the backend failed, it may yet be there: {error}"
-            return [OutcomeUnknown(reason) for _ in groups]
+            reason = "the buffer is full, and writing through to the backend failed, but the write may still reach it"
+            return [OutcomeUnknown(f"{reason}: {error}") for _ in groups]
 
     async def _write_through(self, groups: Sequence[Sequence[Write]], first: Version) -> list[Answer]:
         """Saves writes directly to the backend, under allotted versions that keep them in order with buffered writes.

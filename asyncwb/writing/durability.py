@@ -107,7 +107,8 @@ class DurabilitySupport:
         connected = int(info.get("connected_slaves", "0"))
         if connected < self._replicas:
             raise UnsuitableServer(
-                f"durability='replicated': {self._link.where} has {connected} replica(s), replicas={self._replicas}"
+                f"durability='replicated': {self._link.where} has {connected} replica(s), fewer than "
+                f"replicas={self._replicas}; connect more replicas, or lower the setting"
             )
         return "WAIT", self._replicas, self._timeout_ms
 
@@ -141,7 +142,9 @@ class Confirmer:
         except (RedisError, UnsuitableServer) as error:
             return NotConfirmed(f"durability={level!r} could not be confirmed: {error}; the write is in Redis")
         if not current:
-            return OutcomeUnknown(f"a failover came before durability={level!r} was confirmed: the write may be lost")
+            return OutcomeUnknown(
+                f"a failover came before durability={level!r} was confirmed: the write may be lost; write it again"
+            )
         wanted = int(wait[1])
         reached = reply[0] if isinstance(reply, list) else reply
         if reached >= wanted:

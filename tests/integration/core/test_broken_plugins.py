@@ -233,7 +233,7 @@ async def test_record_whose_save_always_cancels_itself_is_isolated_and_dead_lett
                 await bench.flush()
         assert set(memory.records) == {"a", "b"}
         (dead,) = [event for event in bench.events if isinstance(event, DeadLetter)]
-        assert "CancelledError from within" in dead.reason
+        assert "CancelledError from within the called code" in dead.reason
 
 
 @stray

@@ -329,7 +329,7 @@ async def test_user_that_leaves_while_it_joins_anew_is_no_user_afterwards(direct
     finding.cancel()
     await server.stop()
     assert pids(directory) == []
-    with pytest.raises(EmbeddedServerError, match="was left"):
+    with pytest.raises(EmbeddedServerError, match="this process has left"):
         await server.find()
 
 

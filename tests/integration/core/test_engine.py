@@ -110,7 +110,7 @@ async def test_finishing_is_bounded_and_says_what_is_left(
     await engine.finish()
     (said,) = [record.getMessage() for record in caplog.records if "closing without" in record.getMessage()]
     assert "record(s) of namespace" in said
-    assert "are left in Redis, safe" in said
+    assert "are left in Redis, where they are safe" in said
     assert sum(int(word) for word in said.split() if word.isdigit()) == 4
     backend.before_save.set()
 

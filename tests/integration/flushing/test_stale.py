@@ -253,7 +253,7 @@ async def test_write_through_of_which_nothing_can_be_told_is_not_called_unwritte
             await asyncio.sleep(0.01)
         backend.fail_with = ConnectionError("gone")
         backend.before_load.set()
-        with pytest.raises(OutcomeUnknown, match="it may yet be there"):
+        with pytest.raises(OutcomeUnknown, match="but the write may still reach it"):
             await writing
         backend.fail_with = None
         assert memory.values["b"] == 2

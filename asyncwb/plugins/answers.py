@@ -155,7 +155,9 @@ class Judge:
         error = BrokenContract(f"backend {self._name} broke the contract of asyncwb.Backend: {text}")
         if how not in self._told:  # logged once for each kind, since the same mistake may occur in every batch
             self._told.add(how)
-            _log.error("%s; this is a bug of the plugin, and nothing of such an answer is taken for saved", error)
+            _log.error(
+                "%s; this is a bug in the plugin, and no record counts as saved because of such an answer", error
+            )
         raise error
 
 

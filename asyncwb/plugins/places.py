@@ -72,7 +72,9 @@ def epoch_above(version: object, *, place: str) -> int:
         return 0
     what = f"{place} holds {version!r} as a version, which "
     if isinstance(version, bool) or not isinstance(version, int):
-        raise ConfigurationError(f"{what}is no integer: a version column belongs to asyncwb alone, name another")
+        raise ConfigurationError(
+            f"{what}is not an integer: a version column belongs to asyncwb alone; name another one"
+        )
     if version < 0 or not epoch_of(version):
         raise ConfigurationError(
             f"{what}asyncwb can't have made: it counts from {1 << SEQ_BITS} on. A version column belongs to asyncwb "

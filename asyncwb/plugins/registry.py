@@ -60,7 +60,7 @@ def backend_from_url(url: str, *, codec: Codec[Any]) -> Backend:
     keep_secret(url)
     scheme, colon, _ = url.partition(":")
     if not colon or not scheme:
-        raise ConfigurationError(f"backend {redact(url)!r} is no URL; write for example sqlite:///app.db")
+        raise ConfigurationError(f"backend {redact(url)!r} is not a URL; write for example sqlite:///app.db")
     installed = _installed()
     entries = installed.get(scheme.lower())
     if not entries:
@@ -76,7 +76,8 @@ def backend_from_url(url: str, *, codec: Codec[Any]) -> Backend:
     backend = made_by(_load(entry), url, codec)
     if not isinstance(backend, Backend):
         raise ConfigurationError(
-            f"plugin {entry.value!r} of scheme {scheme!r} made no asyncwb.Backend but a {type(backend).__name__}"
+            f"plugin {entry.value!r} of scheme {scheme!r} made a {type(backend).__name__}, "
+            "which isn't an asyncwb.Backend"
         )
     return backend
 

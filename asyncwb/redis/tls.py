@@ -23,5 +23,5 @@ def advice(pool: ConnectionPool, reason: str, *, met: bool) -> str:
     if met or not any(sign in reason for sign in _BROKEN_OFF):
         return ""
     if issubclass(pool.connection_class, SSLConnection):
-        return f"; does it speak TLS on this port, and does it want a certificate of ours, {_CERTIFICATE}?"
+        return f"; does it speak TLS on this port? If it wants a client certificate, add {_CERTIFICATE} to the URL"
     return "" if "no answer" in reason else "; does it speak only TLS on this port? Then write rediss:// for redis://"

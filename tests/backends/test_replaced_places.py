@@ -203,7 +203,7 @@ async def test_folder_that_is_replaced_is_prepared_before_it_is_used(tmp_path: P
         shutil.rmtree(tmp_path / "copy" / ".asyncwb" / "drafts")
         (tmp_path / "data").rename(tmp_path / "away")
         (tmp_path / "copy").rename(tmp_path / "data")
-        with pytest.raises(BackendReplaced, match="another one"):
+        with pytest.raises(BackendReplaced, match="not the one that was opened"):
             await backend.load(["old"])
         assert set(await backend.load(["old", "later"])) == {"old"}
         assert await backend.save([put("later", 1)]) == 0

@@ -99,7 +99,7 @@ async def test_look_at_a_database_that_is_not_there_makes_none(tmp_path: Path) -
     records = [Record("a", make_version(MAX_EPOCH, 1), b"1"), Record("b", make_version(MAX_EPOCH, 1), b"\xff")]
     reasons = await SQLiteBackend(tmp_path / "a.db").refused(records, namespace="ns")
     assert reasons[0] is None
-    assert "no JSON" in str(reasons[1])
+    assert "not valid JSON" in str(reasons[1])
     assert not list(tmp_path.iterdir())
     with pytest.raises(ConfigurationError, match="there is no such table"):
         await backend(tmp_path / "a.db").refused(items({}), namespace="ns")

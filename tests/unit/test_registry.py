@@ -106,7 +106,7 @@ def test_missing_driver_names_the_command(install: Install) -> None:
 
 def test_plugin_that_makes_something_else_is_told(install: Install) -> None:
     install("wb-odd", "odd", "def make(url, *, codec): return 7")
-    with pytest.raises(ConfigurationError, match=r"made no asyncwb\.Backend"):
+    with pytest.raises(ConfigurationError, match=r"which isn't an asyncwb\.Backend"):
         backend_from_url("odd://x", codec=CODEC)
 
 

@@ -330,7 +330,7 @@ class Folder:
                     f"folder {self.path} or its {OWN} is gone: is it mounted? A buffer that opens makes them again"
                 ) from error
             if disk.identity(root) != self._identity:
-                raise BackendReplaced(f"folder {self.path} is another one than was opened: it is opened anew")
+                raise BackendReplaced(f"folder {self.path} is not the one that was opened: it is opened anew")
             yield root, own
             if not disk.has_name(root, self.path):
                 raise BackendUnavailable(f"folder {self.path} was moved, replaced or unmounted while it was used")

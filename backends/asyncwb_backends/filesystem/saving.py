@@ -87,7 +87,7 @@ class Saving:
             try:
                 stem = self._names.stem(record.key)
             except UnicodeEncodeError as error:
-                self.failed[record.key] = RecordRejected(f"no file can have its name: {error}")
+                self.failed[record.key] = RecordRejected(f"its key is not valid Unicode: {error}")
                 continue
             if stem.name not in newest or newest[stem.name][0].version < record.version:
                 newest[stem.name] = record, stem

@@ -75,7 +75,7 @@ def check_key(key: str) -> None:
     try:
         key.encode()
     except UnicodeEncodeError as error:
-        raise RecordRejected(f"its key is no Unicode text: {error}") from error
+        raise RecordRejected(f"its key is not valid Unicode: {error}") from error
 
 
 def record_of(found: dict[str, Any], *, codec: CodecName) -> Record:
@@ -98,7 +98,7 @@ def _payload(record: Record) -> dict[str, Any]:
     try:
         value: str | Binary = record.payload.decode() if record.codec == "json" else Binary(record.payload)
     except UnicodeDecodeError as error:
-        raise RecordRejected(f"no JSON: {error}") from error
+        raise RecordRejected(f"its value is not valid JSON: {error}") from error
     return {"_id": record.key, VALUE: value, OWN: {"v": Int64(record.version), "c": record.codec, "f": "payload"}}
 
 
@@ -106,7 +106,7 @@ def _decoded(record: Record) -> Any:
     try:
         return record.value
     except (msgspec.MsgspecError, UnicodeError) as error:
-        raise RecordRejected(f"no JSON: {error}") from error
+        raise RecordRejected(f"its value is not valid JSON: {error}") from error
     except RecursionError:
         return None  # too deep for BSON as well: `_is_risky` treats None so
 

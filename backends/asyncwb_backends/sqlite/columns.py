@@ -164,7 +164,7 @@ def _decimal(value: Any) -> int | float | str:
 def _numeric(value: Any) -> int | float | str:
     if isinstance(value, str):
         if _NUMERIC_TEXT.fullmatch(value):
-            raise ValueError("no text that SQLite would make a number of")
+            raise ValueError("numbers, and text that SQLite would not make a number of")
         return value
     return _number(value)
 

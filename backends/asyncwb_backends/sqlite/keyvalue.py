@@ -84,7 +84,7 @@ def _row(record: Record, now: int) -> Row:
     try:
         value = record.payload.decode() if record.codec == "json" else record.payload
     except UnicodeDecodeError as error:
-        raise RecordRejected(f"its value is no JSON: {error}") from error
+        raise RecordRejected(f"its value is not valid JSON: {error}") from error
     return record.key, value, record.codec, record.version, None, None
 
 

@@ -238,9 +238,9 @@ class MappedTable:
         try:
             value = record.value
         except (msgspec.MsgspecError, ValueError, RecursionError) as error:
-            raise RecordRejected(f"its value is no {record.codec}: {error}") from error
+            raise RecordRejected(f"its value is not valid {record.codec}: {error}") from error
         if not isinstance(value, dict):
-            raise RecordRejected(f"its value is no object but a {type(value).__name__}: a row needs fields")
+            raise RecordRejected(f"its value is a {type(value).__name__} and not an object: a row needs fields")
         if unknown := [repr(name) for name in value if name not in self._columns]:
             raise RecordRejected(f"table {self.name!r} has no mapped column for {', '.join(unknown)}")
         cells = {name: each.to_sql(value[name]) for name, each in self._columns.items() if name in value}

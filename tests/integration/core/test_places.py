@@ -50,7 +50,7 @@ def test_epoch_above_what_is_stored(stored: object, epoch: int) -> None:
 @pytest.mark.parametrize(
     ("stored", "reason"),
     [
-        ("2026-11-26", "no integer"), (1.5, "no integer"), (b"x", "no integer"), (True, "no integer"),
+        ("2026-11-26", "not an integer"), (1.5, "not an integer"), (b"x", "not an integer"), (True, "not an integer"),
         (7, "can't have made"), (-1, "can't have made"), (2**32 - 1, "can't have made"),
         (make_version(MAX_EPOCH, 0), "no room"), (make_version(MAX_EPOCH - 1, 0), "no room"), (2**63, "no room"),
     ],

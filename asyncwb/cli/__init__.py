@@ -31,7 +31,10 @@ _COMMANDS: Final = {
         "asyncwb.cli.doctor:doctor",
         "Check server, backend and namespace: each line is ok, a warning or an error, with what to do.",
     ),
-    "flush": ("asyncwb.cli.repair:flush", "Save now, beside whatever workers there are; also what is delayed."),
+    "flush": (
+        "asyncwb.cli.repair:flush",
+        "Save now what is unsaved, including delayed writes, also while workers run.",
+    ),
     "hand-over": (
         "asyncwb.cli.handover:hand_over",
         "Give the table, collection or folder of one namespace to another, with all that is in it.",

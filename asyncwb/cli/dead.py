@@ -23,7 +23,7 @@ def dead() -> None:
 @dead.command("list")
 @redis_option
 @settings_options(LOOKING)
-@click.option("--limit", type=click.IntRange(0), default=100, show_default=True, help="At most so many; 0 is all.")
+@click.option("--limit", type=click.IntRange(0), default=100, show_default=True, help="The most to list; 0 lists all.")
 @json_option
 @asynchronous
 async def list_(*, redis: str | None, settings: Settings, limit: int, as_json: bool) -> None:
@@ -84,7 +84,7 @@ async def show_dead(*, key: str, redis: str | None, settings: Settings, as_json:
 
 @dead.command("retry")
 @click.argument("keys", nargs=-1)
-@click.option("--all", "everything", is_flag=True, help="All of them.")
+@click.option("--all", "everything", is_flag=True, help="Retry all dead letters.")
 @redis_option
 @settings_options(LOOKING)
 @json_option
@@ -92,9 +92,10 @@ async def show_dead(*, key: str, redis: str | None, settings: Settings, as_json:
 async def retry(
     *, keys: tuple[str, ...], everything: bool, redis: str | None, settings: Settings, as_json: bool
 ) -> None:
-    """Make dead letters dirty again, with all their attempts before them. A worker saves them.
+    """Make dead letters dirty again, with their attempts counted from 0. A worker saves them.
 
-    Exit status: 0 done, 1 a key isn't dead-lettered (the others are done), 2 wrong usage or not reached.
+    Exit status: 0 done, 1 a key isn't dead-lettered (the others are done), 2 wrong usage, or the server or
+    the namespace can't be reached.
     """
     if bool(keys) == everything:
         raise click.UsageError("name keys, or pass --all")
@@ -118,7 +119,8 @@ async def retry(
 async def drop(*, keys: tuple[str, ...], yes: bool, redis: str | None, settings: Settings, as_json: bool) -> None:
     """Give dead letters up for good: their values are lost. A key that was written meanwhile is left alone.
 
-    Exit status: 0 done, 1 a key isn't dead-lettered (the others are done) or you said no, 2 not reached.
+    Exit status: 0 done, 1 a key isn't dead-lettered (the others are done) or you said no, 2 the server
+    or the namespace can't be reached.
     """
     async with open_inspector(redis, settings.namespace, timeout_seconds=settings.redis_timeout_seconds) as inspector:
         letters = await _letters(inspector, keys)

@@ -64,4 +64,4 @@ def _print_rules(namespace: str, *, as_json: bool) -> None:
     click.echo("# Operators, for status, keys, show, dead, flush, audit and doctor:")
     click.echo(f"ACL SETUSER {namespace}-operator reset on >PASSWORD {' '.join(operators)}")
     for setting, command in BESIDES.items():
-        click.echo(f"# for {setting} besides +{command}")
+        click.echo(f"# For {setting}, add +{command} to both.")

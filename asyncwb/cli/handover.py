@@ -35,9 +35,9 @@ _CHECK_SECONDS: Final = 1.0
 @click.option(
     "--wait",
     type=click.FloatRange(min=0.0),
-    show_default="--save-timeout-seconds and 1",
-    help="Seconds for what a process of the former namespace may have under way, unseen: a save, and one check of its "
-    "epoch.",
+    show_default="--save-timeout-seconds plus 1",
+    help="Seconds to wait after the hand-over, since an unseen process of the former namespace may still have a save, "
+    "and then a check of its epoch, under way.",
 )
 @redis_option
 @settings_options((*LOOKING, *STORING), without=("namespace",))
@@ -58,8 +58,8 @@ async def hand_over(
     Stop all processes of the former namespace and drain it first. Start those of the new one when this command has
     ended.
 
-    Exit status: 0 handed over, 1 the former namespace still has processes or unsaved records, 2 wrong usage, not
-    reached, or the place is of a third namespace.
+    Exit status: 0 handed over, 1 the former namespace still has processes or unsaved records, 2 wrong usage, Redis
+    or the backend can't be reached, or the place belongs to a third namespace.
     """
     if former == namespace:
         raise click.UsageError("--from and --to are the same namespace")
@@ -77,13 +77,14 @@ async def hand_over(
         wait = _CHECK_SECONDS + settings.save_timeout_seconds
     if not as_json:
         click.echo(
-            f"{redact(backend)} belongs to namespace {namespace!r} now; waiting {wait:g} s for what is under way"
+            f"{redact(backend)} belongs to namespace {namespace!r} now; "
+            f"waiting {wait:g} s for saves that may be under way"
         )
     await asyncio.sleep(wait)
     if as_json:
         print_json({"handed_over": True, "in_use": []})
     else:
-        click.echo(f"namespace {namespace!r} can use it")
+        click.echo(f"namespace {namespace!r} can use it now")
 
 
 async def _in_use(redis: str | None, settings: Settings) -> tuple[list[str], CodecName]:

@@ -92,7 +92,7 @@ def refused(name: str, message: str) -> click.BadParameter:
 def check_flushers(settings: Settings) -> None:
     """Raises `click.BadParameter` if there are no flushers; for commands that have to flush."""
     if not settings.flushers:
-        raise refused("flushers", "this command flushes, so that it needs one at least")
+        raise refused("flushers", "this command flushes, so it needs at least one flusher")
 
 
 def _written(value: object) -> str:

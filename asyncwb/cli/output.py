@@ -27,7 +27,7 @@ class Duration(click.ParamType):  # type: ignore[type-arg] # generic since click
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         match = re.fullmatch(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)?", str(value))
         if match is None:
-            self.fail(f"{value!r} is no duration: write 10s, 5m, 2h or 1d", param, ctx)
+            self.fail(f"{value!r} is not a duration: write 10s, 5m, 2h or 1d", param, ctx)
         return float(match[1]) * _UNITS[match[2] or "s"]
 
 

@@ -39,7 +39,7 @@ from asyncwb.support.redaction import redact
 @click.option("--dirty", "place", flag_value="dirty", default=True, help="Those that wait to be saved (default).")
 @click.option("--leased", "place", flag_value="leased", help="Those that are being saved.")
 @click.option("--older", type=Duration(), default="0", help="Unsaved for longer than that: 10s, 5m, 2h.")
-@click.option("--limit", type=click.IntRange(0), default=100, show_default=True, help="At most so many; 0 is all.")
+@click.option("--limit", type=click.IntRange(0), default=100, show_default=True, help="The most to list; 0 lists all.")
 @json_option
 @asynchronous
 async def keys(*, redis: str | None, settings: Settings, place: Place, older: float, limit: int, as_json: bool) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Awaitable
 
 import click
 
-from asyncwb.admin.inspector import open_inspector
+from asyncwb.admin.inspector import known_codec, open_inspector
 from asyncwb.buffer import Buffer
 from asyncwb.cli.options import LOOKING, WRITING, check_flushers, settings_options
 from asyncwb.cli.output import plain, print_json
@@ -16,8 +16,7 @@ from asyncwb.cli.shared import (
     json_option,
     redis_option,
 )
-from asyncwb.errors import ConfigurationError, DeadLettered, FlushTimeout, OutcomeUnknown, WriteLost
-from asyncwb.protocol.body import is_codec
+from asyncwb.errors import DeadLettered, FlushTimeout, OutcomeUnknown, WriteLost
 from asyncwb.settings import Settings
 from asyncwb.support.gathering import gather_bounded
 
@@ -49,7 +48,7 @@ async def audit(*, redis: str | None, settings: Settings, as_json: bool) -> None
 @click.command()
 @click.argument("keys", nargs=-1)
 @click.option("--all", "everything", is_flag=True, help="Everything that is unsaved now.")
-@click.option("--timeout", type=float, default=60.0, show_default=True, help="Seconds.")
+@click.option("--timeout", type=float, default=60.0, show_default=True, help="The most seconds to wait.")
 @redis_option
 @backend_option
 @settings_options(without=(*WRITING, "partitions", "drain_timeout_seconds"))
@@ -65,19 +64,18 @@ async def flush(
     settings: Settings,
     as_json: bool,
 ) -> None:
-    """Save now, beside whatever workers there are; also what is delayed. With keys: waits for those; what else is due
-    may be saved, too.
+    """Save now what is unsaved, including delayed writes, also while workers run. With keys, it waits only for
+    those; other records that are due may be saved, too.
 
-    Exit status: 0 saved, 1 something wasn't (too late, dead-lettered or lost), 2 wrong usage or not reached.
+    Exit status: 0 saved, 1 something wasn't (too late, dead-lettered or lost), 2 wrong usage, or Redis
+    or the backend can't be reached.
     """
     if bool(keys) == everything:
         raise click.UsageError("name keys, or pass --all")
     check_flushers(settings)
     async with open_inspector(redis, settings.namespace, timeout_seconds=settings.redis_timeout_seconds) as inspector:
-        codec = inspector.meta.codec
+        codec = known_codec(inspector.meta, settings.namespace)
         partitions = len(inspector.parts)
-    if not is_codec(codec):
-        raise ConfigurationError(f"namespace {settings.namespace!r} was made by another version of asyncwb")
     problems: dict[str, str] = {}
     buffer = Buffer[object](
         redis, backend=backend, codec=codec, settings=settings, partitions=partitions, drain_timeout_seconds=0.0

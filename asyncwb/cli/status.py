@@ -52,9 +52,9 @@ def _state(process: Process) -> str:
         return f"silent for {seconds_text(process.silent_seconds)}"
     flushers, batch, largest = facts.get("flushers", 0), facts.get("batch"), facts.get("largest_batch")
     if flushers and not facts.get("living", flushers):
-        return "flushes no more"
+        return "flushers down"
     if facts.get("outage"):
-        return "outage: the backend takes nothing"
+        return "outage: the backend accepts nothing"
     if process.stalled_seconds:
         return f"nothing saved for {seconds_text(process.stalled_seconds)} though records are due"
     if isinstance(batch, int) and isinstance(largest, int) and batch < largest:

@@ -49,7 +49,7 @@ async def test_process_whose_flushers_have_all_crashed_is_never_ok(
     where = ("--redis", server.url, "--namespace", namespace)
     options: Any = {"namespace": namespace, "flushers": 2, "backoff_initial_seconds": 60, "backoff_max_seconds": 60}
     async with Buffer[Any](server.url, backend=backend, **options) as buffer:
-        assert "flushes no more" not in (await run("status", *where)).stdout
+        assert "flushers down" not in (await run("status", *where)).stdout
         assert buffer._engine.pool is not None
 
         async def crash() -> None:
@@ -60,11 +60,11 @@ async def test_process_whose_flushers_have_all_crashed_is_never_ok(
             buffer._engine.pool.bell.ring()
             await asyncio.sleep(0.05)
         async with asyncio.timeout(10):
-            while "flushes no more" not in (await run("status", *where)).stdout:
+            while "flushers down" not in (await run("status", *where)).stdout:
                 await asyncio.sleep(0.2)
         level, text = (await lines("--backend", backend, *where, status=1))["workers"]
         assert level == "error"
-        assert "1 process(es) with flushers flush no more" in text
+        assert "1 process(es) save nothing: none of their flushers runs" in text
         await buffer.aclose(drain=False)
 
 

@@ -36,7 +36,7 @@ async def test_place_is_handed_over_with_all_that_is_in_it(valkey_url: str, name
     with pytest.raises(PlaceTaken):
         await Buffer[Any](valkey_url, backend=url, namespace=namespace).open()
     # Once more: it is the new one's already.
-    assert "can use it" in (await run(*arguments(valkey_url, url, namespace, new))).stdout
+    assert "can use it now" in (await run(*arguments(valkey_url, url, namespace, new))).stdout
 
 
 async def test_place_of_a_namespace_with_processes_isnt_handed_over(valkey_url: str, namespace: str, url: str) -> None:

@@ -47,7 +47,9 @@ async def diagnose(redis: str | None, backend: str | None, settings: Settings) -
         yield finding
     place = _Place()
     if backend is None:
-        yield Finding("backend", "warning", "not looked at", "pass --backend URL, or set ASYNCWB_BACKEND")
+        yield Finding(
+            "backend", "warning", "not checked, since no URL was given", "pass --backend URL, or set ASYNCWB_BACKEND"
+        )
     else:
         async for finding in _backend(backend, settings, place):
             yield finding
@@ -108,7 +110,7 @@ async def _backend(url: str, settings: Settings, place: _Place) -> AsyncIterator
         yield Finding("backend", "error", f"{shown} can't be used", str(error))
         return
     except ConfigurationError as error:
-        yield Finding("backend", "error", f"{shown} is wrong", str(error))
+        yield Finding("backend", "error", f"{shown} can't be used", str(error))
         return
     guarded = BackendAdapter(
         plugin,
@@ -175,7 +177,7 @@ async def _look(link: RedisLink, namespace: str, place: _Place) -> AsyncIterator
             "namespace",
             "error",
             f"{namespace!r} has layout {meta.layout}, not {LAYOUT}",
-            "drain it with its own version",
+            "drain it with the version of asyncwb that made it",
         )
         return
     check_partitions(meta, namespace)
@@ -193,7 +195,7 @@ async def _look(link: RedisLink, namespace: str, place: _Place) -> AsyncIterator
         yield Finding(
             "place",
             "warning",
-            f"its data hold, or held, versions of epochs {ranges}, which no history of this namespace has made",
+            f"the backend holds, or held, versions of epochs {ranges}, which no history of this namespace has made",
             "were data restored or copied into it? Writes are saved above them; drain before you restore",
         )
     for finding in _work(namespace, status):
@@ -202,8 +204,8 @@ async def _look(link: RedisLink, namespace: str, place: _Place) -> AsyncIterator
     async for record in inspector.listed("leased"):
         stuck += record.due_in_seconds < -_STUCK_SECONDS
     if stuck:
-        text = f"{stuck} ended more than {_STUCK_SECONDS:g} s ago"
-        yield Finding("leases", "warning", text, "start a worker: it takes them")
+        text = f"{stuck} lease(s) ended more than {_STUCK_SECONDS:g} s ago"
+        yield Finding("leases", "warning", text, "start a worker: it saves their records")
     else:
         yield Finding("leases", "ok", "none stuck")
 
@@ -229,15 +231,15 @@ def _epoch(meta: PartitionMeta, status: Status, place: _Place) -> Finding:
             "error",
             f"the server is in epoch {meta.epoch}, and another one (replication id {other[1][:8]}…) took over with "
             f"epoch {other[0]}",
-            "a former primary that still runs, or two servers that save into one place: point everybody to one of "
-            "them; if it is to be this one, see asyncwb adopt-server",
+            "this is a former primary that still runs, or two servers save into one place: point all processes to one "
+            "of them; if it is to be this one, see asyncwb adopt-server",
         )
     if place.highest is not None and min(status.epochs) < place.highest:
         return Finding(
             "epoch",
             "warning",
             f"the server is in epoch {min(status.epochs)}, the backend in {place.highest}",
-            "a former primary? Point everybody to the present one. Or does another Redis save into the same place?",
+            "is it a former primary? Point all processes to the present one. Or does another Redis save there, too?",
         )
     return Finding("epoch", "ok", ", ".join(map(str, sorted(set(status.epochs)))))
 
@@ -248,8 +250,13 @@ def _work(namespace: str, status: Status) -> Iterator[Finding]:
     ]
     dead = [each for each in flushing if not each.facts.get("living", each.facts["flushers"])]
     if dead:
-        text = f"{len(dead)} process(es) with flushers flush no more: none of their flushers runs"
-        yield Finding("workers", "error", text, "see their logs; they are started again by themselves, or restart them")
+        text = f"{len(dead)} process(es) save nothing: none of their flushers runs"
+        yield Finding(
+            "workers",
+            "error",
+            text,
+            "see their logs; flushers are restarted automatically: if that doesn't help, restart the process",
+        )
     elif any(each.facts.get("outage") for each in flushing):
         yield Finding("workers", "error", "a worker can't save anything", "read its log, and check the backend")
     elif stalled := max((each.stalled_seconds for each in flushing), default=0.0):
@@ -258,7 +265,12 @@ def _work(namespace: str, status: Status) -> Iterator[Finding]:
     elif flushing:
         yield Finding("workers", "ok", f"{len(flushing)} process(es) with flushers")
     elif status.dirty or status.leased:
-        yield Finding("workers", "warning", "nobody flushes", f"run asyncwb worker --namespace {namespace}")
+        yield Finding(
+            "workers",
+            "warning",
+            "records are unsaved, and no process flushes",
+            f"run asyncwb worker --namespace {namespace}",
+        )
     age = status.oldest_age_seconds or 0.0
     if age > _OLD_SECONDS:
         text = f"the oldest write has waited for {age / 60:,.0f} minutes"

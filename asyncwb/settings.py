@@ -61,40 +61,40 @@ class Settings:
     Attributes:
         namespace: buffers with the same namespace on one server share their records; `[A-Za-z0-9_.-]{1,64}`.
         partitions: into how many independent queues the namespace is split; fixed at its first use.
-        flushers: concurrent flusher coroutines; 0 only writes, and another process flushes.
+        flushers: concurrent flusher coroutines; with 0, this process only writes, and another one has to flush.
         commit: "script" decides a whole batch in one Lua script, "watch" is the article's WATCH/MULTI/EXEC per record.
         durability: what a returned `set` means: "memory", the server has it; "fsync", it is in the append-only file;
-            "replicated", `replicas` replicas have it. What the server can't give is refused when the buffer is opened.
+            "replicated", `replicas` replicas have it. Opening the buffer fails if the server can't provide the level.
         replicas: how many replicas have to have a write, with durability="replicated".
         max_dirty: at most this many records per partition, dead letters included (None: no bound). The put script
             keeps to it exactly, over all processes; rewriting a record that is unsaved already adds none.
         max_bytes: at most about this many bytes of records per partition; `audit` corrects the estimate.
-        max_age_seconds: no new records while the oldest unsaved write, but for failing ones, is older than that.
-        low_watermark: once a limit is reached, it stays so until all of them are below this share.
+        max_age_seconds: no new records while the oldest unsaved write is older than this; failing ones don't count.
+        low_watermark: once a limit is reached, the buffer counts as full until it is below this share of every limit.
         on_full: what becomes of a put at a limit, or at the server's maxmemory: "raise" `BufferFull` at once; "wait" in
             order for `full_timeout_seconds`, then raise it; "write-through": it goes to the backend directly.
         full_timeout_seconds: how long a put waits at a limit, with on_full="wait".
-        max_remembered_writes: a process remembers the acknowledged writes of so many keys until it knows that they are
-            saved, so that `drain` and `flush` can name what a server lost; of further ones it remembers the number.
+        max_remembered_writes: a process remembers the acknowledged writes of this many keys until it knows that they
+            are saved, so that `drain` and `flush` can name what a server lost; it only counts further ones.
         max_delay_seconds: how long a write may wait for more writes of its key before it is saved.
         batch_size: at most this many records per save; None is what the backend prefers (most prefer 1000). Saves have
-            fewer while the backend is too slow for so many.
+            fewer while the backend is too slow for that many.
         batch_bytes: at most this many bytes of values per save and per put (one larger record still goes alone).
         max_value_bytes: the largest encoded value.
-        check_values: whether a write sees to it that its value can be read back as it is, and is refused if it can't.
-            Takes about as long as encoding it does.
+        check_values: whether a write first checks that its value can be read back as it is, and is refused if it
+            can't. The check takes about as long as encoding the value.
         lease_seconds: how long a claim protects its records if its flusher dies; renewed while a save runs.
-        save_timeout_seconds: a save that takes longer is cancelled and tried again, in parts. Batches are made so small
-            that a save takes well less.
+        save_timeout_seconds: a save that takes longer is cancelled and tried again, in parts. Batches are kept small
+            enough for a save to take much less.
         drain_timeout_seconds: how long leaving the buffer waits for everything to be saved.
         connect_timeout_seconds: how long opening waits for Redis and for the backend, each.
         redis_timeout_seconds: how long one command waits for its answer.
         redis_retry_seconds: how long a command is tried again after a lost connection.
-        max_attempts: a record that has failed so often, or has so often been alone in a save whose process died, is
-            dead-lettered (None: never). An outage doesn't count.
+        max_attempts: a record that has failed this many times, or has as often been alone in a save whose process died,
+            is dead-lettered (None: never). An outage doesn't count.
         retry_initial_seconds: the pause after a record's first failure; it doubles with each, with jitter.
         retry_max_seconds: the longest pause after a failure of a record.
-        probe_seconds: in an outage of the backend, the longest pause between two looks whether it is back.
+        probe_seconds: in an outage of the backend, the longest pause between two checks whether it is back.
         backoff_initial_seconds: the first pause after a crash of a flusher, and in an outage; it doubles, with jitter.
         backoff_max_seconds: the longest pause after a crash.
     """

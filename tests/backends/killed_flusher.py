@@ -18,12 +18,12 @@ from asyncwb.plugins.registry import backend_from_url
 
 
 def tell(line: str) -> None:
-    """In one piece, also when the process is killed meanwhile."""
+    """Writes a line in one piece, even if the process is killed meanwhile."""
     os.write(1, f"{line}\n".encode())
 
 
 class Telling:
-    """Tells of each save; everything else is the backend's."""
+    """Reports the beginning and the end of each save; everything else is left to the backend."""
 
     def __init__(self, inner: Backend) -> None:
         self._inner = inner

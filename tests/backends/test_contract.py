@@ -129,7 +129,7 @@ def outcomes(report: str, outcome: str, name: str) -> set[str]:
 
 
 def test_broken_backends_are_caught_by_name_and_sound_ones_pass() -> None:
-    """In one test, for the sake of one run of the contract."""
+    """One test covers all of them, so that the contract runs only once."""
     report = run_contract()
     failed = {name: outcomes(report, "FAILED", name) | outcomes(report, "ERROR", name) for name in FILES}
     assert failed == {name: {CAUGHT_BY[name]} if name in CAUGHT_BY else set() for name in FILES}

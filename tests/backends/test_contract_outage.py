@@ -1,4 +1,4 @@
-"""What a plugin's author tells the contract of outages."""
+"""What a plugin's author tells the contract about outages."""
 
 import pytest
 

@@ -41,7 +41,7 @@ for row in sqlite3.connect(sys.argv[1], isolation_level=None).execute(sys.argv[2
 
 
 def run(environment: Environment, folder: Path, commands: str) -> str:
-    """What the commands print, with a private Valkey of the folder."""
+    """Returns what the commands print when they run with a private Valkey in the folder."""
     shell = Path(environment.python).with_name("sqlite3")
     if shutil.which("sqlite3") is None and not shell.exists():
         shell.write_text(SQLITE)

@@ -25,7 +25,7 @@ V1 = version(1)
 
 
 class Motor(BackendContract):
-    """As a URL opens it."""
+    """The contract with Motor, which is what a URL opens."""
 
     @pytest.fixture
     def url(self, mongodb_url: str) -> str:
@@ -252,7 +252,7 @@ async def test_client_that_was_passed_in_stays_open(mongodb_url: str) -> None:
 
 @pytest.fixture(scope="module")
 def own_server() -> Iterator[Mongod]:
-    """One that these tests may kill and freeze."""
+    """A server that these tests may kill and freeze."""
     server = Mongod()
     yield server
     server.stop()
@@ -277,7 +277,7 @@ async def test_server_that_is_killed_and_comes_back_has_what_was_saved(own_serve
 
 
 async def test_what_is_shown_as_durable_outlives_the_kill_of_a_server_on_its_own(own_server: Mongod) -> None:
-    """Even majority reads show what isn't in its journal yet: as of a save that is still under way."""
+    """Even majority reads show what isn't in the journal yet, for instance writes of a save that is still under way."""
     backend = from_url(own_server.url("durable"), codec=CODEC)
     try:
         await backend.open(namespace="one")
@@ -371,7 +371,7 @@ def test_bad_url_is_explained(url: str, complaint: str) -> None:
 
 
 def test_backend_itself_needs_no_motor() -> None:
-    """Motor ends in 2027; who passes a collection of PyMongo's needs PyMongo alone."""
+    """Motor's support ends in 2027; those who pass a collection of PyMongo's client need only PyMongo."""
     program = "import sys; sys.modules['motor'] = None; import asyncwb_backends.mongodb; print('fine')"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert done.stdout == "fine\n", done.stderr

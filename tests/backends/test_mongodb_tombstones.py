@@ -159,7 +159,7 @@ async def test_buffer_deletes_what_a_unique_index_and_a_rule_stand_by(
 
 
 class WithUsers(Mongod):
-    """A server that lets in only whom it knows."""
+    """A server that requires users to authenticate."""
 
     def __init__(self) -> None:
         self._known = False

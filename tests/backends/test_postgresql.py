@@ -21,7 +21,7 @@ from tests.harness.databases import PostgreSQL, postgresql_binaries
 
 @pytest.fixture
 def server(postgresql: PostgreSQL) -> Iterator[PostgreSQL]:
-    """One of the test's own, where the shared one is there."""
+    """Starts a server of the test's own, if the shared one could be started."""
     path, reason = postgresql_binaries()
     assert path is not None, reason
     server = PostgreSQL()

@@ -19,7 +19,7 @@ from asyncwb_backends.sqlite import backend as sqlite_backend
 
 
 def guarded(backend: Backend) -> BackendAdapter:
-    """As the core has it, which opens it anew."""
+    """Returns the backend as the core uses it, which opens it anew."""
     return BackendAdapter(backend, name="test", namespace="asyncwb", connect_timeout_seconds=5, save_timeout_seconds=5)
 
 
@@ -30,7 +30,7 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 async def database(path: Path) -> AsyncIterator[BackendAdapter]:
-    """With the key `old` in it, and a copy of that beside it, `copy.db`."""
+    """Makes a database with the key `old` in it, and a copy of it, `copy.db`."""
     backend = guarded(SQLiteBackend(path))
     await backend.open()
     await backend.save([put("old", 1)])
@@ -40,7 +40,7 @@ async def database(path: Path) -> AsyncIterator[BackendAdapter]:
 
 
 def restored(path: Path) -> sqlite3.Connection:
-    """A copy of the database as backups make them."""
+    """Copies the database as backup programs do."""
     copy = sqlite3.connect(path.with_name("copy.db"))
     with sqlite3.connect(path) as source:
         source.backup(copy)
@@ -69,7 +69,7 @@ def delete_shared_memory(path: Path) -> None:
 
 
 def keys(path: Path) -> set[str]:
-    """What another program finds in the file that has the name."""
+    """Returns the keys that another program finds in the file of that name."""
     connection = sqlite3.connect(path)
     try:
         return {row[0] for row in connection.execute("SELECT key FROM asyncwb WHERE version > 0")}

@@ -106,7 +106,7 @@ async def test_write_into_a_place_restored_without_its_bookkeeping_is_saved(
 async def test_running_service_that_is_led_to_a_restored_place_begins_an_epoch_above_it(
     place: Place, valkey_url: str, namespace: str
 ) -> None:
-    """Its Redis has data and an epoch of its own, below what the place holds."""
+    """Its Redis has data and an epoch of its own, which is below the versions that the place holds."""
     await stored(place, Record("1", make_version(1, 1), b'{"n":0}'), namespace)
     async with Buffer[Any](valkey_url, backend=place.made(), namespace=namespace) as buffer:
         first = await buffer.set("1", {"n": 1})

@@ -24,7 +24,7 @@ CODEC: Codec[Any] = Codec("json")
 
 
 def live_through(backend: SQLiteBackend, seconds: float) -> None:
-    """Both clocks of its process go on by so much, and it looks at them with the next save."""
+    """Advances both clocks of the backend's process, and makes it check them at the next save."""
     wall, monotonic = backend._clock._wall, backend._clock._monotonic
     backend._clock._wall = lambda: wall() + seconds
     backend._clock._monotonic = lambda: monotonic() + seconds
@@ -41,7 +41,7 @@ class TestSQLiteBackend(BackendContract):
 
     @pytest.fixture
     def outage(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Outage]:
-        """The disk is unmounted, so to speak, or another program holds the file's lock."""
+        """Acts as if the disk were unmounted, or another program held the file's lock."""
         monkeypatch.setattr(sqlite_connection, "_CLOSE_SECONDS", 1.0)  # to be quick
         disk, away = tmp_path / "disk", tmp_path / "away"
         with closing(sqlite3.connect(disk / "a.db", isolation_level=None, check_same_thread=False)) as other:

@@ -1,4 +1,4 @@
-"""What a SQLite backend says of its table before anything is written: types, and what it would refuse."""
+"""What a SQLite backend says about its table before anything is written: its types, and what it would refuse."""
 
 import sqlite3
 from collections.abc import Sequence

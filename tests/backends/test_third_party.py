@@ -13,7 +13,7 @@ from tests.harness.environments import PLUGIN, Environment
 
 @pytest.fixture(scope="module")
 def environment(wheels: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Environment:
-    """Both wheels, and what the plugin's own tests need; no driver of another backend."""
+    """An environment with both wheels and what the plugin's own tests need, but no driver of another backend."""
     asyncwb, plugin = wheels
     environment = Environment(tmp_path_factory.mktemp("environment") / "venv")
     environment.install(str(asyncwb), f"asyncwb-postgresql[test] @ {plugin.as_uri()}")
@@ -109,7 +109,7 @@ def test_broken_and_duplicate_plugins_are_reported_and_disturb_nobody(
 
 
 def project(folder: Path, name: str, scheme: str, source: str) -> Path:
-    """A distribution of one module and one entry point."""
+    """Writes a distribution with one module and one entry point."""
     module = name.replace("-", "_")
     path = folder / name
     path.mkdir()

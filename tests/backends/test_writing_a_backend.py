@@ -15,7 +15,7 @@ BLOCKS = re.findall(r"```(\w+)\n(.*?)```", TEXT, re.DOTALL)
 
 
 def files(name: str) -> list[str]:
-    """All blocks that are the contents of a file, which their first line names."""
+    """Returns the blocks that are contents of the file of this name, which their first line gives."""
     return [code for _, code in BLOCKS if code.startswith(f"# {name}\n")]
 
 
@@ -25,7 +25,7 @@ def commands() -> list[str]:
 
 @pytest.fixture(scope="module")
 def environment(tmp_path_factory: pytest.TempPathFactory) -> Environment:
-    """With pip alone, for the tutorial tells what else to install."""
+    """An environment with only pip, since the tutorial says what else to install."""
     environment = Environment(tmp_path_factory.mktemp("environment") / "venv")
     environment.install("pip")
     return environment
@@ -49,7 +49,7 @@ def test_fixture_that_drops_what_it_made_is_one_that_is_used() -> None:
 
 
 def test_code_passes_a_strict_type_checker(tmp_path: Path) -> None:
-    """Both attempts, each with the modules that go with it."""
+    """Checks both versions of the tutorial's backend, each with the modules that belong to it."""
     for version, names in enumerate(
         [("asyncwb_notes.py", "test_notes.py"), ("asyncwb_notes.py", "test_notes.py", "refuse_large_notes.py")]
     ):

@@ -71,7 +71,7 @@ async def test_statements_for_postgresql(postgresql: PostgreSQL) -> None:
 
 
 def filled(text: str, *values: str) -> str:
-    """A statement with its parameters in it, from the first to the last."""
+    """Returns a statement with its parameters filled in, in their order."""
     parts = text.split("?")
     assert len(parts) == len(values) + 1
     return "".join(part + value for part, value in zip(parts, [*values, ""], strict=True))
@@ -91,7 +91,7 @@ class Table:
         server.run(f"DROP TABLE IF EXISTS notes; {statement('MariaDB', 'CREATE')} {statement('MariaDB', 'CREATE')}")
 
     def save(self, *rows: Row) -> tuple[int, int]:
-        """How many rows the server calls affected, and how many have the token of the call."""
+        """Returns how many rows the server reports as affected, and how many have the call's token."""
         token = literal(uuid.uuid4().bytes)
         values = ", ".join(
             filled(self._row, literal(key), str(v), "'json'", f"'{v}'", str(int(dead)), token) for key, v, dead in rows

@@ -11,7 +11,7 @@ from .sound import InMemory, OnDisk, OneFile
 
 
 class LooksThenWrites(MemoryBackend):
-    """Looks, and writes after another task had its turn."""
+    """Reads the stored version, and writes only after another task has had its turn."""
 
     async def save(self, records: Sequence[Record]) -> int:
         newer = [
@@ -52,7 +52,7 @@ class TestLosesOnCancel(InMemory):
 
 
 class TornByCancel(MemoryBackend):
-    """Version first, value later."""
+    """Writes the version first and the value later, so that a cancellation in between tears them apart."""
 
     async def save(self, records: Sequence[Record]) -> int:
         stale = 0
@@ -85,7 +85,7 @@ class TestRepeatsEpochs(InMemory):
 
 
 class ReadsOnceAndForAll(OneFile):
-    """A cache of its own that others' saves don't reach."""
+    """Keeps a cache of its own, which never learns of the saves of others."""
 
     cache: Any = None
 
@@ -105,7 +105,7 @@ class TestReadsOnceAndForAll(OnDisk):
 
 
 class ShowsWhatIsNotCommitted(MemoryBackend):
-    """One connection for all: a load in the middle of a save sees what is rolled back if that is cancelled."""
+    """Shares one connection: a load during a save sees writes that are rolled back if the save is cancelled."""
 
     async def save(self, records: Sequence[Record]) -> int:
         before = dict(self.records)

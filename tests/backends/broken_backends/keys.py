@@ -1,4 +1,4 @@
-"""Backends that take different keys for one."""
+"""Backends that treat different keys as the same one."""
 
 import hashlib
 import re
@@ -35,7 +35,7 @@ class TestSoundNames(InMemory):
 
 
 class PadsKeys(Renames):
-    """As a collation with PAD SPACE compares."""
+    """Compares keys as a collation with PAD SPACE does, which ignores trailing spaces."""
 
     def name(self, key: str) -> str:
         return key.rstrip(" ") or " "
@@ -82,7 +82,7 @@ class TestNormalizesKeys(InMemory):
 
 
 class KnowsNoEmoji(Renames):
-    """As old collations of MySQL's utf8mb4: all that is outside of the basic plane has one weight."""
+    """Compares as old collations of MySQL's utf8mb4 do: all characters outside the basic plane have the same weight."""
 
     def name(self, key: str) -> str:
         return "".join(each if each < "\U00010000" else "\U0001f600" for each in key)
@@ -102,7 +102,7 @@ class TestTakesKeysForNumbers(InMemory):
 
 
 class TakesKeysForPatterns(Renames):
-    """A LIKE where a = should be."""
+    """Looks keys up with LIKE where it should use =."""
 
     async def load(self, keys: Sequence[str]) -> dict[str, Record]:
         found = {}
@@ -138,7 +138,7 @@ class TestChecksumsKeys(InMemory):
 
 
 class ShortensHashes(Renames):
-    """Of long keys alone, and 32 bits of a good hash."""
+    """Hashes only long keys, but keeps only 32 bits of a good hash."""
 
     def name(self, key: str) -> str:
         return key if len(key) < 200 else "#" + hashlib.sha256(key.encode()).hexdigest()[:8]
@@ -149,7 +149,7 @@ class TestShortensHashes(InMemory):
 
 
 class HashesLongKeys(Renames):
-    """A short key may be what a long one is called."""
+    """Hashes long keys, but a short key may equal the name that a long key gets."""
 
     def name(self, key: str) -> str:
         return key if len(key.encode()) <= 255 else hashlib.sha256(key.encode()).hexdigest()

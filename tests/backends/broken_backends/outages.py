@@ -37,7 +37,7 @@ class StorageServer(ServerProcess):
 
 
 class Served:
-    """Sound: a client with a pool, which drops all idle connections when one has failed."""
+    """A sound backend: a client with a pool, which drops all idle connections when one has failed."""
 
     limits = Limits(max_value_bytes=2**20, concurrent_saves=4)
 
@@ -179,7 +179,7 @@ class TestFindsNothingThen(OnAServer):
 
 
 class RemembersItsEpoch(Served):
-    """And so is there, whatever has become of its storage."""
+    """Answers `new_epoch(0)` from memory, so it seems available whatever has become of its storage."""
 
     epoch = 0
 
@@ -235,7 +235,7 @@ class TestStaysBroken(OnAServer):
 
 
 class KeepsDeadConnections(Served):
-    """Each fails once."""
+    """Keeps connections that the server has closed; each of them fails one call."""
 
     def drop(self) -> None:
         pass
@@ -261,7 +261,7 @@ class TestWaitsInSpiteOfCancellation(OnAServer):
 
 
 class SaysGoodbye(Served):
-    """And waits for an answer to that."""
+    """Says goodbye to its server when it is closed, and waits for an answer."""
 
     async def close(self) -> None:
         if self.idle:

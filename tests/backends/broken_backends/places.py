@@ -1,4 +1,4 @@
-"""Backends that are wrong about whose place it is, and what they tell of it."""
+"""Backends that are wrong about which namespace owns a place, or about what is noted there."""
 
 import asyncio
 from typing import Any
@@ -83,7 +83,7 @@ class TestRemembersItsOwnerInMemory(OnDisk):
 
 
 class TakesTwoAtOnce(OneFile):
-    """Looks, lets others look, too, and notes its own."""
+    """Looks for an owner and notes its own, but lets others look in between."""
 
     async def open(self, *, namespace: str, former: str | None = None) -> None:
         self.lock.touch()
@@ -99,7 +99,7 @@ class TestTakesTwoAtOnce(OnDisk):
 
 
 class NotesTheLatestServer(MemoryBackend):
-    """Of an epoch that has been noted."""
+    """Overwrites the server of an epoch that has been noted already."""
 
     async def note_server(self, partition: int, epoch: int, server: str) -> list[tuple[int, str]]:
         others = [each for each in self._servers.get(partition, ()) if each[0] != epoch]

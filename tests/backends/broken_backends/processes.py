@@ -84,7 +84,7 @@ class TestPurgesByItsOwnClock(OnDisk):
 
 
 class ListsOnce(OneFile):
-    """A file for each version; the older ones are removed, and a listing is taken for a snapshot."""
+    """Writes a file for each version and removes older ones, but treats a listing of the folder as a snapshot."""
 
     def versions(self, key: str) -> dict[int, str]:
         names = [name for name in os.listdir(self.path.parent) if name.startswith(f"{key.encode().hex()}.")]
@@ -110,7 +110,7 @@ class TestListsOnce(OnDisk):
 
 
 class WritesBehind(OneFile):
-    """Answers, and writes then; whoever asks is told what will be written."""
+    """Answers a save before it has written; a load returns what will be written."""
 
     held: Any = None
     writing: asyncio.Task[None] | None = None

@@ -12,7 +12,7 @@ DAY_SECONDS = 86_400
 
 
 class Purges(MemoryBackend):
-    """Sound: dates tombstones, and removes those that are a day old with every save."""
+    """A sound backend: dates tombstones, and with every save removes those that are a day old."""
 
     keep_seconds: float = DAY_SECONDS
 
@@ -68,7 +68,7 @@ class TestPurgesEarly(Dated):
 
 
 class KeepsTheFirstDate(Purges):
-    """Of a key that is deleted twice."""
+    """Keeps the date of the first deletion if a key is deleted twice."""
 
     def date(self, record: Record) -> None:
         if not (record.deleted and record.key in self.dates):
@@ -88,7 +88,7 @@ class TestNeverPurges(Dated):
 
 
 class PurgesWhatIsOld(Purges):
-    """All that is old, deleted or not."""
+    """Purges every old record, whether or not it was deleted."""
 
     def date(self, record: Record) -> None:
         self.dates[record.key] = time.time()
@@ -111,7 +111,7 @@ class TestPurgesWhatWasDeletedOnce(Dated):
 
 
 class PurgesOnlyWhatWasNeverThere(Purges):
-    """A tombstone that takes the place of a record keeps that one's date: none."""
+    """A tombstone that replaces a record keeps the record's date, which is none, so it is never purged."""
 
     def date(self, record: Record) -> None:
         if record.deleted and record.key not in self.seen:

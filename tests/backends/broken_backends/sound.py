@@ -38,7 +38,7 @@ class TestSoundInMemory(InMemory):
 
 
 class OneFile:
-    """Sound: everything in one JSON file, replaced as a whole under a lock."""
+    """A sound backend: everything is in one JSON file, which is replaced as a whole under a lock."""
 
     limits = Limits(max_batch=100, max_value_bytes=2**20)
 

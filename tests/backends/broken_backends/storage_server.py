@@ -27,7 +27,7 @@ def answer(file: Path, call: str, arguments: Any) -> Any:
 
 
 def do_own(held: Any, owner: str | None, new: str, more_epochs: int) -> bool:
-    """Notes a new owner, if it is still the old one's."""
+    """Notes a new owner, if the place still belongs to the old one."""
     if held["owner"] != owner:
         return False
     held["owner"] = new

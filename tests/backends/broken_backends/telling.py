@@ -1,4 +1,4 @@
-"""Backends that are wrong in ways of which the contract has to tell where; `test_contract_messages.py` reads that."""
+"""Backends with faults whose location the contract has to report; `test_contract_messages.py` checks the reports."""
 
 import asyncio
 import base64
@@ -58,7 +58,7 @@ class TestHangsInAThread(InMemory):
 
 
 class Never(MemoryBackend):
-    """Whatever one does."""
+    """Its `save` hangs and ignores that it is cancelled."""
 
     async def save(self, records: Sequence[Record]) -> int:
         for _ in range(3):
@@ -73,7 +73,7 @@ class TestNever(InMemory):
 
 
 class Elsewhere(OneFile):
-    """Works, but for other processes than that of the tests."""
+    """Works in the process of the tests, but not in others."""
 
     async def save(self, records: Sequence[Record]) -> int:
         if not (Path(self.path.parent) / f"tests-{os.getpid()}").exists():

@@ -44,7 +44,7 @@ class TestRejectsWholeBatches(InMemory):
 
 
 class NamesItsOwnKeys(MemoryBackend):
-    """What it calls a record isn't what asyncwb calls it."""
+    """Reports a failed record under a name of its own instead of asyncwb's key."""
 
     async def save(self, records: Sequence[Record]) -> int:
         poison = [record for record in records if b"poison" in record.payload]
@@ -89,7 +89,7 @@ class TestLoadsWhatNobodyAskedFor(InMemory):
 
 
 class ForgetsEscaping(MemoryBackend):
-    """Its limit is what its statements can hold, before quotes and backslashes are doubled in them."""
+    """Its limit doesn't allow for the quotes and backslashes that are doubled in its statements."""
 
     def __init__(self) -> None:
         super().__init__(Limits(max_value_bytes=2**20))

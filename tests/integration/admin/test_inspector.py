@@ -33,7 +33,7 @@ class Namespace:
             await rig.queue.register("w")
 
     async def put(self, key: str) -> int:
-        """Returns in which partition it is."""
+        """Writes a key and returns its partition."""
         number = partition_of(key.encode(), PARTITIONS)
         await self.rigs[number].put(key)
         return number
@@ -128,7 +128,7 @@ async def test_key_is_found_in_its_partition(made: Namespace) -> None:
 
 
 async def test_looking_changes_nothing_and_needs_no_epoch(made: Namespace) -> None:
-    """Also at a server of another history, where a service would begin an epoch first."""
+    """This holds even at a server with another history, where a service would first begin an epoch."""
     await made.put("k0")
     for rig in made.rigs:
         await made.link.command("HSET", rig.keys.meta, "identity", "of another server")

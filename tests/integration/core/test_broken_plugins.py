@@ -29,7 +29,7 @@ from tests.harness.servers import Server
 
 
 class Answering(MemoryBackend):
-    """Saves nothing, and answers what a test gives it."""
+    """A backend that saves nothing, and returns what a test gives it."""
 
     def __init__(self, save: Callable[[Sequence[Record]], Any]) -> None:
         super().__init__()
@@ -88,7 +88,7 @@ async def test_nothing_is_taken_for_saved_by_an_answer_that_no_save_may_give(
 
 
 async def test_record_whose_saves_are_answered_with_nonsense_ends_alone_as_a_dead_letter(valkey_server: Server) -> None:
-    """Such as a plugin that calls it by another name; its neighbours are saved."""
+    """One cause is a plugin that reports the record under another key; its neighbours are saved."""
 
     class Renaming(MemoryBackend):
         async def save(self, records: Sequence[Record]) -> int:
@@ -144,7 +144,7 @@ stray = pytest.mark.parametrize("stray", STRAY.values(), ids=STRAY)
 
 
 class Straying(MemoryBackend):
-    """The next calls raise."""
+    """A backend whose next calls raise given errors."""
 
     def __init__(self, error: Callable[[], BaseException]) -> None:
         super().__init__()
@@ -335,7 +335,7 @@ async def test_process_whose_flushers_are_all_gone_says_so(valkey_url: str, name
 async def test_calls_are_served_again_after_what_serves_them_has_crashed(
     valkey_url: str, namespace: str, batcher: str
 ) -> None:
-    """Those that were under way when it crashed end, too, with their result or with an error."""
+    """Calls that were under way when it crashed end as well, with their result or with an error."""
     options: Any = {"namespace": namespace, "backoff_initial_seconds": 0.01, "flushers": 1}
     async with Buffer[int](valkey_url, backend=MemoryBackend(), **options) as buffer:
         (partition,) = buffer._engine.partitions

@@ -93,7 +93,7 @@ def test_only_so_many_urls_are_remembered() -> None:
 
 
 class OddError(Exception):
-    """Makes its message of something else than its arguments."""
+    """An error whose message is made of something other than its arguments."""
 
     def __init__(self, secret: str) -> None:
         super().__init__()

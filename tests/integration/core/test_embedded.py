@@ -56,7 +56,7 @@ async def directory(tmp_path: Path) -> AsyncIterator[Path]:
 
 
 def pids(directory: Path) -> list[int]:
-    """The supervisor and its server, by the record in the directory."""
+    """Returns the process ids of the supervisor and its server, from the record in the directory."""
     try:
         supervisor = int(json.loads((directory / "supervisor.json").read_text())["pid"])
         return [supervisor, *(child.pid for child in psutil.Process(supervisor).children())]
@@ -242,7 +242,7 @@ async def test_buffer_without_a_redis_keeps_its_data_below_the_working_directory
 
 
 async def kill_supervisor(directory: Path) -> tuple[list[int], Path]:
-    """The supervisor and the server that went with it, and their sockets' folder, which stays behind."""
+    """Kills the supervisor, with which its server ends; returns both, and their sockets' folder, which stays behind."""
     running = pids(directory)
     folder = Path(json.loads((directory / "supervisor.json").read_text())["supervisor"]).parent
     os.kill(running[0], signal.SIGKILL)
@@ -252,7 +252,7 @@ async def kill_supervisor(directory: Path) -> tuple[list[int], Path]:
 
 
 async def test_open_buffers_outlive_the_supervisor(directory: Path) -> None:
-    """Nobody opens the directory anew: they find each other at another supervisor's, and the last one ends it."""
+    """Without anybody opening the directory anew, they meet at a new supervisor, and the last one ends it."""
     memory = MemoryBackend()
     options: Any = {"backend": memory, "type": int, "max_delay_seconds": 30.0}
     async with (

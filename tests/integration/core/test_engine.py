@@ -18,7 +18,7 @@ MakeEngine = Callable[..., Engine]
 
 
 class Closing(MemoryBackend):
-    """Belongs to one buffer, and counts how often it was closed."""
+    """A backend that belongs to one buffer and counts how often it was closed."""
 
     shareable = False
     closed = 0

@@ -1,6 +1,6 @@
 """Failover: frozen primaries that wake, promoted replicas that lag, Sentinel, and clocks that are set back.
 
-After each, new writes are never taken for old, and what comes late from the old primary never wins.
+After each, new writes are never mistaken for old ones, and what arrives late from the old primary never wins.
 """
 
 import asyncio
@@ -133,7 +133,7 @@ async def test_plain_promotion_with_the_primary_frozen_and_woken(private_server:
 async def test_old_primary_that_comes_back_gets_no_writes_of_the_old_epoch_for_long(
     private_server: StartServer, namespace: str
 ) -> None:
-    """Its identity is unchanged, so only the backend knows; clients look once a second."""
+    """Its identity is unchanged, so only the backend knows of its successor; clients check once a second."""
     memory = MemoryBackend()
     options: Any = {"type": int, "namespace": namespace, "flushers": 0}
     async with (
@@ -177,7 +177,7 @@ async def test_write_that_a_lagging_replica_never_got_is_reported_lost(
 async def test_save_that_ends_after_a_promotion_may_bring_back_what_it_carries(
     private_server: StartServer, namespace: str
 ) -> None:
-    """Told as lost, and there in the end: its version says where it belongs, so it undoes nothing that is newer."""
+    """The write is reported as lost, but is there in the end; its version keeps it from undoing anything newer."""
     memory = MemoryBackend()
     slow = FaultyBackend(memory)
     options: Any = {"type": int, "namespace": namespace, "redis_retry_seconds": 0.2, "drain_timeout_seconds": 0.2}
@@ -210,7 +210,7 @@ async def test_save_that_ends_after_a_promotion_may_bring_back_what_it_carries(
 
 @pytest.mark.long
 async def test_demoted_primary_is_left_for_the_new_one(private_server: StartServer, namespace: str) -> None:
-    """Without any error: a demoted server answers get and put with EPOCH, and its connections stay up."""
+    """A demoted server raises no error: it answers get and put with EPOCH, and its connections stay up."""
     memory = MemoryBackend()
     async with (
         open_service(private_server, sentinels=1) as (_, url),
@@ -379,7 +379,7 @@ async def test_clock_of_the_server_is_set_back_by_minutes(
 
 
 async def _set_clock(server: Server, clock: FakeTime, jump: int) -> None:
-    """Returns when the server sees it."""
+    """Sets the server's clock, and returns when the server sees it."""
     link = RedisLink.from_url(server.url, timeout_seconds=5)
     before = int((await link.command("TIME"))[0])
     clock.advance(jump)

@@ -25,7 +25,7 @@ from tests.harness.servers import Server
 
 
 def in_a_guest_of_asyncio(main: Callable[[], Awaitable[None]]) -> None:
-    """Runs it in trio, whose own loop is run by callbacks of asyncio's: there is a running loop, but no task of it."""
+    """Runs a function in trio as a guest of asyncio: there is a running asyncio loop, but no task of it."""
 
     async def host() -> None:
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()

@@ -102,7 +102,7 @@ async def test_two_namespaces_are_refused_in_one_place(valkey_url: str, namespac
 
 
 class Away(MemoryBackend):
-    """Can't be reached while it is `down`."""
+    """A backend that can't be reached while it is `down`."""
 
     down = False
 

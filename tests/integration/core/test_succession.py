@@ -123,7 +123,7 @@ async def test_two_servers_that_save_into_one_place_are_told_of(
 
 
 class Failing(MemoryBackend):
-    """It can't note anything while `fails` is set."""
+    """A backend that can't note anything while `fails` is set."""
 
     fails = True
 
@@ -136,7 +136,7 @@ class Failing(MemoryBackend):
 async def test_server_whose_epoch_could_not_be_noted_is_noted_by_who_opens_it_next(
     private_server: StartServer, namespace: str
 ) -> None:
-    """Else a former primary that comes back would be taken for the present server, and this one be refused."""
+    """Otherwise a former primary that comes back would pass for the present server, and this one would be refused."""
     memory = Failing()
     former, present = await asyncio.gather(*(asyncio.to_thread(private_server) for _ in range(2)))
     options: Any = {"backend": memory, "namespace": namespace, "connect_timeout_seconds": 1}

@@ -102,7 +102,7 @@ async def test_writes_that_wait_for_room_are_refused_too(private_server: StartSe
 async def test_write_that_may_have_been_applied_is_settled_all_the_same(
     private_server: StartServer, namespace: str
 ) -> None:
-    """Its answer was lost: whether it was applied has to be asked, however the server is configured by then."""
+    """Its answer was lost, so the server has to be asked whether it was applied, however it is configured by then."""
     server = private_server()
     async with open_proxy(server) as proxy, watched(proxy.url, namespace=namespace, flushers=0) as (buffer, _, told):
         await buffer.set("a", 1)
@@ -120,7 +120,7 @@ async def test_write_that_may_have_been_applied_is_settled_all_the_same(
 async def test_server_that_stays_a_replica_is_called_unsuitable_after_a_while(
     private_server: StartServer, namespace: str
 ) -> None:
-    """At first it may be a failover, and its successor is waited for."""
+    """At first it may be a failover, so the buffer waits for a successor."""
     server, other = private_server(), private_server()
     async with watched(server.url, namespace=namespace, redis_retry_seconds=0.5) as (buffer, _, told):
         await buffer.set("a", 1)

@@ -27,7 +27,7 @@ SCRIPTS = sorted((PACKAGE / "protocol" / "lua").rglob("*.lua"))
 
 
 def called() -> set[str]:
-    """Every command that the sources spell: in scripts, and sent directly."""
+    """Returns every command that appears in the sources, in scripts or sent directly."""
     lua = "\n".join(path.read_text() for path in SCRIPTS)
     python = "\n".join(path.read_text() for path in PACKAGE.rglob("*.py"))
     found = re.findall(r"(?:redis\.call|try|read_all|write_all)\('([A-Z]+)'", lua)
@@ -51,7 +51,7 @@ def test_scripts_call_nothing_by_a_name_that_is_computed() -> None:
 
 
 async def printed(namespace: str, role: str) -> list[str]:
-    """The rule, as the command prints it."""
+    """Returns the rule as the command prints it."""
     text = (await run("doctor", "--acl", "--namespace", namespace)).stdout
     (line,) = re.findall(rf"^ACL SETUSER {namespace}-{role} reset on >PASSWORD (.+)$", text, re.MULTILINE)
     assert (await run_json("doctor", "--acl", "--namespace", namespace))[f"{role}s"] == line.split(" ")
@@ -129,7 +129,7 @@ async def of_a_full_buffer(url: str, namespace: str, memory: MemoryBackend) -> N
 
 
 async def of_a_lost_reply(url: str, namespace: str) -> None:
-    """A request that comes twice, a claim that is extended, given back, or whose lease expires."""
+    """Sends a request twice, and extends a claim, releases one, and lets a lease expire."""
     link = RedisLink.from_url(url, timeout_seconds=5)
     queue = Queue(link, namespace, 0)
     try:
@@ -196,7 +196,7 @@ async def test_printed_rules_are_enough(
 
 @pytest.mark.parametrize("kind", KINDS)
 async def test_printed_rule_is_enough_for_fsync(kind: str, private_server: StartServer) -> None:
-    """WAITAOF where the server knows it, else the setting that makes it needless."""
+    """It uses WAITAOF where the server knows it, or else the setting that makes it unnecessary."""
     config = {"appendonly": "yes", "appendfsync": "everysec" if knows_waitaof(kind) else "always"}
     server = await asyncio.to_thread(private_server, kind, **config)
     bare = await user(server, "acl.3", "service")

@@ -58,7 +58,7 @@ async def test_cancelled_command_leaves_no_reply_behind(redis_server: Server) ->
 
 
 async def test_end_of_a_connection_that_was_given_up_is_not_taken_for_that_of_its_successor() -> None:
-    """The first one is stuck with a request that its socket doesn't take, and ends when the second one is in use."""
+    """The first one is stuck in a request that its socket doesn't accept, and ends while the second one is in use."""
     writers: list[asyncio.StreamWriter] = []
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -85,14 +85,14 @@ def test_refusal_does_not_name_the_user() -> None:
 
 
 def order(server: Server, *command: str | int) -> Any:
-    """An administrator's command, on a connection of its own."""
+    """Sends an administrator's command on a connection of its own."""
     with redis.Redis.from_url(server.url) as client:
         return client.execute_command(*command)
 
 
 @asynccontextmanager
 async def busy(server: Server) -> AsyncIterator[None]:
-    """Somebody's script, that doesn't end by itself."""
+    """Keeps the server busy with a script that doesn't end by itself."""
     reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
     writer.write(b"EVAL 'while true do end' 0\r\n")
     await asyncio.sleep(0.1)
@@ -153,7 +153,7 @@ async def _without_replicas(server: Server) -> Callable[[], None]:
 
 
 async def _without_disk(server: Server) -> Callable[[], None]:
-    """A dump that can't be written: a folder has its name."""
+    """Makes dumps impossible by giving a folder the dump's name; returns what makes the server accept writes again."""
     (server.folder / "dump.rdb" / "in the way").mkdir(parents=True)
     order(server, "CONFIG", "SET", "save", "3600 1000000")
     order(server, "BGSAVE")

@@ -17,7 +17,7 @@ from tests.harness.servers import Server
 
 
 class Probed(MemoryBackend):
-    """Counts the probes, and how many run at once."""
+    """A backend that counts the probes, and how many of them run at once."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -92,7 +92,7 @@ async def test_end_of_an_outage_is_noticed_at_once(valkey_url: str, namespace: s
 
 
 async def test_backend_that_is_there_but_saves_nothing_is_an_outage_too(valkey_url: str, namespace: str) -> None:
-    """As with a full disk: the probe passes. With one attempt each every record would be dead."""
+    """With a full disk, for instance, the probe passes. If attempts counted, all records would become dead letters."""
     backend, events = Probed(), list[Event]()
     async with Buffer[Any](
         valkey_url,
@@ -183,7 +183,7 @@ async def test_closing_in_an_outage_is_bounded(valkey_url: str, namespace: str) 
 async def test_services_start_while_the_backend_is_down(
     valkey_url: str, namespace: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """As long as Redis goes on in its epoch; what they write is saved when the backend is back."""
+    """This works as long as Redis continues in its epoch; what they write is saved when the backend is back."""
     folder = tmp_path / "data"
     backend = f"sqlite:///{folder / 'app.db'}"
     with pytest.raises(BackendUnavailable):
@@ -218,7 +218,7 @@ async def test_new_history_needs_the_backend_once(private_server: Callable[..., 
 
 
 async def test_backend_that_turns_out_to_be_unusable_is_an_outage_not_a_crash(valkey_url: str, namespace: str) -> None:
-    """Started without it; when it is there at last, it refuses its settings."""
+    """The buffer starts without the backend, which refuses its settings when it is finally available."""
 
     class Late(Probed):
         refuses = False

@@ -25,7 +25,7 @@ LEASE_SECONDS = 0.2
 
 
 class Gate:
-    """A backend as the article means it: it stores whatever it is given. A save waits until it is let through."""
+    """A backend as in the article, which stores whatever it is given; a save waits until the test lets it through."""
 
     def __init__(self) -> None:
         self.values: dict[str, bytes] = {}
@@ -170,7 +170,7 @@ async def test_hot_key_does_not_hold_up_its_neighbours(redis_server: Server, com
 async def delete_behind_a_frozen_save(
     rig: Rig, memory: MemoryBackend, commit: Commit
 ) -> tuple[Bench, Bench, Callable[[], Awaitable[None]]]:
-    """Deletes key a, and flushes that, while an earlier save of it hangs. The flusher that hangs, another, the thaw."""
+    """Deletes key a and flushes that while an earlier save hangs; returns that flusher, the other, and the thaw."""
     slow = FaultyBackend(memory)
     first = frozen(rig, slow, commit)
     second = Bench(rig, memory, commit=commit)

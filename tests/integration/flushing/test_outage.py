@@ -29,7 +29,7 @@ def mongod() -> Any:
 
 @asynccontextmanager
 async def writing(buffer: Buffer[int], writers: int) -> AsyncIterator[dict[str, int]]:
-    """Each writer counts up keys of its own, 10 writes a second, and never sees an error; what was acknowledged."""
+    """Writers count up keys of their own, 10 writes a second, without an error; yields what was acknowledged."""
     acknowledged: dict[str, int] = {}
     stopping = asyncio.Event()
 

@@ -102,7 +102,7 @@ async def test_lone_write_is_saved_at_once(valkey_url: str, namespace: str) -> N
 
 
 async def test_lone_write_of_another_process_is_saved_at_once(valkey_url: str, namespace: str) -> None:
-    """Another buffer without flushers is as good as another process: they share nothing but the server."""
+    """Another buffer without flushers stands for another process: they share nothing but the server."""
     memory = MemoryBackend()
     async with (
         Buffer(valkey_url, backend=memory, namespace=namespace) as _,
@@ -141,7 +141,7 @@ async def test_delayed_write_of_another_process_is_saved_in_time(valkey_url: str
 
 
 async def test_hot_key_that_never_rests_still_reaches_the_backend(redis_url: str, namespace: str) -> None:
-    """200 writers that never pause: versions go on being saved, and flush of a write of it returns."""
+    """While 200 writers never pause, versions go on being saved, and `flush` of one of the writes returns."""
     memory = MemoryBackend()
     async with Buffer(redis_url, backend=memory, namespace=namespace) as buffer:
         stop = False
@@ -193,7 +193,7 @@ async def test_leaving_drains(valkey_url: str, namespace: str) -> None:
 async def test_drain_waits_for_the_counts_of_what_it_has_seen_saved(
     redis_url: str, namespace: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Redis has the outcome before the flusher hears that."""
+    """Redis has the outcome before the flusher receives the answer."""
     ack = Queue.ack
 
     async def heard_late(self: Queue, *args: Any, **options: Any) -> Any:
@@ -306,7 +306,7 @@ async def test_server_that_lost_its_data_goes_on_in_a_higher_epoch(private_serve
 
 async def test_order_of_a_key_is_kept_over_many_saves(valkey_url: str, namespace: str) -> None:
     class Watchful(MemoryBackend):
-        """What the backend holds never goes back (I3)."""
+        """A backend that checks that what it holds never goes back to an older version (I3)."""
 
         def __init__(self, limits: Limits) -> None:
             super().__init__(limits)

@@ -81,7 +81,7 @@ def program() -> str:
 async def test_flusher_killed_during_a_save_loses_nothing(
     redis_server: Server, tmp_path: Path, spawn: Spawn, program: str, commit: Any, gate: str
 ) -> None:
-    """`before`: between claim and save; `after`: between save and commit."""
+    """It is killed between claim and save (`before`), or between save and commit (`after`)."""
     database = tmp_path / "a.db"
     async with Buffer(
         redis_server.url,
@@ -207,7 +207,7 @@ return stray
 
 
 async def test_record_is_never_in_no_set(redis_server: Server, commit: Any) -> None:
-    """I1, looked at from outside while flushers and writers are at work."""
+    """Checks invariant I1 from outside while flushers and writers are at work."""
     async with (
         open_rig(redis_server, "watched") as rig,
         Buffer(redis_server.url, backend=MemoryBackend(), namespace="watched", commit=commit) as buffer,

@@ -28,7 +28,7 @@ def where(valkey_url: str, namespace: str) -> tuple[str, ...]:
 
 
 async def until_stalled(where: tuple[str, ...], seconds: float) -> float:
-    """The `stalled_seconds` of the only process, once `status` says that it saves nothing."""
+    """Waits until `status` says that the only process saves nothing; returns its `stalled_seconds`."""
     async with asyncio.timeout(seconds):
         while WORDS not in (await run("status", *where)).stdout:
             await asyncio.sleep(0.05)

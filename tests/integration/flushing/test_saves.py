@@ -106,7 +106,7 @@ async def test_rejected_records_are_never_tried_again(valkey_server: Server) -> 
 
 
 async def test_record_that_hangs_the_backend_is_isolated_in_bounded_time(valkey_server: Server) -> None:
-    """A part of a batch gets its part of the time; the others are saved in the same pass."""
+    """Each part of a batch gets its share of the time; the other records are saved in the same pass."""
 
     class Hanging(MemoryBackend):
         async def save(self, records: Any) -> int:
@@ -125,7 +125,7 @@ async def test_record_that_hangs_the_backend_is_isolated_in_bounded_time(valkey_
 
 
 async def test_slow_record_that_was_isolated_has_all_the_time_when_it_comes_again(valkey_server: Server) -> None:
-    """It hung its batch, but alone it is only slow."""
+    """It made its batch exceed the time limit, but alone it is merely slow."""
 
     class Slow(MemoryBackend):
         async def save(self, records: Any) -> int:
@@ -148,7 +148,7 @@ async def test_slow_record_that_was_isolated_has_all_the_time_when_it_comes_agai
 
 
 async def test_merely_slow_backend_spends_nearly_all_its_time_on_saves_that_count(valkey_server: Server) -> None:
-    """It needs 1 ms a record, and has 0.2 s: a batch of 1000 never ends, nor does half of it in half the time."""
+    """It needs 1 ms per record and has 0.2 s: neither a batch of 1000 nor half of one ends in its time."""
 
     class Slow(MemoryBackend):
         cancelled = 0.0

@@ -25,7 +25,7 @@ async def rig(valkey_server: Server, namespace: str) -> AsyncIterator[Rig]:
 
 
 def planted(memory: MemoryBackend, *keys: str, version: int = HIGH, payload: bytes = b'"foreign"') -> None:
-    """As if somebody had copied rows into the place."""
+    """Puts records into the backend as if somebody had copied rows there."""
     for key in keys:
         memory.records[key] = Record(key, version, payload)
 
@@ -71,7 +71,7 @@ async def test_write_over_a_planted_version_is_saved_and_told(
 
 
 async def test_reads_stay_right_while_records_are_saved_again(valkey_url: str, namespace: str) -> None:
-    """Some are saved again, and others are still of the earlier epoch: what was planted answers no read."""
+    """While some are saved again and others still have the earlier epoch, no read returns what was planted."""
     memory = MemoryBackend()
     keys = [f"k{number}" for number in range(300)]
     async with Buffer[Any](
@@ -103,7 +103,7 @@ async def test_version_above_the_servers_own_in_its_own_epoch_is_of_nobody(
 
 
 async def test_version_of_a_successor_stays_the_newer_one(rig: Rig) -> None:
-    """A flusher of a former primary: what the successor has saved isn't overwritten by what is older."""
+    """A flusher of a former primary must not overwrite what its successor has saved with something older."""
     memory = MemoryBackend()
     bench = Bench(rig, memory)
     await rig.put("a", b'"old"')
@@ -241,7 +241,7 @@ async def test_write_through_over_a_planted_version_is_not_acknowledged(valkey_u
 async def test_write_through_of_which_nothing_can_be_told_is_not_called_unwritten(
     valkey_url: str, namespace: str
 ) -> None:
-    """Beside a stale record the save has stored others, and what it met can't be looked at."""
+    """The save has stored other records beside a stale one, and the backend can't be asked what it holds of that."""
     backend = FaultyBackend(memory := MemoryBackend())
     options: Any = {"max_dirty": 1, "on_full": "write-through", "flushers": 0, "partitions": 1}
     async with Buffer[Any](valkey_url, backend=backend, namespace=namespace, **options) as buffer:

@@ -20,7 +20,7 @@ from tests.harness.servers import Server
 
 
 class WatchedQueue(Queue):
-    """Tells when it has been looked at."""
+    """A queue that reports when it has been queried."""
 
     def __init__(self, link: Link) -> None:
         super().__init__(link, "rig", 0)
@@ -35,7 +35,7 @@ class WatchedQueue(Queue):
 
 
 class Desk:
-    """A waiter on a partition that nobody flushes; a test says what becomes of each write."""
+    """A waiter on a partition without flushers; a test decides what becomes of each write."""
 
     def __init__(self, rig: Rig) -> None:
         self.rig = rig
@@ -57,13 +57,13 @@ class Desk:
         return await self.parts.adapter.load_durable(keys)
 
     async def put(self, key: str) -> Version:
-        """A write of this process."""
+        """Acknowledges a write of this process."""
         version = await self.rig.put(key)
         self.waits.acknowledged.add([[(key.encode(), b"")]], [version])
         return version
 
     async def end(self, key: str, *, dead: str = "", saved: bool = True) -> None:
-        """Redis has it no more, or as a dead letter; whether the backend has it is another question."""
+        """Ends a write in Redis, as a dead letter if `dead` gives a reason; the backend gets it if `saved` is true."""
         claim = await self.rig.claim()
         assert [each.key for each in claim.records] == [key]
         if saved:
@@ -75,7 +75,7 @@ class Desk:
         return asyncio.create_task(self.waiter.wait(key.encode(), version))
 
     async def still_waits(self, flush: "asyncio.Task[None]") -> None:
-        """Also when Redis has been asked once more, and has answered."""
+        """Checks that a wait goes on even after Redis has been asked once more and has answered."""
         for _ in range(2):
             self.queue.looked.clear()
             await asyncio.wait_for(self.queue.looked.wait(), 5)
@@ -169,7 +169,7 @@ async def test_loss_is_not_claimed_where_a_tombstone_may_have_been_purged(desk: 
 
 
 async def test_stored_version_of_a_later_epoch_confirms_a_write_once_the_server_is_in_that_epoch(desk: Desk) -> None:
-    """Until then it may be of another server, which never had this write."""
+    """Until then the version may come from another server, which never had this write."""
     version = await desk.put("a")
     await desk.end("a", saved=False)
     desk.memory.records["a"] = Record("a", make_version(2, 1), b"9")

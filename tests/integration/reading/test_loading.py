@@ -52,7 +52,7 @@ class Asking:
         self.loader = loader
 
     def ask(self, *keys: str) -> "list[asyncio.Future[Any]]":
-        """A caller for each key, all at once."""
+        """Asks for each key as a caller of its own, all at once."""
         futures: list[asyncio.Future[Any]] = []
         for key in keys:
             read = PendingRead([None], 1)
@@ -89,7 +89,7 @@ async def test_what_is_asked_for_at_once_shares_a_load_and_each_key_is_loaded_on
 
 
 async def test_caller_never_gets_the_answer_of_a_load_that_began_before_it_asked() -> None:
-    """What was written meanwhile may have been saved, and have left Redis, after that load had looked."""
+    """A write made meanwhile may have been saved, and have left Redis, after that load had read the backend."""
     store = Store()
     store.hang("a")
     async with loading(store) as asking:
@@ -146,7 +146,7 @@ async def test_many_who_ask_for_a_slow_key_take_two_loads_at_most() -> None:
 
 
 async def test_later_load_of_a_key_answers_those_before_whose_load_hangs() -> None:
-    """As when a connection was lost: the load of the first caller never ends."""
+    """The load of the first caller never ends, as when a connection was lost."""
     store = Store()
     store.hang("a")
     async with loading(store) as asking:

@@ -20,7 +20,7 @@ Held = tuple[Version, bytes | None] | None
 
 
 def seen(key: str, found: Found) -> Held:
-    """Version and value of what a read has found, None for its absence."""
+    """Returns the version and value that a read has found, or None if there is none."""
     if found is None:
         return None
     record = unpack_record(key, found) if isinstance(found, bytes) else found
@@ -49,7 +49,7 @@ class Desk:
         self.memory.records[key] = Record(key, version, b"" if deleted else payload, deleted=deleted)
 
     async def begin_epoch(self, epoch: int) -> None:
-        """As another process does when the server's history has changed."""
+        """Begins an epoch as another process does when the server's history has changed."""
         assert await self.rig.queue.install_epoch(await self.rig.queue.read_meta(), epoch, partitions=1, codec="json")
         self.rig.epoch = epoch
         await self.memory.new_epoch(epoch)
@@ -69,7 +69,7 @@ class Desk:
         return cast("list[Awaitable[Sequence[Found]]]", futures)
 
     async def read(self, *groups: Sequence[str]) -> list[list[Held] | BaseException]:
-        """What each caller gets."""
+        """Returns what each caller gets."""
         outcomes = await asyncio.gather(*await self.ask(*groups), return_exceptions=True)
         return [
             outcome
@@ -116,7 +116,7 @@ async def test_what_redis_has_not_is_the_backends_and_each_caller_gets_its_own(d
 
 
 async def test_reading_puts_nothing_into_redis(desk: Desk) -> None:
-    """It could be older than a write that comes meanwhile."""
+    """What was read could be older than a write that arrives meanwhile."""
     desk.store("a", make_version(1, 1))
     before = await desk.rig.link.command("DBSIZE")
     assert await desk.read(["a"]) == [[(make_version(1, 1), b'"stored"')]]
@@ -124,7 +124,7 @@ async def test_reading_puts_nothing_into_redis(desk: Desk) -> None:
 
 
 async def test_record_of_an_earlier_epoch_counts_unless_the_backend_has_a_newer_one(desk: Desk) -> None:
-    """That may have been saved by the server whose history it was meanwhile."""
+    """A newer one may have been saved from a server that was in use meanwhile."""
     old = [await desk.rig.put(key, b"1") for key in ("newer", "older", "none", "gone")]
     await desk.begin_epoch(3)
     desk.store("newer", make_version(2, 1))
@@ -136,7 +136,7 @@ async def test_record_of_an_earlier_epoch_counts_unless_the_backend_has_a_newer_
 
 
 async def test_version_that_no_history_has_made_is_older_than_what_redis_has(desk: Desk) -> None:
-    """Data were copied into the place: they are the value of keys that Redis doesn't have, and nothing more."""
+    """Data copied into the place are read only for keys that Redis doesn't have."""
     written = await desk.rig.put("a", b"1")
     await desk.begin_epoch(3)
     for key in ("a", "b"):

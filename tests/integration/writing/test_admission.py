@@ -24,7 +24,7 @@ from tests.harness.servers import Server
 
 
 def group(keys: str, value: bytes = b"1") -> list[Write]:
-    """The writes of one caller: each letter is a key."""
+    """Returns the writes of one caller; each letter is a key."""
     return [(key.encode(), body(value)) for key in keys]
 
 
@@ -51,7 +51,7 @@ class Desk:
         self.serving = asyncio.create_task(self.admission.serve())
 
     async def put(self, *groups: Sequence[Write]) -> "list[Answer | asyncio.Future[Version]]":
-        """As a batch of the partition does: a caller that waits has a future."""
+        """Puts writes as a batch of the partition does; a caller that has to wait gets a future."""
         answers: list[Answer | asyncio.Future[Version]] = []
         for answer in await self.admission.put(groups):
             if isinstance(answer, WaitingWrites):
@@ -73,7 +73,7 @@ class Desk:
         return versions
 
     async def make_room(self, records: int) -> None:
-        """As a flusher does that saves some."""
+        """Makes room as a flusher does when it saves some records."""
         claim = await self.rig.claim(records=records)
         assert len(claim.records) == records
         await self.rig.queue.ack(claim.id)

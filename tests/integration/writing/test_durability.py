@@ -42,7 +42,7 @@ PLACES = pytest.mark.parametrize(
 
 @asynccontextmanager
 async def server_for(where: str, level: str, start: StartServer, folder: Path) -> AsyncIterator[str]:
-    """The URL of a server that can give a level."""
+    """Yields the URL of a server that can provide a level of durability."""
     if where == "embedded":
         # The buffer of the test keeps it up while the processes come and go.
         async with Buffer[Any](f"embedded://{folder / 'wb'}", backend=MemoryBackend(), namespace="keep", flushers=0):
@@ -55,7 +55,7 @@ async def server_for(where: str, level: str, start: StartServer, folder: Path) -
 
 
 class Service:
-    """A process that writes, and what it says was acknowledged."""
+    """A process that writes and reports what was acknowledged."""
 
     def __init__(self, *arguments: str) -> None:
         self._process = subprocess.Popen([sys.executable, str(SERVICE), *arguments], stdout=subprocess.PIPE, text=True)
@@ -67,7 +67,7 @@ class Service:
         assert self._first
 
     async def kill_after(self, seconds: float) -> dict[str, int]:
-        """Kills it with SIGKILL; the last acknowledgement of each key."""
+        """Kills the process with SIGKILL; returns the last acknowledgement of each key."""
         assert self._process.stdout is not None
         await asyncio.sleep(seconds)
         self._process.kill()

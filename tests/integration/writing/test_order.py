@@ -130,7 +130,7 @@ async def test_level_that_the_server_loses_is_not_confirmed_and_keeps_its_place(
 
 
 async def test_lost_answer_to_the_question_for_a_level_is_asked_again(able_server: Server, namespace: str) -> None:
-    """And is no unknown outcome: nothing has been sent."""
+    """It doesn't make the outcome of a write unknown, since no write has been sent."""
     async with (
         open_proxy(able_server) as proxy,
         Buffer[int](proxy.url, backend=MemoryBackend(), namespace=namespace, flushers=0) as buffer,
@@ -144,7 +144,7 @@ async def test_lost_answer_to_the_question_for_a_level_is_asked_again(able_serve
 async def test_server_that_does_not_answer_the_question_holds_nothing_up_for_long(
     able_server: Server, namespace: str
 ) -> None:
-    """All that wait for one level are told at once; what is behind them is sent then."""
+    """All writes that wait for a level fail at once, and those behind them are then sent."""
     async with (
         open_proxy(able_server) as proxy,
         Buffer[int](
@@ -248,7 +248,7 @@ class Answers:
 
 @asynccontextmanager
 async def line() -> AsyncIterator[tuple[CallOrder, Answers, list[Any], Callable[..., asyncio.Task[Sent]]]]:
-    """A line, its server, what was sent, and how to call a write."""
+    """Yields a line, its server, a list of what was sent, and a function that calls a write."""
     server, sent = Answers(), list[Any]()
     order = CallOrder(server.possible.__contains__, server.ask)
     serving = asyncio.create_task(order.serve())

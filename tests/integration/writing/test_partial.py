@@ -38,7 +38,7 @@ THERE = [key for key in KEYS if partition_of(key.encode(), 2) == 1]
 
 
 async def partial_failure(call: Awaitable[Any], *, keys: list[str]) -> PartialFailure:
-    """The error of a call; sees that each key is in it once."""
+    """Returns the `PartialFailure` of a call, after checking that no key has both failed and succeeded."""
     with pytest.raises(PartialFailure) as caught:
         await call
     error = caught.value
@@ -66,12 +66,12 @@ async def two_partitions(server: Server, namespace: str, **options: Any) -> Asyn
 
 
 def of_second(namespace: str) -> bytes:
-    """What is in every request to the second partition."""
+    """Returns bytes that are in every request to the second partition."""
     return PartitionKeys(namespace, 1).meta
 
 
 def confirmations_of_second(namespace: str) -> bytes:
-    """What only requests to confirm writes of the second partition begin with."""
+    """Returns the bytes with which only requests to confirm writes of the second partition begin."""
     keys = PartitionKeys(namespace, 1)
     return b"%s\r\n$1\r\n%d\r\n$%d\r\n%s" % (
         scripts.CONFIRM.sha.encode(), len(keys.common), len(keys.meta), keys.meta
@@ -131,7 +131,7 @@ async def test_partition_whose_answers_are_lost_does_not_hide_the_versions_of_th
 async def test_nothing_done_for_several_kinds_of_reasons_is_told_key_by_key(
     valkey_server: Server, namespace: str
 ) -> None:
-    """No single one of them would be true of all keys."""
+    """No single error would be true of all keys."""
     async with two_partitions(valkey_server, namespace, max_dirty=len(THERE)) as (buffer, proxy):
         proxy.fault("drop reply", of_second(namespace), times=1000)
         new = [key for key in (f"n{number}" for number in range(99)) if partition_of(key.encode(), 2) == 0][:5]
@@ -239,7 +239,7 @@ async def test_write_that_cannot_be_confirmed_before_the_buffer_closes_is_said_t
 async def test_closing_does_not_wait_for_confirmations_that_nobody_waits_for(
     private_server: Callable[..., Server], namespace: str
 ) -> None:
-    """As when an error leaves the block of a buffer: its tasks were cancelled."""
+    """This happens when an error leaves the buffer's block: the tasks that waited were cancelled."""
     server = await asyncio.to_thread(private_server, "valkey", appendonly="yes", appendfsync="always")
     async with open_proxy(server) as proxy:
         buffer = Buffer[int](proxy.url, backend=MemoryBackend(), namespace=namespace, durability="fsync", flushers=0)
@@ -371,14 +371,14 @@ async def test_error_of_a_plugin_that_cannot_be_copied_ends_nothing(valkey_url: 
 
 
 async def backend_gets_an_epoch_behind(buffer: Buffer[Any], namespace: str) -> None:
-    """From now on writes need a new epoch of the backend."""
+    """Makes writes need a new epoch of the backend from now on."""
     await buffer._engine.partitions[0].queue.link.command(
         "HSET", PartitionKeys(namespace, 0).meta, "identity", "another"
     )
 
 
 async def test_write_that_waits_when_the_buffer_closes_was_not_sent(valkey_server: Server, namespace: str) -> None:
-    """Of one call: what was sent is unknown, what wasn't is said not to be."""
+    """In one call, the outcome of writes that were sent is unknown, and the others are reported as not sent."""
     async with open_proxy(valkey_server) as proxy:
         buffer = Buffer[int](
             proxy.url, backend=MemoryBackend(), namespace=namespace, flushers=0, drain_timeout_seconds=0.1

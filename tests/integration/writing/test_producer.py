@@ -93,7 +93,7 @@ async def test_lost_request_is_sent_again(desk: Desk) -> None:
 
 
 async def test_first_request_of_all_is_known_not_to_be_applied_when_it_is_lost(desk: Desk) -> None:
-    """It goes by a name that no server knows yet: told WRITER to its repetition, it isn't in doubt."""
+    """It bears a writer's id that no server knows yet, so the answer WRITER to its repetition settles it."""
     fault = desk.proxy.fault("drop request", scripts.PUT)
     assert await desk.put("a", b"1") == make_version(1, 1)
     assert fault.happened == 1
@@ -160,7 +160,7 @@ async def test_outcome_is_unknown_if_the_writer_was_forgotten_meanwhile(desk: De
     held = desk.proxy.fault("hold reply", scripts.PUT)
 
     async def forget() -> None:
-        """While the first attempt's reply is on its way, beyond the timeout."""
+        """Makes the server forget the writer while the first attempt's reply is delayed beyond the timeout."""
         await held.caught.wait()
         (name,) = [name for name in await desk.rig.link.command("KEYS", "*writer:*") if not name.endswith(b":w")]
         await desk.rig.link.command("DEL", name)

@@ -1,4 +1,4 @@
-"""doctor: what it says of a sound set-up, and of each thing that is wrong."""
+"""`asyncwb doctor`: what it says about a sound set-up, and about each thing that can be wrong."""
 
 import asyncio
 from collections.abc import Callable
@@ -20,7 +20,7 @@ StartServer = Callable[..., Server]
 
 
 async def lines(*arguments: str, status: int = 0) -> dict[str, tuple[str, str]]:
-    """For each check that isn't ok its level, and its text with the advice."""
+    """Returns the level, and the text with its advice, of each check that isn't ok."""
     found = (await run_json("doctor", *arguments, status=status))["findings"]
     return {
         each["check"]: (each["level"], f"{each['text']} → {each['advice']}") for each in found if each["level"] != "ok"

@@ -1,4 +1,4 @@
-"""`asyncwb hand-over`, and what the doctor says of a place."""
+"""`asyncwb hand-over`, and what the doctor says about a place."""
 
 from pathlib import Path
 from typing import Any

@@ -70,7 +70,7 @@ TABLE = "CREATE TABLE users (id INTEGER PRIMARY KEY, name TEXT CHECK (name = 'go
 
 
 def refusing_table(database: Path) -> str:
-    """A table that takes good rows only; the backend's URL for it."""
+    """Makes a table that accepts only good rows; returns the backend's URL for it."""
     with contextlib.closing(sqlite3.connect(database)) as connection:
         connection.execute(TABLE)
     return f"sqlite:///{database}?table=users&key=id&columns=id,name&add_version=1"

@@ -17,7 +17,7 @@ from tests.harness.readings import Read, read_files
 
 @pytest.fixture
 def read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Read:
-    """Of files in a folder of the test's own."""
+    """Reads files in the test's own folder."""
     monkeypatch.chdir(tmp_path)
     return read_files
 
@@ -82,7 +82,7 @@ def test_array_that_comes_in_pieces(read: Read, tmp_path: Path) -> None:
 
 
 class Pieces(io.RawIOBase):
-    """A stream that gives so many bytes at a time."""
+    """A stream that returns only a given number of bytes at a time."""
 
     def __init__(self, data: bytes, size: int) -> None:
         self._data, self._size = data, size

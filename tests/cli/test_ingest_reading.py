@@ -21,7 +21,7 @@ from tests.harness.readings import Read, keys, read_files
 
 @pytest.fixture
 def read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Read:
-    """Of files in a folder of the test's own."""
+    """Reads files in the test's own folder."""
     monkeypatch.chdir(tmp_path)
     return read_files
 
@@ -175,7 +175,7 @@ def zstd_header() -> bytes:
 
 @pytest.fixture
 def short(monkeypatch: pytest.MonkeyPatch) -> int:
-    """The longest line, made so short that a test can exceed it."""
+    """Makes the limit of a line's length so short that a test can exceed it."""
     longest = 64 * 1024
     for module in ("csv_rows", "json_rows", "json_array"):
         monkeypatch.setattr(sys.modules[f"asyncwb.cli.ingest.{module}"], "LONGEST", longest)

@@ -24,7 +24,7 @@ from tests.harness.servers import Server
 
 
 def values(path: Path, texts: list[str], type_: str) -> list[Any]:
-    """What the texts of a column become; the message of what can't."""
+    """Returns the values of a column's texts, or the message for a text that can't be converted."""
     quoted = [text.replace('"', '""') for text in texts]
     path.write_text("id,v\n" + "".join(f'{number},"{text}"\n' for number, text in enumerate(quoted)))
     reading = Reading(key=Key(("id",)), types=Types(asked={"v": type_}))
@@ -256,7 +256,7 @@ def test_dry_run_finds_values_over_the_backends_limit(
 
 
 class Closed(MemoryBackend):
-    """Knows its limits once it is open."""
+    """A backend that isn't open, so its limits can't be read."""
 
     @property
     def limits(self) -> Limits:

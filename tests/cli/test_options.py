@@ -41,7 +41,7 @@ def option(name: str) -> str:
 
 
 def options_of(command: click.Command) -> dict[str, click.Option]:
-    """Its options for settings, by their names."""
+    """Returns a command's options for settings, by their names."""
     return {
         str(param.name): param for param in command.params if isinstance(param, click.Option) and param.name in FIELDS
     }

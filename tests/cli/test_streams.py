@@ -42,7 +42,7 @@ BESIDES = {
 
 
 def words(path: tuple[str, ...], command: click.Command, given: dict[str, str]) -> list[str]:
-    """A whole command line of a command."""
+    """Returns a complete command line for a command."""
     line = [*path, *BESIDES.get(path, ())]
     for param in command.params:
         if isinstance(param, click.Option) and param.name in given:
@@ -78,7 +78,7 @@ def run(line: list[str], redirections: str = "") -> tuple[int, str, str]:
 
 
 def without_reader(line: list[str], stream: str) -> tuple[int, str, str]:
-    """Runs it with a pipe as that stream whose reader has gone."""
+    """Runs a command with a pipe as the given stream, whose reader has gone."""
     read, write = os.pipe()
     os.close(read)
     try:
@@ -94,7 +94,7 @@ def without_reader(line: list[str], stream: str) -> tuple[int, str, str]:
 
 @pytest.fixture
 def given(valkey_server: Server, namespace: str, tmp_path: Path) -> dict[str, str]:
-    """Where there is a namespace with a saved record and an unsaved one."""
+    """The URLs and the name of a namespace with a saved and an unsaved record."""
     found = {"redis": valkey_server.url, "namespace": namespace, "backend": f"sqlite:///{tmp_path / 'a.db'}?table=rows"}
 
     async def write() -> None:

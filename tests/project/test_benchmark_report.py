@@ -110,7 +110,7 @@ Attributes = list[tuple[str, str | None]]
 
 
 class Page(HTMLParser):
-    """Which tags are open, what refers to something, and which ids there are."""
+    """Collects the open tags, the references and the ids of a page."""
 
     VOID = frozenset({"meta", "br", "hr", "img"})
 
@@ -177,7 +177,7 @@ def test_report_without_questions_is_empty_but_there(tmp_path: Path) -> None:
 
 
 def test_figures_of_flush_are_of_what_was_measured_again() -> None:
-    """Of several settings the luckiest is chosen; its luck in the choice must not count."""
+    """The best of several settings was chosen partly by luck, so the luck in that choice must not count."""
     results = Results()
 
     def add(who: str, number: float, *, is_again: bool = False, **labels: Label) -> None:

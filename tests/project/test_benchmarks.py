@@ -143,7 +143,7 @@ def test_arrivals_are_drawn_beforehand_at_the_rate_that_was_asked_for() -> None:
 
 
 class Stalling:
-    """A server that answers at once, but for a stall, during which it answers nobody."""
+    """A server that answers at once, except during a stall, when it answers nobody."""
 
     def __init__(self, begin: float, end: float) -> None:
         self.started = time.perf_counter()

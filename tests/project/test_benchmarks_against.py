@@ -47,7 +47,7 @@ def log(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def side(tmp_path: Path, log: Path) -> Make:
-    """A side of this asyncwb, whose one question has contestants of such speeds."""
+    """Makes sides of this asyncwb whose only question has contestants with the given speeds."""
 
     def make(name: str, *, rounds: int = 2, source: Path = REPOSITORY, **speed: float) -> Side:
         folder = tmp_path / name

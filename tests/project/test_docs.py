@@ -44,7 +44,7 @@ LINTERS = list(takewhile(lambda command: not command.startswith("uv run python")
 
 
 def names_in(path: Path) -> set[str]:
-    """Functions, classes and constants of a module, those in classes as `Class.name`."""
+    """Returns the functions, classes and constants of a module, those in classes as `Class.name`."""
     names: set[str] = set()
 
     def collect(body: list[ast.stmt], prefix: str) -> None:
@@ -61,7 +61,7 @@ def names_in(path: Path) -> set[str]:
 
 
 def recipe(*arguments: str) -> list[str]:
-    """The commands that a recipe of the justfile would run."""
+    """Returns the commands that a recipe of the justfile would run."""
     just = Path(sys.executable).with_name("just")
     done = subprocess.run([just, "--dry-run", *arguments], cwd=ROOT, capture_output=True, text=True, check=True)
     return [line.strip() for line in done.stderr.splitlines()]
@@ -111,7 +111,7 @@ def test_links_of_a_document_lead_somewhere(document: str) -> None:
 
 
 def _anchors(document: Path) -> set[str]:
-    """What GitHub calls the headings of a document in URLs."""
+    """Returns the anchors that GitHub gives the headings of a document."""
     headings = re.findall(r"^#+ (.+)$", document.read_text(), re.MULTILINE)
     return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
 

@@ -45,7 +45,7 @@ def uncollected() -> Iterator[None]:
 
 
 def hazards(source: str) -> list[str]:
-    """What of the source could run what it reads."""
+    """Returns the calls in a source that could execute what they read."""
     found = []
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):

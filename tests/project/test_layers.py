@@ -1,4 +1,4 @@
-"""The layers of asyncwb, as calls and not only imports see them."""
+"""The layers of asyncwb, checked by calls and not only by imports."""
 
 import subprocess
 import sys

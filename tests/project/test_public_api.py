@@ -1,4 +1,4 @@
-"""The public door: what it exports, what the README shows, and what a type checker sees."""
+"""The public API: what it exports, what the README shows, and what a type checker sees."""
 
 import ast
 import inspect

@@ -117,7 +117,7 @@ async def test_dead_letter_stays_readable_and_is_not_claimed(rig: Rig) -> None:
 
 
 async def test_attempts_of_one_version_are_counted_and_end_in_the_grave(rig: Rig) -> None:
-    """In Redis, so that it doesn't matter which process makes them."""
+    """Redis counts them, so it doesn't matter which process makes them."""
     retries = Retries(most=3, first_seconds=0.1, longest_seconds=0.15)
     await rig.put("a", b"1")
     for attempts, pause in ((1, 0.1), (2, 0.15)):
@@ -205,7 +205,7 @@ async def test_late_failure_does_not_touch_the_lease_of_another(rig: Rig) -> Non
 
 
 async def test_late_ack_of_the_same_version_clears_every_set(rig: Rig) -> None:
-    """It was saved, whoever says so: the record goes, and the second claim finds nothing left to do."""
+    """The version is saved whichever process says so: the record goes, and the second claim has nothing left to do."""
     await rig.put("a", b"1")
     slow = await rig.claim(lease=0.1)
     await asyncio.sleep(0.15)
@@ -217,7 +217,7 @@ async def test_late_ack_of_the_same_version_clears_every_set(rig: Rig) -> None:
 
 
 async def test_ack_of_other_versions_than_claimed(rig: Rig) -> None:
-    """What WATCH read and saved is newer than what was claimed."""
+    """The version that was read under WATCH and saved may be newer than the one that was claimed."""
     await rig.put("a", b"1")
     claim = await rig.claim()
     version = await rig.put("a", b"2")

@@ -21,7 +21,7 @@ async def server_ms(rig: Rig) -> int:
 
 
 async def set_back(rig: Rig, ms: int = LATER_MS) -> None:
-    """As if the server's clock had shown so much more until now."""
+    """Acts as if the server's clock had been ahead by the given time until now."""
     for name in (rig.keys.dirty, rig.keys.lease):
         found = await rig.link.command("ZRANGE", name, 0, -1, "WITHSCORES")
         for key, score in zip(found[::2], found[1::2], strict=True):
@@ -142,7 +142,7 @@ async def test_time_that_another_program_has_written_harms_nothing(rig: Rig, fie
 
 
 async def test_write_is_due_at_the_earlier_of_two_times(rig: Rig) -> None:
-    """Another process may have delayed the record for long."""
+    """Another process may have delayed the record for a long time."""
     await rig.put("a", delay=600.0)
     reply = await rig.request([("a", b"2")])
     assert isinstance(reply, Applied)
@@ -165,7 +165,7 @@ async def test_put_of_leased_records_beside_dead_letters_is_refused_at_maxmemory
 
 
 async def test_deaths_are_in_order_whatever_becomes_of_the_clock(rig: Rig) -> None:
-    """Or a drain would take those that die while it waits for dead before it began."""
+    """Otherwise a drain would treat records that die while it waits as dead before it began."""
     last = 0
     for number in range(3):
         await rig.put(f"odd{number}")

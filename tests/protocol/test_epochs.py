@@ -137,7 +137,7 @@ async def test_failover_during_a_handshake_does_not_get_the_number_again(rig: Ri
 
 
 async def test_former_primary_behind_an_old_connection_is_not_outbid(rig: Rig) -> None:
-    """It still runs, and connections from before the failover lead to it: a new epoch would make it take puts again."""
+    """It still runs, and old connections lead to it: a new epoch would make it accept puts again."""
     (queue,), backend = partitions(rig, 1), MemoryBackend()
     epochs = Epochs([queue], backend.new_epoch, codec="json")
     await epochs.check()
@@ -219,7 +219,7 @@ async def test_namespace_of_another_layout_is_refused(rig: Rig) -> None:
 
 
 async def test_table_shared_by_two_namespaces_is_warned_of(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
-    """They would outbid each other for ever; nothing is lost, but it has to be said."""
+    """They would outbid each other for ever; nothing is lost, but users have to be warned."""
     backend = MemoryBackend()
     one, two = (Epochs(partitions(rig, 1, name), backend.new_epoch, codec="json") for name in ("one", "two"))
     with caplog.at_level(logging.WARNING):

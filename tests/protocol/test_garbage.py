@@ -20,7 +20,7 @@ from tests.harness.servers import Server
 
 @pytest.fixture
 async def rig(redis_server: Server) -> AsyncIterator[Rig]:
-    """Real servers alone: it is about what they say of keys of the wrong type."""
+    """Real servers only, since these tests are about their answers for keys of the wrong type."""
     async with open_rig(redis_server) as rig:
         yield rig
 
@@ -282,7 +282,7 @@ async def test_pool_outlives_a_set_of_another_type(
 
 
 async def test_bits_of_text_are_no_tombstone(rig: Rig) -> None:
-    """What is read as a tombstone deletes a row."""
+    """A record that is misread as a tombstone would delete a row."""
     for packed in (b"0123456789abcdefdj", struct.pack(">IIQ", 1, 1, 1) + b"dx", struct.pack(">IIQ", 1, 1, 1) + b"djx"):
         with pytest.raises(DecodeError):
             unpack_record("a", packed)

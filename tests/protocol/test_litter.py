@@ -38,7 +38,7 @@ asyncio.run(main(*sys.argv[1:]))
 
 @contextlib.asynccontextmanager
 async def names_in(server: Server) -> AsyncIterator[Callable[[], Any]]:
-    """Gives the keys of the server with the milliseconds for which they stay, -1 for good."""
+    """Yields a function that returns the server's keys with their times to live in milliseconds, -1 for no expiry."""
     link = RedisLink.from_url(server.url, timeout_seconds=5)
 
     async def ask() -> dict[str, int]:

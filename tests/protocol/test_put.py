@@ -39,7 +39,7 @@ async def test_unregistered_writer_writes_nothing(rig: Rig) -> None:
 
 
 async def test_unknown_writer_is_told_of_the_epoch_first(rig: Rig) -> None:
-    """It registers in the present history only: in another, what it sent before might yet arrive after it came back."""
+    """It may register only in the present history: in another, an earlier request might still arrive later."""
     assert await rig.request([("a", b"1")], writer="stranger", request=1, epoch=7) == "EPOCH"
 
 

@@ -24,7 +24,7 @@ async def put(rig: Rig, *keys: str) -> None:
 
 
 async def expire(rig: Rig) -> None:
-    """As if the processes that hold leases had died, and their leases had ended."""
+    """Expires all leases, as if the processes that hold them had died."""
     held = await rig.link.command("ZRANGE", rig.keys.lease, 0, -1, "WITHSCORES")
     for key, score in zip(held[::2], held[1::2], strict=True):
         # In the past, but still the leases of one claim together.
@@ -83,7 +83,7 @@ async def test_suspects_come_apart_from_others_and_in_ever_smaller_batches(redis
 async def test_killer_among_many_is_alone_within_few_deaths_and_its_neighbours_are_saved(
     redis_server: Server,
 ) -> None:
-    """One process; each claim with the killer ends in an expired lease, all others are acknowledged."""
+    """With one process, each claim with the killer ends in an expired lease, and all others are acknowledged."""
     async with open_rig(redis_server) as rig:
         await put(rig, *(f"k{number:03}" for number in range(140)))
         deaths, saved, alone = 0, 0, False
@@ -161,7 +161,7 @@ async def test_release_counts_nothing_and_an_ack_of_any_kind_forgets(redis_serve
 
 
 async def test_late_ack_of_a_process_that_lives_forgets(redis_server: Server) -> None:
-    """It was frozen, or couldn't renew its lease."""
+    """The process was frozen, or couldn't renew its lease, but had not died."""
     async with open_rig(redis_server) as rig:
         await put(rig, "a", "b")
         frozen = await claim(rig)
@@ -310,7 +310,7 @@ async def test_suspect_that_is_innocent_is_saved_alone(valkey_server: Server, co
 
 
 async def test_nothing_else_is_held_by_a_process_that_saves_a_record_alone(valkey_server: Server) -> None:
-    """Or its death would be noted for others, too."""
+    """Otherwise its death would be counted against other records, too."""
 
     class Slow(MemoryBackend):
         leased: list[int]

@@ -93,7 +93,7 @@ async def test_lost_answer_of_exec_proves_nothing(redis_server: Server) -> None:
 
 
 async def test_transaction_is_never_sent_on_another_connection_than_its_watch(redis_server: Server) -> None:
-    """A cut during the save: EXEC without its WATCH would remove what was written and acknowledged since the read."""
+    """If the connection is cut during the save, EXEC without its WATCH would remove a newer acknowledged write."""
     async with open_rig(redis_server) as rig, open_proxy(redis_server) as proxy:
         link = RedisLink.from_url(proxy.url, timeout_seconds=1.0)
         await rig.put("a", b"1")

@@ -13,7 +13,7 @@ Work = Callable[[], Coroutine[Any, Any, None]]
 
 
 class Owner:
-    """Has background work, and keeps what is told of its end."""
+    """Has background work, and records what is reported of its end."""
 
     def __init__(self, *works: Work) -> None:
         self.ends: list[BaseException | None] = []

@@ -15,7 +15,7 @@ RNG = random.Random(1)
 
 
 class Server:
-    """Answers after some errors."""
+    """A server that answers only after some errors."""
 
     def __init__(self, *errors: Exception) -> None:
         self.errors = [*errors]
@@ -60,7 +60,7 @@ async def test_what_another_attempt_would_not_change_is_raised_at_once(error: As
 
 @pytest.mark.parametrize("error", [RedisUnavailable, OutcomeUnknown])
 def test_server_that_stays_away_is_unavailable_once_the_time_is_over(error: type[AsyncwbError]) -> None:
-    """Also where the answers were lost: of what is idempotent, that says nothing."""
+    """This holds even if answers were lost, since for an idempotent request a lost answer is harmless."""
     server = Server(*(error("gone") for _ in range(1000)))
     with pytest.raises(RedisUnavailable, match="gone") as caught:
         in_virtual_time(retrying(server.ask, limit_seconds=10.0, rng=RNG))

@@ -34,7 +34,7 @@ async def link() -> AsyncIterator[RedisLink]:
 
 
 def found(link: RedisLink, **info: str) -> dict[str, Finding]:
-    """What is said of a server that is sound but for this."""
+    """Returns the findings for a server that is sound except for the given fields."""
     findings = [*look_at_server(link, SOUND | info)]
     checks = [each.check for each in findings]
     assert len({*checks}) == len(checks)

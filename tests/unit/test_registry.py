@@ -79,7 +79,7 @@ def test_scheme_of_two_distributions_is_an_error_that_names_both(install: Instal
 def test_distribution_that_is_found_twice_is_one(
     install: Install, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As an editable installation beside a built one."""
+    """This happens with an editable installation beside a built one."""
     install("wb-good", "good", GOOD)
     copy = tmp_path / "copy"
     shutil.copytree(tmp_path / "wb-good" / "wb_good-1.0.dist-info", copy / "wb_good-1.0.dist-info")

@@ -21,7 +21,7 @@ def text_of(folder: str, name: str) -> str:
 
 
 def code_of(text: str) -> str:
-    """Without comments, and without what stands in quotes."""
+    """Returns the code of a script without comments and quoted strings."""
     return "\n".join(re.sub(r"'[^']*'", "''", line).partition("--")[0] for line in text.splitlines())
 
 
@@ -30,7 +30,7 @@ def included_by(text: str) -> set[str]:
 
 
 def defined_in(text: str) -> set[str]:
-    """Functions and values at the top of a file."""
+    """Returns the names of functions and values defined at the top level of a file."""
     names = re.findall(r"^local (?:function )?([\w, ]+)", text, re.MULTILINE)
     return {name.strip() for each in names for name in each.split(",")}
 

@@ -27,7 +27,7 @@ def supervisor(crashes: list[Crash]) -> Supervisor:
 
 
 class Work:
-    """Runs for some seconds each time and crashes; once it has no seconds left, it runs on."""
+    """Work that runs for the given seconds each time and crashes; once none are left, it runs on."""
 
     def __init__(self, *seconds: float) -> None:
         self._seconds = [*seconds]
@@ -44,7 +44,7 @@ class Work:
 
 
 async def pauses_of(*seconds: float) -> list[float]:
-    """For work that ran for so long each time: the pauses that were told, which have to be those that were made."""
+    """Returns the reported pauses for work that ran for these times, after checking that they were really made."""
     crashes: list[Crash] = []
     work = Work(*seconds)
     keeping = asyncio.create_task(supervisor(crashes).keep("the work", work.run))

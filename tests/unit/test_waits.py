@@ -15,7 +15,7 @@ def waits() -> Waits:
 
 
 def wait_for(waits: Waits, key: bytes, version: int | None) -> Wait:
-    """Somebody begins to wait; whose version is None if Redis hasn't been asked yet which one it is."""
+    """Begins a wait; its version is None if Redis hasn't been asked yet which one it is."""
     wait = Wait(key, version, 0, asyncio.get_running_loop().create_future())
     waits.add(wait)
     return wait

@@ -1,4 +1,4 @@
-"""What a backend says of the values that its place takes: asked without opening it, judged, and never needed."""
+"""What a backend says about the values that its place accepts: asked without opening it, checked, and optional."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -15,7 +15,7 @@ RECORDS = [put("a", 1), put("b", 2)]
 
 
 class Telling(MemoryBackend):
-    """Answers what a test gives it, and fails the test if it is opened."""
+    """A backend that returns what a test gives it, and fails the test if it is opened."""
 
     def __init__(self, answer: Any) -> None:
         super().__init__()

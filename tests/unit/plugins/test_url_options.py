@@ -30,7 +30,7 @@ class Required:
 
 
 def shown(error: BaseException) -> str:
-    """What its traceback would show of it and of what it came from."""
+    """Returns what a traceback would show of an error and of its causes."""
     return f"{error!r} {error.__cause__!r} {error.__context__!r}"
 
 

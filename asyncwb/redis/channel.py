@@ -9,6 +9,7 @@ import redis.exceptions
 from redis.asyncio.connection import AbstractConnection
 
 from asyncwb.errors import AsyncwbError
+from asyncwb.redis.internals import first_line, transport_of
 
 _NOTHING: Final = object()
 
@@ -52,10 +53,10 @@ class Channel:
             if not isinstance(error.__cause__, AsyncwbError) and (said := await self._greeting()):
                 raise ErrorReply(said) from error
             raise
-        writer = self._connection._writer  # noqa: SLF001 - redis-py has no other way
-        if writer is None:
+        transport = transport_of(self._connection)
+        if transport is None:
             raise redis.exceptions.ConnectionError("the connection was cut while it was made")
-        self._channel = _Channel(writer.transport)
+        self._channel = _Channel(transport)
 
     async def _greeting(self) -> str:
         """The error that a server sends to every new connection, for example at maxclients; "" if there is none.
@@ -65,9 +66,7 @@ class Channel:
         """
         try:
             async with asyncio.timeout(_GREETING_SECONDS):
-                await self._connection._connect()  # type: ignore[no-untyped-call] # noqa: SLF001 - redis-py has no other way
-                reader = self._connection._reader  # noqa: SLF001
-                line = b"" if reader is None else await reader.readline()
+                line = await first_line(self._connection)
         except (OSError, ValueError, redis.exceptions.RedisError, TimeoutError):
             return ""
         finally:

@@ -17,6 +17,7 @@ from asyncwb.errors import (
 )
 from asyncwb.events import ConnectionChanged, Observer, unobserved
 from asyncwb.redis.channel import Channel, ErrorReply
+from asyncwb.redis.internals import new_connection, reply_text
 from asyncwb.redis.link import Argument
 from asyncwb.redis.script import Script
 from asyncwb.redis.server_errors import ERRORS, Meaning, ServerError, UnknownScript, judge
@@ -123,7 +124,7 @@ class RedisLink:
         await self._target.close()
 
     def _borrow(self) -> Channel:
-        channel = self._idle.pop() if self._idle else Channel(self._target.new_connection())
+        channel = self._idle.pop() if self._idle else Channel(new_connection(self._target.pool))
         self._borrowed.add(channel)
         return channel
 
@@ -200,8 +201,10 @@ class RedisLink:
             self._found()
         return replies
 
-    async def _mapped(self, channel: Channel, error: Exception, *, sent: bool) -> Exception:
-        text = _reply_of(error)
+    async def _mapped(
+        self, channel: Channel, error: ErrorReply | redis.exceptions.RedisError, *, sent: bool
+    ) -> Exception:
+        text = str(error) if isinstance(error, ErrorReply) else reply_text(error)
         if text is None:
             await channel.cut()
             return self._lost(sent, error)
@@ -253,15 +256,3 @@ class _Session:
     async def commands(self, *commands: Sequence[Argument]) -> list[Any]:
         continues, self._begun = self._begun, True
         return await self._link._exchange(self._stream, commands, continues=continues)  # noqa: SLF001 - its other half
-
-
-def _reply_of(error: Exception) -> str | None:
-    """The server's error text, with its code; None if the server didn't answer because the connection failed."""
-    if isinstance(error, ErrorReply):
-        return str(error)
-    code = getattr(error, "status_code", None)  # while connecting, redis-py removes the code from the text
-    if code is not None:
-        return f"{code} {error}"
-    if isinstance(error, redis.exceptions.AuthenticationError):
-        return f"WRONGPASS {error}"
-    return str(error) if isinstance(error, redis.exceptions.ResponseError) else None

@@ -8,25 +8,23 @@ from urllib.parse import parse_qs, quote, unquote
 
 import redis.asyncio
 import redis.exceptions
-from redis.asyncio.connection import (
-    AbstractConnection,
-    ConnectionPool,
-    SSLConnection,
-    UnixDomainSocketConnection,
-    parse_url,
-)
 from redis.asyncio.retry import Retry
-from redis.asyncio.sentinel import (
-    Sentinel,
-    SentinelConnectionPool,
-    SentinelManagedConnection,
-    SentinelManagedSSLConnection,
-)
+from redis.asyncio.sentinel import Sentinel
 from redis.backoff import NoBackoff
-from redis.driver_info import DriverInfo
-from redis.maint_notifications import MaintNotificationsConfig
 
 from asyncwb.errors import ConfigurationError
+from asyncwb.redis.internals import (
+    FoundConnection,
+    close_sentinels,
+    make_pool,
+    make_service_pool,
+    new_connection,
+    options_of_pool,
+    options_of_url,
+    pool_like,
+    service_connection,
+    service_of,
+)
 from asyncwb.support.redaction import keep_secret, redact
 
 _SCHEMES: Final = {"redis": "redis", "rediss": "rediss", "unix": "unix", "valkey": "redis", "valkeys": "rediss"}
@@ -37,9 +35,6 @@ _SENTINEL: Final = re.compile(
 _SENTINEL_PORT: Final = 26379
 _SENTINEL_SECONDS: Final = 1.0
 """How long a sentinel may take to answer before the next one is asked."""
-
-_DRIVER: Final = DriverInfo()
-"""Made once: redis-py would read its version from a file for each connection, and fail if too many files are open."""
 
 RedisClient = redis.asyncio.Redis
 
@@ -55,21 +50,15 @@ class Target:
         unsafe: returns why the server is unsafe to write to, for reasons that it can't report itself; "" for none.
     """
 
-    pool: ConnectionPool
+    pool: redis.asyncio.ConnectionPool
     where: str
     sentinel: Sentinel | None = None
     unsafe: Callable[[], str] = str
 
-    def new_connection(self) -> AbstractConnection:
-        """A connection that isn't connected yet."""
-        connection: AbstractConnection = self.pool.make_connection()  # type: ignore[no-untyped-call] # redis-py
-        return connection
-
     async def close(self) -> None:
         """Closes the connections to sentinels, if asyncwb opened them."""
         if self.sentinel is not None:
-            for client in self.sentinel.sentinels:
-                await client.aclose()
+            await close_sentinels(self.sentinel)
 
 
 def is_client(target: object) -> bool:
@@ -104,17 +93,16 @@ def target_of_url(url: str) -> Target:
         )
     try:
         if scheme in _SENTINEL_SCHEMES:
-            service = _sentinel_pool(_SENTINEL_SCHEMES[scheme], rest)
-            service.make_connection()  # type: ignore[no-untyped-call] # redis-py; only to check the options
-            return Target(service, shown, service.sentinel_manager)
+            target = _target_of_service(_SENTINEL_SCHEMES[scheme], rest, shown)
+            new_connection(target.pool)  # only to check the options
+            return target
         if scheme != "unix" and not re.fullmatch(r"[^/?#]+(/\d*)?(\?[^#]*)?", rest):
             hint = "; write /, ?, # and @ in user and password as %2F, %3F, %23 and %40" if "@" in rest else ""
             raise ConfigurationError(
                 f"Redis URL {shown!r} is malformed: write {scheme}://host:port/database-number{hint}"
             )
-        options: dict[str, Any] = dict(parse_url(f"{_SCHEMES[scheme]}://{rest}"))
-        pool: ConnectionPool = _own_pool(ConnectionPool, options)
-        pool.make_connection()  # type: ignore[no-untyped-call] # redis-py
+        pool = make_pool(options_of_url(f"{_SCHEMES[scheme]}://{rest}"))
+        new_connection(pool)
         return Target(pool, shown)
     except ConfigurationError:
         raise
@@ -132,34 +120,22 @@ def target_of_server(where: str, find: Callable[[], Awaitable[str]], unsafe: Cal
         find: returns the path of the server's unix socket; called for each new connection.
         unsafe: see `Target`.
     """
-    pool: ConnectionPool = _own_pool(ConnectionPool, {"find": find}, connection_class=_FoundConnection)
-    return Target(pool, where, unsafe=unsafe)
-
-
-class _FoundConnection(UnixDomainSocketConnection):
-    def __init__(self, *, find: Callable[[], Awaitable[str]], **options: Any) -> None:
-        super().__init__(**options)
-        self._find = find
-
-    async def _connect(self) -> None:
-        self.path = await self._find()
-        await super()._connect()  # type: ignore[no-untyped-call] # redis-py
+    return Target(make_pool({"find": find}, FoundConnection), where, unsafe=unsafe)
 
 
 def target_of_client(client: RedisClient) -> Target:
     """The target of a client: takes over where and how it connects, but never uses or closes the client itself."""
     theirs = client.connection_pool
-    user, password = (str(theirs.connection_kwargs.get(name) or "") for name in ("username", "password"))
+    options = options_of_pool(theirs)
+    user, password = (str(options.get(name) or "") for name in ("username", "password"))
     keep_secret(f"redis://{quote(user, safe='')}:{quote(password, safe='')}@_")
-    options = {name: value for name, value in theirs.connection_kwargs.items() if name not in _POOL_OPTIONS}
-    if isinstance(theirs, SentinelConnectionPool):
-        pool = _service_pool(theirs.service_name, theirs.sentinel_manager, options, theirs.connection_class)
-        return Target(pool, f"sentinel service {theirs.service_name!r}")
+    if (service := service_of(theirs)) is not None:
+        return Target(pool_like(theirs), f"sentinel service {service!r}")
     where = str(options.get("path") or f"{options.get('host', 'localhost')}:{options.get('port', 6379)}")
-    return Target(_own_pool(ConnectionPool, options, connection_class=theirs.connection_class), where)
+    return Target(pool_like(theirs), where)
 
 
-def _sentinel_pool(scheme: str, rest: str) -> SentinelConnectionPool:
+def _target_of_service(scheme: str, rest: str, shown: str) -> Target:
     match = _SENTINEL.fullmatch(rest)
     if match is None:
         raise ConfigurationError(
@@ -170,14 +146,12 @@ def _sentinel_pool(scheme: str, rest: str) -> SentinelConnectionPool:
         name: options.pop(f"sentinel_{name}") for name in ("username", "password") if f"sentinel_{name}" in options
     }
     query = "&".join(f"{name}={value}" for name, value in options.items())
-    connection: dict[str, Any] = dict(
-        parse_url(
-            f"{scheme}://{match['credentials'] + '@' if match['credentials'] else ''}_/{match['database'] or 0}?{query}"
-        )
+    connection = options_of_url(
+        f"{scheme}://{match['credentials'] + '@' if match['credentials'] else ''}_/{match['database'] or 0}?{query}"
     )
     for name in ("host", "port"):
         connection.pop(name, None)
-    secure = connection.pop("connection_class", None) is SSLConnection
+    kind = service_connection(connection)
     hosts = [_host_and_port(text) for text in match["hosts"].split(",")]
     sentinel = Sentinel(  # type: ignore[no-untyped-call] # redis-py
         hosts,
@@ -185,14 +159,13 @@ def _sentinel_pool(scheme: str, rest: str) -> SentinelConnectionPool:
             **theirs,
             # Sentinels are run with the server, so its CA and the client's certificate apply to them as well.
             **{name: value for name, value in connection.items() if name.startswith("ssl_")},
-            "ssl": secure,
+            "ssl": scheme == "rediss",
             "socket_timeout": _SENTINEL_SECONDS,
             "socket_connect_timeout": _SENTINEL_SECONDS,
             "retry": Retry(NoBackoff(), 0),
         },
     )
-    kind = SentinelManagedSSLConnection if secure else SentinelManagedConnection
-    return _service_pool(unquote(match["service"]), sentinel, connection, kind)
+    return Target(make_service_pool(unquote(match["service"]), sentinel, connection, kind), shown, sentinel)
 
 
 def _host_and_port(text: str) -> tuple[str, int]:
@@ -203,46 +176,3 @@ def _host_and_port(text: str) -> tuple[str, int]:
     if not host:
         raise ConfigurationError("a Sentinel URL names no host")
     return host, int(port or _SENTINEL_PORT)
-
-
-# Options of a pool, not of its connections, and options that `_own_pool` sets itself.
-_POOL_OPTIONS: Final = frozenset(
-    {
-        "connection_pool", "decode_responses", "driver_info", "event_dispatcher", "health_check_interval",
-        "himport_registry",
-        "maint_notifications_config", "maint_notifications_pool_handler", "max_connections", "parser_class", "protocol",
-        "retry", "retry_on_error", "retry_on_timeout", "socket_connect_timeout", "socket_timeout",
-    }
-)  # fmt: skip
-
-
-def _service_pool(
-    service: str, sentinel: Sentinel, options: dict[str, Any], connection_class: Any
-) -> SentinelConnectionPool:
-    """A pool whose connections lead to the primary that the sentinels name when they are made."""
-    pool: SentinelConnectionPool = _own_pool(
-        SentinelConnectionPool,
-        {**options, "is_master": True},
-        service_name=service,
-        sentinel_manager=sentinel,
-        connection_class=connection_class,
-    )
-    return pool
-
-
-def _own_pool(kind: Any, options: dict[str, Any], **pool_options: Any) -> Any:
-    kept = {name: value for name, value in options.items() if name not in _POOL_OPTIONS}
-    return kind(
-        **pool_options,
-        **kept,
-        decode_responses=False,
-        health_check_interval=0,
-        # With push notifications on, redis-py would not check for unread data.
-        maint_notifications_config=MaintNotificationsConfig(enabled=False),
-        driver_info=_DRIVER,
-        protocol=2,
-        retry=Retry(NoBackoff(), 0),
-        # `RedisLink` has one time limit for each command; redis-py's would only add a second timer.
-        socket_connect_timeout=None,
-        socket_timeout=None,
-    )

@@ -2,7 +2,9 @@
 
 from typing import Final
 
-from redis.asyncio.connection import ConnectionPool, SSLConnection
+from redis.asyncio import ConnectionPool
+
+from asyncwb.redis.internals import uses_tls
 
 _CERTIFICATE: Final = "?ssl_certfile=/path/to/cert.pem&ssl_keyfile=/path/to/key.pem"
 _BROKEN_OFF: Final = (
@@ -22,6 +24,6 @@ def advice(pool: ConnectionPool, reason: str, *, met: bool) -> str:
         return "; name the CA of its certificate in the URL, ?ssl_ca_certs=/path/to/ca.pem"
     if met or not any(sign in reason for sign in _BROKEN_OFF):
         return ""
-    if issubclass(pool.connection_class, SSLConnection):
+    if uses_tls(pool):
         return f"; does it speak TLS on this port? If it wants a client certificate, add {_CERTIFICATE} to the URL"
     return "" if "no answer" in reason else "; does it speak only TLS on this port? Then write rediss:// for redis://"

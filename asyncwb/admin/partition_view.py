@@ -1,26 +1,22 @@
 """An operator's view of one partition: its records and its dead letters. Only `Inspection.drop` changes anything."""
 
-import struct
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from asyncwb.errors import DecodeError
 from asyncwb.protocol import scripts
-from asyncwb.protocol.keys import TYPES
+from asyncwb.protocol.entries import Failing, header_of, unpack_failing, unpack_header
 from asyncwb.protocol.messages import DeadRecord
 from asyncwb.protocol.queue import Queue
-from asyncwb.protocol.wire import OVERHEAD_BYTES, pack_version, unpack_dead, unpack_record
-from asyncwb.records import SEQ_BITS, Record, Version
+from asyncwb.protocol.wire import pack_version, unpack_dead, unpack_record
+from asyncwb.records import Record, Version
 from asyncwb.redis.script import Script
 from asyncwb.support.key_encoding import raw_of, text_of
 
 Place = Literal["dirty", "leased"]
 
 _PAGE: Final = 500
-_HEADER: Final = struct.Struct(">IIQ")
-# Version, attempts, time of the first failure; the same layout as in lua/ack.lua.
-_FAILING: Final = struct.Struct(">QIQ")
 _FAR_MS: Final = 2**53
 
 
@@ -97,7 +93,7 @@ class Inspection:
         except DecodeError:
             record = None
         where = "leased" if lease else "dirty" if due else "dead" if dead else "stray"
-        listed = _listed(raw, packed[:OVERHEAD_BYTES], failing, size=len(packed), due_ms=due_ms, now=now)
+        listed = _listed(raw, header_of(packed), failing, size=len(packed), due_ms=due_ms, now=now)
         return Described(where=where, record=record, listed=listed, dead=unpack_dead(raw, dead) if dead else None)
 
     async def drop(self, letters: Sequence[DeadRecord]) -> int:
@@ -105,15 +101,6 @@ class Inspection:
         pairs = [part for letter in letters for part in (raw_of(letter.key), pack_version(letter.version))]
         dropped: int = await self._ask(scripts.DROP, *pairs)
         return dropped
-
-    async def misplaced(self) -> list[tuple[str, str, str]]:
-        """Returns Redis keys that another program overwrote with another type: name, their type, and ours."""
-        found = []
-        for name, ours in zip(self.queue.keys.once, TYPES, strict=True):
-            theirs = (await self.queue.link.command("TYPE", name)).decode()
-            if theirs not in ("none", ours):
-                found.append((name.decode(), theirs, ours))
-        return found
 
     async def _ask(self, script: Script, *args: bytes | str | int) -> Any:
         keys = self.queue.keys
@@ -127,21 +114,18 @@ def _due(score: bytes, now: int) -> int:
 
 def _listed(key: bytes, header: bytes, failing: bytes, *, size: int, due_ms: int, now: int) -> Listed:
     version, age = 0, 0.0
-    if len(header) >= _HEADER.size:
-        epoch, seq, since = _HEADER.unpack_from(header)
-        version, age = epoch << SEQ_BITS | seq, max(0.0, (now - since) / 1000)
-    attempts, reason = 0, ""
-    if len(failing) >= _FAILING.size:
-        failed_version, attempts, _ = _FAILING.unpack_from(failing)
-        reason = failing[_FAILING.size :].decode("utf-8", "replace")
-        if failed_version != version:
-            attempts, reason = 0, ""
+    if (unpacked := unpack_header(header)) is not None:
+        version, since = unpacked
+        age = max(0.0, (now - since) / 1000)
+    failed = unpack_failing(failing)
+    if failed.version != version:
+        failed = Failing()
     return Listed(
         key=text_of(key),
         version=version,
         bytes=size,
         age_seconds=age,
         due_in_seconds=due_ms / 1000,
-        attempts=attempts,
-        reason=reason,
+        attempts=failed.attempts,
+        reason=failed.reason,
     )

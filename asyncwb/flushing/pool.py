@@ -21,6 +21,7 @@ from asyncwb.protocol.epochs import Epochs
 from asyncwb.protocol.messages import Retries
 from asyncwb.protocol.queue import Queue
 from asyncwb.protocol.waits import Waits
+from asyncwb.protocol.wakeups import wait_for_wakeup
 from asyncwb.settings import Settings
 from asyncwb.stats import Totals
 from asyncwb.support.backoff import backoff_seconds
@@ -168,12 +169,10 @@ class FlusherPool:
 
     async def _listen(self) -> NoReturn:
         """Rings the bell when other processes put something, and about once a second in any case."""
-        keys = [queue.keys.wake for queue in self._queues]
-        link = self._queues[0].link
         told = False
         while True:
             try:
-                await link.command("BLPOP", *keys, _text(_LONGEST_SLEEP_SECONDS), block_seconds=_LONGEST_SLEEP_SECONDS)
+                await wait_for_wakeup(self._queues, seconds=_LONGEST_SLEEP_SECONDS)
             except AsyncwbError as error:
                 refused = isinstance(error, RedisRefused) and not told
                 told = told or refused
@@ -201,7 +200,3 @@ class FlusherPool:
                     _log.info("%d expired lease(s) recovered", recovered)
                     self.bell.ring()
             await asyncio.sleep(every * self._rng.uniform(0.8, 1.2))
-
-
-def _text(seconds: float) -> str:
-    return f"{seconds:g}"

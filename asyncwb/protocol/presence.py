@@ -7,6 +7,7 @@ import msgspec
 
 from asyncwb.protocol import scripts
 from asyncwb.protocol.queue import Queue
+from asyncwb.redis.clock import server_seconds
 from asyncwb.support.key_encoding import text_of
 
 _FORGET_MS: Final = 60_000
@@ -57,8 +58,7 @@ class Presence:
     async def processes(self) -> list[Process]:
         """The processes whose last heartbeat was within the last minute, in the order of their ids."""
         found = [pair async for page in self._queue.fields(self._queue.keys.workers) for pair in page]
-        now, micros = await self._queue.link.command("TIME")
-        now_ms = int(now) * 1000 + int(micros) // 1000
+        now_ms = round(await server_seconds(self._queue.link) * 1000)
         processes = [
             Process(id=text_of(name), silent_seconds=silent_ms / 1000, facts=facts)
             for name, said in found

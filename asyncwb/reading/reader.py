@@ -11,7 +11,7 @@ from asyncwb.errors import AsyncwbError, DecodeError
 from asyncwb.plugins.adapter import BackendAdapter
 from asyncwb.protocol.epochs import Epochs
 from asyncwb.protocol.queue import Queue
-from asyncwb.protocol.wire import pack_epoch, unpack_record
+from asyncwb.protocol.wire import not_of_epoch, unpack_record
 from asyncwb.reading.loading import Loaded, Loader
 from asyncwb.records import Record, epoch_of, is_foreign, make_version
 from asyncwb.settings import Settings
@@ -94,8 +94,7 @@ class Reader:
         keys = list(chain.from_iterable(groups))
         epoch, packed = await self._packed(keys)
         # Nearly all reads of a busy buffer find records of this epoch; the backend can't have anything newer.
-        present = pack_epoch(epoch)
-        elsewhere = [at for at, item in enumerate(packed) if item is None or item[:4] != present]
+        elsewhere = not_of_epoch(packed, epoch)
         if len(groups) < len(packed):
             return self._answers_of_several(groups, [*packed], elsewhere, epoch)
         answers: list[Sequence[Found] | PendingRead | Exception] = [*zip(packed)]  # one key each

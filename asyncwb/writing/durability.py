@@ -4,10 +4,18 @@ import asyncio
 import random
 from collections.abc import Sequence
 
-from asyncwb.errors import NotConfirmed, OutcomeUnknown, RedisError, RedisRefused, RedisUnavailable, UnsuitableServer
+from asyncwb.errors import NotConfirmed, OutcomeUnknown, RedisError, UnsuitableServer
 from asyncwb.protocol import scripts
 from asyncwb.protocol.queue import Queue
-from asyncwb.redis.link import Argument, Link
+from asyncwb.redis.copies import (
+    WaitCommand,
+    appendfsync,
+    copies_made,
+    knows_waitaof,
+    wait_for_disk,
+    wait_for_replicas,
+)
+from asyncwb.redis.link import Link
 from asyncwb.redis.suitability import server_info
 from asyncwb.settings import Durability, Settings
 from asyncwb.support.backoff import retrying
@@ -32,7 +40,7 @@ class DurabilitySupport:
         self._replicas = settings.replicas
         self._timeout_ms = max(1, round(settings.redis_timeout_seconds * 1000))
         self._given: set[Durability] = {"memory"}
-        self._waits: dict[Durability, tuple[Argument, ...]] = {}
+        self._waits: dict[Durability, WaitCommand | None] = {}
         self._epoch = 0
 
     def given(self, level: Durability) -> bool:
@@ -43,8 +51,8 @@ class DurabilitySupport:
         """Makes the next confirmation ask the server again, as its configuration may have changed."""
         self._waits.clear()
 
-    async def wait_for(self, level: Durability, epoch: int) -> tuple[Argument, ...]:
-        """Returns the command that waits for a level; () if the acknowledgement of a write already implies the level.
+    async def wait_for(self, level: Durability, epoch: int) -> WaitCommand | None:
+        """Returns the command that waits for a level; None if the acknowledgement of a write already implies the level.
 
         The command has to be sent on a connection that has written.
 
@@ -56,13 +64,13 @@ class DurabilitySupport:
             UnsuitableServer, RedisError: see `require`.
         """
         if level == "memory":
-            return ()
+            return None
         if epoch > self._epoch:
             self._epoch = epoch
             self.forget()
         if level not in self._waits:
             await self.require(level)
-        return self._waits.get(level, ())
+        return self._waits.get(level)
 
     async def require(self, level: Durability) -> None:
         """Asks the server whether it can provide a level.
@@ -77,32 +85,24 @@ class DurabilitySupport:
             self._waits[level] = await self._replicated()
         self._given.add(level)
 
-    async def _fsync(self) -> tuple[Argument, ...]:
+    async def _fsync(self) -> WaitCommand | None:
         where, info = self._link.where, await server_info(self._link)
         if info.get("aof_enabled") != "1":
             raise UnsuitableServer(f"durability='fsync': {where} has no append-only file; set appendonly yes")
-        policy = await self._appendfsync()
-        if await _knows_waitaof(self._link):
+        policy = await appendfsync(self._link)
+        if await knows_waitaof(self._link):
             if policy == "no":
                 raise UnsuitableServer(f"durability='fsync': {where} has appendfsync no; set everysec or always")
-            return "WAITAOF", 1, 0, self._timeout_ms
+            return wait_for_disk(self._timeout_ms)
         if policy != "always":
+            policy = policy or "unknown (CONFIG GET is refused, see `asyncwb doctor --acl`)"
             raise UnsuitableServer(
                 f"durability='fsync': {where} doesn't know WAITAOF (Redis 7.2, Valkey), and its appendfsync is "
                 f"{policy}; set appendfsync always"
             )
-        return ()
+        return None
 
-    async def _appendfsync(self) -> str:
-        try:
-            _, policy = await self._link.command("CONFIG", "GET", "appendfsync")
-        except (RedisUnavailable, OutcomeUnknown):
-            raise
-        except (RedisError, ValueError):
-            return "unknown (CONFIG GET is refused, see `asyncwb doctor --acl`)"
-        return bytes(policy).decode("utf-8", "replace")
-
-    async def _replicated(self) -> tuple[Argument, ...]:
+    async def _replicated(self) -> WaitCommand:
         info = await server_info(self._link)
         connected = int(info.get("connected_slaves", "0"))
         if connected < self._replicas:
@@ -110,7 +110,7 @@ class DurabilitySupport:
                 f"durability='replicated': {self._link.where} has {connected} replica(s), fewer than "
                 f"replicas={self._replicas}; connect more replicas, or lower the setting"
             )
-        return "WAIT", self._replicas, self._timeout_ms
+        return wait_for_replicas(self._replicas, self._timeout_ms)
 
 
 class Confirmer:
@@ -136,41 +136,30 @@ class Confirmer:
         limit = self._settings.redis_retry_seconds
         try:
             wait = await retrying(lambda: self._support.wait_for(level, epoch), limit_seconds=limit, rng=self._rng)
-            if not wait:
+            if wait is None:
                 return None
-            current, reply = await retrying(lambda: self._ask(epoch, wait), limit_seconds=limit, rng=self._rng)
+            current, reached = await retrying(lambda: self._ask(epoch, wait), limit_seconds=limit, rng=self._rng)
         except (RedisError, UnsuitableServer) as error:
             return NotConfirmed(f"durability={level!r} could not be confirmed: {error}; the write is in Redis")
         if not current:
             return OutcomeUnknown(
                 f"a failover came before durability={level!r} was confirmed: the write may be lost; write it again"
             )
-        wanted = int(wait[1])
-        reached = reply[0] if isinstance(reply, list) else reply
-        if reached >= wanted:
+        if reached >= wait.copies:
             return None
-        what = "the append-only file" if level == "fsync" else f"{wanted} replica(s), but {reached}"
+        what = "the append-only file" if level == "fsync" else f"{wait.copies} replica(s), but {reached}"
         return NotConfirmed(
             f"durability={level!r}: a write is in Redis, but did not reach {what} within "
             f"{self._settings.redis_timeout_seconds:g} s; writing it again is safe"
         )
 
-    async def _ask(self, epoch: int, wait: Sequence[Argument]) -> tuple[int, int | list[int]]:
+    async def _ask(self, epoch: int, wait: WaitCommand) -> tuple[int, int]:
+        """Returns 1, or 0 if the server isn't in this epoch any more, and how many copies were made."""
         current, reply = await self._queue.link.script_then(
             scripts.CONFIRM,
             self._queue.keys.common,
             (self._queue.keys.record_prefix, epoch),
-            wait,
+            wait.args,
             block_seconds=self._settings.redis_timeout_seconds,
         )
-        return current, reply
-
-
-async def _knows_waitaof(link: Link) -> bool:
-    try:
-        await link.command("WAITAOF", 0, 0, 0)
-    except (RedisUnavailable, OutcomeUnknown, RedisRefused):
-        raise
-    except RedisError:
-        return False
-    return True
+        return current, copies_made(reply)

@@ -1,10 +1,12 @@
-"""What concerns Redis stays in its layer: private parts of redis-py in one file."""
+"""What concerns Redis stays in its layer: private parts of redis-py in one file, commands and bytes in two packages."""
 
 import ast
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from asyncwb.admin.acl import BESIDES, OPERATORS, SERVICES
 
 ROOT = Path(__file__).parents[2]
 INTERNALS = "asyncwb/redis/internals.py"
@@ -16,6 +18,10 @@ DOCUMENTED = {
     "redis.backoff.NoBackoff",
     "redis.exceptions.ConnectionError", "redis.exceptions.InvalidResponse", "redis.exceptions.RedisError",
 }  # fmt: skip
+
+SPEAKERS = ("asyncwb/redis/", "asyncwb/protocol/")
+"""The packages that know Redis commands and the bytes in which records are kept."""
+COMMANDS = {name.partition("|")[0].upper() for name in (*OPERATORS, *SERVICES, *BESIDES.values())} | {"WAIT", "WAITAOF"}
 
 
 def is_private(name: str) -> bool:
@@ -71,3 +77,45 @@ def test_private_parts_are_found() -> None:
     assert [*privates_of_others("getattr(connection, '_writer')\nself._x\nsuper()._connect()")] == [
         "getattr(connection, '_writer')", "super()._connect",
     ]  # fmt: skip
+
+
+def commands_spelt(source: str) -> Iterator[str]:
+    """The Redis commands with which a call's arguments, a tuple or a list begins, or that are an argument by name."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Call):
+            first = [*node.args[:1], *(word.value for word in node.keywords)]
+        elif isinstance(node, ast.Tuple | ast.List):
+            first = node.elts[:1]
+        else:
+            continue
+        for each in first:
+            if isinstance(each, ast.Constant) and each.value in COMMANDS:
+                yield str(each.value)
+
+
+def bytes_taken_apart(source: str) -> Iterator[str]:
+    """What packs and unpacks numbers as bytes, and slices by the size of a header."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            names = [alias.name for alias in node.names] + [getattr(node, "module", None)]
+            found = "struct" in names
+        elif isinstance(node, ast.Slice):
+            found = "OVERHEAD_BYTES" in ast.unparse(node)
+        else:
+            found = isinstance(node, ast.Attribute) and node.attr in ("from_bytes", "to_bytes")
+        if found:
+            yield ast.unparse(node)
+
+
+@pytest.mark.parametrize("file", [file for file in FILES if not file.startswith(SPEAKERS)])
+def test_only_two_packages_know_commands_and_bytes(file: str) -> None:
+    assert not [*commands_spelt(FILES[file])], f"write a function in one of {SPEAKERS}"
+    assert not [*bytes_taken_apart(FILES[file])], f"write a function in {SPEAKERS[1]}"
+
+
+def test_commands_and_bytes_are_found() -> None:
+    spelt = {
+        command for file, source in FILES.items() if file.startswith(SPEAKERS) for command in commands_spelt(source)
+    }
+    assert spelt >= {"BLPOP", "CONFIG", "GET", "MULTI", "SET", "TIME", "TYPE", "WAIT", "WAITAOF", "WATCH"}
+    assert [*bytes_taken_apart(FILES["asyncwb/protocol/wire.py"])]

@@ -9,6 +9,7 @@ import pytest
 from asyncwb import DeadLetter
 from asyncwb.admin.partition_view import Inspection
 from asyncwb.protocol.messages import Claim, Failure, Retries
+from asyncwb.protocol.overwritten import overwritten_keys
 from asyncwb.settings import Commit
 from asyncwb.testing import MemoryBackend
 from tests.harness.flushing import Bench
@@ -246,7 +247,7 @@ async def test_key_of_another_type_stops_nothing(redis_server: Server) -> None:
         assert keys_of(taken) == ["a"]
         await rig.queue.ack(taken.id)
         assert await rig.queue.pending() == (0, 0)
-        assert [name for name, *_ in await Inspection(rig.queue).misplaced()] == [rig.keys.expired.decode()]
+        assert [name for name, *_ in await overwritten_keys(rig.queue)] == [rig.keys.expired.decode()]
 
 
 async def test_full_server_notes_and_isolates_all_the_same(redis_server: Server) -> None:

@@ -11,7 +11,6 @@ from typing import Final
 from asyncwb.admin.doctor.finding import Finding
 from asyncwb.admin.doctor.server import look_at_clock, look_at_server
 from asyncwb.admin.inspector import Inspector, Status, check_partitions
-from asyncwb.admin.partition_view import Inspection
 from asyncwb.codecs import Codec
 from asyncwb.errors import AsyncwbError, ConfigurationError, MissingDependency, PlaceTaken, RedisError, RedisRefused
 from asyncwb.plugins.adapter import BackendAdapter
@@ -19,6 +18,7 @@ from asyncwb.plugins.registry import backend_from_url, plugins
 from asyncwb.plugins.succession import Began, successor_of
 from asyncwb.protocol.keys import LAYOUT
 from asyncwb.protocol.messages import PartitionMeta
+from asyncwb.protocol.overwritten import overwritten_keys
 from asyncwb.protocol.queue import Queue
 from asyncwb.redis.connect import connect
 from asyncwb.redis.connection import RedisLink
@@ -163,7 +163,7 @@ async def _namespace(link: RedisLink, namespace: str, place: _Place) -> AsyncIte
 
 async def _look(link: RedisLink, namespace: str, place: _Place) -> AsyncIterator[Finding]:
     queue = Queue(link, namespace, 0)
-    broken = [finding async for finding in _misplaced(Inspection(queue))]
+    broken = [finding async for finding in _overwritten(queue)]
     if broken:
         for finding in broken:
             yield finding
@@ -182,7 +182,7 @@ async def _look(link: RedisLink, namespace: str, place: _Place) -> AsyncIterator
         return
     check_partitions(meta, namespace)
     inspector = Inspector(link, namespace, meta)
-    broken = [finding for part in inspector.parts[1:] async for finding in _misplaced(part)]
+    broken = [finding for part in inspector.parts[1:] async for finding in _overwritten(part.queue)]
     if broken:
         for finding in broken:
             yield finding
@@ -210,8 +210,8 @@ async def _look(link: RedisLink, namespace: str, place: _Place) -> AsyncIterator
         yield Finding("leases", "ok", "none stuck")
 
 
-async def _misplaced(part: Inspection) -> AsyncIterator[Finding]:
-    for name, theirs, ours in await part.misplaced():
+async def _overwritten(queue: Queue) -> AsyncIterator[Finding]:
+    for name, theirs, ours in await overwritten_keys(queue):
         if name.endswith(":meta"):
             then = "the next process that opens the namespace begins a new epoch"
         else:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from asyncwb.admin.doctor.finding import Finding
+from asyncwb.redis.clock import server_seconds
 from asyncwb.redis.connection import RedisLink
 from asyncwb.redis.suitability import flaws
 
@@ -105,8 +106,7 @@ def _replicas(info: dict[str, str]) -> Finding:
 
 async def look_at_clock(link: RedisLink) -> Finding:
     """Compares the server's clock with this machine's. Raises RedisError."""
-    seconds, micros = await link.command("TIME")
-    ahead = int(seconds) + int(micros) / 1e6 - time.time()
+    ahead = await server_seconds(link) - time.time()
     if abs(ahead) > _MOST_CLOCK_SECONDS:
         return Finding(
             "clock",

@@ -13,6 +13,7 @@ from asyncwb.admin.partition_view import Inspection, Place
 from asyncwb.cli.output import value_of
 from asyncwb.core.userkeys import raw_key
 from asyncwb.protocol.keys import PartitionKeys
+from asyncwb.protocol.overwritten import overwritten_keys
 from asyncwb.protocol.presence import Presence
 from asyncwb.protocol.queue import Queue
 from asyncwb.redis.connection import RedisLink
@@ -123,7 +124,7 @@ class Scene:
 
     async def _repair(self) -> None:
         """What `asyncwb doctor` says: delete what is of another type, audit."""
-        broken = await self._inspection.misplaced()
+        broken = await overwritten_keys(self._inspection.queue)
         for name, _, _ in broken:
             await self._field.do("DEL", name)
         if not broken:  # the layout, or a retyped key that asyncwb has replaced by its own since

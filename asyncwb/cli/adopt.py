@@ -37,8 +37,7 @@ async def adopt_server(*, redis: str | None, backend: str, settings: Settings, a
         queues = [part.queue for part in inspector.parts]
         async with closing_backend(backend, settings, codec=codec) as place:
             epochs = Epochs(queues, place.new_epoch, codec=codec, note_server=place.note_server)
-            place.on_foreign = epochs.disown
-            await place.open()
+            await place.open(epochs.disown)
             await epochs.adopt()
     epoch = max(epochs.known(queue.partition) for queue in queues)
     if as_json:

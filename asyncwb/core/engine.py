@@ -122,10 +122,9 @@ class Engine:
             note_server=self._backend.note_server,
             emit=self._emit,
         )
-        self._backend.on_foreign = epochs.disown
         check_epochs = Epochs.check_at_open
         try:
-            await self._backend.open()
+            await self._backend.open(epochs.disown)
         except BackendUnavailable as error:
             # As long as Redis continues in its epoch the backend isn't needed yet, and a service must be able to start
             # during an outage.

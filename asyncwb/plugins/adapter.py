@@ -29,6 +29,8 @@ from asyncwb.support.stopwatch import Stopwatch
 
 T = TypeVar("T")
 Load = Callable[[Sequence[str]], Awaitable[dict[str, Record]]]
+NoteForeign = Callable[[int, int], Awaitable[None]]
+"""Notes the epochs from the first to the last as foreign. Raises RedisError."""
 
 _log: Final = logging.getLogger("asyncwb")
 _LONGEST_REASON: Final = 500
@@ -65,8 +67,6 @@ class BackendAdapter:
     Attributes:
         name: as above.
         progress: whether saves are under way and come to an end.
-        on_foreign: called with the first and last of the epochs that came with the place's data and were never
-            allotted, before any epoch above them is allotted. If it is None, such epochs are ignored.
     """
 
     def __init__(
@@ -91,7 +91,7 @@ class BackendAdapter:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._opening = asyncio.Lock()
         self._slots = asyncio.Semaphore(1)
-        self.on_foreign: Callable[[int, int], Awaitable[None]] | None = None
+        self._note_foreign: NoteForeign | None = None
 
     @property
     def limits(self) -> Limits:
@@ -116,8 +116,13 @@ class BackendAdapter:
         """The time limit of a save, in seconds."""
         return self._save
 
-    async def open(self) -> None:
+    async def open(self, note_foreign: NoteForeign | None = None) -> None:
         """Opens the backend; if that fails, each later call that needs it open tries again first.
+
+        Args:
+            note_foreign: notes the epochs that came with the place's data and were never allotted, whenever such are
+                found until the next `open`, and before any epoch above them is allotted. If it is None, they are
+                ignored.
 
         Raises:
             BackendError: it can't be opened now, but perhaps later.
@@ -127,6 +132,7 @@ class BackendAdapter:
         self._opened = False
         self._opening = asyncio.Lock()
         self._slots = asyncio.Semaphore(1)
+        self._note_foreign = note_foreign
         await self._be_open()
 
     def reserve(self) -> None:
@@ -311,8 +317,9 @@ class BackendAdapter:
     async def _above(self) -> int:
         """The lowest epoch above all stored versions, if the place holds epochs that it never allotted; else 0.
 
-        `on_foreign` notes these foreign epochs before an epoch above them is allotted. After that, they would look like
-        epochs of an earlier history, and buffered writes would be taken for older than the stored versions.
+        The `note_foreign` of `open` notes these foreign epochs before an epoch above them is allotted. After that, they
+        would look like epochs of an earlier history, and buffered writes would be taken for older than the stored
+        versions.
         """
         highest = getattr(self._backend, "highest_version", None)
         if highest is None:
@@ -325,7 +332,7 @@ class BackendAdapter:
             return 0
         allotted = await self._bounded(lambda: self._backend.new_epoch(0), self._connect, "new_epoch")
         foreign = foreign_epochs(above, self._judge.epoch(allotted, 0))
-        if foreign is None or self.on_foreign is None:
+        if foreign is None or self._note_foreign is None:
             return 0
         _log.warning(
             "backend %s holds versions of epochs that it never allotted, up to %d: were its data restored or copied? "
@@ -334,7 +341,7 @@ class BackendAdapter:
             foreign[1],
         )
         try:
-            await self.on_foreign(*foreign)
+            await self._note_foreign(*foreign)
         except RedisError as error:
             raise BackendUnavailable(f"backend {self.name} is used when Redis is back: {error}") from error
         return above

@@ -326,12 +326,11 @@ async def test_versions_that_the_place_never_allotted_are_noted_before_an_epoch_
     async def note(first: int, last: int) -> None:
         noted.append((first, last, await memory.new_epoch(0)))
 
-    adapter.on_foreign = note
-    await adapter.open()
+    await adapter.open(note)
     assert noted == [(1, 7, 0)]
     assert await adapter.new_epoch(0) == 8
     await adapter.close()
-    await adapter.open()
+    await adapter.open(note)
     assert len(noted) == 1, "they are below its epoch now"
 
 
@@ -343,7 +342,8 @@ async def test_place_is_not_used_before_its_unknown_versions_are_noted() -> None
     async def note(first: int, last: int) -> None:
         raise RedisUnavailable("away")
 
-    adapter.on_foreign = note
+    with pytest.raises(BackendUnavailable, match="when Redis is back"):
+        await adapter.open(note)
     with pytest.raises(BackendUnavailable, match="when Redis is back"):
         await adapter.save([Record("b", make_version(1, 1), b"1")])
     assert "b" not in memory.records

@@ -26,7 +26,7 @@ from asyncwb.protocol.body import record_of
 from asyncwb.protocol.epochs import Epochs
 from asyncwb.protocol.messages import Write
 from asyncwb.protocol.queue import Queue
-from asyncwb.records import Version, make_version
+from asyncwb.records import Version
 from asyncwb.settings import Settings
 from asyncwb.stats import Totals
 from asyncwb.support.backoff import Backoff, retrying
@@ -76,7 +76,6 @@ class Admission:
         self._totals = totals
         self._producer = writer
         self._queue = queue
-        self._epochs = epochs
         self._backend = backend
         self._settings = settings
         self._rng = rng
@@ -296,15 +295,10 @@ class Admission:
         return failure(failed, of=len(versions), versions=written)
 
     async def _allot(self, count: int) -> Version:
-        async def ask(*, epoch: int) -> tuple[int, int] | None:
-            seq = await self._producer.allot(count, epoch)
-            return None if seq is None else (epoch, seq)
-
         backoff = Backoff(self._settings.redis_retry_seconds, self._rng)
         while True:
             try:
-                epoch, seq = await self._epochs.call(self._queue.partition, ask)
-                return make_version(epoch, seq + 1)
+                return await self._producer.allot(count)
             except RedisError:
                 if not await backoff.pause():
                     raise

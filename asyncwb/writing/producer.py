@@ -3,8 +3,9 @@
 import asyncio
 import random
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 from uuid import uuid4
 
@@ -98,12 +99,21 @@ class Producer:
         """Makes the server forget this writer, which must not send anything afterwards. Raises RedisError."""
         await self._queue.leave(self._names)
 
-    def allot(self, count: int, epoch: int) -> Awaitable[int | None]:
-        """Allots `count` sequence numbers to writes of the last request that bypass Redis; see `Queue.allot`.
+    async def allot(self, count: int) -> Version:
+        """Allots `count` versions, one after the other, to writes of the last request that bypass Redis.
 
-        It may be repeated safely after a lost reply. Returns the number before the first; None in another epoch.
+        See `Queue.allot`. It may be repeated safely after a lost reply.
+
+        Returns:
+            The first of the versions.
+
+        Raises:
+            RedisError: none were allotted, or it isn't known.
+            BackendError: a new epoch is needed and the backend can't allot one.
         """
-        return self._queue.allot(count, epoch=epoch, writer=self._id, request=self._request)
+        ask = partial(self._queue.allot, count, writer=self._id, request=self._request)
+        epoch, before = await self._epochs.call(self._queue.partition, ask)
+        return make_version(epoch, before + 1)
 
     async def _send(self, groups: Sequence[Sequence[Write]], request: int, *, others_wait: bool) -> tuple[int, Applied]:
         uncertain, refusals = False, 0

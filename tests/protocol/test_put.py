@@ -89,14 +89,14 @@ async def test_last_two_requests_are_remembered(rig: Rig) -> None:
 async def test_request_under_way_is_not_applied_over_what_is_written_through(rig: Rig) -> None:
     """At maxmemory the request behind it was refused and left no trace, and its writes have gone to the backend."""
     await rig.request([("a", b"0")], request=1)
-    assert await rig.queue.allot(2, epoch=1, writer="w", request=3) == 1
+    assert await rig.queue.allot(2, epoch=1, writer="w", request=3) == (1, 1)
     assert await rig.request([("a", b"late")], request=2) == "WRITER"
     assert await rig.request([("a", b"1")], request=4) == Applied(3, False)
     assert await rig.link.command("PTTL", rig.keys.writer("w")) > 0
 
 
 async def test_allotment_to_a_forgotten_writer_makes_no_memory(rig: Rig) -> None:
-    assert await rig.queue.allot(1, epoch=1, writer="stranger", request=3) == 0
+    assert await rig.queue.allot(1, epoch=1, writer="stranger", request=3) == (1, 0)
     assert await rig.link.command("EXISTS", rig.keys.writer("stranger")) == 0
 
 

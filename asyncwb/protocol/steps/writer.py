@@ -93,7 +93,7 @@ class WriterSteps(PartitionSteps):
             return Applied(int(seq), woken == b"1")
         return Applied(int(seq), woken == b"1", _numbers(refused), full.decode(), _numbers(hopeless), int(dead))
 
-    async def allot(self, count: int, *, epoch: int, writer: str, request: int) -> int | None:
+    async def allot(self, count: int, *, epoch: int, writer: str, request: int) -> tuple[int, int] | None:
         """Allots sequence numbers to writes that bypass Redis because the buffer is full.
 
         From then on, the server applies no request of the writer up to this one, so a copy that is still in flight
@@ -106,12 +106,12 @@ class WriterSteps(PartitionSteps):
             request: the number of the request whose writes they are.
 
         Returns:
-            The sequence number before the first; None if the server is in another epoch or history, or too few numbers
-            are left in this one.
+            The epoch and the sequence number before the first; None if the server is in another epoch or history, or
+            too few numbers are left in this one.
         """
         keys = (*self.keys.common, self.keys.writer(writer))
         reply = await self.link.script(scripts.ALLOT, keys, (self.keys.record_prefix, epoch, count, request))
-        return None if reply == b"EPOCH" else int(reply)
+        return None if reply == b"EPOCH" else (epoch, int(reply))
 
     async def supersede(self, saved: Sequence[tuple[bytes, Version]]) -> None:
         """Removes the records of these keys that aren't newer than the given versions, which the backend holds."""

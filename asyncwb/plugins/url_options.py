@@ -11,7 +11,7 @@ from urllib.parse import unquote_plus
 import msgspec
 
 from asyncwb.errors import ConfigurationError
-from asyncwb.support.redaction import redact
+from asyncwb.support.redaction import keep_secret, redact
 
 T = TypeVar("T")
 
@@ -43,14 +43,13 @@ def parse_options(url: str, options: type[T]) -> T:
         ConfigurationError: an option is unknown (the message suggests the nearest), missing, given twice, or its value
             is invalid.
     """
-    found, others = _split(url.partition("#")[0], options)
-    if others:
-        name, known = others[0][0], list(_types(options))
-        nearest = difflib.get_close_matches(name, known, n=1)
-        hint = f". Did you mean {nearest[0]!r}?" if nearest else ""
-        names = f"there are {', '.join(known)}" if known else "there are none"
-        raise ConfigurationError(f"{_shown(url)}: unknown option {redact(name)[:_LONGEST_SHOWN]!r}; {names}{hint}")
-    return found
+    keep_secret(url)
+    shown, read = _shown(url), _read(url.partition("#")[0], _types(options))
+    del url  # here and below, because a traceback may show the locals of every frame that an error passes
+    problem = read.problem or _missing(read, options) or _unknown(read, [*_types(options)])
+    if problem:
+        raise ConfigurationError(f"{shown}: {problem}")
+    return options(**read.own)
 
 
 def take_options(url: str, options: type[T]) -> tuple[T, str]:
@@ -62,34 +61,71 @@ def take_options(url: str, options: type[T]) -> tuple[T, str]:
     Raises:
         ConfigurationError: as in `parse_options`, but not for unknown options, which are the driver's.
     """
-    found, others = _split(url, options)
-    address, query = url.partition("?")[0], "&".join(text for _, text in others)
-    return found, f"{address}?{query}" if query else address
+    keep_secret(url)
+    shown, read = _shown(url), _read(url, _types(options))
+    address = url.partition("?")[0]
+    del url
+    problem = read.problem or _missing(read, options)
+    if problem:
+        address = ""
+        raise ConfigurationError(f"{shown}: {problem}")
+    query = "&".join(text for _, text in read.others)
+    return options(**read.own), f"{address}?{query}" if query else address
 
 
-def _split(url: str, options: type[T]) -> tuple[T, Sequence[tuple[str, str]]]:
-    """The backend's own options as an object of the dataclass, and the name and the text of each other option."""
-    shown = _shown(url)
+@dataclasses.dataclass(slots=True, repr=False)
+class _Read:
+    """What the options of a URL are; it has no `repr` that shows them, since any of them may be a secret.
+
+    Attributes:
+        own: the values of the backend's own options, by name.
+        others: the name and the text of each other option.
+        problem: what is wrong with them, "" for nothing. Reading ends at the first problem.
+    """
+
+    own: dict[str, Any] = dataclasses.field(default_factory=dict)
+    others: list[tuple[str, str]] = dataclasses.field(default_factory=list)
+    problem: str = ""
+
+
+def _read(url: str, types: dict[str, Any]) -> _Read:
+    """Reads the options of a URL. It raises nothing, because its locals hold every option as it stands."""
     query = url.partition("?")[2]
+    read = _Read()
     if "@" in query:
         # The ? may be part of a password, whose rest must not be shown as an option.
-        raise ConfigurationError(f"{shown}: write @ in an option as %40, and ? in a user or password as %3F")
-    types = _types(options)
-    own: dict[str, Any] = {}
-    others = []
+        read.problem = "write @ in an option as %40, and ? in a user or password as %3F"
+        return read
     for text in filter(None, query.split("&")):
         name, _, value = (unquote_plus(part) for part in text.partition("="))
         if name not in types:
-            others.append((name, text))
-        elif name in own:
-            raise ConfigurationError(f"{shown}: option {name!r} is given twice")
+            read.others.append((name, text))
+        elif name in read.own:
+            read.problem = f"option {name!r} is given twice"
+            return read
         else:
-            own[name] = _converted(shown, name, value, types[name])
+            read.own[name], read.problem = _converted(name, value, types[name])
+            if read.problem:
+                return read
+    return read
+
+
+def _missing(read: _Read, options: type[Any]) -> str:
     for field in _fields(options):
         required = field.default is field.default_factory is dataclasses.MISSING
-        if required and field.name not in own:
-            raise ConfigurationError(f"{shown}: option {field.name!r} is missing")
-    return options(**own), others
+        if required and field.name not in read.own:
+            return f"option {field.name!r} is missing"
+    return ""
+
+
+def _unknown(read: _Read, known: Sequence[str]) -> str:
+    if not read.others:
+        return ""
+    name = read.others[0][0]
+    nearest = difflib.get_close_matches(name, known, n=1)
+    hint = f". Did you mean {nearest[0]!r}?" if nearest else ""
+    names = f"there are {', '.join(known)}" if known else "there are none"
+    return f"unknown option {redact(name)[:_LONGEST_SHOWN]!r}; {names}{hint}"
 
 
 def _fields(options: type[Any]) -> Sequence[dataclasses.Field[Any]]:
@@ -108,7 +144,8 @@ def _shown(url: str) -> str:
     return f"{scheme} URL" if "://" in url or "@" not in url else "backend URL"
 
 
-def _converted(shown: str, name: str, text: str, hint: Any) -> Any:
+def _converted(name: str, text: str, hint: Any) -> tuple[Any, str]:
+    """The value of an option and "", or None and what is wrong with it."""
     kind, bounds = _kind(hint)
     try:
         value = msgspec.convert(text, Annotated[kind, bounds] if bounds else kind, strict=False)
@@ -116,11 +153,10 @@ def _converted(shown: str, name: str, text: str, hint: Any) -> Any:
         pass
     else:
         if not isinstance(value, float) or math.isfinite(value):
-            return value
-    # Raised outside of the handler, so that the error has no context that quotes the value.
+            return value, ""
     given = redact(f"{name}={text}")
     given = given if len(given) <= _LONGEST_SHOWN else f"{given[:_LONGEST_SHOWN]}…"
-    raise ConfigurationError(f"{shown}: {given}: use {_wanted(name, kind, bounds)}")
+    return None, f"{given}: use {_wanted(name, kind, bounds)}"
 
 
 def _kind(hint: Any) -> tuple[Any, msgspec.Meta | None]:

@@ -1,5 +1,7 @@
 """Options of URLs are typed, and a mistake in one is explained without showing a secret."""
 
+import traceback
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -8,6 +10,7 @@ import pytest
 
 from asyncwb import ConfigurationError
 from asyncwb.plugins import parse_options, take_options
+from asyncwb.support.redaction import redact
 
 
 @dataclass(frozen=True)
@@ -96,6 +99,50 @@ def test_no_secret_is_in_a_message(url: str) -> None:
         errors.append(error)
     assert "hunt" not in " ".join(map(shown, errors))
     assert "ada" not in " ".join(map(shown, errors))
+
+
+def locals_of(error: BaseException) -> str:
+    """The traceback with the locals of all frames but the test's, as a crash reporter would show it."""
+    assert error.__traceback__ is not None
+    frames = [*traceback.walk_tb(error.__traceback__.tb_next)]
+    assert frames
+    return "\n".join(traceback.StackSummary.extract(frames, capture_locals=True).format())
+
+
+@pytest.mark.parametrize("read", [parse_options, take_options])
+@pytest.mark.parametrize(
+    "query",
+    [
+        "token=hunter2&password=hunter2&size=x",
+        "password=hunter2&secret_number=hunter2",
+        "password=hunter2&sync=hunter2",
+        "token=hunter2&password=hunter2&table=a&table=hunter2",
+        "token=hunter2&password=hunter2@",
+    ],
+)
+def test_no_secret_is_in_the_locals_of_a_traceback(read: Callable[..., object], query: str) -> None:
+    url = f"notes://ada:hunter2@host/data?{query}"
+    with pytest.raises(ConfigurationError) as caught:
+        read(url, Options)
+    shown = locals_of(caught.value)
+    assert "problem = " in shown
+    assert "hunter2" not in shown.replace("sync=hunter2: use batch or file", "")
+
+
+def test_no_secret_is_in_the_locals_of_a_traceback_about_unknown_or_missing_options() -> None:
+    with pytest.raises(ConfigurationError, match="unknown option 'token'") as caught:
+        parse_options("notes://ada:hunter2@host/data?token=hunter2&password=hunter2", Options)
+    assert "hunter2" not in locals_of(caught.value)
+    for read in (parse_options, take_options):
+        with pytest.raises(ConfigurationError, match="'path' is missing") as caught:
+            read("notes://ada:hunter2@host/data?token=hunter2", Required)
+        assert "hunter2" not in locals_of(caught.value)
+
+
+def test_secrets_of_a_url_are_hidden_from_then_on() -> None:
+    parse_options("notes://ada:Xyzzy-7@host/data?password=Plugh-42", Options)
+    take_options("notes://ada:Xyzzy-8@host/data?token=Plugh-43", Options)
+    assert redact("Xyzzy-7 Plugh-42 Xyzzy-8 Plugh-43 Xyzzy-9") == "*** *** *** *** Xyzzy-9"
 
 
 def test_option_without_a_default_is_required() -> None:

@@ -232,6 +232,8 @@ class Buffer(Generic[T]):
             OutcomeUnknown: it may or may not have been written.
             NotConfirmed: it was written, but perhaps not as durably as asked for.
             UnsuitableServer: the server can't provide that durability; nothing was sent.
+            NamespaceMismatch: others have made the namespace anew, with another codec or number of partitions; nothing
+                was written to Redis.
         """
         self._life.check()
         raw = raw_key(key)
@@ -252,6 +254,7 @@ class Buffer(Generic[T]):
             InvalidKey: nothing was sent.
             DecodeError: the stored bytes aren't a value of this codec and type.
             RedisUnavailable, BackendError: the value could not be read.
+            NamespaceMismatch: as in `set`.
         """
         self._life.check()
         raw = raw_key(key)
@@ -311,7 +314,7 @@ class Buffer(Generic[T]):
             WriteLost: neither Redis nor the backend has the write.
             OutcomeUnknown: neither has any record of the key, and the write is so old that it may have been saved, then
                 deleted, and the deletion forgotten by the backend.
-            RedisError, BackendError: it can't be determined whether the write is saved.
+            RedisError, BackendError, NamespaceMismatch: it can't be determined whether the write is saved.
         """
         self._life.check()
         raw, wanted, seconds = raw_key(key), checked_version(version), checked_timeout(timeout)
@@ -336,7 +339,7 @@ class Buffer(Generic[T]):
             DeadLettered: records were dead-lettered during the drain, possibly by writes made after it began. Records
                 that were dead letters before it don't count.
             OutcomeUnknown: there is no record anywhere of keys written over an hour ago.
-            RedisError, BackendError: it can't be determined what is saved.
+            RedisError, BackendError, NamespaceMismatch: it can't be determined what is saved.
 
         `WriteLost`, `DeadLettered` and `OutcomeUnknown` are raised only after everything else has been saved.
         """

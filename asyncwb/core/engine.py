@@ -248,7 +248,7 @@ class Engine:
 
         Raises:
             WriteLost, OutcomeUnknown, DeadLettered: some writes can't be saved any more; all others have been.
-            RedisError, BackendError: it can't be determined what is saved.
+            RedisError, BackendError, NamespaceMismatch: it can't be determined what is saved.
         """
         drains = [partition.drain() for partition in self.partitions]
         parts = await gather_bounded([drain.run for drain in drains])

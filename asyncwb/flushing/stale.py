@@ -58,7 +58,7 @@ class StaleRecords:
             records: the records that a save has taken, some of them as stale.
 
         Raises:
-            BackendError, RedisError: it can't be determined which were saved.
+            BackendError, RedisError, NamespaceMismatch: it can't be determined which were saved.
         """
         foreign, allotted = await self._foreign(queue, records)
         if not foreign:

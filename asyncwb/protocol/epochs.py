@@ -99,7 +99,7 @@ class Epochs:
 
         Raises:
             RedisUnavailable: the server refused that epoch. The present one has been learned, so the caller can retry.
-            BackendError, RedisError: raised by `refresh` or `ask`.
+            BackendError, RedisError, NamespaceMismatch: raised by `refresh` or `ask`.
         """
         known = self._known[partition]
         reply = await ask(epoch=known)
@@ -119,6 +119,7 @@ class Epochs:
         Raises:
             BackendError: a new epoch is needed and the backend can't allot one.
             RedisError: the server can't be asked, or is a replica now.
+            NamespaceMismatch: the namespace was made with another layout, number of partitions or codec.
         """
         async with self._lock:
             if self._known[partition] == refused or not refused:
@@ -135,6 +136,7 @@ class Epochs:
         Raises:
             BackendError: the backend can't allot an epoch, or can't note the server.
             RedisError: the server can't be asked, or is a replica now.
+            NamespaceMismatch: the namespace was made with another layout, number of partitions or codec.
         """
         highest = await self._new_epoch(0)
         self._adopting = True
@@ -160,6 +162,7 @@ class Epochs:
         Raises:
             BackendError: the backend can't be asked, or can't allot an epoch.
             RedisError: the server can't be asked, or is a replica now.
+            NamespaceMismatch: the namespace was made with another layout, number of partitions or codec.
         """
         highest = await self._new_epoch(0)
         async with self._lock:
@@ -198,6 +201,7 @@ class Epochs:
         Raises:
             BackendError: the backend can't allot an epoch.
             RedisError: the server can't be asked, or is a replica now.
+            NamespaceMismatch: the namespace was made with another layout, number of partitions or codec.
         """
         async with self._lock:
             lowest = 1 + max(epoch_of(foreign), *(epoch_of(each.version) for each in records))
@@ -233,6 +237,10 @@ class Epochs:
 
         Returns:
             The number allotted so far, 0 if none was needed.
+
+        Raises:
+            BackendError, RedisError, NamespaceMismatch: as in `refresh`.
+            ServerSucceeded: the buffer is being opened, and another server has taken over.
         """
         reset = False
         while True:

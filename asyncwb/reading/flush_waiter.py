@@ -93,7 +93,7 @@ class Waiter:
             DeadLettered: the write is dead-lettered: the backend refused it for good, or it failed too often.
             WriteLost: neither Redis nor the backend has the write.
             OutcomeUnknown: neither has any record of the key, which may also be because it was deleted long ago.
-            RedisError, BackendError: it can't be determined whether the write is saved.
+            RedisError, BackendError, NamespaceMismatch: it can't be determined whether the write is saved.
         """
         wait = self._begin(key, version)
         try:

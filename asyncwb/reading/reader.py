@@ -90,6 +90,7 @@ class Reader:
         Raises:
             RedisUnavailable: the server can't be reached.
             BackendError: a new epoch is needed and the backend can't allot one.
+            NamespaceMismatch: the namespace was made anew, see `Epochs.refresh`.
         """
         keys = list(chain.from_iterable(groups))
         epoch, packed = await self._packed(keys)

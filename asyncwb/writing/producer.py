@@ -84,6 +84,7 @@ class Producer:
             RedisOutOfMemory: nothing was applied.
             UnsuitableServer: the server could lose writes now; nothing was applied.
             BackendError: a new epoch is needed and the backend can't allot one; nothing was applied.
+            NamespaceMismatch: the namespace was made anew, see `Epochs.refresh`; nothing was applied.
         """
         self._request += 1
         request, self._unanswered[self._request] = self._request, asyncio.Event()
@@ -110,6 +111,7 @@ class Producer:
         Raises:
             RedisError: none were allotted, or it isn't known.
             BackendError: a new epoch is needed and the backend can't allot one.
+            NamespaceMismatch: the namespace was made anew, see `Epochs.refresh`.
         """
         ask = partial(self._queue.allot, count, writer=self._id, request=self._request)
         epoch, before = await self._epochs.call(self._queue.partition, ask)

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from dataclasses import replace
+from functools import partial
 
 import pytest
 
@@ -11,6 +12,7 @@ from asyncwb.events import EpochChanged, Event
 from asyncwb.protocol.epochs import Epochs
 from asyncwb.protocol.messages import PartitionMeta
 from asyncwb.protocol.queue import Queue
+from asyncwb.records import Record, make_version
 from asyncwb.testing import MemoryBackend
 from tests.harness.rig import Rig
 
@@ -208,6 +210,28 @@ async def test_namespace_of_another_shape_is_refused(rig: Rig, count: int, codec
     await Epochs(partitions(rig, 1), backend.new_epoch, codec="json").check()
     with pytest.raises(NamespaceMismatch, match=complaint):
         await Epochs(partitions(rig, count), backend.new_epoch, codec=codec).check()
+
+
+async def test_every_look_at_a_namespace_of_another_shape_is_refused(rig: Rig) -> None:
+    queues, backend = partitions(rig, 1), MemoryBackend()
+    await Epochs(queues, backend.new_epoch, codec="json").check()
+    epochs = Epochs(queues, backend.new_epoch, codec="msgpack")
+
+    async def ask(*, epoch: int) -> None:
+        assert epoch == 0
+
+    for look in (
+        epochs.join,
+        epochs.check,
+        epochs.check_at_open,
+        epochs.adopt,
+        partial(epochs.refresh, 0, 0),
+        partial(epochs.call, 0, ask),
+        partial(epochs.begin_above, make_version(7, 1), allotted=1, records=[Record("a", make_version(1, 1), b"1")]),
+    ):
+        with pytest.raises(NamespaceMismatch, match="codec json"):
+            await look()
+    assert epochs.known(0) == 0
 
 
 async def test_namespace_of_another_layout_is_refused(rig: Rig) -> None:

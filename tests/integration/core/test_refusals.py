@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -19,6 +20,8 @@ from asyncwb import (
     ValueTooLarge,
 )
 from asyncwb.testing import MemoryBackend
+from tests.harness.replication import ask
+from tests.harness.servers import Server
 
 SECRET = "hunter2"
 
@@ -167,6 +170,20 @@ async def test_namespace_of_another_shape_is_refused(valkey_url: str, namespace:
         await Buffer(valkey_url, backend=memory, namespace=namespace, partitions=2).open()
     with pytest.raises(NamespaceMismatch, match="codec json, not msgpack"):
         await Buffer(valkey_url, backend=memory, namespace=namespace, codec="msgpack").open()
+
+
+async def test_write_to_a_namespace_that_others_have_made_anew_is_refused(
+    private_server: Callable[..., Server], namespace: str
+) -> None:
+    server, memory = await asyncio.to_thread(private_server), MemoryBackend()
+    async with Buffer[int](server.url, backend=memory, namespace=namespace, flushers=0) as buffer:
+        await buffer.set("a", 1)
+        await asyncio.to_thread(ask, server, "FLUSHALL")
+        other = Buffer[int](server.url, backend=memory, namespace=namespace, flushers=0, codec="msgpack")
+        async with other:
+            with pytest.raises(NamespaceMismatch, match="codec msgpack, not json"):
+                await buffer.set("a", 2)
+            assert await other.get("a") is None
 
 
 def test_repr_shows_no_password() -> None:

@@ -116,7 +116,8 @@ async def of_a_full_buffer(url: str, namespace: str, memory: MemoryBackend) -> N
     async with Buffer[int](url, backend=refusing, namespace=namespace, redis_retry_seconds=0.2) as buffer:
         await buffer.set("dead", 1)
         with pytest.raises(DeadLettered):
-            await buffer.drain(timeout=_PATIENCE)
+            await buffer.flush("dead", timeout=_PATIENCE)
+        await buffer.drain(timeout=_PATIENCE)
     async with Buffer[int](
         url, backend=memory, namespace=namespace, flushers=0, max_bytes=40, redis_retry_seconds=0.2
     ) as buffer:

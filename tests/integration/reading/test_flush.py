@@ -1,32 +1,18 @@
-"""What `flush` and `drain` say: the backend's word, and what this process remembers of its own writes."""
+"""What `flush` says: the backend's word, and what this process remembers of its own writes."""
 
 import asyncio
-import logging
-import re
-import time
 from collections.abc import Sequence
 from typing import Any
 
 import pytest
 import redis.asyncio
 
-from asyncwb import (
-    Buffer,
-    DeadLettered,
-    FlushTimeout,
-    OutcomeUnknown,
-    Record,
-    RecordRejected,
-    WriteLost,
-)
+from asyncwb import Buffer, DeadLettered, FlushTimeout, OutcomeUnknown, Record, RecordRejected, WriteLost
 from asyncwb.admin.inspector import open_inspector
 from asyncwb.protocol.messages import Look
 from asyncwb.testing import FaultyBackend, MemoryBackend
+from tests.harness.buffers import evict, int_buffer
 from tests.harness.servers import Server
-
-
-def make(url: str, namespace: str, backend: Any, **options: Any) -> Buffer[int]:
-    return Buffer(url, backend=backend, namespace=namespace, type=int, retry_initial_seconds=0.01, **options)
 
 
 async def drop_dead(url: str, namespace: str) -> None:
@@ -35,19 +21,10 @@ async def drop_dead(url: str, namespace: str) -> None:
             await part.drop([letter async for letter in part.dead()])
 
 
-async def evict(url: str, namespace: str, key: str) -> None:
-    """As a server with an eviction policy does it."""
-    async with redis.asyncio.Redis.from_url(url) as client:
-        assert await client.delete(f"{{wb:{namespace}:0}}:rec:{key}") == 1
-
-
-# The backend's word
-
-
 async def test_dropped_dead_letter_is_not_called_saved(redis_url: str, namespace: str) -> None:
     backend = FaultyBackend(MemoryBackend())
     backend.poison["a"] = RecordRejected("odd")
-    async with make(redis_url, namespace, backend) as buffer:
+    async with int_buffer(redis_url, namespace, backend) as buffer:
         version = await buffer.set("a", 1)
         with pytest.raises(DeadLettered, match="odd"):
             await buffer.flush("a", timeout=5)
@@ -58,7 +35,7 @@ async def test_dropped_dead_letter_is_not_called_saved(redis_url: str, namespace
 
 
 async def test_evicted_write_is_not_called_saved(redis_url: str, namespace: str) -> None:
-    async with make(redis_url, namespace, MemoryBackend(), flushers=0) as buffer:
+    async with int_buffer(redis_url, namespace, MemoryBackend(), flushers=0) as buffer:
         version = await buffer.set("a", 1)
         await evict(redis_url, namespace, "a")
         for wanted in (version, None):
@@ -69,7 +46,10 @@ async def test_evicted_write_is_not_called_saved(redis_url: str, namespace: str)
 async def test_version_that_is_saved_is_saved_whatever_becomes_of_the_next(redis_url: str, namespace: str) -> None:
     memory = MemoryBackend()
     backend = FaultyBackend(memory)
-    async with make(redis_url, namespace, backend) as buffer, make(redis_url, namespace, memory, flushers=0) as other:
+    async with (
+        int_buffer(redis_url, namespace, backend) as buffer,
+        int_buffer(redis_url, namespace, memory, flushers=0) as other,
+    ):
         first = await buffer.set("a", 1)
         await buffer.flush("a", version=first, timeout=5)
         backend.before_save.clear()
@@ -90,7 +70,7 @@ async def test_write_that_was_saved_before_it_was_given_up_is_saved(redis_url: s
     backend = FaultyBackend(memory)
     backend.fail_saves_after = 1
     backend.fail_saves_with = RecordRejected("so it seems")
-    async with make(redis_url, namespace, backend) as buffer:
+    async with int_buffer(redis_url, namespace, backend) as buffer:
         version = await buffer.set("a", 1)
         async with asyncio.timeout(5):
             while not buffer.totals.dead:
@@ -101,7 +81,7 @@ async def test_write_that_was_saved_before_it_was_given_up_is_saved(redis_url: s
 async def test_writes_that_are_written_again_all_the_time_are_confirmed(redis_url: str, namespace: str) -> None:
     """Neither the flushers of another process nor Redis can say it, but the backend can."""
     memory = MemoryBackend()
-    async with make(redis_url, namespace, memory), make(redis_url, namespace, memory, flushers=0) as writer:
+    async with int_buffer(redis_url, namespace, memory), int_buffer(redis_url, namespace, memory, flushers=0) as writer:
         for number in range(30):
             version = await writer.set("a", number)
             flushing = asyncio.create_task(writer.flush("a", version=version, timeout=5))
@@ -112,7 +92,7 @@ async def test_writes_that_are_written_again_all_the_time_are_confirmed(redis_ur
 
 
 async def test_giving_up_leaves_nothing_in_redis(redis_url: str, namespace: str) -> None:
-    async with make(redis_url, namespace, MemoryBackend(), flushers=0) as buffer:
+    async with int_buffer(redis_url, namespace, MemoryBackend(), flushers=0) as buffer:
         await buffer.set_many({f"k{number}": number for number in range(300)})
         async with redis.asyncio.Redis.from_url(redis_url) as client:
             before = {key for key in await client.keys("*") if b":wake" not in key and b":workers" not in key}
@@ -123,7 +103,7 @@ async def test_giving_up_leaves_nothing_in_redis(redis_url: str, namespace: str)
 
 
 async def test_many_who_wait_share_a_question(valkey_server: Server, namespace: str) -> None:
-    async with make(valkey_server.url, namespace, MemoryBackend(), flushers=0) as buffer:
+    async with int_buffer(valkey_server.url, namespace, MemoryBackend(), flushers=0) as buffer:
         await buffer.set_many({f"k{number}": number for number in range(2000)})
         async with redis.asyncio.Redis.from_url(valkey_server.url) as client:
             flushes = [asyncio.create_task(buffer.flush(f"k{number}")) for number in range(2000)]
@@ -140,7 +120,7 @@ async def test_many_who_wait_share_a_question(valkey_server: Server, namespace: 
 async def test_flushers_tell_who_waits_in_their_process(valkey_url: str, namespace: str) -> None:
     memory = MemoryBackend()
     backend = FaultyBackend(memory)
-    async with make(valkey_url, namespace, backend) as buffer:
+    async with int_buffer(valkey_url, namespace, backend) as buffer:
         backend.before_save.clear()
         version = await buffer.set("a", 1)
         waiter = buffer._engine.partitions[0].waiter
@@ -173,7 +153,7 @@ async def test_flush_of_many_saved_keys_loads_them_together(valkey_url: str, nam
             return await super().load(keys)
 
     memory = Counting()
-    async with make(valkey_url, namespace, memory) as buffer:
+    async with int_buffer(valkey_url, namespace, memory) as buffer:
         versions = await buffer.set_many({f"k{number}": number for number in range(500)})
         await buffer.drain(timeout=5)
         memory.loads = 0
@@ -184,7 +164,7 @@ async def test_flush_of_many_saved_keys_loads_them_together(valkey_url: str, nam
 async def test_backend_that_hangs_holds_up_no_other_flush(valkey_url: str, namespace: str) -> None:
     memory = MemoryBackend()
     backend = FaultyBackend(memory)
-    async with make(valkey_url, namespace, backend) as buffer:
+    async with int_buffer(valkey_url, namespace, backend) as buffer:
         saved = await buffer.set("saved", 1)
         await buffer.drain(timeout=5)
         backend.before_load.clear()
@@ -199,7 +179,7 @@ async def test_backend_that_hangs_holds_up_no_other_flush(valkey_url: str, names
 
 async def test_save_that_is_told_while_redis_is_asked_answers_the_flush(valkey_url: str, namespace: str) -> None:
     backend = FaultyBackend(MemoryBackend())
-    async with make(valkey_url, namespace, backend) as buffer:
+    async with int_buffer(valkey_url, namespace, backend) as buffer:
         backend.before_save.clear()
         await buffer.set("a", 1)
         waiter = buffer._engine.partitions[0].waiter
@@ -224,7 +204,7 @@ async def test_save_that_is_told_while_redis_is_asked_answers_the_flush(valkey_u
 async def test_what_nobody_knows_any_more_is_not_called_lost(valkey_url: str, namespace: str) -> None:
     """A deletion was saved, and its tombstone purged since; only what is certainly younger than that can be lost."""
     memory = MemoryBackend()
-    async with make(valkey_url, namespace, memory) as buffer:
+    async with int_buffer(valkey_url, namespace, memory) as buffer:
         version = await buffer.delete("a")
         await buffer.flush("a", version=version, timeout=5)
         memory.records.clear()
@@ -241,7 +221,7 @@ async def test_flush_beside_a_write_is_not_told_that_it_is_lost(valkey_url: str,
     """It has looked before the write was made, and gets to know of it while the answer is on its way."""
     backend = FaultyBackend(MemoryBackend())
     backend.before_save.clear()
-    async with make(valkey_url, namespace, backend) as buffer:
+    async with int_buffer(valkey_url, namespace, backend) as buffer:
         waiter = buffer._engine.partitions[0].waiter
         look = waiter._queue.look
 
@@ -260,144 +240,48 @@ async def test_flush_beside_a_write_is_not_told_that_it_is_lost(valkey_url: str,
         await flushing
 
 
-# Drains
-
-
-async def test_drain_names_what_a_server_lost(private_server: Any, namespace: str) -> None:
-    server = await asyncio.to_thread(private_server, "valkey")
+async def test_flush_returns_when_the_backend_has_it(redis_url: str, namespace: str) -> None:
     memory = MemoryBackend()
-    backend = FaultyBackend(memory)
-    async with make(server.url, namespace, backend, redis_retry_seconds=10, partitions=3, batch_size=4) as buffer:
-        await buffer.set_many({f"saved{number}": number for number in range(4)})
+    async with Buffer(redis_url, backend=memory, namespace=namespace, max_delay_seconds=60) as buffer:
+        version = await buffer.set("a", 1)
+        assert not memory.records
+        await buffer.flush("a", timeout=5)
+        assert memory.records["a"].version == version
+        await buffer.flush("a", version=version, timeout=5)
+        await buffer.flush("absent", timeout=5)
+
+
+async def test_flush_is_over_in_time_and_loses_nothing(valkey_url: str, namespace: str) -> None:
+    async with Buffer(valkey_url, backend=MemoryBackend(), namespace=namespace, flushers=0) as buffer:
+        await buffer.set("a", 1)
+        with pytest.raises(FlushTimeout, match=r"'a'.*safe"):
+            await buffer.flush("a", timeout=0.1)
+        with pytest.raises(FlushTimeout, match="1 dirty"):
+            await buffer.drain(timeout=0.1)
+        assert await buffer.get("a") == 1
+
+
+async def test_flush_of_a_dead_letter_tells_why(valkey_url: str, namespace: str) -> None:
+    backend = FaultyBackend(MemoryBackend())
+    backend.poison = {"a": RecordRejected("too odd")}
+    async with Buffer(valkey_url, backend=backend, namespace=namespace) as buffer:
+        await buffer.set("a", 1)
+        with pytest.raises(DeadLettered, match="too odd"):
+            await buffer.flush("a", timeout=5)
+        assert await buffer.get("a") == 1
+        assert (await buffer.stats()).dead == 1
         await buffer.drain(timeout=5)
-        backend.before_save.clear()
-        await asyncio.gather(*(buffer.set(f"k{number}", number) for number in range(96)))
-        await asyncio.to_thread(server.restart, keep_data=False)
-        await buffer.set("later", 1)
-        backend.before_save.set()
-        with pytest.raises(WriteLost) as caught:
-            await buffer.drain(timeout=10)
-        lost = {f"k{number}" for number in range(96)} - memory.values.keys()
-        assert set(caught.value.keys) == lost
-        assert len(lost) > 50
-        told = rf"{len(lost)} acknowledged write\(s\): 'k\d+', .* and {len(lost) - 3} more"
-        assert re.search(told, str(caught.value))
-        assert memory.values["later"] == 1, "all else is saved when it is told"
-        await buffer.drain(timeout=5)  # told once
+        backend.poison = {}
+        assert await buffer.retry_dead(["a"]) == 1
+        await buffer.flush("a", timeout=5)
+        assert (await buffer.stats()).dead == 0
 
 
-async def test_drain_tells_evicted_writes(redis_url: str, namespace: str) -> None:
-    async with make(redis_url, namespace, MemoryBackend(), flushers=0) as writer:
-        await writer.set_many({"a": 1, "b": 2})
-        await evict(redis_url, namespace, "a")
-        async with make(redis_url, namespace, MemoryBackend()) as flusher:  # whose backend isn't the writer's
-            await flusher.drain(timeout=5)
-        with pytest.raises(WriteLost) as caught:
-            await writer.drain(timeout=5)
-        assert set(caught.value.keys) == {"a", "b"}
-
-
-async def test_drain_raises_for_what_died_while_it_waited_after_all_else_is_saved(
-    redis_url: str, namespace: str
-) -> None:
-    memory = MemoryBackend()
-    backend = FaultyBackend(memory)
-    backend.poison = {"old": RecordRejected("odd before")}
-    async with make(redis_url, namespace, backend, partitions=2) as buffer:
-        await buffer.set("old", 1)
-        with pytest.raises(DeadLettered):
-            await buffer.drain(timeout=5)
-        await buffer.drain(timeout=5)  # what was dead before doesn't count
-        backend.poison |= {"b": RecordRejected("odd now"), "c": RecordRejected("odd, too")}
-        backend.delay_seconds = 0.05
-        await buffer.set_many({"a": 1, "b": 2, "c": 3})
-        with pytest.raises(DeadLettered, match=r"2 record\(s\).*odd") as caught:
-            await buffer.drain(timeout=5)
-        assert caught.value.reasons.keys() == {"b", "c"}
-        assert "odd now" in caught.value.reasons["b"]
-        assert memory.values == {"a": 1}
-
-
-async def test_drain_tells_dead_letters_of_other_processes(redis_url: str, namespace: str) -> None:
-    backend = FaultyBackend(MemoryBackend())
-    backend.poison["a"] = RecordRejected("odd")
-    async with make(redis_url, namespace, backend, flushers=0) as writer:
-        await writer.set("a", 1)
-    async with make(redis_url, namespace, backend, flushers=0) as waiting, make(redis_url, namespace, backend):
-        with pytest.raises(DeadLettered):
-            await waiting.set("a", 2)
-            await waiting.drain(timeout=5)
-
-
-async def test_drain_tells_a_write_that_died_in_a_newer_version(
-    redis_url: str, namespace: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Written before the drain began, and written again and given up before the drain could wait for it."""
-    backend = FaultyBackend(MemoryBackend())
-    backend.poison["a"] = RecordRejected("odd")
-    async with (
-        make(redis_url, namespace, backend, flushers=0) as waiting,
-        make(redis_url, namespace, backend, flushers=0) as writer,
-    ):
-        await writer.set("a", 1)
-        queue = waiting._engine.partitions[0].queue
-        hasten = queue.hasten
-
-        async def slowly() -> None:
-            await writer.set("a", 2)
-            async with make(redis_url, namespace, backend):
-                while sum(await queue.pending()):
-                    await asyncio.sleep(0.01)
-            await hasten()
-
-        monkeypatch.setattr(queue, "hasten", slowly)
-        with pytest.raises(DeadLettered, match="odd"):
-            await waiting.drain(timeout=5)
-
-
-async def test_drain_does_not_repeat_what_a_flush_has_told(redis_url: str, namespace: str) -> None:
-    """Also where it died in the same millisecond, or the loop was too busy to know when the drain was called."""
-    backend = FaultyBackend(MemoryBackend())
-    backend.poison["a"] = RecordRejected("odd")
-    async with make(redis_url, namespace, backend) as buffer:
-        for number in range(20):
-            await buffer.set("a", number)
-            with pytest.raises(DeadLettered):
-                await buffer.flush("a", timeout=5)
-            draining = asyncio.create_task(buffer.drain(timeout=5))
-            await asyncio.sleep(0)
-            time.sleep(0.01)
-            await draining
-
-
-async def test_closing_warns_of_dead_letters_and_losses(
-    redis_url: str, namespace: str, caplog: pytest.LogCaptureFixture
-) -> None:
-    backend = FaultyBackend(MemoryBackend())
-    backend.poison["a"] = RecordRejected("odd")
-    with caplog.at_level(logging.WARNING, "asyncwb"):
-        async with make(redis_url, namespace, backend) as buffer:
-            backend.before_save.clear()
-            await buffer.set_many({"a": 1, "b": 2})
-            await asyncio.sleep(0.05)
-            await evict(redis_url, namespace, "b")
-            backend.poison["b"] = ConnectionError("away")
-            backend.before_save.set()
-    (text,) = (record.getMessage() for record in caplog.records if record.getMessage().startswith("closing"))
-    assert "'a': RecordRejected: odd" in text
-    assert "'b'" in text
-
-
-async def test_partitions_are_drained_side_by_side(valkey_url: str, namespace: str) -> None:
-    class Slow(MemoryBackend):
-        async def save(self, records: Sequence[Record]) -> int:
-            await asyncio.sleep(0.1)
-            return await super().save(records)
-
-    memory = Slow()
-    async with make(valkey_url, namespace, memory, partitions=8, flushers=16) as buffer:
-        await buffer.set_many({f"k{number}": number for number in range(400)})
-        begun = asyncio.get_running_loop().time()
-        await buffer.drain(timeout=5)
-        assert asyncio.get_running_loop().time() - begun < 0.8, "0.1 s a partition, one after the other"
-        assert len(memory.values) == 400
+async def test_flush_of_a_write_that_the_server_lost_says_so(private_server: Any, namespace: str) -> None:
+    server = private_server()
+    async with Buffer(server.url, backend=MemoryBackend(), namespace=namespace, flushers=0) as buffer:
+        version = await buffer.set("a", 1)
+        server.restart(keep_data=False)
+        await asyncio.sleep(0.05)
+        with pytest.raises(WriteLost, match="'a'"):
+            await buffer.flush("a", version=version, timeout=5)

@@ -1,11 +1,13 @@
-"""Fixtures of backends: database servers, started when first asked for."""
+"""Fixtures of backends: a folder of values, and database servers that are started when first asked for."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
 from uuid import uuid4
 
 import pytest
 
+from asyncwb_backends.filesystem import FileBackend
 from tests.harness.databases import MariaDB, Mongod, PostgreSQL, mariadb_programs, mongod_binary, postgresql_binaries
 
 
@@ -13,6 +15,15 @@ def _missing(reason: str) -> None:
     if os.environ.get("CI"):
         pytest.fail(f"CI has to have it: {reason}")
     pytest.skip(reason)
+
+
+@pytest.fixture
+async def file_backend(tmp_path: Path) -> AsyncIterator[FileBackend]:
+    """An open backend of one folder, without sub-folders."""
+    backend = FileBackend(tmp_path / "data", fanout=0)
+    await backend.open(namespace="one")
+    yield backend
+    await backend.close()
 
 
 @pytest.fixture(scope="session")

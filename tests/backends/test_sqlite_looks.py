@@ -1,8 +1,6 @@
 """What a SQLite backend says about its table before anything is written: its types, and what it would refuse."""
 
-import sqlite3
 from collections.abc import Sequence
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +10,7 @@ import pytest
 from asyncwb import BackendUnavailable, Codec, ConfigurationError, PlaceTaken, Record
 from asyncwb.records import MAX_EPOCH, make_version
 from asyncwb_backends.sqlite import SQLiteBackend, from_url
+from tests.harness.sqlite import execute
 
 TABLE = """CREATE TABLE items (
     id INTEGER PRIMARY KEY, name TEXT NOT NULL CHECK (name <> 'bad'), stock INT NOT NULL, more BIGINT, ratio DOUBLE,
@@ -26,13 +25,6 @@ def database(tmp_path: Path) -> Path:
     path = tmp_path / "a ?#%.db"
     execute(path, TABLE, "INSERT INTO items (id, name, stock, number, code) VALUES (1, 'Nut', 1, 1, 'taken')")
     return path
-
-
-def execute(path: Path, *statements: str) -> list[Any]:
-    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
-        for statement in statements:
-            rows = connection.execute(statement).fetchall()
-        return rows
 
 
 def backend(path: Path, columns: str = COLUMNS) -> SQLiteBackend:

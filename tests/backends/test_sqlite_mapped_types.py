@@ -1,7 +1,5 @@
 """A table of the users' own under a type: what a column makes of a value is the same value when it is read."""
 
-import sqlite3
-from contextlib import closing
 from datetime import date
 from decimal import Decimal
 from pathlib import Path
@@ -14,6 +12,7 @@ import pytest
 from asyncwb import Buffer, Codec, ConfigurationError, DecodeError, Record
 from asyncwb.testing.contract import version
 from asyncwb_backends.sqlite import from_url
+from tests.harness.sqlite import execute
 
 
 class Order(msgspec.Struct):
@@ -54,13 +53,6 @@ SPARSE = (
 )
 
 
-def execute(folder: Path, *statements: str) -> list[tuple[Any, ...]]:
-    with closing(sqlite3.connect(folder / "a.db", isolation_level=None)) as connection:
-        for statement in statements:
-            rows = connection.execute(statement).fetchall()
-    return rows
-
-
 def url(folder: Path, table: str, columns: str) -> str:
     return f"sqlite:///{folder}/a.db?table={table}&key=id&columns={columns}&add_version=1"
 
@@ -68,7 +60,7 @@ def url(folder: Path, table: str, columns: str) -> str:
 @pytest.mark.parametrize("codec", ["json", "msgpack"])
 @pytest.mark.parametrize("type_", [Order, Model])
 async def test_values_come_back_under_their_type(redis_url: str, tmp_path: Path, type_: Any, codec: Any) -> None:
-    execute(tmp_path, ORDERS)
+    execute(tmp_path / "a.db", ORDERS)
     values = {
         "1": type_(price=Decimal("1.50"), paid=True, weight=3.0, day=date(2024, 1, 2), note=""),
         "2": type_(price=Decimal(-(10**18)), paid=False, weight=0, day=date(1, 1, 1)),
@@ -80,12 +72,12 @@ async def test_values_come_back_under_their_type(redis_url: str, tmp_path: Path,
         assert orders.totals.dead == 0
         assert (await orders.stats()).dirty == 0
         assert await orders.get_many(["1", "2"]) == values
-    stored = execute(tmp_path, "SELECT price, paid, weight, day, note FROM orders ORDER BY id")
+    stored = execute(tmp_path / "a.db", "SELECT price, paid, weight, day, note FROM orders ORDER BY id")
     assert stored == [(1.5, 1, 3, "2024-01-02", ""), (-(10**18), 0, 0, "0001-01-01", "none")]
 
 
 async def test_decimal_that_sqlite_cannot_hold_is_refused(tmp_path: Path) -> None:
-    execute(tmp_path, ORDERS)
+    execute(tmp_path / "a.db", ORDERS)
     backend = from_url(url(tmp_path, "orders", "price"), codec=Codec("json"))
     await backend.open(namespace="one")
     try:
@@ -102,7 +94,7 @@ async def test_decimal_that_sqlite_cannot_hold_is_refused(tmp_path: Path) -> Non
 
 
 async def test_fields_that_are_left_out_are_the_defaults_again(redis_url: str, tmp_path: Path) -> None:
-    execute(tmp_path, SPARSE)
+    execute(tmp_path / "a.db", SPARSE)
     place = url(tmp_path, "users", "name,visits,tags,email,note")
     values = {"1": Sparse("Ada"), "2": Sparse("Bob", 3, ["a"], "bob@x", ""), "3": Sparse("Eve", note="x")}
     async with Buffer(redis_url, backend=place, type=Sparse) as users:
@@ -112,11 +104,13 @@ async def test_fields_that_are_left_out_are_the_defaults_again(redis_url: str, t
         await users.set("2", Sparse("Bob"))
         await users.flush("2", timeout=30)
         assert await users.get("2") == Sparse("Bob"), "what is left out now isn't what was there before"
-    assert execute(tmp_path, "SELECT visits, tags, email, note FROM users WHERE id = '2'") == [(0, "[]", None, None)]
+    assert execute(tmp_path / "a.db", "SELECT visits, tags, email, note FROM users WHERE id = '2'") == [
+        (0, "[]", None, None)
+    ]
 
 
 async def test_keys_that_are_not_required_stay_away(redis_url: str, tmp_path: Path) -> None:
-    execute(tmp_path, "CREATE TABLE users (id TEXT PRIMARY KEY, name TEXT, visits INTEGER)")
+    execute(tmp_path / "a.db", "CREATE TABLE users (id TEXT PRIMARY KEY, name TEXT, visits INTEGER)")
     async with Buffer(redis_url, backend=url(tmp_path, "users", "name,visits"), type=Partial) as users:
         await users.set_many({"1": {"name": "Ada"}, "2": {"name": "Bob", "visits": 0}})
         await users.drain(timeout=30)
@@ -136,7 +130,7 @@ async def test_default_that_would_be_read_as_something_else_is_refused(
 ) -> None:
     types = {"str | None": str | None, "str": str}
     struct = msgspec.defstruct("Left", [("x", types[field], "given")], omit_defaults=True)
-    execute(tmp_path, f"CREATE TABLE users (id TEXT PRIMARY KEY, {column})")
+    execute(tmp_path / "a.db", f"CREATE TABLE users (id TEXT PRIMARY KEY, {column})")
     for type_, refused in ((struct, True), (Any, False)):
         backend = from_url(url(tmp_path, "users", "x"), codec=Codec("json", type_))
         try:
@@ -151,7 +145,8 @@ async def test_default_that_would_be_read_as_something_else_is_refused(
 
 async def test_null_of_a_column_that_was_added_is_the_fields_default(redis_url: str, tmp_path: Path) -> None:
     execute(
-        tmp_path, "CREATE TABLE users (id TEXT PRIMARY KEY, name TEXT)", "INSERT INTO users VALUES ('1', 'Ada')",
+        tmp_path / "a.db",
+        "CREATE TABLE users (id TEXT PRIMARY KEY, name TEXT)", "INSERT INTO users VALUES ('1', 'Ada')",
         "ALTER TABLE users ADD COLUMN note TEXT", "ALTER TABLE users ADD COLUMN needed TEXT",
     )  # fmt: skip
 
@@ -174,7 +169,7 @@ async def test_null_of_a_column_that_was_added_is_the_fields_default(redis_url: 
 async def test_rows_that_swap_a_unique_value_become_dead_letters_and_take_a_third_value_first(
     redis_url: str, tmp_path: Path
 ) -> None:
-    execute(tmp_path, SPARSE)
+    execute(tmp_path / "a.db", SPARSE)
     place = url(tmp_path, "users", "name,visits,tags,email,note")
     options: Any = {"max_attempts": 2, "retry_initial_seconds": 0.01, "retry_max_seconds": 0.02}
     async with Buffer(redis_url, backend=place, type=Sparse, **options) as users:
@@ -188,4 +183,4 @@ async def test_rows_that_swap_a_unique_value_become_dead_letters_and_take_a_thir
         await users.flush("1", timeout=30)
         await users.set_many(swapped)
         await users.drain(timeout=30)
-    assert execute(tmp_path, "SELECT id, email FROM users ORDER BY id") == [("1", "b@x"), ("2", "a@x")]
+    assert execute(tmp_path / "a.db", "SELECT id, email FROM users ORDER BY id") == [("1", "b@x"), ("2", "a@x")]

@@ -19,8 +19,8 @@ DAY = 24 * HOUR
 START = 1_800_000_000
 
 
-class World:
-    """Processes on one machine, each with a wall clock of its own, and the rows that they share."""
+class FakeMachine:
+    """Processes that share rows, each with a wall clock of its own; time goes by as a test says."""
 
     def __init__(self) -> None:
         self.elapsed = 0
@@ -51,61 +51,61 @@ class World:
 
 
 def test_tombstone_lives_a_day() -> None:
-    world = World()
-    clock = world.process()
-    world.look(clock)
-    dated = world.date(clock)
-    assert world.run(DAY, clock) <= dated
-    assert world.run(HOUR, clock) > dated
+    machine = FakeMachine()
+    clock = machine.process()
+    machine.look(clock)
+    dated = machine.date(clock)
+    assert machine.run(DAY, clock) <= dated
+    assert machine.run(HOUR, clock) > dated
 
 
 @pytest.mark.parametrize("ahead", [-400 * DAY, -DAY, -HOUR, HOUR, 2 * DAY, 400 * DAY])
 @pytest.mark.parametrize("both", [True, False], ids=["beside a right one", "alone"])
 def test_clock_that_is_wrong_takes_an_eighth_of_its_life_at_most(ahead: int, both: bool) -> None:
-    world = World()
-    right = world.process()
-    world.look(right)
-    before = world.date(right)
-    wrong = world.process(ahead)
+    machine = FakeMachine()
+    right = machine.process()
+    machine.look(right)
+    before = machine.date(right)
+    wrong = machine.process(ahead)
     running = (right, wrong) if both else (wrong,)
-    assert world.look(wrong) <= before
-    meanwhile = world.date(right)
-    of_the_wrong = world.date(wrong)
-    assert world.run(DAY - 3 * HOUR - 600, *running) <= min(before, meanwhile, of_the_wrong)
-    assert world.run(DAY, *running) > min(before, of_the_wrong), "and they go in the end"
+    assert machine.look(wrong) <= before
+    meanwhile = machine.date(right)
+    of_the_wrong = machine.date(wrong)
+    assert machine.run(DAY - 3 * HOUR - 600, *running) <= min(before, meanwhile, of_the_wrong)
+    assert machine.run(DAY, *running) > min(before, of_the_wrong), "and they go in the end"
 
 
 def test_jump_and_back_again_purges_nothing_early() -> None:
-    world = World()
-    right = world.process()
-    world.look(right)
-    dated = world.date(right)
+    machine = FakeMachine()
+    right = machine.process()
+    machine.look(right)
+    dated = machine.date(right)
     for ahead in (2 * DAY, 0, 30 * DAY, -DAY):
-        assert world.run(HOUR, world.process(ahead), right) <= dated
+        assert machine.run(HOUR, machine.process(ahead), right) <= dated
 
 
 def test_service_that_runs_now_and_then_purges_in_the_end() -> None:
     """A day in which nobody ran counts as an eighth, and the notes of that don't pile up."""
-    world = World()
-    clock = world.process()
-    world.look(clock)
-    dated = world.date(clock)
+    machine = FakeMachine()
+    clock = machine.process()
+    machine.look(clock)
+    dated = machine.date(clock)
     purged = 0
     for day in range(1, 30):
-        world.elapsed = day * DAY
-        purged = world.look(world.process())
+        machine.elapsed = day * DAY
+        purged = machine.look(machine.process())
         assert (purged > dated) == (day > 8)
-        assert len([name for name in world.rows if name.startswith(GAP)]) <= 10
+        assert len([name for name in machine.rows if name.startswith(GAP)]) <= 10
     assert purged > dated
 
 
 def test_table_from_before_it_kept_a_time_has_no_old_tombstones() -> None:
-    world = World()
-    world.rows.clear()
-    clock = world.process(2 * DAY)
-    assert world.look(clock) <= START
-    assert world.run(DAY - 4 * HOUR, clock) <= START
-    assert world.run(8 * HOUR, clock) > START
+    machine = FakeMachine()
+    machine.rows.clear()
+    clock = machine.process(2 * DAY)
+    assert machine.look(clock) <= START
+    assert machine.run(DAY - 4 * HOUR, clock) <= START
+    assert machine.run(8 * HOUR, clock) > START
 
 
 CHILD = """

@@ -59,8 +59,8 @@ class Model(pydantic.BaseModel):
 PLACES = ["in Redis", "in a store of values"]
 
 
-class World:
-    """Buffers of one namespace over one file, one after the other, each with a type of its own."""
+class SuccessiveTypes:
+    """Opens buffers of one namespace over one file, one after the other, each with a type of its own."""
 
     def __init__(self, url: str, folder: Path, place: str) -> None:
         self._url, self._backend, self._place = url, f"sqlite:///{folder}/app.db", place
@@ -79,8 +79,8 @@ class World:
 
 
 @pytest.fixture(params=PLACES)
-def world(redis_url: str, tmp_path: Path, request: pytest.FixtureRequest) -> World:
-    return World(redis_url, tmp_path, request.param)
+def evolving(redis_url: str, tmp_path: Path, request: pytest.FixtureRequest) -> SuccessiveTypes:
+    return SuccessiveTypes(redis_url, tmp_path, request.param)
 
 
 @pytest.mark.parametrize(
@@ -95,23 +95,25 @@ def world(redis_url: str, tmp_path: Path, request: pytest.FixtureRequest) -> Wor
     ],
     ids=str,
 )
-async def test_old_record_is_read_under_the_new_type(world: World, type_: Any, value: Any) -> None:
-    await world.written(First("Ada", 3))
-    assert await world.read(type_) == value
+async def test_old_record_is_read_under_the_new_type(evolving: SuccessiveTypes, type_: Any, value: Any) -> None:
+    await evolving.written(First("Ada", 3))
+    assert await evolving.read(type_) == value
 
 
 @pytest.mark.parametrize(
     ("type_", "reason"), [(Strict, "visits"), (Required, "email"), (AsText, r"\$\.visits")], ids=str
 )
-async def test_old_record_that_the_new_type_excludes_is_named(world: World, type_: Any, reason: str) -> None:
-    await world.written(First("Ada", 3))
+async def test_old_record_that_the_new_type_excludes_is_named(
+    evolving: SuccessiveTypes, type_: Any, reason: str
+) -> None:
+    await evolving.written(First("Ada", 3))
     with pytest.raises(DecodeError, match=f"key '0': .*{reason}"):
-        await world.read(type_)
+        await evolving.read(type_)
 
 
-async def test_other_records_are_read_beside_one_that_the_type_excludes(world: World) -> None:
-    await world.written(First("Ada", 3))
-    async with world.buffer(Required) as buffer:
+async def test_other_records_are_read_beside_one_that_the_type_excludes(evolving: SuccessiveTypes) -> None:
+    await evolving.written(First("Ada", 3))
+    async with evolving.buffer(Required) as buffer:
         await buffer.set("1", Required("Bob", 1, "bob@x"))
         with pytest.raises(PartialFailure) as caught:
             await buffer.get_many(["0", "1"])
@@ -120,18 +122,18 @@ async def test_other_records_are_read_beside_one_that_the_type_excludes(world: W
 
 
 async def test_record_that_the_type_excludes_is_saved_all_the_same(redis_url: str, tmp_path: Path) -> None:
-    await World(redis_url, tmp_path, "in Redis").written(First("Ada", 3))
-    saving = World(redis_url, tmp_path, "in a store of values")
+    await SuccessiveTypes(redis_url, tmp_path, "in Redis").written(First("Ada", 3))
+    saving = SuccessiveTypes(redis_url, tmp_path, "in a store of values")
     async with saving.buffer(Required) as buffer:
         await buffer.flush("0", timeout=30)
         assert buffer.totals.dead == 0
     assert await saving.read(First) == First("Ada", 3)
 
 
-async def test_next_write_drops_a_removed_field(world: World) -> None:
-    await world.written(First("Ada", 3))
-    async with world.buffer(Removed) as buffer:
+async def test_next_write_drops_a_removed_field(evolving: SuccessiveTypes) -> None:
+    await evolving.written(First("Ada", 3))
+    async with evolving.buffer(Removed) as buffer:
         value = await buffer.get("0")
         assert value is not None
         await buffer.set("0", value)
-    assert await world.read(Any) == {"name": "Ada"}
+    assert await evolving.read(Any) == {"name": "Ada"}

@@ -7,12 +7,12 @@ from collections import Counter
 from typing import Final
 
 from tests.proofs.chaos.evidence import Evidence, Span
-from tests.proofs.chaos.world import World
+from tests.proofs.chaos.world import ChaosWorld
 
 _SECONDS: Final = 12.0
 
 
-class Dying(World):
+class Dying(ChaosWorld):
     """Workers die in their saves and are started again; what they take along has to be saved by others all the same."""
 
     kind = "deadly"

@@ -9,14 +9,14 @@ from typing import ClassVar, Final
 
 from tests.proofs.chaos.crew import Worker
 from tests.proofs.chaos.evidence import Evidence, Span
-from tests.proofs.chaos.world import LEASE_SECONDS, World
+from tests.proofs.chaos.world import LEASE_SECONDS, ChaosWorld
 
 _KILLS: Final = 50
 _FREEZES: Final = 22
 _FROZEN_SECONDS: Final = 2 * LEASE_SECONDS
 
 
-class Killing(World):
+class Killing(ChaosWorld):
     """First kills alone, of which the recoveries are measured, and then freezes, while writers are killed."""
 
     kind = "workers"

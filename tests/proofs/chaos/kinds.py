@@ -8,9 +8,9 @@ from tests.proofs.chaos.killing import Killing
 from tests.proofs.chaos.promoting import Promoting
 from tests.proofs.chaos.restarting import Restarting
 from tests.proofs.chaos.starving import BackendStopped, DiskFull, MemoryFull
-from tests.proofs.chaos.world import World
+from tests.proofs.chaos.world import ChaosWorld
 
-KINDS: Final[dict[str, type[World]]] = {
+KINDS: Final[dict[str, type[ChaosWorld]]] = {
     kind.kind: kind for kind in (Killing, Restarting, Promoting, BackendStopped, DiskFull, MemoryFull, Dying)
 }
 
@@ -21,7 +21,7 @@ ROTATION: Final = (
 """The kinds of units in turn, so weighted that each fault comes as often as it should."""
 
 
-def kind_of(unit: int) -> type[World]:
+def kind_of(unit: int) -> type[ChaosWorld]:
     """The kind of a unit; without a mongod on this machine SQLite's disk is full instead."""
     kind = ROTATION[unit % len(ROTATION)]
     return KINDS["disk" if kind == "backend" and mongod_binary()[0] is None else kind]

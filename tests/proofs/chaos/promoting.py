@@ -37,7 +37,7 @@ from tests.proofs.chaos.checker import Held, Violation, account, compare, linear
 from tests.proofs.chaos.evidence import Evidence, Span, acknowledged
 from tests.proofs.chaos.history import NEVER, History, Operation, read_history
 from tests.proofs.chaos.relay import Relay
-from tests.proofs.chaos.world import World
+from tests.proofs.chaos.world import ChaosWorld
 
 _PROMOTIONS: Final = 11
 _META: Final = PartitionKeys("chaos", 0).meta
@@ -68,7 +68,7 @@ class Round:
     lacked: int
 
 
-class Promoting(World):
+class Promoting(ChaosWorld):
     """A primary and a replica that change places."""
 
     kind = "replicas"

@@ -8,12 +8,12 @@ from typing import Final
 
 from tests.proofs.chaos.evidence import Evidence, Span
 from tests.proofs.chaos.relay import Relay
-from tests.proofs.chaos.world import World
+from tests.proofs.chaos.world import ChaosWorld
 
 _KILLS: Final = 42
 
 
-class Restarting(World):
+class Restarting(ChaosWorld):
     """The append-only file is synced before any reply, so that nothing is read that a restart takes back."""
 
     kind = "server"

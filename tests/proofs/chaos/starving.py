@@ -9,13 +9,13 @@ from typing import Final
 from tests.harness.databases import Mongod
 from tests.harness.replication import ask
 from tests.proofs.chaos.evidence import Evidence, Span
-from tests.proofs.chaos.world import World
+from tests.proofs.chaos.world import ChaosWorld
 
 _STOPS: Final = 10
 _FULL: Final = 10
 
 
-class BackendStopped(World):
+class BackendStopped(ChaosWorld):
     """A mongod that is frozen and woken, or killed and started again."""
 
     kind = "backend"
@@ -52,7 +52,7 @@ class BackendStopped(World):
         counts["SIGKILL of workers"] += evidence.kills_at_work()
 
 
-class DiskFull(World):
+class DiskFull(ChaosWorld):
     """SQLite answers that the disk is full, and values grow."""
 
     kind = "disk"
@@ -81,7 +81,7 @@ class DiskFull(World):
         counts["SIGKILL of workers"] += evidence.kills_at_work()
 
 
-class MemoryFull(World):
+class MemoryFull(ChaosWorld):
     """The server is at maxmemory: it takes no writes, and is drained all the same."""
 
     kind = "memory"

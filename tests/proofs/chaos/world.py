@@ -32,7 +32,7 @@ _DRAIN_SECONDS: Final = 60.0
 _MOST_PROBLEMS: Final = 10
 
 
-class World(ABC):
+class ChaosWorld(ABC):
     """One episode.
 
     Args:

@@ -24,7 +24,8 @@ from asyncwb.settings import Durability
 from tests.proofs.simulation.network import SURVEYED
 
 if TYPE_CHECKING:
-    from tests.proofs.simulation.world import SimulatedBuffer, World
+    from tests.proofs.simulation.buffer import SimulatedBuffer
+    from tests.proofs.simulation.world import SimulatedWorld
 
 
 _NO_WAIT = ("dead letter", "maxmemory", "earlier writes of this process")
@@ -34,7 +35,7 @@ _NO_WAIT = ("dead letter", "maxmemory", "earlier writes of this process")
 class Client:
     """Attributes: acknowledged: when each write was called, its key and its version."""
 
-    def __init__(self, world: "World", buffer: "SimulatedBuffer", rng: random.Random) -> None:
+    def __init__(self, world: "SimulatedWorld", buffer: "SimulatedBuffer", rng: random.Random) -> None:
         self._world = world
         self._oracle = world.oracle
         self._buffer = buffer

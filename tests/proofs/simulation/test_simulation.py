@@ -21,7 +21,7 @@ from tests.proofs.simulation.changes import Changes
 from tests.proofs.simulation.lua import LUA_MISSING
 from tests.proofs.simulation.proof import note
 from tests.proofs.simulation.storage import SimulatedBackend, Storage
-from tests.proofs.simulation.world import World, run_seed
+from tests.proofs.simulation.world import SimulatedWorld, run_seed
 
 pytestmark = pytest.mark.skipif(bool(LUA_MISSING), reason=LUA_MISSING)
 
@@ -108,14 +108,14 @@ def test_broken_protocol_is_found(changes: Changes, invariant: str) -> None:
     pytest.fail(f"not found within {FIND_WITHIN} seeds")
 
 
-class Copied(World):
+class Copied(SimulatedWorld):
     """Rows of another history are copied into the storage all the time."""
 
     def misfortunes(self) -> list[Callable[[], None]]:
-        return [self._plant]
+        return [self.possible.plant]
 
 
-class Coarse(World):
+class Coarse(SimulatedWorld):
     """Deadlines meet, and transactions take leases away one by one."""
 
     def __init__(self, seed: int, changes: Changes | None = None) -> None:
@@ -142,7 +142,7 @@ class Coarse(World):
         ),
     ],
 )
-def test_protocol_broken_for_rare_worlds_is_found(kind: type[World], changes: Changes, invariant: str) -> None:
+def test_protocol_broken_for_rare_worlds_is_found(kind: type[SimulatedWorld], changes: Changes, invariant: str) -> None:
     """Of all worlds, one in thousands has what it takes; of these, one in some dozen."""
     for seed in range(FIND_WITHIN):
         if any(problem.startswith(invariant) for problem in kind(seed, changes).run().problems):
@@ -195,7 +195,7 @@ def test_hits_that_wait_for_loads_are_found(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(Reader, "read", until_loaded)
     # One world in seven is calm, and it takes a few of those: the others needn't be run.
     for seed in range(5 * FIND_WITHIN):
-        world = World(seed)
+        world = SimulatedWorld(seed)
         if not world.calm:
             world.loop.finish()
         elif any("which is in Redis, took" in problem for problem in world.run().problems):

@@ -4,26 +4,23 @@ import asyncio
 import contextvars
 import random
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import AsyncExitStack
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
-from asyncwb.buffer import Buffer
-from asyncwb.core.engine import Engine
 from asyncwb.errors import AsyncwbError, DeadLettered
-from asyncwb.events import Event, FlusherCrashed, Observer, TaskCrashed
+from asyncwb.events import Event, FlusherCrashed, TaskCrashed
 from asyncwb.protocol.keys import PartitionKeys
-from asyncwb.protocol.wire import pack_epoch, unpack_record
-from asyncwb.records import Record, epoch_of, make_version
-from asyncwb.redis.link import Link
+from asyncwb.protocol.wire import pack_epoch
 from asyncwb.settings import Durability
+from tests.proofs.simulation.buffer import SimulatedBuffer
 from tests.proofs.simulation.changes import Changes, Credulous
 from tests.proofs.simulation.clients import Client
 from tests.proofs.simulation.commands import Command
 from tests.proofs.simulation.loop import OWNER, Process, SimulatedLoop
 from tests.proofs.simulation.lua import ScriptHost
-from tests.proofs.simulation.network import Network, SimulatedLink
+from tests.proofs.simulation.misfortunes import Misfortunes
+from tests.proofs.simulation.network import Network
 from tests.proofs.simulation.oracle import Oracle
 from tests.proofs.simulation.result import Result
 from tests.proofs.simulation.server import ModelServer
@@ -41,66 +38,13 @@ _LATEST_SECONDS = 2.5
 """No request is under way for longer, see `Network` and `SimulatedBackend`."""
 
 
-_REFUSALS = (
-    "NOREPLICAS Not enough good replicas to write. script: 0123, on @user_script:1.",
-    "ERR NOREPLICAS Not enough good replicas to write. script: 0123, on @user_script:1.",
-    "ERR Error running script (call to f_0123): @user_script:1: @user_script: 1: -MISCONF Errors writing to the AOF",
-)
-
-
 @cache
 def _host() -> ScriptHost:
     """Compiles each script once for all worlds; only now, for Pythons without lupa import this, too."""
     return ScriptHost()
 
 
-class _Engine(Engine):
-    """A world is over in a few seconds."""
-
-    check_seconds = 0.1
-
-
-class SimulatedBuffer(Buffer[int]):
-    """The real buffer, on a simulated network, with the seed's randomness."""
-
-    def __init__(self, network: Network, rng: random.Random, **options: Any) -> None:
-        self._network = network
-        self._rng = rng
-        self._wrote: dict[str, int] = {}
-        self._told_lost: dict[str, int] = {}
-        self.told_dead: dict[str, int] = {}
-        super().__init__("redis://simulated", **options)
-
-    @property
-    def closed(self) -> bool:
-        return self._life.state in ("closing", "closed")
-
-    def wrote(self, key: str, version: int) -> None:
-        """A caller of this process was told that its write has this version."""
-        if version > self._told_lost.get(key, 0):
-            self._wrote[key] = max(version, self._wrote.get(key, 0))
-
-    def told_lost(self, keys: Iterable[str], newest: Mapping[str, Iterable[int]]) -> None:
-        """`drain` has said that these are lost; it need not say so again."""
-        for key in keys:
-            self._wrote.pop(key, None)
-            # Also what waits for a confirmation still, and is called acknowledged only then.
-            self._told_lost[key] = max(newest[key])
-
-    def unsaved(self) -> dict[str, int]:
-        """The newest acknowledged version of each key, but for those whose loss was told."""
-        return dict(self._wrote)
-
-    def _new_engine(self) -> Engine:
-        async def connect(redis: Any, stack: AsyncExitStack, *, timeout_seconds: float, emit: Observer) -> Link:
-            return SimulatedLink(self._network)
-
-        return _Engine(
-            None, self._backend, self.settings, codec="json", emit=self._emit, rng=self._rng, connect=connect
-        )
-
-
-class World:
+class SimulatedWorld:
     """All that happens for one seed.
 
     Args:
@@ -109,7 +53,10 @@ class World:
         narrate: is told what happens.
 
     Attributes:
+        possible: what may happen in it.
         calm: nothing goes wrong, but that loads hang in the backend.
+        orderly: all that a process has left behind was removed, or has to expire.
+        clock_ahead_ms: of the server.
     """
 
     def __init__(self, seed: int, changes: Changes | None = None, *, narrate: Any = None) -> None:
@@ -119,6 +66,7 @@ class World:
         self.loop = SimulatedLoop(random.Random(rng.random()))  # type: ignore[abstract] # what asyncio and anyio ask for is there
         self.counts: Counter[str] = Counter()
         self.oracle = Oracle()
+        self.possible = Misfortunes(self)
         self._narrate = narrate
         self._judged = changes.judged
         self._digest = 0
@@ -129,11 +77,11 @@ class World:
         self.storage_faults = StorageFaults(rng)
         self.network = Network(self.loop, rng, self.context, self.counts, self._on_step)
         self.network.changed = dict(changes.scripts)
-        self._clock_ahead_ms = 0
+        self.clock_ahead_ms = 0
         # In coarse steps what happens one after the other happens at the same time: deadlines meet.
         self._clock_step_ms = rng.choice((1, 1, 20, 100))
         self.oracle.clock = self.loop.time
-        self.server = ModelServer(self._server_ms, self._identity(), _host(), on_write=self._on_write)
+        self.server = ModelServer(self._server_ms, self.identity(), _host(), on_write=self._on_write)
         self.durability: Durability = rng.choice(("memory", "memory", "fsync", "replicated"))
         self.server.info = {"aof_enabled": "1", "appendfsync": "everysec", "connected_slaves": "1"}
         self.network.server = self.server
@@ -144,7 +92,7 @@ class World:
         if rng.random() < 0.15:
             self.storage_faults.deadly = frozenset({rng.choice(self.keys)})
         self.healed = False
-        self._orderly = True
+        self.orderly = True
         # Of its own, so that other worlds stay as they are.
         special = random.Random(f"special {seed}")
         self.calm = special.random() < 0.15
@@ -162,7 +110,7 @@ class World:
     def run(self) -> Result:
         """Runs it to its end, or until something doesn't hold."""
         for _ in range(self.rng.randint(1, 3)):
-            self._start_service(flushes=True if not self.services else self.rng.random() < 0.7)
+            self.start_service(flushes=True if not self.services else self.rng.random() < 0.7)
         self.loop.spawn(self.loop.world, self._faults())
         self._run_until(lambda: self.loop.steps >= STEPS or self._all_ended())
         self._heal()
@@ -186,8 +134,8 @@ class World:
         elif last.done() and (error := last.exception()) is not None:
             self.oracle.fail(f"the last service failed: {error!r}")
         elif last.done():
-            self.oracle.at_the_end(self.server, self.network.overdue if self._orderly else None)
-            self.counts["world without litter"] += self._orderly
+            self.oracle.at_the_end(self.server, self.network.overdue if self.orderly else None)
+            self.counts["world without litter"] += self.orderly
 
     def _run_until(self, done: Callable[[], bool]) -> bool:
         return self.loop.run_until(
@@ -226,14 +174,14 @@ class World:
     def buffer(self, **options: Any) -> SimulatedBuffer:
         """The buffer of a process."""
         rng = random.Random(self.rng.random())
-        backend = SimulatedBackend(self.storage, self.storage_faults, rng, self.context, self.counts, self._die)
+        backend = SimulatedBackend(self.storage, self.storage_faults, rng, self.context, self.counts, self.possible.die)
         settings = {**self.settings, **options}
         buffer = SimulatedBuffer(self.network, rng, backend=backend, type=int, observer=self._observe, **settings)
         if not self._judged:
             buffer._backend._judge = Credulous("broken")
         return buffer
 
-    def _start_service(self, *, flushes: bool) -> None:
+    def start_service(self, *, flushes: bool) -> None:
         process = self.loop.new_process(f"P{len(self.loop.processes)}")
         self.services[process] = self.loop.spawn(process, self._service(flushers=self.rng.randint(1, 3) * flushes))
 
@@ -252,7 +200,7 @@ class World:
         tasks = [asyncio.create_task(client.run()) for client in clients]
         self._cancel_some(tasks, rng)
         if rng.random() < 0.3:  # it closes amid the calls of its clients
-            self._note("closed amid calls")
+            self.note("closed amid calls")
             await asyncio.wait(tasks, timeout=rng.random())
             await buffer.aclose(drain=rng.random() < 0.5)
         for outcome in await asyncio.gather(*tasks, return_exceptions=True):
@@ -260,7 +208,7 @@ class World:
                 self.oracle.fail(f"a client has ended with {outcome!r}")
         acknowledged = sorted(write for client in clients for write in client.acknowledged)
         self.oracle.in_order([(key, version) for _, key, version in acknowledged])
-        self._orderly = self._orderly and self.healed
+        self.orderly = self.orderly and self.healed
         await buffer.aclose(drain=rng.random() < 0.5)
 
     def _cancel_some(self, tasks: list[asyncio.Task[None]], rng: random.Random) -> None:
@@ -279,7 +227,7 @@ class World:
         async with self.buffer(flushers=0, durability="memory", max_dirty=None) as buffer:
             await self._write_late(buffer)
             if self.rng.random() < 0.5:
-                self._clock()
+                self.possible.clock()
             if self.rng.random() < 0.5:
                 await self._write_late(buffer)
         buffer = self.buffer(flushers=2, durability="memory", max_dirty=None)
@@ -314,21 +262,8 @@ class World:
     # Faults
 
     def misfortunes(self) -> list[Callable[[], None]]:
-        """Some of all that may happen besides faults of the network and the backend."""
-        rng = self.rng
-        kinds = [
-            self._kill, self._freeze, self._restart, self._away, self._outage, self._memory, self._clock, self._busy,
-            self._refuse_writes, self._misconfigure, self._plant,
-        ]  # fmt: skip
-        if self.durability != "fsync":
-            kinds.append(self._promote)
-        if self.durability == "replicated":
-            kinds.remove(self._restart)  # what a restart keeps isn't what a replica has
-        chosen = rng.sample(kinds, rng.randint(0, 3))
-        if self._plant in chosen:
-            # What a server notes of foreign epochs it can lose with its latest writes.
-            chosen = [kind for kind in chosen if kind not in (self._restart, self._promote)]
-        return chosen
+        """What may happen in this world."""
+        return self.possible.some()
 
     async def _faults(self) -> None:
         """One misfortune after the other, as long as the world isn't healed."""
@@ -341,142 +276,6 @@ class World:
             if not self.healed:
                 rng.choice(chosen)()
 
-    def _alive(self) -> list[Process]:
-        return [process for process, task in self.services.items() if not (process.dead or task.done())]
-
-    def _kill(self) -> None:
-        if alive := self._alive():
-            process = self.rng.choice(alive)
-            process.dead, self._orderly = True, False
-            self._note(f"{process.name} killed", "process killed")
-            if len(self.services) < 6:
-                self._start_service(flushes=True)
-
-    def _die(self) -> None:
-        """The process that is running now ends in the save of a record, and its supervisor starts another."""
-        process = OWNER.get()
-        process.dead, self._orderly = True, False
-        self._note(f"{process.name} killed by a record", "process killed by a record")
-        if len(self.services) < 12:
-            self.network.later(0.01, lambda: self._start_service(flushes=True))
-
-    def _freeze(self) -> None:
-        if awake := [process for process in self._alive() if not process.frozen]:
-            process = self.rng.choice(awake)
-            process.frozen = True
-            self._note(f"{process.name} frozen", "process frozen")
-            self.network.later(self.rng.uniform(0.05, 2.0), self._wake, process)
-
-    def _wake(self, process: Process) -> None:
-        process.frozen = False
-
-    def _restart(self) -> None:
-        """The server is killed; after its restart it has what was fsynced, and perhaps more."""
-        if self.network.server is not None:
-            self._replace(self._cut(self.network.fsynced), "server restarted")
-
-    def _promote(self) -> None:
-        """A replica takes over; it has what was confirmed, and perhaps more."""
-        if self.network.server is not None:
-            self.network.lagging = self.rng.random() < 0.3
-            self._replace(self._cut(self.network.replicated), "replica promoted")
-
-    def _cut(self, safe: int) -> int:
-        possible = [length for length in self.server.boundaries if length >= safe]
-        return self.rng.choice(possible[-20:]) if possible else len(self.server.log)
-
-    def _replace(self, kept: int, what: str) -> None:
-        lost = len(self.server.log) - kept
-        self._orderly = self._orderly and not lost  # what had been removed may be there again
-        self._note(f"{what}, {lost} commands lost", what if not lost else f"{what}, with losses")
-        self.oracle.restarted(self.server, kept)
-        self.server = self.server.successor(kept, self._identity())
-        self.network.fsynced = min(self.network.fsynced, kept)
-        self.network.replicated = min(self.network.replicated, kept)
-        self.network.server = None
-        self.network.later(self.rng.random() * 0.3, self._up)
-
-    def _up(self) -> None:
-        self.network.server = self.server
-
-    def _away(self) -> None:
-        """The network is cut; the server lives on."""
-        if self.network.server is not None:
-            self._note("server out of reach")
-            self.network.server = None
-            self.network.later(self.rng.random() * 0.6, self._up)
-
-    def _outage(self) -> None:
-        if not self.storage.down:
-            self._note("backend away")
-            self.storage.down = True
-            self.network.later(self.rng.random(), self._backend_up)
-
-    def _backend_up(self) -> None:
-        self.storage.down = False
-
-    def _plant(self) -> None:
-        """Somebody copies rows of another history into the storage, over keys that have unsaved writes."""
-        self.storage.sync()  # what such a copy meets is durable, or it isn't there
-        for keys in self.oracle.partitions:
-            for raw, packed in list(self.server.data.items()):
-                if not raw.startswith(keys.record_prefix):
-                    continue
-                record = unpack_record(raw[len(keys.record_prefix) :].decode(), packed)
-                if self.storage.version(record.key) >= record.version or record.key in self.storage.planted:
-                    continue
-                # Not the very next ones: who has just looked would be given one of them.
-                known = max(self.storage.new_epoch(0), epoch_of(self.storage.highest() or 0))
-                epoch = known + self.rng.choice((10, 30, 1000))
-                version = make_version(max(epoch, epoch_of(record.version) + 1), self.rng.randint(1, 9))
-                planted = Record(record.key, version, b"%d" % -next(self.values))
-                self.storage.plant(planted)
-                self.oracle.planted(planted, record.version)
-                self._note(f"{record.key} planted at {version:x}", "foreign version planted")
-                return
-
-    def _memory(self) -> None:
-        if not self.server.full:
-            self._note("server at maxmemory")
-            self.server.full = True
-            self.network.later(self.rng.random() * 0.5, self._memory_free)
-
-    def _memory_free(self) -> None:
-        self.server.full = False
-
-    def _busy(self) -> None:
-        """Somebody's script takes long."""
-        if not self.server.busy:
-            self._orderly = False  # a claim that was to be given back stays until it expires, say
-            self._note("server busy with a script")
-            self.server.busy = "BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE."
-            self.network.later(self.rng.random(), self._answering)
-
-    def _refuse_writes(self) -> None:
-        """The replicas are gone, or the disk is full; as the servers say it of what a script calls."""
-        if not self.server.refuses_writes:
-            self._orderly = False
-            self._note("server refuses writes")
-            self.server.refuses_writes = self.rng.choice(_REFUSALS)
-            self.network.later(self.rng.random(), self._answering)
-
-    def _misconfigure(self) -> None:
-        """An administrator lets it evict keys, and takes that back when writes are refused."""
-        if not self.server.evicts:
-            self._note("server may evict")
-            self.server.evicts = True
-            self.network.later(self.rng.uniform(0.5, 3.0), self._configured)
-
-    def _configured(self) -> None:
-        self.server.evicts = False
-
-    def _answering(self) -> None:
-        self.server.busy = self.server.refuses_writes = ""
-
-    def _clock(self) -> None:
-        self._clock_ahead_ms += self.rng.choice((-3_600_000, -180_000, -500, 500, 180_000, 3_600_000))
-        self._note("server clock set")
-
     def _heal(self) -> None:
         self.healed = True
         self._narrating("everything heals")
@@ -485,8 +284,8 @@ class World:
         self.network.lagging = False
         self.network.server = self.server
         self.server.full = self.storage.down = False
-        self._answering()
-        self._configured()
+        self.possible.answering()
+        self.possible.configured()
         for process in self.services:
             process.frozen = False
 
@@ -518,7 +317,7 @@ class World:
     def _trace(self, process: Process) -> None:
         self._digest = hash((self._digest, self.loop.processes.index(process), round(self.loop.time() * 1e6)))
 
-    def _note(self, text: str, kind: str = "") -> None:
+    def note(self, text: str, kind: str = "") -> None:
         self.counts[kind or text] += 1
         self._narrating(text)
 
@@ -526,14 +325,14 @@ class World:
         if self._narrate is not None:
             self._narrate(f"{self.loop.steps:6} {self.loop.time() - 1000:9.4f} {text}")
 
-    def _identity(self) -> str:
+    def identity(self) -> str:
         return f"{self.rng.getrandbits(160):040x}"
 
     def _server_ms(self) -> int:
-        now = 1_700_000_000_000 + round(self.loop.time() * 1000) + self._clock_ahead_ms
+        now = 1_700_000_000_000 + round(self.loop.time() * 1000) + self.clock_ahead_ms
         return now - now % self._clock_step_ms
 
 
 def run_seed(seed: int, changes: Changes | None = None, *, narrate: Any = None) -> Result:
     """Runs the world of a seed."""
-    return World(seed, changes, narrate=narrate).run()
+    return SimulatedWorld(seed, changes, narrate=narrate).run()

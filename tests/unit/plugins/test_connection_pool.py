@@ -48,7 +48,7 @@ class Connection:
         return self._writer.is_closing()
 
 
-class World:
+class ObservedServer:
     """A server, and all connections that were ever opened to it."""
 
     def __init__(self, server: Server) -> None:
@@ -76,10 +76,10 @@ class World:
 
 
 @pytest.fixture
-async def world(private_server: Start) -> AsyncIterator[World]:
-    world = World(await asyncio.to_thread(private_server))
-    yield world
-    for connection in world.opened:
+async def observed(private_server: Start) -> AsyncIterator[ObservedServer]:
+    observed = ObservedServer(await asyncio.to_thread(private_server))
+    yield observed
+    for connection in observed.opened:
         connection.terminate()
 
 
@@ -93,45 +93,45 @@ async def fill(pool: ConnectionPool[Connection], count: int) -> None:
             await stack.enter_async_context(pool.connection())
 
 
-async def test_connection_is_kept_for_the_next_call(world: World) -> None:
-    pool = world.pool()
+async def test_connection_is_kept_for_the_next_call(observed: ObservedServer) -> None:
+    pool = observed.pool()
     for _ in range(3):
         assert await pool.run(ping) == "+PONG"
         async with pool.connection() as connection:
             assert await ping(connection) == "+PONG"
-    assert len(world.opened) == 1
+    assert len(observed.opened) == 1
     await pool.close()
-    assert world.living == 0
+    assert observed.living == 0
 
 
 @pytest.mark.parametrize("terminate", [True, False])
-async def test_restart_of_the_server_fails_no_call(world: World, terminate: bool) -> None:
-    pool = world.pool(terminate=terminate)
+async def test_restart_of_the_server_fails_no_call(observed: ObservedServer, terminate: bool) -> None:
+    pool = observed.pool(terminate=terminate)
     await fill(pool, 4)
-    await world.restart()
+    await observed.restart()
     assert await pool.run(ping) == "+PONG"
-    assert len(world.opened) == 5
-    assert all(each.ended for each in world.opened[:4]) or not terminate
+    assert len(observed.opened) == 5
+    assert all(each.ended for each in observed.opened[:4]) or not terminate
     assert [await pool.run(ping) for _ in range(5)] == ["+PONG"] * 5
     await pool.close()
 
 
-async def test_first_failure_drops_all_idle_connections(world: World) -> None:
-    pool = world.pool()
+async def test_first_failure_drops_all_idle_connections(observed: ObservedServer) -> None:
+    pool = observed.pool()
     await fill(pool, 4)
-    await world.restart()
+    await observed.restart()
     with pytest.raises(ConnectionError):
         async with pool.connection() as connection:
             await ping(connection)
-    assert world.living == 0
+    assert observed.living == 0
     for _ in range(4):
         async with pool.connection() as connection:
             assert await ping(connection) == "+PONG"
     await pool.close()
 
 
-async def test_connection_that_was_in_use_during_a_failure_is_not_kept(world: World) -> None:
-    pool = world.pool()
+async def test_connection_that_was_in_use_during_a_failure_is_not_kept(observed: ObservedServer) -> None:
+    pool = observed.pool()
     async with pool.connection() as older:
         with pytest.raises(ConnectionError):
             async with pool.connection() as connection:
@@ -142,8 +142,8 @@ async def test_connection_that_was_in_use_during_a_failure_is_not_kept(world: Wo
     await pool.close()
 
 
-async def test_failure_on_a_new_connection_is_raised_at_once(world: World) -> None:
-    pool = world.pool()
+async def test_failure_on_a_new_connection_is_raised_at_once(observed: ObservedServer) -> None:
+    pool = observed.pool()
     calls: list[Connection] = []
 
     async def fail(connection: Connection) -> None:
@@ -160,8 +160,8 @@ async def test_failure_on_a_new_connection_is_raised_at_once(world: World) -> No
     await pool.close()
 
 
-async def test_refused_statement_keeps_its_connection(world: World) -> None:
-    pool = world.pool()
+async def test_refused_statement_keeps_its_connection(observed: ObservedServer) -> None:
+    pool = observed.pool()
     await fill(pool, 2)
     for _ in range(3):
         with pytest.raises(Refused):
@@ -169,46 +169,46 @@ async def test_refused_statement_keeps_its_connection(world: World) -> None:
         with pytest.raises(Refused):
             async with pool.connection() as connection:
                 await connection.ask("NONSENSE")
-    assert len(world.opened) == world.living == 2
+    assert len(observed.opened) == observed.living == 2
     await pool.close()
 
 
-async def test_cancelled_call_leaves_its_answer_to_nobody(world: World) -> None:
-    pool = world.pool()
+async def test_cancelled_call_leaves_its_answer_to_nobody(observed: ObservedServer) -> None:
+    pool = observed.pool()
     await fill(pool, 3)
-    world.server.freeze()
+    observed.server.freeze()
     call = asyncio.create_task(pool.run(lambda connection: connection.ask("ECHO late")))
     await asyncio.sleep(0.1)
     call.cancel()
     with pytest.raises(asyncio.CancelledError):
         await call
-    world.server.thaw()
-    assert world.living == 0, "a time limit may have cancelled it, and then the others are dead, too"
+    observed.server.thaw()
+    assert observed.living == 0, "a time limit may have cancelled it, and then the others are dead, too"
     assert await pool.run(ping) == "+PONG"
     await pool.close()
 
 
-async def test_no_more_connections_than_allowed(world: World) -> None:
-    pool = world.pool(most=3)
+async def test_no_more_connections_than_allowed(observed: ObservedServer) -> None:
+    pool = observed.pool(most=3)
     assert await asyncio.gather(*(pool.run(ping) for _ in range(20))) == ["+PONG"] * 20
-    assert len(world.opened) <= 3
+    assert len(observed.opened) <= 3
     await pool.close()
 
 
 @pytest.mark.parametrize("terminate", [True, False])
-async def test_close_is_bounded_though_the_server_hangs(world: World, terminate: bool) -> None:
-    pool = world.pool(terminate=terminate, close_seconds=0.3)
+async def test_close_is_bounded_though_the_server_hangs(observed: ObservedServer, terminate: bool) -> None:
+    pool = observed.pool(terminate=terminate, close_seconds=0.3)
     await fill(pool, 5)
-    world.server.freeze()
+    observed.server.freeze()
     started = time.monotonic()
     await pool.close()
     assert 0.25 < time.monotonic() - started < 2
-    world.server.thaw()
-    assert world.living == 0 or not terminate
+    observed.server.thaw()
+    assert observed.living == 0 or not terminate
 
 
-async def test_close_waits_for_calls_under_way(world: World) -> None:
-    pool = world.pool()
+async def test_close_waits_for_calls_under_way(observed: ObservedServer) -> None:
+    pool = observed.pool()
 
     async def use() -> str:
         async with pool.connection() as connection:
@@ -218,38 +218,38 @@ async def test_close_waits_for_calls_under_way(world: World) -> None:
     call = asyncio.create_task(use())
     await asyncio.sleep(0.05)
     await pool.close()
-    assert world.living == 0, "it has waited"
+    assert observed.living == 0, "it has waited"
     assert await call == "+PONG"
     with pytest.raises(BackendUnavailable, match="isn't open"):
         await pool.run(ping)
 
 
-async def test_connection_that_outlives_the_pool_is_closed_when_its_call_is_over(world: World) -> None:
-    pool = world.pool(close_seconds=0.05)
+async def test_connection_that_outlives_the_pool_is_closed_when_its_call_is_over(observed: ObservedServer) -> None:
+    pool = observed.pool(close_seconds=0.05)
     async with pool.connection() as connection:
         await pool.close()
         assert await ping(connection) == "+PONG"
-    assert world.living == 0
+    assert observed.living == 0
 
 
-async def test_server_that_is_away_fails_calls_and_holds_up_none(world: World) -> None:
-    pool = world.pool(most=2)
+async def test_server_that_is_away_fails_calls_and_holds_up_none(observed: ObservedServer) -> None:
+    pool = observed.pool(most=2)
     await fill(pool, 2)
-    await asyncio.to_thread(world.server.kill)
+    await asyncio.to_thread(observed.server.kill)
     for _ in range(5):
         with pytest.raises(OSError):
             await asyncio.wait_for(pool.run(ping), 5)
-    await asyncio.to_thread(world.server.start)
+    await asyncio.to_thread(observed.server.start)
     assert await pool.run(ping) == "+PONG"
     await pool.close()
 
 
-async def test_nothing_is_left_of_many_failures(world: World) -> None:
-    pool = world.pool(most=4)
+async def test_nothing_is_left_of_many_failures(observed: ObservedServer) -> None:
+    pool = observed.pool(most=4)
     before = len(os.listdir(_descriptors()))
     for _ in range(3):
         await fill(pool, 4)
-        await world.restart()
+        await observed.restart()
         await asyncio.gather(*(pool.run(ping) for _ in range(8)))
     await pool.close()
     await asyncio.sleep(0.1)

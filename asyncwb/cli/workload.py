@@ -5,6 +5,7 @@ import json
 import random
 import sqlite3
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -33,23 +34,29 @@ def make_value(writer: int, count: int) -> Value:
 
 
 class Ledger:
-    """The acknowledged write with the highest version of each key: what the backend has to hold in the end."""
+    """The acknowledged write with the highest version of each key: what the backend has to hold in the end.
+
+    Attributes:
+        acknowledged: how many writes were acknowledged.
+        stale_reads: how many reads returned an older value than the one acknowledged last.
+        newest: key -> version and value of its newest acknowledged write; a value of None is a delete.
+    """
 
     def __init__(self) -> None:
         self.acknowledged = 0
         self.stale_reads = 0
-        self._latest: dict[str, tuple[Version, Value | None]] = {}
+        self.newest: dict[str, tuple[Version, Value | None]] = {}
 
     @property
     def keys(self) -> int:
         """How many keys were written."""
-        return len(self._latest)
+        return len(self.newest)
 
     def note(self, key: str, version: Version, value: Value | None) -> None:
         """Records an acknowledged write; a value of None is a delete."""
         self.acknowledged += 1
-        if key not in self._latest or self._latest[key][0] < version:
-            self._latest[key] = (version, value)
+        if key not in self.newest or self.newest[key][0] < version:
+            self.newest[key] = (version, value)
 
     def verdict(self, path: Path) -> "Verdict":
         """Compares the ledger with what SQLite holds.
@@ -69,8 +76,12 @@ class Ledger:
             key: (version, None if deleted_at is not None else json.loads(value))
             for key, version, value, deleted_at in rows
         }
+        return self.compare(held)
+
+    def compare(self, held: Mapping[str, tuple[Version, Value | None]]) -> "Verdict":
+        """Compares the ledger with what a backend holds: key -> version and value, None for a tombstone."""
         persisted = lost = stale = 0
-        for key, (version, value) in self._latest.items():
+        for key, (version, value) in self.newest.items():
             found = held.get(key)
             if found == (version, value):
                 persisted += 1
@@ -85,7 +96,7 @@ class Ledger:
 class Verdict:
     """How many keys are persisted as acknowledged, lost, or stale.
 
-    Stale keys are older in SQLite than acknowledged; reads that returned an older value than acknowledged count, too.
+    Stale keys are older in the backend than acknowledged; reads that returned an older value count, too.
     """
 
     persisted: int

@@ -16,7 +16,7 @@ from benchmarks.baselines.article import ArticleBuffer, shared_commits
 from benchmarks.baselines.direct import UPSERT, sqlite_table
 from benchmarks.baselines.plain import empty, plain_client
 from benchmarks.harness.rounds import Bench
-from benchmarks.workloads.ledger import Ledger
+from benchmarks.workloads.tracker import WriteTracker
 
 SLOW_SECONDS: Final = (0.01, 0.03)
 """What a save of the slow backend takes, at random: 20 ms in the mean."""
@@ -64,14 +64,14 @@ class Contender:
 
 @asynccontextmanager
 async def asyncwb(
-    bench: Bench, scene: Scene, ledger: Ledger, commit: Literal["script", "watch"]
+    bench: Bench, scene: Scene, tracker: WriteTracker, commit: Literal["script", "watch"]
 ) -> AsyncIterator[Contender]:
     """Everything is flushed by this process, as in a service."""
     settings = Settings(namespace="contention", commit=commit, flushers=scene.flushers, batch_size=scene.batch)
     await empty(bench.redis.url)
     with bench.folder() as folder, _counting_watch_errors() as errors:
         slow = scene.backend == "slow"
-        backend = _Observed(MemoryBackend() if slow else SQLiteBackend(folder / "app.db"), ledger, slow=slow)
+        backend = _Observed(MemoryBackend() if slow else SQLiteBackend(folder / "app.db"), tracker, slow=slow)
         buffer = Buffer(bench.redis.url, backend=backend, codec="bytes", settings=settings)
         await buffer.open()
         try:
@@ -101,11 +101,11 @@ def _counting_watch_errors() -> Iterator[list[int]]:
 
 
 class _Observed:
-    """A backend that tells the ledger what it stores, and takes its time if it is to be slow."""
+    """A backend that tells the tracker what it stores, and takes its time if it is to be slow."""
 
-    def __init__(self, inner: Backend, ledger: Ledger, *, slow: bool) -> None:
+    def __init__(self, inner: Backend, tracker: WriteTracker, *, slow: bool) -> None:
         self._inner = inner
-        self._ledger = ledger
+        self._tracker = tracker
         self._slow = slow
 
     @property
@@ -126,7 +126,7 @@ class _Observed:
             await _pause()
         stale = await self._inner.save(records)
         for record in records:
-            self._ledger.saved(record.key, record.payload, conditional=True)
+            self._tracker.saved(record.key, record.payload, conditional=True)
         return stale
 
     async def load(self, keys: Sequence[str]) -> dict[str, Record]:
@@ -138,7 +138,7 @@ async def _pause() -> None:
 
 
 @asynccontextmanager
-async def article(bench: Bench, scene: Scene, ledger: Ledger) -> AsyncIterator[Contender]:
+async def article(bench: Bench, scene: Scene, tracker: WriteTracker) -> AsyncIterator[Contender]:
     """The article's algorithm, with as many flushers."""
     await empty(bench.redis.url)
     held: dict[str, bytes] = {}
@@ -153,7 +153,7 @@ async def article(bench: Bench, scene: Scene, ledger: Ledger) -> AsyncIterator[C
             async def save(key: str, value: bytes) -> None:
                 await store(key, value)
                 held[key] = value
-                ledger.saved(key, value, conditional=False)
+                tracker.saved(key, value, conditional=False)
 
             async def load(key: str) -> bytes | None:
                 return held.get(key)

@@ -14,8 +14,8 @@ from benchmarks.harness.rounds import Bench, Contestant, Sample
 from benchmarks.questions.contenders import Contender, Scene, article, asyncwb
 from benchmarks.questions.contention_report import FAIR, plots, tables
 from benchmarks.questions.question import Question
-from benchmarks.workloads.ledger import Ledger
 from benchmarks.workloads.payloads import keys
+from benchmarks.workloads.tracker import WriteTracker
 
 _WRITERS: Final = 50
 _HOT_KEYS: Final = (1, 4, 64, 1024, 65_536, "Zipf")
@@ -62,31 +62,31 @@ def _contestant(bench: Bench, algorithm: Algorithm, scene: Scene) -> Contestant:
 
 
 def _contend(
-    bench: Bench, algorithm: Algorithm, scene: Scene, ledger: Ledger
+    bench: Bench, algorithm: Algorithm, scene: Scene, tracker: WriteTracker
 ) -> AbstractAsyncContextManager[Contender]:
     if algorithm == "article":
-        return article(bench, scene, ledger)
-    return asyncwb(bench, scene, ledger, "watch" if algorithm == "watch" else "script")
+        return article(bench, scene, tracker)
+    return asyncwb(bench, scene, tracker, "watch" if algorithm == "watch" else "script")
 
 
 async def _measure(bench: Bench, algorithm: Algorithm, scene: Scene, seconds: float) -> Sample:
-    ledger = Ledger()
+    tracker = WriteTracker()
     loop = asyncio.get_running_loop()
-    async with _contend(bench, algorithm, scene, ledger) as contender:
+    async with _contend(bench, algorithm, scene, tracker) as contender:
         ages: list[float] = []
         async with asyncio.TaskGroup() as group:
             until = loop.time() + _WARM_UP_SECONDS + seconds
-            group.create_task(_write(contender, scene, ledger, until))
+            group.create_task(_write(contender, scene, tracker, until))
             await asyncio.sleep(_WARM_UP_SECONDS)
-            began, before = loop.time(), dataclasses.replace(ledger.counts)
+            began, before = loop.time(), dataclasses.replace(tracker.counts)
             errors, superseded = contender.watch_errors(), contender.superseded()
             while loop.time() < until:
                 await asyncio.sleep(_SAMPLE_SECONDS)
-                ages.append(ledger.oldest_seconds())
-            took, after = loop.time() - began, dataclasses.replace(ledger.counts)
+                ages.append(tracker.oldest_seconds())
+            took, after = loop.time() - began, dataclasses.replace(tracker.counts)
             errors, superseded = contender.watch_errors() - errors, contender.superseded() - superseded
-        names = ledger.keys
-        lost = ledger.lost(await contender.read(names))
+        names = tracker.keys
+        lost = tracker.lost(await contender.read(names))
     if lost and algorithm != "article":
         raise AssertionError(f"{algorithm} has lost the last value of {lost} of {len(names)} keys")
     saves = max(1, after.saves - before.saves)
@@ -106,7 +106,7 @@ async def _measure(bench: Bench, algorithm: Algorithm, scene: Scene, seconds: fl
     }
 
 
-async def _write(contender: Contender, scene: Scene, ledger: Ledger, until: float) -> None:
+async def _write(contender: Contender, scene: Scene, tracker: WriteTracker, until: float) -> None:
     """Each writer waits for its answer, and then for its turn: at most the rate, less where answers take longer."""
     loop = asyncio.get_running_loop()
     chosen = itertools.cycle(_chosen(scene.keys))
@@ -116,9 +116,9 @@ async def _write(contender: Contender, scene: Scene, ledger: Ledger, until: floa
         while due < until:
             await asyncio.sleep(due - loop.time())
             key = next(chosen)
-            number, value = ledger.begin(key)
+            number, value = tracker.begin(key)
             await contender.write(key, value)
-            ledger.acknowledge(number)
+            tracker.acknowledge(number)
             due = max(due + period, loop.time())  # what was missed isn't made up for
 
     async with asyncio.TaskGroup() as group:

@@ -18,6 +18,7 @@ from typing import Any, Final
 import pytest
 
 from asyncwb import Backend, Buffer, Codec, Version
+from asyncwb.cli.workload import Ledger, Value, Verdict
 from asyncwb.plugins.registry import backend_from_url
 from tests.harness.servers import Server
 
@@ -28,25 +29,22 @@ KEYS: Final = 400
 LEASE_SECONDS: Final = 0.3
 PROGRAM: Final = str(Path(__file__).with_name("killed_flusher.py"))
 
-Value = dict[str, Any] | None
 
-
-class Ledger:
-    """What was acknowledged.
+class WatchedLedger(Ledger):
+    """A ledger that is compared with the backend while writes go on.
 
     Attributes:
-        newest: key -> version and value (None when deleted) of its last acknowledged write.
-        values: version -> value of every acknowledged write.
+        values: key and version -> value of every acknowledged write; None is a delete.
         lowest: key -> the version that the backend has been seen to hold.
     """
 
     def __init__(self) -> None:
-        self.newest: dict[str, tuple[Version, Value]] = {}
-        self.values: dict[tuple[str, Version], Value] = {}
+        super().__init__()
+        self.values: dict[tuple[str, Version], Value | None] = {}
         self.lowest: dict[str, Version] = {}
 
-    def note(self, key: str, version: Version, value: Value) -> None:
-        self.newest[key] = max(self.newest.get(key, (0, None)), (version, value), key=lambda each: each[0])
+    def note(self, key: str, version: Version, value: Value | None) -> None:
+        super().note(key, version, value)
         self.values[key, version] = value
 
     async def check(self, backend: Backend) -> None:
@@ -64,7 +62,7 @@ class Ledger:
 class Writer:
     """Writes and deletes until it is stopped, and notes what was acknowledged."""
 
-    def __init__(self, buffer: Buffer[Any], ledger: Ledger) -> None:
+    def __init__(self, buffer: Buffer[Any], ledger: WatchedLedger) -> None:
         self._buffer = buffer
         self._ledger = ledger
         self._rng = random.Random(20261123)
@@ -160,7 +158,7 @@ async def test_flusher_killed_in_the_middle_of_saves(
     backend_url: str, valkey_server: Server, request: pytest.FixtureRequest
 ) -> None:
     reader = backend_from_url(backend_url, codec=Codec())
-    ledger, rng, seconds = Ledger(), random.Random(1), [0.002]
+    ledger, rng, seconds = WatchedLedger(), random.Random(1), [0.002]
     kills = attempts = 0
     try:
         buffer = Buffer[Any](
@@ -202,16 +200,9 @@ async def test_flusher_killed_in_the_middle_of_saves(
         held = await reader.load(list(ledger.newest))
     finally:
         await reader.close()
-    lost = [key for key, (_, value) in ledger.newest.items() if key not in held and value is not None]
-    stale = [key for key, (version, _) in ledger.newest.items() if key in held and held[key].version < version]
-    wrong = [
-        key for key, (_, value) in ledger.newest.items()
-        if key in held and (None if held[key].deleted else held[key].value) != value
-    ]  # fmt: skip
+    verdict = ledger.compare({key: (each.version, None if each.deleted else each.value) for key, each in held.items()})
     print(
         f"\n{request.node.callspec.id}: {kills} kills in the middle of a save ({attempts} kills), "
-        f"{writer.writes} acknowledged writes to {len(ledger.newest)} keys, "
-        f"{len(lost)} lost, {len(stale)} stale, {len(wrong)} wrong"
+        f"{writer.writes} acknowledged writes to {ledger.keys} keys: {verdict}"
     )
-    assert (lost, stale, wrong) == ([], [], [])
-    assert len(held) == KEYS
+    assert verdict == Verdict(persisted=KEYS, lost=0, stale=0)

@@ -27,7 +27,7 @@ class Write:
 
 @dataclass(slots=True)
 class Counts:
-    """Since the ledger was opened.
+    """Since the run began.
 
     Attributes:
         acknowledged: writes.
@@ -44,8 +44,8 @@ class Counts:
     went_back: int = 0
 
 
-class Ledger:
-    """Of one run."""
+class WriteTracker:
+    """Follows each write of one run from its beginning until the backend holds it."""
 
     def __init__(self) -> None:
         self.counts = Counts()

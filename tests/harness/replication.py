@@ -8,7 +8,7 @@ from typing import Any
 
 import redis
 
-from tests.harness.proxy import Pipe
+from tests.harness.pipe import Pipe
 from tests.harness.servers import SentinelServer, Server
 
 StartServer = Callable[..., Server]

@@ -118,7 +118,7 @@ async def test_request_that_arrives_after_its_repetition_is_not_applied(desk: De
     assert late.happened == 1
     newest = await desk.put("a", b"2")
     late.release()
-    await desk.proxy.stop()
+    await desk.proxy.answered()
     assert await desk.rig.read("a") == (newest, b"2")
     assert (version, newest) == (make_version(1, earlier + 1), make_version(1, earlier + 2))
 
@@ -142,7 +142,7 @@ async def test_server_that_comes_back_in_time_gets_the_write(desk: Desk) -> None
     put = asyncio.create_task(desk.put("a", b"1"))
     await asyncio.sleep(0.3)
     assert not put.done()
-    await desk.proxy.start()
+    await desk.proxy.listen()
     assert await put == make_version(1, 2)
 
 

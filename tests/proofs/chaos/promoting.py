@@ -30,7 +30,7 @@ import redis
 from asyncwb import WriteLost
 from asyncwb.protocol.keys import PartitionKeys
 from asyncwb.records import epoch_of
-from tests.harness.proxy import Pipe
+from tests.harness.pipe import Pipe
 from tests.harness.replication import ask, is_synchronised
 from tests.harness.servers import Server
 from tests.proofs.chaos.checker import Held, Violation, account, compare, linearize, place, told

@@ -2,13 +2,12 @@
 
 import asyncio
 import contextlib
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
-from typing import Any, Final, cast
+from typing import Any, Final
 
-import hiredis
-
+from tests.harness.relay import END, CommandRelay, Side
 from tests.harness.servers import Server
 from tests.proofs.faults.points import Kind, Mode, Point, name_of
 
@@ -18,11 +17,6 @@ WINDOW_SECONDS: Final = 0.45
 
 HOLD_SECONDS: Final = 0.35
 """How long a command is held if nothing else says when it is late enough: longer than the client's timeout."""
-
-_BLOCKING: Final = frozenset({"BLPOP"})
-
-_END: Final = object()
-"""What comes after the last message of a connection."""
 
 
 @dataclass(slots=True)
@@ -86,8 +80,8 @@ class Line:
         return f"{self.at * 1000:7.1f} ms  {self.point!s:20} {self.fate:24} {reply}"
 
 
-class FaultProxy:
-    """Between one buffer and a server.
+class FaultProxy(CommandRelay):
+    """A relay between one buffer and a server, which does one thing to one command or to all from it on.
 
     Args:
         server: the real one.
@@ -101,39 +95,24 @@ class FaultProxy:
     """
 
     def __init__(self, server: Server, fault: Fault | None = None, *, cold: bool = False) -> None:
-        self._server = server
+        super().__init__(server)
         self.fault = fault
         self._known: set[bytes] | None = set() if cold else None
         self.counts: Counter[str] = Counter()
         self.log: list[Line] = []
         self.interrupt: Callable[[], bool] = lambda: False
-        self.clients = 0
-        self._busy = 0
-        self.tasks: set[asyncio.Task[None]] = set()
-        self._sides: set[_Side] = set()
-        self._held: list[tuple[Point, _Side, asyncio.Future[None]]] = []
+        self._held: list[tuple[Point, Side, asyncio.Future[None]]] = []
         self._loop = asyncio.get_running_loop()
-        self._port = 0
         self._began = self._loop.time()
-
-    @property
-    def port(self) -> int:
-        return self._port
 
     @contextlib.asynccontextmanager
     async def serving(self) -> AsyncIterator["FaultProxy"]:
-        listener = await self._loop.create_server(lambda: _Side(self._accept), "127.0.0.1", 0)
-        self._port = listener.sockets[0].getsockname()[1]
+        await self.listen()
         try:
             yield self
         finally:
-            listener.close()
             self.release()
-            self._cut()
-            for task in self.tasks:
-                task.cancel()
-            if self.tasks:
-                await asyncio.wait(self.tasks)
+            await self.close()
 
     def release(self) -> None:
         """Delivers everything that is held."""
@@ -146,9 +125,7 @@ class FaultProxy:
         if self.fault is not None:
             self.fault.heal()
         self.release()
-        async with asyncio.timeout(10):
-            while self._busy:
-                await asyncio.sleep(0.002)
+        await self.answered()
 
     def heal(self) -> None:
         """No fault from here on. What is held to the end stays held."""
@@ -158,48 +135,13 @@ class FaultProxy:
         if self.fault.kind != "delay request to the end":
             self.release()
 
-    def _accept(self, down: "_Side") -> None:
+    def accepts(self) -> bool:
         if self.fault is not None and self.fault.refuses(self._loop.time()):
-            down.transport.abort()
             self._happened(self.fault)
-            return
-        task = self._loop.create_task(self._serve(down))
-        self.tasks.add(task)
-        task.add_done_callback(self.tasks.discard)
+            return False
+        return True
 
-    async def _serve(self, down: "_Side") -> None:
-        self._sides.add(down)
-        self.clients += 1
-        up = _Side()
-        down.when_ended(lambda: self._client_gone(up))
-        try:
-            await self._loop.create_connection(lambda: up, "127.0.0.1", self._server.port)
-            self._sides.add(up)
-            while (request := await down.next()) is not _END:
-                if not await self._relay(request, down, up):
-                    break
-        except OSError:
-            pass  # the server has closed it
-        finally:
-            for side in (down, up):
-                self._sides.discard(side)
-                side.abort()
-
-    def _client_gone(self, up: "_Side") -> None:
-        self.clients -= 1
-        if up.blocks:  # a server notices that whom it makes wait is gone
-            up.abort()
-
-    async def _relay(self, request: list[bytes], down: "_Side", up: "_Side") -> bool:
-        """One command and its reply; False if the connection has to be cut."""
-        counts = name_of(request) not in _BLOCKING
-        self._busy += counts
-        try:
-            return await self._pass_on(request, down, up)
-        finally:
-            self._busy -= counts
-
-    async def _pass_on(self, request: list[bytes], down: "_Side", up: "_Side") -> bool:
+    async def pass_on(self, request: list[bytes], down: Side, up: Side) -> bool:
         line = self._noted(request)
         kind = self._fault_of(line)
         if kind is not None:
@@ -210,15 +152,15 @@ class FaultProxy:
             await self._interrupted()
         elif kind in ("delay request", "delay request to the end"):
             await self._hold(line.point, down)
-        reply, raw = self._unknown_script(request) or await self._asked(line, up)
-        if reply is _END:
+        reply, raw = self._unknown_script(request) or await self.ask(request, up)
+        if reply is END:
             return False
         line.answered, line.reply = True, reply
         if kind == "drop reply":
             return self._happened(self.fault) and False
         if kind == "cut":
             self._happened(self.fault)
-            self._cut()
+            self.cut()
             return False
         if kind == "delay reply":
             await self._hold_reply(down)
@@ -239,13 +181,6 @@ class FaultProxy:
         fault = self.fault
         return fault.kind if fault is not None and fault.due(line.point, self._loop.time()) else None
 
-    async def _asked(self, line: Line, up: "_Side") -> tuple[Any, bytes]:
-        up.blocks = line.point.name in _BLOCKING
-        up.write(hiredis.pack_command(tuple[Any, ...](line.request)))
-        reply = await up.next()
-        up.blocks = False
-        return reply, up.taken()
-
     def _unknown_script(self, request: list[bytes]) -> tuple[str, bytes] | None:
         """NOSCRIPT, as a server answers that has restarted, for each script once."""
         if self._known is None or request[0] != b"EVALSHA" or request[1] in self._known:
@@ -259,7 +194,7 @@ class FaultProxy:
         for _ in range(5):  # until the cancelled one has noticed
             await asyncio.sleep(0)
 
-    async def _hold(self, point: Point, down: "_Side") -> None:
+    async def _hold(self, point: Point, down: Side) -> None:
         fault, held = self.fault, self._loop.create_future()
         assert fault is not None
         self._held.append((point, down, held))
@@ -278,7 +213,7 @@ class FaultProxy:
                 if earlier.name == point.name and down.ended and not held.done():
                     held.set_result(None)
 
-    async def _hold_reply(self, down: "_Side") -> None:
+    async def _hold_reply(self, down: Side) -> None:
         ended = asyncio.Event()
         down.when_ended(ended.set)
         with contextlib.suppress(TimeoutError):
@@ -292,76 +227,3 @@ class FaultProxy:
         fault.given_up += given_up
         fault.last_at = self._loop.time()
         return True
-
-    def _cut(self) -> None:
-        for side in list(self._sides):
-            side.abort()
-
-
-class _Side(asyncio.Protocol):
-    """One side of a relayed connection: whole messages, in their order, and the bytes that they came in."""
-
-    transport: asyncio.Transport
-
-    def __init__(self, on_connect: "Callable[[_Side], None] | None" = None) -> None:
-        self._on_connect = on_connect
-        self._reader = hiredis.Reader()
-        self._messages: deque[Any] = deque()
-        self._raw: list[bytes] = []
-        self._arrival: asyncio.Future[None] | None = None
-        self._at_end: list[Callable[[], Any]] = []
-        self.ended = False
-        self.blocks = False
-
-    async def next(self) -> Any:
-        """The next message; `_END` when the other end is gone."""
-        while not self._messages:
-            if self.ended:
-                return _END
-            self._arrival = asyncio.get_running_loop().create_future()
-            await self._arrival
-        return self._messages.popleft()
-
-    def taken(self) -> bytes:
-        """The bytes of all messages since the last call."""
-        raw = b"".join(self._raw)
-        self._raw.clear()
-        return raw
-
-    def write(self, data: bytes) -> None:
-        if not self.ended:
-            self.transport.write(data)
-
-    def abort(self) -> None:
-        if not self.ended:
-            self.transport.abort()
-
-    def when_ended(self, call: Callable[[], Any]) -> None:
-        if self.ended:
-            call()
-        else:
-            self._at_end.append(call)
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = cast("asyncio.Transport", transport)  # of uvloop it isn't one by its class
-        if self._on_connect is not None:
-            self._on_connect(self)
-
-    def data_received(self, data: bytes) -> None:
-        self._reader.feed(data)
-        if self._on_connect is None:
-            self._raw.append(data)  # of replies only: commands are packed anew
-        while (message := self._reader.gets()) is not False:
-            self._messages.append(message)
-        if self._messages:
-            self._wake()
-
-    def connection_lost(self, error: Exception | None) -> None:
-        self.ended = True
-        for call in self._at_end:
-            call()
-        self._wake()
-
-    def _wake(self) -> None:
-        if self._arrival is not None and not self._arrival.done():
-            self._arrival.set_result(None)

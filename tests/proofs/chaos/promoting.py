@@ -36,7 +36,6 @@ from tests.harness.servers import Server
 from tests.proofs.chaos.checker import Held, Violation, account, compare, linearize, place, told
 from tests.proofs.chaos.evidence import Evidence, Span, acknowledged
 from tests.proofs.chaos.history import NEVER, History, Operation, read_history
-from tests.proofs.chaos.relay import Relay
 from tests.proofs.chaos.world import ChaosWorld
 
 _PROMOTIONS: Final = 11
@@ -89,7 +88,7 @@ class Promoting(ChaosWorld):
         self._stack = stack
         self._replica = await self.start_server(stack)
         # Flushers have one of their own, so that they save what writers aren't told of.
-        self._relay, self._flushers_relay = Relay(self.server), Relay(self.server)
+        self._relay, self._flushers_relay = Pipe(self.server.port), Pipe(self.server.port)
         for relay in (self._relay, self._flushers_relay):
             await stack.enter_async_context(relay.open())
         await self._replicate()
@@ -111,7 +110,7 @@ class Promoting(ChaosWorld):
             await asyncio.sleep(self.rng.uniform(0.05, 0.3))
             if number % 2:
                 # What the primary still does may be saved, and nobody gets to know that it was done.
-                self._relay.keep_replies()
+                self._relay.hold_replies()
                 await asyncio.sleep(self.rng.uniform(0.0, 0.15))
             await self._promote()
             await self.crew.resume()
@@ -141,7 +140,7 @@ class Promoting(ChaosWorld):
             values = await auditor.get_many(keys)
         first = {key: Held(values[key]["id"] if key in values else None) for key in keys}
         for relay in (self._relay, self._flushers_relay):
-            relay.lead_to(self.server)
+            relay.lead_to(self.server.port)
         await self.crew.held()
         # A replica that has got nothing at all yet lacks everything.
         last = int(epoch or 0) << 32 | int(seq or 0)

@@ -6,8 +6,8 @@ import time
 from collections import Counter
 from typing import Final
 
+from tests.harness.pipe import Pipe
 from tests.proofs.chaos.evidence import Evidence, Span
-from tests.proofs.chaos.relay import Relay
 from tests.proofs.chaos.world import ChaosWorld
 
 _KILLS: Final = 42
@@ -23,7 +23,7 @@ class Restarting(ChaosWorld):
 
     async def prepare(self, stack: contextlib.AsyncExitStack) -> None:
         await super().prepare(stack)
-        self._relay = Relay(self.server)
+        self._relay = Pipe(self.server.port)
         await stack.enter_async_context(self._relay.open())
 
     @property
@@ -39,14 +39,14 @@ class Restarting(ChaosWorld):
                 await asyncio.sleep(0.05)
             if number % 2:
                 # What it still does it has done, and nobody gets to know.
-                self._relay.keep_replies()
+                self._relay.hold_replies()
                 await asyncio.sleep(self.rng.uniform(0.0, 0.03))
             begun = time.monotonic_ns()
             await asyncio.to_thread(self.server.kill)
             self.faults.server_kills.append(Span(begun, time.monotonic_ns()))
             await asyncio.to_thread(self.server.start)
             self.guard(self.server)
-            self._relay.lead_to(self.server)
+            self._relay.lead_to(self.server.port)
         await asyncio.sleep(0.5)
 
     def count(self, evidence: Evidence, counts: "Counter[str]") -> None:

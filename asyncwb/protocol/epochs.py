@@ -79,16 +79,8 @@ class Epochs:
         epoch, ranges = self._foreign[partition]
         return ranges if epoch == self._known[partition] else None
 
-    def learn(self, partition: int, epoch: int) -> None:
-        """Remembers the epoch in a script's reply; the script checked the server's identity, so the epoch is valid."""
-        known = self._known[partition]
-        if epoch > known:
-            self._known[partition] = epoch
-            if known:  # learning the first one is not a change
-                self._emit(EpochChanged(partition, epoch))
-
     async def call(self, partition: int, ask: Callable[..., Awaitable[T | None]]) -> T:
-        """Sends a request in a partition's known epoch, and learns the epoch of the reply.
+        """Sends a request in a partition's known epoch, and learns a later one if the reply has one.
 
         Args:
             partition: the partition to ask.
@@ -106,7 +98,10 @@ class Epochs:
         if reply is None:
             await self.refresh(partition, known)
             raise RedisUnavailable("the server's history changed meanwhile")
-        self.learn(partition, reply[0])
+        if reply[0] != known:
+            # Another process began an epoch, perhaps after somebody has emptied the server and made the namespace anew,
+            # with another codec. Nothing may be written there before that is checked.
+            await self.refresh(partition, known)
         return reply
 
     async def refresh(self, partition: int, refused: int) -> None:
@@ -269,7 +264,7 @@ class Epochs:
                 await self._tell_return(queue, meta, successor)
             sound = meta.is_sound and meta.seq <= MAX_SEQ - _SPARE_SEQS
             if is_acceptable(meta.epoch, sound=sound, lowest=lowest):
-                self.learn(queue.partition, meta.epoch)
+                self._learn(queue.partition, meta.epoch)
                 self._foreign[queue.partition] = (meta.epoch, meta.foreign)
                 if looks:
                     await self._note(queue.partition, meta.epoch, meta.identity, began)
@@ -278,11 +273,19 @@ class Epochs:
                 mine = await self._new_epoch(number_to_allot(lowest=lowest, epoch=meta.epoch))
             if await queue.install_epoch(meta, mine, partitions=len(self._queues), codec=self._codec):
                 _log.info("partition %d begins epoch %d", queue.partition, mine)
-                self.learn(queue.partition, mine)
+                self._learn(queue.partition, mine)
                 self._foreign[queue.partition] = (mine, meta.foreign)
                 if successor is None:
                     await self._note(queue.partition, mine, meta.identity, began)
                 return mine
+
+    def _learn(self, partition: int, epoch: int) -> None:
+        """Remembers an epoch that a handshake has found or begun."""
+        known = self._known[partition]
+        if epoch > known:
+            self._known[partition] = epoch
+            if known:  # learning the first one is not a change
+                self._emit(EpochChanged(partition, epoch))
 
     async def _servers(self, partition: int) -> Sequence[Began]:
         """Which servers have taken over the partition, by epoch; if the backend can't tell, nothing.

@@ -172,7 +172,7 @@ async def test_namespace_of_another_shape_is_refused(valkey_url: str, namespace:
         await Buffer(valkey_url, backend=memory, namespace=namespace, codec="msgpack").open()
 
 
-async def test_write_to_a_namespace_that_others_have_made_anew_is_refused(
+async def test_namespace_that_others_have_made_anew_is_neither_read_nor_written(
     private_server: Callable[..., Server], namespace: str
 ) -> None:
     server, memory = await asyncio.to_thread(private_server), MemoryBackend()
@@ -181,9 +181,12 @@ async def test_write_to_a_namespace_that_others_have_made_anew_is_refused(
         await asyncio.to_thread(ask, server, "FLUSHALL")
         other = Buffer[int](server.url, backend=memory, namespace=namespace, flushers=0, codec="msgpack")
         async with other:
-            with pytest.raises(NamespaceMismatch, match="codec msgpack, not json"):
-                await buffer.set("a", 2)
-            assert await other.get("a") is None
+            await other.set("a", 3)
+            for call in (buffer.get("a"), buffer.set("a", 2), buffer.get_many(["a"]), buffer.set("b", 2)):
+                with pytest.raises(NamespaceMismatch, match="codec msgpack, not json"):
+                    await call
+            assert await other.get("a") == 3
+            assert await other.get("b") is None
 
 
 def test_repr_shows_no_password() -> None:

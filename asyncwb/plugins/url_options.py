@@ -48,6 +48,7 @@ def parse_options(url: str, options: type[T]) -> T:
     del url  # here and below, because a traceback may show the locals of every frame that an error passes
     problem = read.problem or _missing(read, options) or _unknown(read, [*_types(options)])
     if problem:
+        del read
         raise ConfigurationError(f"{shown}: {problem}")
     return options(**read.own)
 
@@ -67,15 +68,14 @@ def take_options(url: str, options: type[T]) -> tuple[T, str]:
     del url
     problem = read.problem or _missing(read, options)
     if problem:
-        address = ""
+        del read, address
         raise ConfigurationError(f"{shown}: {problem}")
     query = "&".join(text for _, text in read.others)
     return options(**read.own), f"{address}?{query}" if query else address
 
 
-@dataclasses.dataclass(slots=True, repr=False)
 class _Read:
-    """What the options of a URL are; it has no `repr` that shows them, since any of them may be a secret.
+    """What the options of a URL are; no dataclass, whose fields would be shown, since any of them may be a secret.
 
     Attributes:
         own: the values of the backend's own options, by name.
@@ -83,9 +83,12 @@ class _Read:
         problem: what is wrong with them, "" for nothing. Reading ends at the first problem.
     """
 
-    own: dict[str, Any] = dataclasses.field(default_factory=dict)
-    others: list[tuple[str, str]] = dataclasses.field(default_factory=list)
-    problem: str = ""
+    __slots__ = ("others", "own", "problem")
+
+    def __init__(self) -> None:
+        self.own: dict[str, Any] = {}
+        self.others: list[tuple[str, str]] = []
+        self.problem = ""
 
 
 def _read(url: str, types: dict[str, Any]) -> _Read:

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from asyncwb.errors import OutcomeUnknown, RedisUnavailable
-from asyncwb.protocol import queue as queue_module
 from asyncwb.protocol.messages import PutReply
 from asyncwb.protocol.queue import Queue
+from asyncwb.protocol.steps import flusher as flusher_steps
 from asyncwb.redis.connection import RedisLink
 from asyncwb.support.background import BackgroundTasks
 from asyncwb.writing.producer import Producer
@@ -87,7 +87,7 @@ async def test_claim_that_is_repeated_under_its_id_is_seen(monkeypatch: pytest.M
             except RedisUnavailable:
                 await asyncio.sleep(0.001)
 
-    monkeypatch.setattr(queue_module, "uuid4", lambda: current.get(uuid.uuid4()))
+    monkeypatch.setattr(flusher_steps, "uuid4", lambda: current.get(uuid.uuid4()))
     monkeypatch.setattr(Queue, "release", _nothing)
     monkeypatch.setattr(Queue, "claim", under_its_id)
     trials = await run(

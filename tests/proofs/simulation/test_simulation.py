@@ -78,7 +78,7 @@ def broken(script: Script, old: str, new: str) -> Changes:
             marks=pytest.mark.long,
         ),
         pytest.param(broken(scripts.PUT, "if REQUEST <= last then", "if false then"), "I5", id="no writer memory"),
-        pytest.param(broken(scripts.ACK, "if failure or release then", "if false then"), "I2", id="failures acked"),
+        pytest.param(broken(scripts.ACK, "if failure or RELEASE then", "if false then"), "I2", id="failures acked"),
         pytest.param(
             broken(scripts.PUT, "if no_room and is_hopeless(added, grown) then", "if false then"),
             "hang: a write",
@@ -95,7 +95,7 @@ def broken(script: Script, old: str, new: str) -> Changes:
             broken(scripts.LEAVE, "gone + redis.call('DEL', KEYS[i])", "gone"), "litter", id="writers are not forgotten"
         ),
         pytest.param(
-            broken(scripts.HEARTBEAT, "redis.call('PEXPIRE', KEYS[8], ARGV[4])", ""),
+            broken(scripts.HEARTBEAT, "redis.call('PEXPIRE', WORKERS, SILENT_MS)", ""),
             "litter",
             id="the last of the processes that were killed stay",
         ),

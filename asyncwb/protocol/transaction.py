@@ -67,8 +67,10 @@ class Watch:
         assert self._session is not None, "used outside its block"
         keys = self._queue.keys
         self._watching = False
+        # Sent by itself, because a server that refuses it (to a user without that permission, say) would execute the
+        # rest command by command, whoever has written the record since.
+        await self._session.commands(("MULTI",))
         *_, done = await self._session.commands(
-            ("MULTI",),
             ("DEL", keys.record(self._raw)),
             ("ZREM", keys.dirty, self._raw),
             ("ZREM", keys.lease, self._raw),

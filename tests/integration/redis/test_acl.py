@@ -18,6 +18,7 @@ from asyncwb.redis.connection import RedisLink
 from asyncwb.testing import FaultyBackend, MemoryBackend
 from tests.harness.commands import run, run_json
 from tests.harness.replication import ask
+from tests.harness.rig import open_rig
 from tests.harness.servers import KINDS, Server, knows_waitaof
 
 StartServer = Callable[..., Server]
@@ -89,12 +90,24 @@ async def everything_of_a_service(url: str, namespace: str, watching: Server) ->
             backend.poison.clear()
             assert await buffer.retry_dead(["bad"]) == 1
             await buffer.drain(timeout=_PATIENCE)
+            await during_a_save(buffer, backend)
             assert buffer.totals.crashes == 0
             assert memory.values["bad"] == 1
             keys = await asyncio.to_thread(ask, watching, "HLEN", f"{{wb:{namespace}:0}}:workers")
             assert keys == 1, "the heartbeat"
     await of_a_full_buffer(url, namespace, memory)
     await of_a_lost_reply(url, namespace)
+
+
+async def during_a_save(buffer: Buffer[int], backend: FaultyBackend) -> None:
+    """A write that the save under way doesn't cover."""
+    backend.save_started.clear()
+    backend.before_save.clear()
+    await buffer.set("a", 2)
+    await asyncio.wait_for(backend.save_started.wait(), _PATIENCE)
+    await buffer.set("a", 3)
+    backend.before_save.set()
+    await buffer.drain(timeout=_PATIENCE)
 
 
 async def of_a_full_buffer(url: str, namespace: str, memory: MemoryBackend) -> None:
@@ -278,3 +291,18 @@ async def test_operators_need_every_command_of_their_rule(private_server: StartS
         url = await user(server, f"least.{command}", "operator", without=command)
         everything = everything_of_an_operator(url, f"least.{command}", f"sqlite:///{tmp_path / command}.db")
         assert await works(everything) is (command == "nothing"), command
+
+
+async def test_transaction_that_may_not_begin_removes_nothing(private_server: StartServer) -> None:
+    """Or what was to be queued would be executed one by one, whoever has written the record since."""
+    server = await asyncio.to_thread(private_server, "valkey")
+    link = RedisLink.from_url(await user(server, "no.multi", "service", without="multi"), timeout_seconds=5)
+    async with open_rig(server, "no.multi") as rig:
+        await rig.put("a", b"1")
+        with pytest.raises(RedisRefused, match="multi"):
+            async with Watch(Queue(link, "no.multi", 0), "a") as watch:
+                await watch.read()
+                version = await rig.put("a", b"2")
+                await watch.commit()
+        assert await rig.read("a") == (version, b"2")
+    await link.close()

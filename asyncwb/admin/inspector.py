@@ -4,14 +4,14 @@ import random
 import re
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Final
 
 from asyncwb.admin.partition_view import Inspection, Listed, Place
 from asyncwb.errors import ConfigurationError
 from asyncwb.protocol.body import is_codec
 from asyncwb.protocol.keys import LAYOUT, PartitionKeys, partition_of
-from asyncwb.protocol.messages import DeadRecord, NamespaceStats, PartitionMeta
+from asyncwb.protocol.messages import DeadRecord, NamespaceStats, PartitionMeta, summed
 from asyncwb.protocol.presence import Presence, Process
 from asyncwb.protocol.queue import Queue
 from asyncwb.records import CodecName
@@ -26,24 +26,14 @@ from asyncwb.support.key_encoding import raw_of
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Status:
-    """What is in Redis now.
+class Status(NamespaceStats):
+    """What is in Redis now: the numbers of the namespace, and who uses it.
 
     Attributes:
-        dirty, leased, dead: numbers of records.
-        bytes: an estimate of the size of all of them.
-        oldest_age_seconds: age of the oldest unsaved write; None if there is none.
-        epochs: the epoch of each partition.
         processes: the processes with an open buffer.
         server: some fields of INFO: redis_version or valkey_version, used_memory, maxmemory, maxmemory_policy.
     """
 
-    dirty: int
-    leased: int
-    dead: int
-    bytes: int
-    oldest_age_seconds: float | None
-    epochs: list[int]
     processes: list[Process]
     server: dict[str, str]
 
@@ -79,15 +69,10 @@ class Inspector:
 
     async def status(self) -> Status:
         """Returns the totals of all partitions, and facts about processes and the server. Raises RedisError."""
-        held = NamespaceStats.of(await gather_bounded([part.queue.stats for part in self.parts]))
+        held = summed(await gather_bounded([part.queue.stats for part in self.parts]))
         info = await server_info(self.link)
         return Status(
-            dirty=held.dirty,
-            leased=held.leased,
-            dead=held.dead,
-            bytes=held.bytes,
-            oldest_age_seconds=held.oldest_age_seconds,
-            epochs=held.epochs,
+            **asdict(held),
             processes=await Presence(self.parts[0].queue).processes(),
             server={name: info[name] for name in _SHOWN_INFO if name in info},
         )

@@ -30,7 +30,7 @@ from asyncwb.events import Event, TaskCrashed
 from asyncwb.flushing.pool import FlusherPool
 from asyncwb.plugins.adapter import BackendAdapter
 from asyncwb.protocol.epochs import Epochs
-from asyncwb.protocol.messages import NamespaceStats
+from asyncwb.protocol.messages import summed
 from asyncwb.protocol.presence import Presence
 from asyncwb.protocol.queue import Queue
 from asyncwb.reading.drain import together
@@ -282,7 +282,7 @@ class Engine:
 
     async def stats(self) -> Stats:
         """Returns what all processes have in Redis now, and what this process has done. Raises RedisError."""
-        held = NamespaceStats.of(await self.of_each_partition(lambda queue: queue.stats()))
+        held = summed(await self.of_each_partition(lambda queue: queue.stats()))
         return Stats(
             dirty=held.dirty,
             leased=held.leased,

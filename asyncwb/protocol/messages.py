@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Final, Literal, NamedTuple, Self
+from typing import Final, Literal, NamedTuple
 
 from asyncwb.errors import DecodeError
 from asyncwb.records import Record, Version
@@ -200,18 +200,18 @@ class NamespaceStats:
     oldest_age_seconds: float | None
     epochs: list[int]
 
-    @classmethod
-    def of(cls, parts: Sequence[PartitionStats]) -> Self:
-        """Sums up the partitions, which are given in their order."""
-        ages = [part.oldest_age_seconds for part in parts if part.oldest_age_seconds is not None]
-        return cls(
-            dirty=sum(part.dirty for part in parts),
-            leased=sum(part.leased for part in parts),
-            dead=sum(part.dead for part in parts),
-            bytes=sum(part.bytes for part in parts),
-            oldest_age_seconds=max(ages, default=None),
-            epochs=[part.epoch for part in parts],
-        )
+
+def summed(parts: Sequence[PartitionStats]) -> NamespaceStats:
+    """Sums up the partitions, which are given in their order."""
+    ages = [part.oldest_age_seconds for part in parts if part.oldest_age_seconds is not None]
+    return NamespaceStats(
+        dirty=sum(part.dirty for part in parts),
+        leased=sum(part.leased for part in parts),
+        dead=sum(part.dead for part in parts),
+        bytes=sum(part.bytes for part in parts),
+        oldest_age_seconds=max(ages, default=None),
+        epochs=[part.epoch for part in parts],
+    )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

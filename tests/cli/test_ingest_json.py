@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from asyncwb.cli.ingest.json_array import BrokenArray, elements
@@ -125,6 +125,9 @@ def test_array_has_the_elements_that_json_says(values: list[Any], indent: int | 
 
 @settings(deadline=None)
 @given(data=st.text(st.sampled_from('{}[]",:\\ \n1a')).map(str.encode), size=st.integers(1, 9))
+@example(data=b"{[}1", size=1)
+@example(data=b"{][},", size=1)
+@example(data=b'{"[":]}1', size=1)
 def test_whatever_comes_is_split_or_refused_in_the_same_way_however_it_comes(data: bytes, size: int) -> None:
     def outcome(size: int) -> Any:
         try:

@@ -107,14 +107,16 @@ class _Text:
         """Returns the length of the object that begins here, if it is a simple one, and otherwise 0.
 
         If there is no backslash and an even number of quotes before the first closing brace, the brace isn't in a
-        string; and if no second brace was opened, it closes the object. Most rows are like that, and this check is
-        three times as fast as `_end_of_brackets`.
+        string; and if no second brace and no bracket comes before it, it closes the object. Most rows are like that,
+        and this check is three times as fast as `_end_of_brackets`, which finds the same end.
         """
         end = self._text.find(b"}", self._at) + 1
         flat = (
             end
             and self._text.find(b"\\", self._at, end) < 0
             and self._text.count(b"{", self._at, end) == 1
+            and self._text.find(b"[", self._at, end) < 0
+            and self._text.find(b"]", self._at, end) < 0
             and self._text.count(b'"', self._at, end) % 2 == 0
         )
         return end - self._at if flat else 0

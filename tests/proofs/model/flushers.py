@@ -1,7 +1,8 @@
 """Flushers: claim, save, and one of the two commits; asyncwb/flushing/ and asyncwb/protocol/transaction.py.
 
 A flusher that is frozen is one that makes no step while all others do, for as long as you like. It is called by the
-number of its claim; idle ones are all alike.
+number of its claim; idle ones are all alike. Extending a lease isn't modelled: it gives what a claim still holds
+another deadline that nothing has had, in the leases and in what is remembered of the claim; nothing else goes by it.
 """
 
 from collections.abc import Iterator
@@ -19,16 +20,17 @@ from tests.proofs.model.states import (
     DEAD,
     EXEC,
     FAILURES,
+    FETCHING,
     IDLE,
     KILLS,
     LOSSES,
-    READING,
     RELEASE,
     RELEASING,
     RETRY,
     SAVE,
     SAVING,
     SAVING_ONE,
+    WATCHING,
     Backend,
     Flusher,
     Server,
@@ -52,7 +54,8 @@ ACKED: Final = "F{0} acks {1!m}"
 ACK_LOST: Final = "F{0} acks {1!m}, and the reply is lost"
 ACK_LATE: Final = "F{0} acks {1!m}, and the request is delayed"
 ACK_AT_OLD: Final = "F{0} acks {1!m} at the former primary"
-EXTENDED: Final = "F{0} extends its leases"
+READ: Final = "F{0} reads {1!m}"
+READ_FAILS: Final = "F{0} has lost the connection of its claim"
 WATCHED: Final = "F{0} watches {1!k} and reads {2!v}"
 WATCH_FAILS: Final = "F{0} can't read {1!k}"
 EXECUTED: Final = "F{0} commits {1!k}={2!v} by EXEC"
@@ -101,33 +104,54 @@ def _claim(state: State, rules: Rules, out: Out, at: int, flusher: Flusher) -> N
     claim_id = rules.configuration.left.claims - left.claims + 1
     due = sum(1 << bit for bit, key in enumerate(state.server.keys) if key.dirty)
     fewer = left.without(CLAIMS)
-    begun = Flusher(READING if rules.configuration.watch else SAVING, claim_id)
     for wanted in range(1, due + 1):
         if wanted & ~due:
             continue
-        versions, server = scripts.claim(state.server, claim_id, wanted, rules.drops)
-        busy = with_flusher(state, at, begun._replace(versions=versions, saved=rules.zeros, fates=rules.zeros))
-        if any(versions):
-            out.append(((CLAIMED, claim_id, versions), state.to(server=server, flushers=busy, left=fewer)))
-        elif server != state.server:
-            out.append(((CLAIMED, claim_id, versions), state.to(server=server)))
+        taken, server = scripts.claim(state.server, claim_id, wanted, rules.drops)
+        told = (claim_id, scripts.read(server, taken))
+        busy = with_flusher(state, at, _begun(rules, server, claim_id, taken))
+        out.append(((CLAIMED, *told), state.to(server=server, flushers=busy, left=fewer)))
         if left.losses:
             lost = fewer.without(LOSSES)
             if "every attempt of a claim has a fresh id" in rules.drops:
                 lost = left.without(LOSSES)
-                out.append(((CLAIM_LOST, claim_id, versions), state.to(server=server, left=lost)))
+                out.append(((CLAIM_LOST, *told), state.to(server=server, left=lost)))
                 continue
             releasing = with_flusher(state, at, Flusher(RELEASING, claim_id))
-            out.append(((CLAIM_LOST, claim_id, versions), state.to(server=server, flushers=releasing, left=lost)))
+            out.append(((CLAIM_LOST, *told), state.to(server=server, flushers=releasing, left=lost)))
     if state.old:
-        versions, old = scripts.claim(state.old, claim_id, -1, rules.drops)
-        if any(versions):
-            busy = with_flusher(state, at, begun._replace(versions=versions, saved=rules.zeros, fates=rules.zeros))
-            out.append(((CLAIMED_AT_OLD, claim_id, versions), state.to(old=old, flushers=busy, left=fewer)))
+        taken, old = scripts.claim(state.old, claim_id, -1, rules.drops)
+        if any(taken):
+            busy = with_flusher(state, at, _begun(rules, old, claim_id, taken))
+            told = (claim_id, scripts.read(old, taken))
+            out.append(((CLAIMED_AT_OLD, *told), state.to(old=old, flushers=busy, left=fewer)))
     if left.losses:
         fresh = "every attempt of a claim has a fresh id" not in rules.drops
         lost = (fewer if fresh else left).without(LOSSES)
         out.append(((CLAIM_LATE, claim_id), state.to(late=with_late(state.late, CLAIM, claim_id), left=lost)))
+
+
+def _begun(rules: Rules, server: Server, claim_id: int, taken: tuple[int, ...]) -> Flusher:
+    """A flusher that has claimed some keys. It reads them next, on the same connection."""
+    deadline = server.claims[claim_id - 1] if "an ack names its claim" in rules.drops else 0
+    doing = WATCHING if rules.configuration.watch else FETCHING
+    return Flusher(doing, claim_id, taken, rules.zeros, rules.zeros, connection=server.identity, deadline=deadline)
+
+
+def _fetch(state: State, rules: Rules, out: Out, at: int, flusher: Flusher) -> None:
+    """Reads the records of its claim, or gives the claim back if the connection that made it is gone."""
+    servers: list[Server | tuple[()]] = [_connected(state, flusher.connection)[0]]
+    if "records are read on the connection of their claim" in rules.drops:
+        servers = [state.server, state.old]
+    for server in servers:
+        if server:
+            versions = scripts.read(server, flusher.keys)
+            busy = flusher._replace(doing=SAVING, versions=versions, connection=0)
+            out.append(((READ, flusher.claim, versions), state.to(flushers=with_flusher(state, at, busy))))
+    if state.left.losses or not any(servers):
+        releasing = with_flusher(state, at, Flusher(RELEASING, flusher.claim))
+        left = state.left.without(LOSSES) if state.left.losses else state.left
+        out.append(((READ_FAILS, flusher.claim), state.to(flushers=releasing, left=left)))
 
 
 def _release(state: State, rules: Rules, out: Out, at: int, flusher: Flusher) -> None:
@@ -142,7 +166,7 @@ def _release(state: State, rules: Rules, out: Out, at: int, flusher: Flusher) ->
 
 def _save(state: State, rules: Rules, out: Out, at: int, flusher: Flusher) -> None:
     versions, claim_id, drops = flusher.versions, flusher.claim, rules.drops
-    acking = Flusher(ACKING, claim_id, versions, rules.zeros, rules.zeros)
+    acking = flusher._replace(doing=ACKING)
     busy = with_flusher(state, at, acking)
     if "a save returns when it is durable" in drops:
         late = with_late(state.late, SAVE, versions)
@@ -156,7 +180,6 @@ def _save(state: State, rules: Rules, out: Out, at: int, flusher: Flusher) -> No
             state.to(backend=backend, flushers=busy if after is acking else with_flusher(state, at, after)),
         )
     )
-    _extend(state, rules, out, flusher)
     if not state.left.failures:
         return
     left = state.left.without(FAILURES)
@@ -185,39 +208,27 @@ def _splits(versions: tuple[int, ...]) -> Iterator[tuple[tuple[int, ...], tuple[
 
 def _ack(state: State, rules: Rules, out: Out, at: int, flusher: Flusher) -> None:
     claim_id, left, idle = flusher.claim, state.left, with_flusher(state, at, _NOBODY)
-    actual = flusher.saved
-    if "watch acks the versions it has saved" in rules.drops:
-        actual = tuple(key.record for key in state.server.keys)
-    done = tuple(
-        0 if fate else each or version
-        for each, version, fate in zip(actual, flusher.versions, flusher.fates, strict=True)
-    )
-    server = scripts.ack(state.server, claim_id, actual, flusher.fates, False, rules.drops)
+    versions, fates, deadline = flusher.versions, flusher.fates, flusher.deadline
+    done = tuple(0 if fate else version for version, fate in zip(versions, fates, strict=True))
+    server = scripts.ack(state.server, claim_id, versions, fates, False, rules.drops, deadline)
     out.append(((ACKED, claim_id, done), state.to(server=server, flushers=idle)))
-    _extend(state, rules, out, flusher)
     if state.old:
-        old = scripts.ack(state.old, claim_id, actual, flusher.fates, False, rules.drops)
+        old = scripts.ack(state.old, claim_id, versions, fates, False, rules.drops, deadline)
         out.append(((ACK_AT_OLD, claim_id, done), state.to(old=old, flushers=idle)))
     if left.losses:
         fewer = left.without(LOSSES)
         if server != state.server:
             out.append(((ACK_LOST, claim_id, done), state.to(server=server, left=fewer)))
-        late = with_late(state.late, ACK, claim_id, actual, flusher.fates)
+        late = with_late(state.late, ACK, claim_id, versions, fates, deadline)
         out.append(((ACK_LATE, claim_id, done), state.to(late=late, left=fewer)))
 
 
-def _extend(state: State, rules: Rules, out: Out, flusher: Flusher) -> None:
-    server = scripts.extend(state.server, flusher.claim, rules.drops)
-    if server is not state.server:
-        out.append(((EXTENDED, flusher.claim), state.to(server=server)))
+# The transaction: one record after the other, WATCH, read, save, EXEC. The ack gives back whatever EXEC hasn't removed.
 
 
-# The transaction: one record after the other, WATCH, read, save, EXEC; ack settles the claim afterwards.
-
-
-def _read(state: State, rules: Rules, out: Out, at: int, flusher: Flusher) -> None:
+def _watch(state: State, rules: Rules, out: Out, at: int, flusher: Flusher) -> None:
     key = flusher.at
-    if not flusher.versions[key]:
+    if not flusher.keys[key]:
         # Isn't in the claim: no step of its own.
         out.append(
             ((WATCHED, flusher.claim, key, 0), state.to(flushers=with_flusher(state, at, _next(flusher, rules))))
@@ -229,31 +240,31 @@ def _read(state: State, rules: Rules, out: Out, at: int, flusher: Flusher) -> No
             busy = (
                 flusher._replace(doing=SAVING_ONE, watched=record, connection=server.identity)
                 if record
-                # Perhaps somebody else has saved it, perhaps this server never had it: not for this ack to say.
-                else _next(flusher, rules, fate=0 if "watch acks only what it has saved" in rules.drops else RETRY)
+                else _next(flusher, rules)
             )
             out.append(((WATCHED, flusher.claim, key, record), state.to(flushers=with_flusher(state, at, busy))))
     if state.left.losses:
-        failed = _next(flusher, rules, fate=RETRY)
-        busy_ = with_flusher(state, at, failed)
+        busy_ = with_flusher(state, at, _next(flusher, rules))
         out.append(((WATCH_FAILS, flusher.claim, key), state.to(flushers=busy_, left=state.left.without(LOSSES))))
 
 
-def _next(flusher: Flusher, rules: Rules, *, fate: int = 0) -> Flusher:
-    """On to the next record of the claim, or to its ack."""
+def _next(flusher: Flusher, rules: Rules, *, fate: int = RETRY) -> Flusher:
+    """On to the next record of the claim, or to its ack, which removes nothing."""
     at = flusher.at + 1
-    fates = put_at(flusher.fates, flusher.at, fate) if fate else flusher.fates
+    if fate == RETRY and "what EXEC has not removed is given back" in rules.drops:
+        fate = 0
+    fates = put_at(flusher.fates, flusher.at, fate) if flusher.keys[flusher.at] else flusher.fates
     over = at == len(rules.zeros)
-    return Flusher(
-        ACKING if over else READING, flusher.claim, flusher.versions, flusher.saved, fates, 0 if over else at
-    )
+    doing = ACKING if over else WATCHING
+    versions = put_at(flusher.versions, flusher.at, flusher.watched)
+    return Flusher(doing, flusher.claim, flusher.keys, versions, fates, 0 if over else at, deadline=flusher.deadline)
 
 
 def _save_one(state: State, rules: Rules, out: Out, at: int, flusher: Flusher) -> None:
     version, key, claim_id = flusher.watched, flusher.at, flusher.claim
     one = put_at(rules.zeros, key, version)
     backend = saved(state.backend, one, rules.drops)
-    busy = with_flusher(state, at, flusher._replace(doing=COMMITTING, saved=put_at(flusher.saved, key, version)))
+    busy = with_flusher(state, at, flusher._replace(doing=COMMITTING))
     out.append(((SAVED, claim_id, one, state.backend.held), state.to(backend=backend, flushers=busy)))
     if not state.left.failures:
         return
@@ -278,7 +289,7 @@ def _commit(state: State, rules: Rules, out: Out, at: int, flusher: Flusher) -> 
     applied, after = scripts.commit(server, key, version, drops)
     changed = {where: after}
     if not applied:
-        again = flusher._replace(doing=READING, watched=0) if "the article's loop" in drops else None
+        again = flusher._replace(doing=WATCHING, watched=0) if "the article's loop" in drops else None
         refused = with_flusher(state, at, again) if again else done
         out.append(((EXEC_REFUSED, *told), state.to(flushers=refused)))
     else:
@@ -305,7 +316,8 @@ _STEPS: Final = {
     RELEASING: _release,
     SAVING: _save,
     ACKING: _ack,
-    READING: _read,
+    FETCHING: _fetch,
+    WATCHING: _watch,
     SAVING_ONE: _save_one,
     COMMITTING: _commit,
     **STALE_STEPS,

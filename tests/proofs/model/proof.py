@@ -22,8 +22,7 @@ def all_steps() -> set[str]:
     for module in (epochs, flushers, readers, stale, world, writers):
         names = (name for name in vars(module) if name.isupper() and not name.startswith("_"))
         found |= {value for name in names if isinstance(value := vars(module)[name], str)}
-    # A claim goes on holding what it holds: where time has no length, only a mutant's extension changes anything.
-    return found - {flushers.EXTENDED}
+    return found
 
 
 def kill(mutant: Mutant, report: Report) -> None:

@@ -98,7 +98,7 @@ class Rules:
             seq=0,
             returned=0,
             keys=(Key(),) * keys,
-            claims=((),) * bounds.left.claims,
+            claims=(0,) * bounds.left.claims,
             memory=((memory,) if known else (),) * writers,
             foreign=(),
         )

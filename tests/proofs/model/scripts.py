@@ -3,6 +3,7 @@
 To be read beside the Lua. `drops` names the sentences that a mutant drops; it is empty for the protocol itself.
 """
 
+import itertools
 from collections.abc import Collection
 from typing import Final
 
@@ -52,13 +53,13 @@ def put(server: Server, sent: Put, deleted: int, most: int, drops: Drops) -> tup
     keys = put_at(server.keys, key, changed)
     # As many replies as it has room for.
     memories = _memory(server, writer, name, (request, version, *memory)[: len(memory)])
-    return version, Server(
-        server.identity, server.meta, server.epoch, seq, server.returned, keys, server.claims, memories, server.foreign
-    )
+    return version, server._replace(seq=seq, keys=keys, memory=memories)
 
 
 def _written(old: Key, version: int, drops: Drops) -> Key:
-    _, dirty, lease, dead = old
+    _, dirty, lease, dead, marked = old
+    if lease and "put marks what is leased" not in drops:
+        marked = 1
     if not lease or "put leaves what is leased" in drops:
         # ZADD NX: coalesced, each key once.
         dirty = dirty if dead and "put makes a dead record dirty" in drops else 1
@@ -66,103 +67,106 @@ def _written(old: Key, version: int, drops: Drops) -> Key:
         dead = 0
     if version & 1 and "a delete keeps a tombstone in Redis" in drops:
         return Key()
-    return Key(version, dirty, lease, dead)
+    return Key(version, dirty, lease, dead, marked)
 
 
 def claim(server: Server, claim_id: int, wanted: int, drops: Drops) -> tuple[tuple[int, ...], Server]:
-    """claim.lua: of the due keys, those whose bit is set in `wanted`. Replies with their versions."""
+    """claim.lua: of the due keys, those whose bit is set in `wanted`. Replies, per key, whether it was taken."""
+    given = {key.lease for key in server.keys}
+    if "no deadline is that of another claim" not in drops:
+        given |= set(server.claims)
+    deadline = next(number for number in itertools.count(1) if number not in given)
     keys: list[Key] = []
-    versions: list[int] = []
+    taken: list[int] = []
     for at, key in enumerate(server.keys):
         if not wanted >> at & 1 or not key.dirty:
             keys.append(key)
-            versions.append(0)
+            taken.append(0)
             continue
-        record, dirty, lease, dead = key
+        record, dirty, lease, dead, marked = key
         if "claim takes out of dirty" not in drops:
             dirty = 0
-        if record and "claim leases" not in drops:
-            lease = claim_id
-        keys.append(Key(record, dirty, lease, dead))
-        versions.append(record)
-    taken = tuple(versions)
-    claims = put_at(server.claims, claim_id - 1, taken) if any(taken) else server.claims
-    return taken, _with(server, tuple(keys), claims)
+        if "claim leases" not in drops:
+            lease = deadline
+        keys.append(Key(record, dirty, lease, dead, marked))
+        taken.append(1)
+    if not any(taken):
+        return tuple(taken), server
+    claims = put_at(server.claims, claim_id - 1, deadline)
+    return tuple(taken), _with(server, tuple(keys), claims)
+
+
+def read(server: Server, taken: tuple[int, ...]) -> tuple[int, ...]:
+    """MGET of the keys of a claim: their versions."""
+    return tuple(key.record if each else 0 for key, each in zip(server.keys, taken, strict=True))
 
 
 def ack(
     server: Server,
     claim_id: int,
-    saved: tuple[int, ...],
+    versions: tuple[int, ...],
     fates: tuple[int, ...],
     release: bool,
     drops: Drops,
+    deadline: int = 0,
 ) -> Server:
-    """ack.lua. Per key, saved: the version saved if it isn't the claimed one; fates: RETRY or DEAD if it failed."""
-    versions = server.claims[claim_id - 1]
-    if not versions:
+    """ack.lua. Per key, versions: as they were read; fates: RETRY or DEAD if it isn't saved.
+
+    It concerns what the claim still holds. `deadline`: a mutant's, which names that instead of its claim.
+    """
+    deadline = deadline or server.claims[claim_id - 1]
+    if not deadline:
         return server
+    anybody = "ack of those alone that the claim holds" in drops
     keys = tuple(
-        _settled(key, claim_id, actual or version, fate, release, drops) if version else key
-        for key, version, actual, fate in zip(server.keys, versions, saved, fates, strict=True)
+        _settled(key, version, fate, release, drops) if key.lease == deadline or (anybody and key.lease) else key
+        for key, version, fate in zip(server.keys, versions, fates, strict=True)
     )
-    return _with(server, keys, put_at(server.claims, claim_id - 1, ()))
+    if "an ack leaves the marks of others" in drops:
+        keys = tuple(key._replace(marked=0) for key in keys)
+    return _with(server, keys, put_at(server.claims, claim_id - 1, 0))
 
 
-def _settled(key: Key, claim_id: int, version: int, fate: int, release: bool, drops: Drops) -> Key:
-    record, dirty, lease, dead = key
-    mine = lease == claim_id
+def _settled(key: Key, version: int, fate: int, release: bool, drops: Drops) -> Key:
+    record, dirty, _, dead, marked = key
+    left = marked if "a mark ends with its lease" in drops else 0
     if fate and "ack keeps what failed" in drops:
         fate = 0
     if release and "a release deletes nothing" in drops:
         release = False
-    if mine:
-        lease = 0
     if not record:
-        return Key(0, dirty, lease, dead)
+        return Key(0, dirty, 0, dead, left)
     if fate or release:
-        if not mine and "a failed ack looks whose the lease is" not in drops:
-            return key
         if fate == DEAD and (record == version or "only the version that failed is dead-lettered" in drops):
-            return Key(record, dirty, lease, version)
-        return Key(record, 1, lease, dead)
-    if record == version or "ack compares versions" in drops:
+            return Key(record, dirty, 0, version, left)
+        return Key(record, 1, 0, dead, left)
+    if not marked or "ack looks at marks" in drops:
         return Key()
-    if (mine or "ack of a changed record looks whose the lease is" in drops) and (
-        "ack makes dirty what changed" not in drops
-    ):
+    if "ack makes dirty what changed" not in drops:
         dirty = 1
-    return Key(record, dirty, lease, dead)
-
-
-def extend(server: Server, claim_id: int, drops: Drops) -> Server:
-    """extend.lua. What a claim still holds it goes on holding: only a mutant changes anything that the model sees."""
-    versions = server.claims[claim_id - 1]
-    if not versions or "only leases that are held are renewed" not in drops:
-        return server
-    keys = tuple(
-        key._replace(lease=claim_id) if version else key for key, version in zip(server.keys, versions, strict=True)
-    )
-    return _with(server, keys, server.claims)
+    return Key(record, dirty, 0, dead, left)
 
 
 def recover(server: Server, at: int, drops: Drops) -> Server:
     """recover.lua, for one key: they may all expire at different times."""
-    record, dirty, _, dead = key = server.keys[at]
+    record, dirty, lease, dead, marked = server.keys[at]
     if record and "recover makes dirty what has a record" not in drops:
         dirty = 1
-    lease = key.lease if "recover takes out of lease" in drops else 0
-    return _with(server, put_at(server.keys, at, Key(record, dirty, lease, dead)), server.claims)
+    if "recover takes out of lease" not in drops:
+        lease = 0
+    if "a mark ends with its lease" not in drops:
+        marked = 0
+    return _with(server, put_at(server.keys, at, Key(record, dirty, lease, dead, marked)), server.claims)
 
 
 def retry_dead(server: Server, at: int, drops: Drops) -> Server:
     """retry.lua, for one key."""
-    record, dirty, lease, dead = server.keys[at]
+    record, dirty, lease, dead, marked = server.keys[at]
     if record and "retry makes dirty" not in drops:
         dirty = 1
     if "retry clears dead" not in drops:
         dead = 0
-    return _with(server, put_at(server.keys, at, Key(record, dirty, lease, dead)), server.claims)
+    return _with(server, put_at(server.keys, at, Key(record, dirty, lease, dead, marked)), server.claims)
 
 
 def drop(server: Server, at: int) -> Server:
@@ -198,17 +202,7 @@ def allot(server: Server, sent: Put, deleted: int, most: int, drops: Drops) -> t
     seq, memory, memories = server.seq + 1, remembered(server, writer, name), server.memory
     if memory and memory[0] < request and "allot remembers the request" not in drops:
         memories = _memory(server, writer, name, (request, 0, *memory)[: len(memory)])
-    return version_of(server.epoch, seq, deleted), Server(
-        server.identity,
-        server.meta,
-        server.epoch,
-        seq,
-        server.returned,
-        server.keys,
-        server.claims,
-        memories,
-        server.foreign,
-    )
+    return version_of(server.epoch, seq, deleted), server._replace(seq=seq, memory=memories)
 
 
 def install(server: Server, identity: int, meta: int, seen: int, epoch: int, drops: Drops) -> tuple[bool, Server]:
@@ -216,8 +210,7 @@ def install(server: Server, identity: int, meta: int, seen: int, epoch: int, dro
     if (server.identity, server.meta, server.epoch) != (identity, meta, seen) and "install compares" not in drops:
         return False, server
     seq = server.seq if "a new history begins a new epoch" in drops else 0
-    _, _, _, _, _, keys, claims, memory, foreign = server
-    return True, Server(server.identity, identity, epoch, seq, 0, keys, claims, memory, foreign)
+    return True, server._replace(meta=identity, epoch=epoch, seq=seq, returned=0)
 
 
 def disown(server: Server, first: int, last: int) -> Server:
@@ -257,7 +250,8 @@ def restamp(
         very = key.record == version or "restamp touches the very version only" in drops
         if version and key.record and very and newest > version:
             given[at] = newest
-            keys[at] = key._replace(record=newest)
+            marks = key.lease and "restamp marks what is leased" not in drops
+            keys[at] = key._replace(record=newest, marked=1 if marks else key.marked)
     return tuple(given), _with(server, tuple(keys), server.claims)
 
 
@@ -311,6 +305,6 @@ def verdict(flush: Flush, held: int, drops: Drops) -> str:
     return LOST
 
 
-def _with(server: Server, keys: tuple[Key, ...], claims: tuple[tuple[int, ...], ...]) -> Server:
+def _with(server: Server, keys: tuple[Key, ...], claims: tuple[int, ...]) -> Server:
     identity, meta, epoch, seq, returned, _, _, memory, foreign = server
     return Server(identity, meta, epoch, seq, returned, keys, claims, memory, foreign)

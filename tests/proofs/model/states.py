@@ -31,14 +31,16 @@ class Key(NamedTuple):
     Attributes:
         record: its version, 0 without one.
         dirty: 1 if a member.
-        lease: the claim whose deadline is its score, 0 if it isn't a member.
+        lease: the deadline that is its score, 0 if it isn't a member.
         dead: the version that is dead-lettered, 0 if none.
+        marked: 1 if the record was changed while it was leased.
     """
 
     record: int = 0
     dirty: int = 0
     lease: int = 0
     dead: int = 0
+    marked: int = 0
 
 
 class Server(NamedTuple):
@@ -48,7 +50,7 @@ class Server(NamedTuple):
         identity: of the server. meta: the identity in meta, 0 without meta. epoch, seq: in meta.
         returned: 1 for a former primary that came back, until a client has compared epochs.
         keys: one `Key` each.
-        claims: for each claim id the version of each key that it took, () if it is unknown.
+        claims: for each claim id the deadline of its leases, 0 if it is unknown.
         memory: for each writer what is remembered of it under each of its names, () where nothing is: (last request,
             version in its reply), and, where two may be under way, the same of the one before.
         foreign: the epochs noted in meta as nobody's, first and last of each range.
@@ -60,7 +62,7 @@ class Server(NamedTuple):
     seq: int
     returned: int
     keys: tuple[Key, ...]
-    claims: tuple[tuple[int, ...], ...]
+    claims: tuple[int, ...]
     memory: tuple[tuple[tuple[int, ...], ...], ...]
     foreign: tuple[tuple[int, int], ...]
 
@@ -70,12 +72,13 @@ class Flusher(NamedTuple):
 
     Attributes:
         claim: its id, 0 when idle.
-        versions: claimed, per key, 0 for keys that aren't in it.
-        saved: with `watch`, versions that were saved other than the claimed ones.
-        fates: per key, why it isn't saved: 0, RETRY or DEAD.
+        keys: per key, 1 if it is in the claim.
+        versions: as read, per key, 0 without a record.
+        fates: per key, what becomes of it if it isn't saved: 0, RETRY or DEAD.
         at: with `watch`, the key that it works on.
         watched: with `watch`, the version that was read.
-        connection: with `watch`, the identity of the server that holds the WATCH.
+        connection: the identity of the server that has answered the claim; with `watch`, that holds the WATCH.
+        deadline: of the claim; known to a mutant alone.
         met: after a save that met something newer, that of each key, 0 where there is nothing of the kind.
         allotted: the highest epoch that was allotted when it asked, or that is known to have begun.
         spare: the epoch that its records get versions of.
@@ -83,19 +86,20 @@ class Flusher(NamedTuple):
 
     doing: int = 0
     claim: int = 0
+    keys: tuple[int, ...] = ()
     versions: tuple[int, ...] = ()
-    saved: tuple[int, ...] = ()
     fates: tuple[int, ...] = ()
     at: int = 0
     watched: int = 0
     connection: int = 0
+    deadline: int = 0
     met: tuple[int, ...] = ()
     allotted: int = 0
     spare: int = 0
 
 
-IDLE, RELEASING, SAVING, ACKING, READING, SAVING_ONE, COMMITTING = range(7)
-LOOKING, COUNTING, GREETING, DISOWNING, BEGINNING, LOOKING_AGAIN, RESTAMPING = range(7, 14)
+IDLE, RELEASING, FETCHING, SAVING, ACKING, WATCHING, SAVING_ONE, COMMITTING = range(8)
+LOOKING, COUNTING, GREETING, DISOWNING, BEGINNING, LOOKING_AGAIN, RESTAMPING = range(8, 15)
 """After a save that met something newer: see asyncwb/flushing/stale.py."""
 
 

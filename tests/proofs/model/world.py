@@ -95,7 +95,7 @@ def failure_steps(state: State, rules: Rules, out: Out) -> None:
             old = server if rules.configuration.left.returns else ()
             out.append(((FAILOVER, identity), _switched(state, promoted, old=old, left=left.without(FAILOVERS))))
     if left.restarts:
-        nothing = ((),) * len(server.claims), ((),) * len(server.memory)
+        nothing = (0,) * len(server.claims), ((),) * len(server.memory)
         empty = Server(identity, 0, 0, 0, 0, (Key(),) * len(server.keys), *nothing, foreign=())
         out.append(((RESTART, identity), _switched(state, empty, old=(), left=left.without(RESTARTS))))
     if left.returns and state.old:
@@ -174,8 +174,8 @@ def _put(state: State, rules: Rules, out: Out, *message: int) -> None:
 
 
 def _claim(state: State, rules: Rules, out: Out, claim_id: int) -> None:
-    versions, server = scripts.claim(state.server, claim_id, -1, rules.drops)
-    out.append(((LATE_CLAIM, claim_id, versions), state.to(server=server)))
+    taken, server = scripts.claim(state.server, claim_id, -1, rules.drops)
+    out.append(((LATE_CLAIM, claim_id, scripts.read(state.server, taken)), state.to(server=server)))
 
 
 def _release(state: State, rules: Rules, out: Out, claim_id: int) -> None:
@@ -183,11 +183,19 @@ def _release(state: State, rules: Rules, out: Out, claim_id: int) -> None:
     out.append(((LATE_RELEASE, claim_id), state.to(server=server)))
 
 
-def _ack(state: State, rules: Rules, out: Out, claim_id: int, actual: tuple[int, ...], fates: tuple[int, ...]) -> None:
-    server = scripts.ack(state.server, claim_id, actual, fates, False, rules.drops)
+def _ack(
+    state: State,
+    rules: Rules,
+    out: Out,
+    claim_id: int,
+    versions: tuple[int, ...],
+    fates: tuple[int, ...],
+    deadline: int,
+) -> None:
+    server = scripts.ack(state.server, claim_id, versions, fates, False, rules.drops, deadline)
     out.append(((LATE_ACK, claim_id), state.to(server=server)))
     if state.old:
-        old = scripts.ack(state.old, claim_id, actual, fates, False, rules.drops)
+        old = scripts.ack(state.old, claim_id, versions, fates, False, rules.drops, deadline)
         out.append(((LATE_ACK_AT_OLD, claim_id), state.to(old=old)))
 
 

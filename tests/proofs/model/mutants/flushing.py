@@ -16,24 +16,19 @@ def mutants() -> Iterator[Mutant]:
     yield mutant("save returns before it is durable", "a save returns when it is durable", small(flushers=1), "I2")
 
     # Acks.
-    yield mutant("ack without comparing versions", "ack compares versions", small(flushers=1), "I2")
+    yield mutant("put without a mark", "put marks what is leased", small(flushers=1), "I2")
+    yield mutant("ack without looking at marks", "ack looks at marks", small(flushers=1), "I2")
+    yield mutant("mark that outlives its lease", "a mark ends with its lease", small(flushers=1), "I1")
+    yield mutant(
+        "ack that takes others' marks", "an ack leaves the marks of others", small(claims=3, writes=(3,)), "I2"
+    )
     yield mutant("ack ignoring failures", "ack keeps what failed", small(flushers=1, failures=1), "I2")
     yield mutant(
         "ack ignoring the failure of one of two", "ack keeps what failed", small(flushers=1, keys=2, failures=1), "I2"
     )
     yield mutant("ack leaves what changed nowhere", "ack makes dirty what changed", small(flushers=1), "I1")
-    yield mutant(
-        "ack makes dirty what another claim has leased",
-        "ack of a changed record looks whose the lease is",
-        small(),
-        "I1",
-    )
-    yield mutant(
-        "ack of a failure by a claim that lost its lease",
-        "a failed ack looks whose the lease is",
-        small(writes=(1,), failures=1),
-        "I1",
-    )
+    yield mutant("ack of what another claim holds", "ack of those alone that the claim holds", small(), "I2")
+    yield mutant("ack by the deadline alone", "an ack names its claim", small(writes=(2,), failovers=1), "I2")
     yield mutant(
         "dead-letter whatever version is there",
         "only the version that failed is dead-lettered",
@@ -58,7 +53,18 @@ def mutants() -> Iterator[Mutant]:
         "I1",
     )
     yield mutant("recover leaves the lease", "recover takes out of lease", small(flushers=1, writes=(1,)), "I1")
-    yield mutant("extend what was lost", "only leases that are held are renewed", small(writes=(1,)), "I1")
+    yield mutant(
+        "deadline of another claim",
+        "no deadline is that of another claim",
+        small(write_through=True, writes=(3,)),
+        "I2",
+    )
+    yield mutant(
+        "read wherever a connection leads",
+        "records are read on the connection of their claim",
+        small(flushers=1, writes=(2,), claims=1, failovers=1, returns=1),
+        "I2",
+    )
 
     # Dead letters.
     yield mutant("put leaves it dead", "put clears dead", small(flushers=1, dead=True, failures=1), "I1")
@@ -70,11 +76,8 @@ def mutants() -> Iterator[Mutant]:
 
     # The transaction.
     yield mutant(
-        "watch acks what it finds", "watch acks the versions it has saved", small(flushers=1, watch=True), "I2"
-    )
-    yield mutant(
-        "watch takes what is gone for saved",
-        "watch acks only what it has saved",
+        "watch takes what EXEC left for saved",
+        "what EXEC has not removed is given back",
         small(flushers=1, writes=(1,), watch=True, claims=1, failovers=1, returns=1),
         "I2",
     )

@@ -92,6 +92,12 @@ def redis_server(request: pytest.FixtureRequest, shared_server: Callable[[str], 
     return shared_server(request.param)
 
 
+@pytest.fixture(params=[kind for kind in KINDS if kind != "valkey"])
+def old_server(request: pytest.FixtureRequest, shared_server: Callable[[str], Server]) -> Server:
+    """Each supported server older than Redis 7.2."""
+    return shared_server(request.param)
+
+
 @pytest.fixture
 def valkey_server(shared_server: Callable[[str], Server]) -> Server:
     """The server of choice, empty, for tests of what doesn't depend on the server."""

@@ -8,13 +8,13 @@ from asyncwb.protocol.keys import pattern_of
 # command in turn.
 SERVICES: Final = (
     "blpop", "del", "eval", "evalsha", "exec", "exists", "get", "getrange", "hdel", "hexists", "hgetall",
-    "hincrby", "hlen", "hmget", "hscan", "hset", "info", "llen", "lpush", "mget", "mset", "multi", "pexpire", "set",
-    "strlen", "time", "unwatch", "watch", "zadd", "zcard", "zcount", "zmscore", "zrange", "zrangebyscore", "zrem",
-    "zremrangebyrank", "zremrangebyscore",
+    "hincrby", "hlen", "hmget", "hscan", "hset", "info", "llen", "lpush", "mget", "mset", "multi", "pexpire", "sadd",
+    "scard", "set", "smismember", "srem", "strlen", "time", "unwatch", "watch", "zadd", "zcard", "zcount", "zmscore",
+    "zrange", "zrangebyscore", "zrem", "zremrangebyrank", "zremrangebyscore", "zscore",
 )  # fmt: skip
 """The commands that services and workers call."""
 
-OPERATORS: Final = tuple(sorted((*SERVICES, "hget", "scan", "type", "zscore")))
+OPERATORS: Final = tuple(sorted((*SERVICES, "hget", "scan", "type")))
 """The commands that operators' tools call: those of services and a few more. SCAN reveals the names of all keys."""
 
 BESIDES: Final = {

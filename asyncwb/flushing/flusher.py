@@ -154,8 +154,8 @@ class Flusher:
             renewal.cancel_scope.cancel()
         if crash is not None:
             raise crash
-        for key, reason in claim.garbage.items():
-            outcome.failed[key] = Failure(str(reason), "dead")
+        for key, each in claim.garbage.items():
+            outcome.failed[key] = Failure(str(each.reason), "dead")
         return outcome
 
     async def _renew(self, queue: Queue, claim: Claim) -> None:
@@ -177,9 +177,11 @@ class Flusher:
         try:
             acked = await self._patiently(
                 lambda: queue.ack(
-                    claim.id,
+                    claim,
                     failed=outcome.failed,
-                    saved=outcome.saved,
+                    read=outcome.read,
+                    rest=outcome.rest,
+                    freed=outcome.freed,
                     again_seconds=self._settings.max_delay_seconds,
                     retries=self._retries,
                     rng=self._rng,
@@ -197,10 +199,10 @@ class Flusher:
 
     def _tell(self, waits: Waits, claim: Claim, outcome: Outcome, acked: Acked | None) -> None:
         """Tells the waiting callers of this process what was saved and what was dead-lettered."""
-        failed, saved = outcome.failed, outcome.saved
+        failed, read = outcome.failed, outcome.read
         waits.saved(
             [
-                (record.key.encode(), saved.get(record.key, record.version))
+                (record.key.encode(), read.get(record.key, record.version))
                 for record in claim.records
                 if record.key not in failed
             ]

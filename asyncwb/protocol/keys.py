@@ -3,12 +3,12 @@
 from typing import Final
 from zlib import crc32
 
-LAYOUT: Final = 2
+LAYOUT: Final = 3
 """The number of this layout, which meta stores; it is raised whenever a key or a record changes its form."""
 
 
 # The Redis types of the keys in `PartitionKeys.once`, in the same order.
-TYPES: Final = ("hash", "zset", "zset", "hash", "hash", "list", "hash", "hash")
+TYPES: Final = ("hash", "zset", "zset", "hash", "hash", "list", "hash", "set", "zset", "hash")
 
 
 def pattern_of(namespace: str) -> str:
@@ -27,7 +27,18 @@ class PartitionKeys:
         self.record_prefix = prefix + b"rec:"
         # In the order in which lua/includes/keys.lua expects them.
         self.common = tuple(
-            prefix + name for name in (b"meta", b"dirty", b"lease", b"expired", b"dead", b"wake", b"retry")
+            prefix + name
+            for name in (
+                b"meta",
+                b"dirty",
+                b"lease",
+                b"expired",
+                b"dead",
+                b"wake",
+                b"retry",
+                b"changed",
+                b"claims",
+            )
         )
 
     @property
@@ -59,16 +70,21 @@ class PartitionKeys:
         return self.common[6]
 
     @property
+    def changed(self) -> bytes:
+        return self.common[7]
+
+    @property
+    def claims(self) -> bytes:
+        return self.common[8]
+
+    @property
     def once(self) -> tuple[bytes, ...]:
-        """The keys that a partition has once: all but those of records, claims and writers."""
+        """The keys that a partition has once: all but those of records and writers."""
         return (*self.common, self.workers)
 
     @property
     def workers(self) -> bytes:
         return self._prefix + b"workers"
-
-    def claim(self, claim_id: str) -> bytes:
-        return self._prefix + b"claim:" + claim_id.encode()
 
     def writer(self, writer_id: str) -> bytes:
         return self._prefix + b"writer:" + writer_id.encode()

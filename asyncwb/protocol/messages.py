@@ -92,6 +92,16 @@ PutReply = Applied | Refusal
 Fate = Literal["retry", "later", "dead"]
 
 
+class Garbage(NamedTuple):
+    """A record that another program has overwritten: why it can't be saved, and its first eight bytes.
+
+    `version` is what stands in place of the version: eight zeros if there are fewer bytes, or no string.
+    """
+
+    reason: DecodeError
+    version: bytes
+
+
 @dataclass(frozen=True, slots=True)
 class Claim:
     """Records leased to one flusher.
@@ -99,18 +109,26 @@ class Claim:
     Attributes:
         id: a new one for every attempt; a retry under the same id could ack records that it never saved.
         records: the records to save.
-        garbage: keys whose record another program has overwritten, each with the reason.
+        garbage: keys whose record another program has overwritten.
         due_in_seconds: seconds until the partition's next record is due, None if there is none.
         suspect_waits: whether a record is due that has to be claimed alone, because its leases keep expiring.
         deaths: for a record that was claimed alone, how often its lease has expired while it was alone.
+        keys: how many keys it has, including those without a record.
+        bytes: of all these records in Redis.
     """
 
     id: str
     records: list[Record]
-    garbage: dict[str, DecodeError]
+    garbage: dict[str, Garbage]
     due_in_seconds: float | None
     suspect_waits: bool = False
     deaths: int = 0
+    keys: int = 0
+    bytes: int = 0
+
+
+Rest = Literal["saved", "again", "now"]
+"""What becomes of a claim's records that have not failed: they were saved; they are due again later; or at once."""
 
 
 @dataclass(frozen=True, slots=True)

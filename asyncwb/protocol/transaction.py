@@ -15,7 +15,11 @@ from asyncwb.support.key_encoding import raw_of
 
 
 class Watch:
-    """Watches one record, on a connection of its own: call `read` first, and `commit` after the save."""
+    """Watches one record, on a connection of its own: call `read` first, and `commit` after the save.
+
+    Attributes:
+        bytes: how many the record had when it was read.
+    """
 
     def __init__(self, queue: Queue, key: str) -> None:
         self._queue = queue
@@ -23,7 +27,7 @@ class Watch:
         self._raw = raw_of(key)
         self._stack = AsyncExitStack()
         self._session: Session | None = None
-        self._length = 0
+        self.bytes = 0
         self._watching = False
 
     async def __aenter__(self) -> Self:
@@ -53,16 +57,17 @@ class Watch:
         _, packed = await self._session.commands(("WATCH", name), ("GET", name))
         if packed is None:
             return None
-        self._length = len(packed)
+        self.bytes = len(packed)
         return unpack_record(self._key, packed)
 
     async def commit(self) -> bool:
         """Removes the record from Redis, with its place in the sets; returns False if it was written since `read`.
 
+        The estimate of bytes is left to the ack.
+
         Raises:
-            RedisError, OutcomeUnknown: the record may or may not have been removed. The reply to EXEC was lost, for
-                example, or an old server at maxmemory refused what was queued in MULTI. Only versions can prove what
-                was saved.
+            RedisOutOfMemory: nothing was removed: the server is at maxmemory, and older than Redis 7.2.
+            RedisError, OutcomeUnknown: the record may or may not have been removed: the reply to EXEC was lost, say.
         """
         assert self._session is not None, "used outside its block"
         keys = self._queue.keys
@@ -76,7 +81,8 @@ class Watch:
             ("ZREM", keys.lease, self._raw),
             ("HDEL", keys.dead, self._raw),
             ("HDEL", keys.retry, self._raw),
-            ("HINCRBY", keys.meta, "bytes", -self._length),
+            ("HDEL", keys.expired, self._raw),
+            ("SREM", keys.changed, self._raw),
             ("EXEC",),
         )
         return done is not None

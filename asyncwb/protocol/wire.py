@@ -31,6 +31,11 @@ def pack_version(version: Version) -> bytes:
     return _VERSION.pack(version)
 
 
+def version_bytes(packed: bytes) -> bytes:
+    """The first eight bytes of a packed record; eight zeros if it is shorter, as in lua/includes/version_of.lua."""
+    return packed[: _VERSION.size] if len(packed) >= _VERSION.size else bytes(_VERSION.size)
+
+
 def pack_epoch(epoch: int) -> bytes:
     """The first four bytes of every packed record of this epoch."""
     return epoch.to_bytes(4)

@@ -143,15 +143,22 @@ class RedisLink:
         args: Sequence[Argument],
         *then: Sequence[Argument],
         block_seconds: float = 0.0,
+        continues: bool = False,
     ) -> list[Any]:
         try:
             return await self._exchange(
-                channel, (("EVALSHA", script.sha, len(keys), *keys, *args), *then), block_seconds
+                channel,
+                (("EVALSHA", script.sha, len(keys), *keys, *args), *then),
+                block_seconds,
+                continues=continues,
             )
         except UnknownScript:
             # A server forgets its scripts at a restart or failover. EVAL runs the script and has it cached again.
             return await self._exchange(
-                channel, (("EVAL", script.source, len(keys), *keys, *args), *then), block_seconds
+                channel,
+                (("EVAL", script.source, len(keys), *keys, *args), *then),
+                block_seconds,
+                continues=continues,
             )
 
     async def _exchange(
@@ -170,9 +177,10 @@ class RedisLink:
                     # A server that was restarted has closed the connection. This is checked before anything is sent;
                     # otherwise the outcome of a write that was certainly not applied would count as unknown.
                     if continues:
-                        # A new connection watches nothing: EXEC on it would remove what was written since the read.
+                        # A new connection watches nothing, so EXEC on it would remove what was written since the read;
+                        # and it may lead to another server.
                         raise redis.exceptions.ConnectionError(
-                            "the connection was cut, and what it watched is forgotten"
+                            "the connection was cut, and what was done on it can't be continued on another"
                         )
                     await channel.connect()
                 sent = True
@@ -250,9 +258,15 @@ class RedisLink:
 class _Session:
     def __init__(self, link: RedisLink, channel: Channel) -> None:
         self._link = link
-        self._stream = channel
+        self._channel = channel
         self._begun = False
 
     async def commands(self, *commands: Sequence[Argument]) -> list[Any]:
         continues, self._begun = self._begun, True
-        return await self._link._exchange(self._stream, commands, continues=continues)  # noqa: SLF001 - its other half
+        return await self._link._exchange(self._channel, commands, continues=continues)  # noqa: SLF001 - its other half
+
+    async def script(self, script: Script, keys: Sequence[bytes], args: Sequence[Argument]) -> Any:
+        continues, self._begun = self._begun, True
+        evaluate = self._link._evaluate  # noqa: SLF001 - its other half
+        (reply,) = await evaluate(self._channel, script, keys, args, continues=continues)
+        return reply

@@ -10,13 +10,17 @@ Argument = bytes | str | int
 
 
 class Session(Protocol):
-    """Exclusive use of one connection, for WATCH / MULTI / EXEC."""
+    """Exclusive use of one connection: for WATCH / MULTI / EXEC, and for reads that have to reach the same server."""
 
     async def commands(self, *commands: Sequence[Argument]) -> list[Any]:
         """Sends commands together and returns their replies; raises what `Link.command` raises if any of them fails.
 
         All calls of a session use the connection of the first one: if it is lost, they raise `RedisUnavailable`.
         """
+        ...
+
+    async def script(self, script: Script, keys: Sequence[bytes], args: Sequence[Argument]) -> Any:
+        """Runs a script like `Link.script`, on the session's connection."""
         ...
 
 

@@ -114,7 +114,7 @@ async def _cycle(buffer: "Buffer[bytes]", queue: Queue, meter: "_Meter", start: 
     gone = 0
     for claim in claims:
         async with meter.reads("ack", "evalsha", len(claim.records)):
-            acked = await queue.ack(claim.id)
+            acked = await queue.ack(claim)
         gone += acked.gone if acked else 0
     if gone != count:
         raise AssertionError(f"{gone} records were claimed and acked, not {count}")

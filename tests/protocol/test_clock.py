@@ -53,7 +53,7 @@ async def test_clock_that_was_set_back_holds_up_no_new_write(rig: Rig) -> None:
 async def test_clock_that_was_set_back_holds_up_nothing_scheduled_before(rig: Rig) -> None:
     retries = Retries(most=3, first_seconds=60, longest_seconds=60)
     await rig.put("failing")
-    await rig.queue.ack((await rig.claim()).id, failed={"failing": Failure("odd")}, retries=retries)
+    await rig.queue.ack((await rig.claim()), failed={"failing": Failure("odd")}, retries=retries)
     await rig.put("leased")
     await rig.claim(lease=600.0)
     await rig.put("delayed", delay=600.0)
@@ -86,7 +86,7 @@ async def test_clock_that_is_set_back_again_and_again(rig: Rig) -> None:
         await rig.queue.recover()
         claim = await rig.claim()
         assert [record.key for record in claim.records] == [f"k{number}"]
-        await rig.queue.ack(claim.id)
+        await rig.queue.ack(claim)
 
 
 async def test_clock_that_is_adjusted_by_less_than_a_second_shortens_no_delay(rig: Rig) -> None:
@@ -122,9 +122,9 @@ async def test_late_ack_after_a_jump_leaves_the_next_claim_alone(rig: Rig) -> No
     assert await rig.queue.recover() == 1
     second = await rig.claim()
     assert [record.key for record in second.records] == ["a"]
-    await rig.queue.ack(first.id, failed={"a": Failure("odd", "dead")})
+    await rig.queue.ack(first, failed={"a": Failure("odd", "dead")})
     assert await rig.where("a") == {"leased"}
-    acked = await rig.queue.ack(second.id)
+    acked = await rig.queue.ack(second)
     assert acked is not None
     assert acked.gone == 1
     assert await rig.where("a") == set()
@@ -153,7 +153,7 @@ async def test_write_is_due_at_the_earlier_of_two_times(rig: Rig) -> None:
 async def test_put_of_leased_records_beside_dead_letters_is_refused_at_maxmemory(rig: Rig) -> None:
     """Its first write has to be one that memory denies, also where nothing becomes dirty."""
     await rig.put("dead")
-    await rig.queue.ack((await rig.claim()).id, failed={"dead": Failure("odd", "dead")})
+    await rig.queue.ack((await rig.claim()), failed={"dead": Failure("odd", "dead")})
     await rig.put("leased", b"1")
     await rig.claim()
     await rig.fill_memory()
@@ -173,7 +173,7 @@ async def test_deaths_are_in_order_whatever_becomes_of_the_clock(rig: Rig) -> No
         await rig.link.command("HINCRBY", rig.keys.meta, "died", LATER_MS)
         last = (await rig.queue.survey()).last_death
         await rig.queue.recover()
-        await rig.queue.ack((await rig.claim()).id, failed={f"odd{number}": Failure("odd", "dead")})
+        await rig.queue.ack((await rig.claim()), failed={f"odd{number}": Failure("odd", "dead")})
         died = {each.key: round(each.died * 1000) async for each in Inspection(rig.queue).dead()}
         assert died[f"odd{number}"] == (await rig.queue.survey()).last_death > last
 
@@ -188,5 +188,5 @@ async def test_what_is_scheduled_while_the_clock_is_ahead_is_not_held_up_when_th
         if key == "retried":
             await rig.link.command("HSET", rig.keys.meta, "clock", before - LATER_MS)
             retries = Retries(most=9, first_seconds=60, longest_seconds=60)
-            await rig.queue.ack(claim.id, failed={key: Failure("odd")}, retries=retries)
+            await rig.queue.ack(claim, failed={key: Failure("odd")}, retries=retries)
         assert int(await rig.link.command("HGET", rig.keys.meta, "clock")) >= before

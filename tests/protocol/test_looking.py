@@ -22,7 +22,7 @@ async def ask(rig: Rig, key: str, *, hasten: bool = False) -> Held | None:
 async def kill_a(rig: Rig, reason: str = "odd") -> Version:
     version = await rig.put("a")
     claim = await rig.claim()
-    await rig.queue.ack(claim.id, failed={"a": Failure(reason, "dead")})
+    await rig.queue.ack(claim, failed={"a": Failure(reason, "dead")})
     return version
 
 
@@ -54,7 +54,7 @@ async def test_flush_shows_what_is_dirty_or_leased_with_its_version(rig: Rig) ->
     assert await ask(rig, "a") == Held(version, None)
     claim = await rig.claim()
     assert await ask(rig, "a") == Held(version, None)
-    await rig.queue.ack(claim.id)
+    await rig.queue.ack(claim)
     assert await ask(rig, "a") is None
 
 
@@ -62,7 +62,7 @@ async def test_flush_shows_the_version_that_was_written_during_a_save(rig: Rig) 
     await rig.put("a", b"1")
     claim = await rig.claim()
     second = await rig.put("a", b"2")
-    await rig.queue.ack(claim.id)
+    await rig.queue.ack(claim)
     assert await ask(rig, "a") == Held(second, None)
 
 
@@ -85,7 +85,7 @@ async def test_flush_makes_due_what_it_waits_for(rig: Rig) -> None:
 
 async def test_flush_leaves_the_back_off_of_what_has_failed(rig: Rig) -> None:
     await rig.put("a")
-    await rig.queue.ack((await rig.claim()).id, failed={"a": Failure("odd")}, retries=Retries(9, 60.0, 60.0))
+    await rig.queue.ack((await rig.claim()), failed={"a": Failure("odd")}, retries=Retries(9, 60.0, 60.0))
     await ask(rig, "a", hasten=True)
     assert (await rig.claim()).records == []
 
@@ -149,7 +149,7 @@ async def test_unsaved_misses_no_key_while_others_are_claimed(rig: Rig, monkeypa
         reply = await ask(script, *args)
         if "dirty" in args and len(saved) < 2:
             saved.append(await rig.claim(records=1000))
-            await rig.queue.ack(saved[-1].id)
+            await rig.queue.ack(saved[-1])
         return reply
 
     saved: list[Claim] = []

@@ -148,7 +148,7 @@ async def test_leased_record_stays_leased_and_is_dirty_after_its_ack(rig: Rig) -
     claim = await rig.claim()
     version = await rig.put("a", b"2")
     assert await rig.where("a") == {"leased"}
-    await rig.queue.ack(claim.id)
+    await rig.queue.ack(claim)
     assert await rig.where("a") == {"dirty"}
     assert await rig.read("a") == (version, b"2")
 
@@ -204,7 +204,7 @@ async def test_dead_letters_that_alone_leave_no_room_are_told_apart(rig: Rig) ->
     for key in ("a", "b"):
         await rig.put(key, b"x" * 80)
     claim = await rig.claim()
-    await rig.queue.ack(claim.id, failed={key: Failure("bad", "dead") for key in ("a", "b")})
+    await rig.queue.ack(claim, failed={key: Failure("bad", "dead") for key in ("a", "b")})
     groups: list[list[tuple[str, bytes | None]]] = [[("c", b"1"), ("d", b"1")], [("e", b"1")], [("f", b"1")]]
     reply = await rig.request(*groups, bounds=Bounds(records=3, low_records=1, in_order=True))
     assert isinstance(reply, Applied)
@@ -252,7 +252,7 @@ async def test_age_of_the_oldest_unsaved_write_is_limited(rig: Rig) -> None:
     reply = await rig.request([("c", b"1")], bounds=bounds)
     assert isinstance(reply, Applied)
     assert reply.refused == {0}, "what is leased isn't saved yet"
-    await rig.queue.ack(claim.id)
+    await rig.queue.ack(claim)
     reply = await rig.request([("c", b"1")], bounds=bounds)
     assert isinstance(reply, Applied)
     assert not reply.refused
@@ -262,7 +262,7 @@ async def test_record_in_its_back_off_does_not_make_the_buffer_old(rig: Rig) -> 
     await rig.put("bad")
     claim = await rig.claim()
     retries = Retries(most=9, first_seconds=60, longest_seconds=60)
-    await rig.queue.ack(claim.id, failed={"bad": Failure("odd")}, retries=retries)
+    await rig.queue.ack(claim, failed={"bad": Failure("odd")}, retries=retries)
     await asyncio.sleep(0.05)
     reply = await rig.request([("a", b"1")], bounds=Bounds(age_seconds=0.01, low_age_seconds=0.01))
     assert isinstance(reply, Applied)
@@ -280,12 +280,12 @@ async def test_full_buffer_stays_full_until_its_low_watermark(rig: Rig) -> None:
         return bool(reply.refused)
 
     assert await is_refused()
-    await rig.queue.ack((await rig.claim(records=4)).id)
+    await rig.queue.ack(await rig.claim(records=4))
     assert await is_refused(), "6 are left"
     reply = await rig.request([("k9", b"2")], bounds=bounds)
     assert isinstance(reply, Applied)
     assert not reply.refused, "an overwrite passes"
-    await rig.queue.ack((await rig.claim(records=1)).id)
+    await rig.queue.ack(await rig.claim(records=1))
     assert not await is_refused()
     assert not await rig.link.command("HEXISTS", rig.keys.meta, "full")
 
@@ -302,7 +302,7 @@ async def test_refused_request_is_remembered_too(rig: Rig) -> None:
     assert isinstance(first, Applied)
     assert first.refused == {0}
     claim = await rig.claim()
-    await rig.queue.ack(claim.id)
+    await rig.queue.ack(claim)
     assert await rig.request([("b", b"1")], request=9, repeated=True, bounds=Bounds(records=1, low_records=1)) == first
 
 
@@ -320,7 +320,7 @@ async def test_put_at_maxmemory_changes_nothing(rig: Rig) -> None:
 async def test_put_takes_a_record_out_of_the_dead_letters(rig: Rig) -> None:
     await rig.put("a")
     claim = await rig.claim()
-    await rig.queue.ack(claim.id, failed={"a": Failure("bad", "dead")})
+    await rig.queue.ack(claim, failed={"a": Failure("bad", "dead")})
     assert await rig.where("a") == {"dead"}
     await rig.put("a", b"2")
     assert await rig.where("a") == {"dirty"}
@@ -357,5 +357,5 @@ async def test_bytes_are_counted_through_overwrite_and_ack(rig: Rig) -> None:
     lengths = [await rig.link.command("STRLEN", rig.keys.record(key)) for key in (b"a", b"b")]
     assert stats.bytes == sum(lengths)
     claim = await rig.claim()
-    await rig.queue.ack(claim.id)
+    await rig.queue.ack(claim)
     assert (await rig.queue.stats()).bytes == 0

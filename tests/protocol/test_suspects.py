@@ -62,7 +62,7 @@ async def test_suspects_come_apart_from_others_and_in_ever_smaller_batches(redis
                 good = ["good" in key for key in keys_of(taken)]
                 assert all(good) or not any(good)
                 if all(good):
-                    await rig.queue.ack(taken.id)
+                    await rig.queue.ack(taken)
             return sizes
 
         await put(rig, *(f"s{number:02}" for number in range(42)))
@@ -98,14 +98,14 @@ async def test_killer_among_many_is_alone_within_few_deaths_and_its_neighbours_a
                 deaths += 1
                 await expire(rig)
             else:
-                acked = await rig.queue.ack(taken.id)
+                acked = await rig.queue.ack(taken)
                 assert acked is not None
                 saved += acked.gone
         assert deaths <= 6
         while (taken := await claim(rig)).records or (taken := await claim(rig, alone=True)).records:
             failed = {"k077": Failure("it kills", "dead")} if "k077" in keys_of(taken) else {}
             assert not failed or len(taken.records) == 1
-            acked = await rig.queue.ack(taken.id, failed=failed)
+            acked = await rig.queue.ack(taken, failed=failed)
             assert acked is not None
             saved += acked.gone
         assert saved == 139
@@ -157,18 +157,21 @@ async def test_release_counts_nothing_and_an_ack_of_any_kind_forgets(redis_serve
             if settle == "changed":
                 await rig.put("a", b"2")
             failed = {"a": Failure("x", settle)} if settle in ("later", "retry") else {}  # type: ignore[arg-type]
-            await rig.queue.ack(taken.id, failed=failed)
+            await rig.queue.ack(taken, failed=failed)
             assert await noted(rig) == {}, settle
 
 
-async def test_late_ack_of_a_process_that_lives_forgets(redis_server: Server) -> None:
-    """The process was frozen, or couldn't renew its lease, but had not died."""
+async def test_record_that_is_saved_by_the_next_claim_is_no_suspect_any_more(redis_server: Server) -> None:
+    """The process was frozen, or couldn't renew its lease. Its late ack says nothing of what it holds no longer."""
     async with open_rig(redis_server) as rig:
         await put(rig, "a", "b")
         frozen = await claim(rig)
         await expire(rig)
         assert set(await noted(rig)) == {"a", "b"}
-        await rig.queue.ack(frozen.id)
+        await rig.queue.ack(frozen)
+        assert set(await noted(rig)) == {"a", "b"}
+        for _ in range(2):
+            await rig.queue.ack(await claim(rig, alone=True))
         assert await noted(rig) == {}
         assert await rig.queue.pending() == (0, 0)
 
@@ -216,7 +219,7 @@ async def test_whatever_ends_a_record_otherwise_forgets(redis_server: Server, en
             await rig.queue.audit()
         else:
             entry = await rig.link.command("HGET", rig.keys.expired, "a")
-            await rig.queue.ack((await claim(rig, alone=True)).id, failed={"a": Failure("x", "dead")})
+            await rig.queue.ack((await claim(rig, alone=True)), failed={"a": Failure("x", "dead")})
             await rig.link.command("HSET", rig.keys.expired, "a", entry)
             if end == "retry":
                 assert await rig.queue.retry_dead(["a"]) == 1
@@ -245,7 +248,7 @@ async def test_key_of_another_type_stops_nothing(redis_server: Server) -> None:
         await expire(rig)
         taken = await claim(rig)
         assert keys_of(taken) == ["a"]
-        await rig.queue.ack(taken.id)
+        await rig.queue.ack(taken)
         assert await rig.queue.pending() == (0, 0)
         assert [name for name, *_ in await overwritten_keys(rig.queue)] == [rig.keys.expired.decode()]
 
@@ -260,7 +263,7 @@ async def test_full_server_notes_and_isolates_all_the_same(redis_server: Server)
         for key in ("a", "b"):
             alone = await claim(rig, alone=True)
             assert keys_of(alone) == [key]
-            await rig.queue.ack(alone.id)
+            await rig.queue.ack(alone)
         assert await noted(rig) == {}
 
 

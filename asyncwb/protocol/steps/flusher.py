@@ -1,25 +1,23 @@
 """Steps of flushers: claiming records, renewing their leases, and ending the claim."""
 
-import asyncio
 import contextlib
 import random
-from collections.abc import Mapping
-from typing import Any, Final
+from collections.abc import Mapping, Sequence
+from typing import Final
 from uuid import uuid4
 
 import anyio
 
 from asyncwb.errors import DecodeError, OutcomeUnknown, RedisError, RedisUnavailable
 from asyncwb.protocol import scripts
-from asyncwb.protocol.messages import NO_LIMIT, Acked, Claim, Failure, Retries, Retry
+from asyncwb.protocol.messages import NO_LIMIT, Acked, Claim, Failure, Garbage, Rest, Retries, Retry
 from asyncwb.protocol.steps.partition import PAGE, PartitionSteps, ms
-from asyncwb.protocol.wire import pack_version, unpack_record
+from asyncwb.protocol.wire import pack_version, unpack_record, version_bytes
 from asyncwb.records import Record, Version
-from asyncwb.redis.link import Argument
-from asyncwb.redis.script import Script
+from asyncwb.redis.link import Argument, Session
 from asyncwb.support.key_encoding import raw_of, text_of
 
-_CLAIM_MS: Final = 10_000
+_REMEMBERED_MS: Final = 10_000
 """A claim is remembered for this long after its leases have ended, or for as long as they lasted if that is longer. By
 then its records are dirty again or belong to another claim, and a later ack would only spare a save that the backend
 finds stale."""
@@ -53,57 +51,98 @@ class FlusherSteps(PartitionSteps):
                 if possible.
             RedisError: the server refused the script.
         """
-        claim_id = uuid4().hex
-        lease_ms = ms(lease_seconds)
+        claim_id, taken = uuid4().hex, False
+        refusal: RedisError | None = None
         try:
-            reply = await self.link.script(
-                scripts.CLAIM,
-                (*self.keys.common, self.keys.claim(claim_id)),
-                (self.keys.record_prefix, records, bytes, lease_ms, _claim_ms(lease_ms), int(alone)),
-            )
-        except OutcomeUnknown as error:
+            # One connection: a read over another one may reach another server, and return an older record than the one
+            # that the ack removes.
+            async with self.link.session() as session:
+                try:
+                    due_ms, waits, largest, *keys = await session.script(
+                        scripts.CLAIM,
+                        self.keys.common,
+                        (self.keys.record_prefix, claim_id, records, *_lease(lease_seconds), int(alone)),
+                    )
+                    taken = True
+                    if len(keys) > 1 and len(keys) * largest > bytes:
+                        keys = await self._within(session, claim_id, keys, bytes)
+                    found = await self._read(session, keys)
+                except RedisError as error:
+                    refusal = error  # raised outside: leaving the session by it would cut a connection that may be fine
+            if refusal is not None:
+                raise refusal
+        except RedisError as error:
+            if not taken and not isinstance(error, OutcomeUnknown):
+                raise
             # Safety doesn't need this, since the leases would expire: it only spares the records that wait.
             await self.release(claim_id)
             raise RedisUnavailable(str(error)) from error
-        except asyncio.CancelledError:
+        except BaseException:
             with anyio.move_on_after(RELEASE_SECONDS, shield=True), contextlib.suppress(RedisError):
                 await self.release(claim_id)
             raise
-        found: list[Record] = []
-        garbage: dict[str, DecodeError] = {}
-        due_ms, waits = reply[:2]
-        for key, packed in zip(reply[2::2], reply[3::2], strict=True):
-            try:
-                found.append(unpack_record(key.decode(), packed))
-            except UnicodeDecodeError:
-                garbage[text_of(key)] = DecodeError(f"key {key!r} isn't UTF-8: another program wrote it")
-            except DecodeError as error:
-                garbage[text_of(key)] = error
-        return Claim(
+        claim = Claim(
             claim_id,
-            found,
-            garbage,
+            *_unpacked(keys, found),
             due_ms / 1000 if due_ms >= 0 else None,
             suspect_waits=bool(waits) and not alone,
             deaths=waits if alone else 0,
+            keys=len(keys),
+            bytes=sum(map(len, filter(None, found))),
         )
+        if keys and not claim.records and not claim.garbage:
+            await self.ack(claim)  # members without a record, which leave the sets by this
+        return claim
+
+    async def _within(self, session: Session, claim_id: str, keys: list[bytes], most: int) -> list[bytes]:
+        """Returns the first keys whose records have so many bytes at most, at least one; gives all others back."""
+        sizes = await session.script(scripts.SIZES, self.keys.common, (self.keys.record_prefix, *keys))
+        total, count = 0, 0
+        for size in sizes:
+            total += size
+            if count and total > most:
+                break
+            count += 1
+        if count < len(keys):
+            args: tuple[Argument, ...] = (self.keys.record_prefix, claim_id, *keys[count:])
+            await session.script(scripts.GIVE_BACK, self.keys.common, args)
+        return keys[:count]
+
+    async def _read(self, session: Session, keys: Sequence[bytes]) -> list[bytes | None]:
+        """The records of these keys; None without one, and empty for what is there but is no string."""
+        if not keys:
+            return []
+        names = [*map(self.keys.record, keys)]
+        found: list[bytes | None]
+        (found,) = await session.commands(("MGET", *names))
+        if absent := [at for at, packed in enumerate(found) if packed is None]:
+            there = await session.commands(*(("EXISTS", names[at]) for at in absent))
+            for at, exists in zip(absent, there, strict=True):
+                if exists:
+                    found[at] = b""
+        return found
 
     async def ack(
         self,
-        claim_id: str,
+        claim: Claim,
         *,
         failed: Mapping[str, Failure] | None = None,
-        saved: Mapping[str, Version] | None = None,
+        read: Mapping[str, Version] | None = None,
+        rest: Rest = "saved",
+        freed: int = 0,
         again_seconds: float = 0.0,
         retries: Retries = NO_LIMIT,
         rng: random.Random | None = None,
     ) -> Acked | None:
-        """Ends a claim.
+        """Ends a claim, as far as it still holds its records.
 
         Args:
-            claim_id: the claim's id.
-            failed: what becomes of the records that weren't saved; all others of the claim count as saved.
-            saved: the versions that were saved, for keys where these aren't the claimed versions.
+            claim: the claim.
+            failed: what becomes of the records that weren't saved.
+            read: the versions that have failed, for keys where these aren't the claimed versions.
+            rest: what becomes of all others of the claim. Saved ones leave Redis, but for those that were changed since
+                they were claimed.
+            freed: with "again", how many bytes a transaction has already removed.
             again_seconds: how long until records that changed since they were claimed are due again.
             retries: how often failed records are tried, and their pauses.
             rng: shortens each of these pauses at random, by up to a half; None leaves them as they are.
@@ -113,18 +152,21 @@ class FlusherSteps(PartitionSteps):
             or it ended long ago.
         """
         args: list[Argument] = [
-            ms(again_seconds), 0, retries.most, ms(retries.first_seconds), ms(retries.longest_seconds),
-            len(saved or ()),
+            claim.id, rest, ms(again_seconds),
+            retries.most, ms(retries.first_seconds), ms(retries.longest_seconds),
+            0 if failed else claim.keys, claim.bytes if rest == "saved" else freed, len(failed or ()),
         ]  # fmt: skip
-        for key, version in (saved or {}).items():
-            args += (raw_of(key), pack_version(version))
-        args.append(len(failed or ()))
-        for key, failure in (failed or {}).items():
-            number = failure.attempts if failure.fate == "dead" else ms(failure.due_in_seconds)
-            if failure.fate == "retry":
-                number = ms(rng.uniform(0.5, 1.0) if rng is not None else 1.0)
-            args += (raw_of(key), failure.fate, number, failure.reason.encode("utf-8", "replace"))
-        reply = await self._claim_script(scripts.ACK, claim_id, *args)
+        if failed:
+            versions = {record.key: pack_version(record.version) for record in claim.records}
+            versions.update((key, each.version) for key, each in claim.garbage.items())
+            versions.update((key, pack_version(version)) for key, version in (read or {}).items())
+            for key, failure in failed.items():
+                number = failure.attempts if failure.fate == "dead" else ms(failure.due_in_seconds)
+                if failure.fate == "retry":
+                    number = ms(rng.uniform(0.5, 1.0) if rng is not None else 1.0)
+                reason = failure.reason.encode("utf-8", "replace")
+                args += (raw_of(key), failure.fate, number, versions[key], reason)
+        reply = await self._script(scripts.ACK, *args)
         if not reply:
             return None
         gone, changed, released, again, buried = reply
@@ -134,12 +176,11 @@ class FlusherSteps(PartitionSteps):
 
     async def release(self, claim_id: str) -> None:
         """Ends a claim of which nothing was saved: its records are due again at once."""
-        await self._claim_script(scripts.ACK, claim_id, 0, 1, 0, 0, 0, 0, 0)
+        await self._script(scripts.ACK, claim_id, "now", 0, 0, 0, 0, 0, 0, 0)
 
     async def extend(self, claim_id: str, *, lease_seconds: float) -> int:
         """Renews the leases that a claim still holds; returns how many these are."""
-        lease_ms = ms(lease_seconds)
-        held: int = await self._claim_script(scripts.EXTEND, claim_id, lease_ms, _claim_ms(lease_ms))
+        held: int = await self._script(scripts.EXTEND, claim_id, *_lease(lease_seconds))
         return held
 
     async def recover(self, pauses: Retries = NO_LIMIT) -> int:
@@ -152,10 +193,25 @@ class FlusherSteps(PartitionSteps):
         recovered: int = await self._script(scripts.RECOVER, PAGE, ms(pauses.first_seconds), ms(pauses.longest_seconds))
         return recovered
 
-    async def _claim_script(self, script: Script, claim_id: str, *args: Argument) -> Any:
-        keys = (*self.keys.common, self.keys.claim(claim_id))
-        return await self.link.script(script, keys, (self.keys.record_prefix, *args))
+
+def _lease(seconds: float) -> tuple[int, int]:
+    """How long leases last, and how long after that their claim is remembered, in milliseconds."""
+    lease_ms = ms(seconds)
+    return lease_ms, max(lease_ms, _REMEMBERED_MS)
 
 
-def _claim_ms(lease_ms: int) -> int:
-    return lease_ms + max(lease_ms, _CLAIM_MS)
+def _unpacked(keys: Sequence[bytes], found: Sequence[bytes | None]) -> tuple[list[Record], dict[str, Garbage]]:
+    """The records, and what another program has put in place of some."""
+    records: list[Record] = []
+    garbage: dict[str, Garbage] = {}
+    for key, packed in zip(keys, found, strict=True):
+        if packed is None:
+            continue
+        try:
+            records.append(unpack_record(key.decode(), packed))
+        except UnicodeDecodeError:
+            error = DecodeError(f"key {key!r} isn't UTF-8: another program wrote it")
+            garbage[text_of(key)] = Garbage(error, version_bytes(packed))
+        except DecodeError as error_:
+            garbage[text_of(key)] = Garbage(error_, version_bytes(packed))
+    return records, garbage

@@ -58,7 +58,7 @@ async def test_status_is_that_of_all_partitions_together(made: Namespace) -> Non
     assert {await made.put(key) for key in keys} == {0, 1, 2}
     await made.rigs[1].claim(records=1)
     claim = await made.rigs[2].claim(records=1)
-    await made.rigs[2].queue.ack(claim.id, failed={claim.records[0].key: Failure("odd", "dead")})
+    await made.rigs[2].queue.ack(claim, failed={claim.records[0].key: Failure("odd", "dead")})
     async with open_inspector(made.url, made.name) as inspector:
         status = await inspector.status()
         assert (status.dirty, status.leased, status.dead) == (10, 1, 1)
@@ -86,7 +86,7 @@ async def test_operators_and_services_are_told_the_same(made: Namespace) -> None
         await buffer.set_many({f"k{number}": number for number in range(12)})
         await made.rigs[1].claim(records=1)
         claim = await made.rigs[2].claim(records=1)
-        await made.rigs[2].queue.ack(claim.id, failed={claim.records[0].key: Failure("odd", "dead")})
+        await made.rigs[2].queue.ack(claim, failed={claim.records[0].key: Failure("odd", "dead")})
         stats = await buffer.stats()
         async with open_inspector(made.url, made.name) as inspector:
             status = await inspector.status()
@@ -106,7 +106,7 @@ async def test_records_and_dead_letters_of_all_partitions_are_listed(made: Names
     for rig in made.rigs:
         claim = await rig.claim(records=1)
         buried |= {each.key for each in claim.records}
-        await rig.queue.ack(claim.id, failed={each.key: Failure("odd", "dead") for each in claim.records})
+        await rig.queue.ack(claim, failed={each.key: Failure("odd", "dead") for each in claim.records})
         leased |= {each.key for each in (await rig.claim(records=1)).records}
     assert len(buried) == len(leased) == PARTITIONS
     async with open_inspector(made.url, made.name) as inspector:

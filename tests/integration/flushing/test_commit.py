@@ -1,8 +1,7 @@
 """The loss trace of the article's algorithm, and that neither commit strategy has it, under the same interleaving."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import pytest
@@ -10,9 +9,9 @@ import redis.asyncio
 
 from asyncwb.backend import Backend
 from asyncwb.errors import OutcomeUnknown
+from asyncwb.protocol.transaction import Watch
 from asyncwb.records import Record
 from asyncwb.redis import connection
-from asyncwb.redis.link import Session
 from asyncwb.settings import Commit
 from asyncwb.testing import FaultyBackend, MemoryBackend
 from benchmarks.baselines.article import ArticleBuffer
@@ -254,27 +253,26 @@ async def test_watch_settles_from_versions_when_the_answer_of_exec_is_lost(redis
         assert await rig.queue.pending() == (0, 0)
 
 
-async def test_watch_does_not_ack_what_it_could_not_read(redis_server: Server) -> None:
+async def test_watch_does_not_ack_what_it_could_not_read(redis_server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     """A replica that lags is promoted and answers the WATCH, then the former primary, which has it all, is back."""
     memory = MemoryBackend()
     async with open_rig(redis_server) as rig:
         version = await rig.put("a", b"1")
         name = rig.keys.record(b"a")
-        session = rig.link.session
+        read = Watch.read
 
-        @asynccontextmanager
-        async def at_the_replica() -> AsyncIterator[Session]:
-            async with session() as real:
-                present = await rig.link.command("GETDEL", name)
-                yield real
-                await rig.link.command("SET", name, present)
+        async def at_the_replica(self: Watch) -> Record | None:
+            present = await rig.link.command("GETDEL", name)
+            found = await read(self)
+            await rig.link.command("SET", name, present)
+            return found
 
-        rig.link.session = at_the_replica  # type: ignore[method-assign]
+        monkeypatch.setattr(Watch, "read", at_the_replica)
         await Bench(rig, memory, commit="watch").flush()
         assert memory.values == {}
         assert await rig.read("a") == (version, b"1"), "nobody has saved it"
         assert await rig.where("a") == {"dirty"}
-        rig.link.session = session  # type: ignore[method-assign]
+        monkeypatch.setattr(Watch, "read", read)
         await Bench(rig, memory, commit="watch").flush()
         assert memory.records["a"].version == version
         assert await rig.read("a") is None

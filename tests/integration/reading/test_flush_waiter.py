@@ -69,7 +69,7 @@ class Desk:
         if saved:
             await self.memory.save(claim.records)
         failed = {key: Failure(dead, "dead")} if dead else {}
-        await self.rig.queue.ack(claim.id, failed=failed)
+        await self.rig.queue.ack(claim, failed=failed)
 
     def flush(self, key: str, version: Version | None = None) -> "asyncio.Task[None]":
         return asyncio.create_task(self.waiter.wait(key.encode(), version))

@@ -166,7 +166,7 @@ async def of_a_lost_reply(url: str, namespace: str) -> None:
         claim = await queue.claim(records=10, bytes=1000, lease_seconds=30, alone=True)
         await queue.release(claim.id)
         claim = await queue.claim(records=10, bytes=1000, lease_seconds=30, alone=True)
-        acked = await queue.ack(claim.id)
+        acked = await queue.ack(claim)
         assert acked is not None
         assert acked.gone == 1
         # Idle pools are woken by it.

@@ -76,7 +76,7 @@ class Desk:
         """Makes room as a flusher does when it saves some records."""
         claim = await self.rig.claim(records=records)
         assert len(claim.records) == records
-        await self.rig.queue.ack(claim.id)
+        await self.rig.queue.ack(claim)
 
     @property
     def told(self) -> list[tuple[bool, str]]:

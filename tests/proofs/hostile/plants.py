@@ -181,22 +181,19 @@ async def _type_of_writer(field: Field) -> bool:
     return bool(names)
 
 
-async def _claim(field: Field) -> bool:
-    names = await field.scan(b"claim:")
-    for name in names:
-        packed = await field.link.command("GET", name)
-        await field.do("SET", name, field.garbage(packed or b""))
-    return bool(names)
+async def _claims_deadline(field: Field) -> bool:
+    """Another deadline for each claim that is remembered."""
+    ids = await field.link.command("ZRANGE", field.keys.claims, 0, -1)
+    for name in ids:
+        await field.do("ZADD", field.keys.claims, _any_score(field.rng), name)
+    return bool(ids)
 
 
-async def _type_of_claim(field: Field) -> bool:
-    names = await field.scan(b"claim:")
-    for name in names:
-        await _replace(field, name, "hash")
-    return bool(names)
+async def _mark(field: Field) -> bool:
+    return bool(await field.do("SADD", field.keys.changed, field.victim, field.garbage()))
 
 
-_ONCE: Final = ("meta", "dirty", "lease", "expired", "dead", "wake", "retry", "workers")
+_ONCE: Final = ("meta", "dirty", "lease", "expired", "dead", "wake", "retry", "changed", "claims", "workers")
 
 
 def _type_of(which: str) -> Callable[[Field], Awaitable[bool]]:
@@ -234,13 +231,14 @@ PLANTS: Final[dict[str, Plant]] = {
     "meta's seq": Plant(_meta("seq")),
     "meta's bytes": Plant(_meta("bytes")),
     "meta's full": Plant(_meta("full")),
+    "meta's largest": Plant(_meta("largest")),
     "no field of meta": Plant(_no_field_of_meta),
     "no meta": Plant(_no_meta),
     "meta's layout": Plant(_layout, "namespace"),
     "a writer": Plant(_writer),
     "a writer of another type": Plant(_type_of_writer),
-    "a claim": Plant(_claim, moment="leased"),
-    "a claim of another type": Plant(_type_of_claim, moment="leased"),
+    "a claim's deadline": Plant(_claims_deadline, moment="leased"),
+    "a mark": Plant(_mark, moment="leased"),
     **{
         f"{name} of another type": Plant(_type_of(name), "none" if name in ("wake", "workers") else "namespace")
         for name in _ONCE

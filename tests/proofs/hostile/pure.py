@@ -3,8 +3,8 @@
 import re
 import sqlite3
 import struct
-from collections.abc import Callable, Coroutine
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -61,6 +61,25 @@ class _Answer:
 
     async def script(self, *_: Any) -> Any:
         return self.reply
+
+
+@dataclass
+class _ClaimAnswer:
+    """The session of a claim, of which every answer is given."""
+
+    keys: list[bytes]
+    records: list[bytes | None]
+    where: str = "here"
+
+    @asynccontextmanager
+    async def session(self) -> AsyncIterator["_ClaimAnswer"]:
+        yield self
+
+    async def script(self, *_: Any) -> Any:
+        return [0, 0, 1, *self.keys]
+
+    async def commands(self, *commands: Any) -> list[Any]:
+        return [self.records] if commands[0][0] == "MGET" else [1] * len(commands)
 
 
 def _run(coroutine: Coroutine[Any, Any, Any]) -> Any:
@@ -288,10 +307,10 @@ def meta(data: bytes) -> None:
 
 def claimed(data: bytes) -> None:
     """What a claim finds is either a record with a key of text, or garbage; nothing is left out, nothing fails."""
-    reply = [0, 0, data, _HEADER + b"pj1", b"good", _HEADER + b"pj1", b"bad", data]
-    claim = _run(Queue(_Answer(reply), "n", 0).claim(records=9, bytes=9, lease_seconds=1))  # type: ignore[arg-type]
+    link = _ClaimAnswer([data, b"good", b"bad", b"odd"], [_HEADER + b"pj1", _HEADER + b"pj1", data, None])
+    claim = _run(Queue(link, "n", 0).claim(records=9, bytes=9, lease_seconds=1))  # type: ignore[arg-type]
     names = {each.key for each in claim.records} | set(claim.garbage)
-    assert names == {text_of(data), "good", "bad"}
+    assert names == {text_of(data), "good", "bad", "odd"}
     for each in claim.records:
         each.key.encode()
     assert "good" in {each.key for each in claim.records}

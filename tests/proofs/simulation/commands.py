@@ -264,6 +264,31 @@ def _llen(server: "ModelServer", command: Command) -> int:
     return len(server.value(command[1], deque) or ())
 
 
+def _sadd(server: "ModelServer", command: Command) -> int:
+    members = server.make(command[1], set)
+    before = len(members)
+    members.update(command[2:])
+    return len(members) - before
+
+
+def _srem(server: "ModelServer", command: Command) -> int:
+    members = server.value(command[1], set) or set()
+    before = len(members)
+    members.difference_update(command[2:])
+    removed = before - len(members)
+    server.tidy(command[1])
+    return removed
+
+
+def _scard(server: "ModelServer", command: Command) -> int:
+    return len(server.value(command[1], set) or ())
+
+
+def _smismember(server: "ModelServer", command: Command) -> list[int]:
+    members = server.value(command[1], set) or set()
+    return [int(member in members) for member in command[2:]]
+
+
 def _scan(server: "ModelServer", command: Command) -> list[Any]:
     prefix = command[command.index(b"MATCH") + 1].removesuffix(b"*")
     return [b"0", [key for key in list(server.data) if key.startswith(prefix)]]
@@ -278,14 +303,15 @@ COMMANDS: "Final[dict[bytes, Callable[[ModelServer, Command], Any]]]" = {
     b"HEXISTS": _hexists, b"HGET": _hget, b"HGETALL": _hgetall, b"HINCRBY": _hincrby, b"HLEN": _hlen, b"HMGET": _hmget,
     b"HSCAN": _hscan, b"HSET": _hset, b"INFO": _info, b"KEYS": _keys, b"LLEN": _llen, b"LPUSH": _lpush, b"MGET": _mget,
     b"MSET": _mset, b"PEXPIRE": _pexpire, b"PING": _ping, b"PTTL": _pttl, b"RPOP": _rpop, b"SCAN": _scan, b"SET": _set,
+    b"SADD": _sadd, b"SCARD": _scard, b"SMISMEMBER": _smismember, b"SREM": _srem,
     b"STRLEN": _strlen, b"TIME": _time, b"ZADD": _zadd, b"ZCARD": _zcard, b"ZMSCORE": _zmscore, b"ZRANGE": _zrange,
     b"ZCOUNT": _zcount, b"ZRANGEBYSCORE": _zrangebyscore, b"ZREM": _zrem, b"ZREMRANGEBYRANK": _zremrangebyrank,
     b"ZREMRANGEBYSCORE": _zremrangebyscore, b"ZSCORE": _zscore,
 }  # fmt: skip
 
-DENIED_AT_MAXMEMORY: Final = frozenset({b"HINCRBY", b"HSET", b"LPUSH", b"MSET", b"SET", b"ZADD"})
+DENIED_AT_MAXMEMORY: Final = frozenset({b"HINCRBY", b"HSET", b"LPUSH", b"MSET", b"SADD", b"SET", b"ZADD"})
 WRITES: Final = DENIED_AT_MAXMEMORY | {
-    b"DEL", b"HDEL", b"PEXPIRE", b"RPOP", b"ZREM", b"ZREMRANGEBYRANK", b"ZREMRANGEBYSCORE",
+    b"DEL", b"HDEL", b"PEXPIRE", b"RPOP", b"SREM", b"ZREM", b"ZREMRANGEBYRANK", b"ZREMRANGEBYSCORE",
 }  # fmt: skip
 
 

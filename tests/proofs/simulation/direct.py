@@ -59,6 +59,9 @@ class _Session:
         self._server = server
         self._client = Client()
 
+    async def script(self, script: Script, keys: Sequence[bytes], args: Sequence[Argument]) -> Any:
+        return _answered(lambda: self._server.script(script.source, keys, encoded(args)))
+
     async def commands(self, *commands: Sequence[Argument]) -> list[Any]:
         return [_answered(partial(self._server.command, encoded(each), self._client)) for each in commands]
 

@@ -292,9 +292,7 @@ class SimulatedSession:
 
     async def commands(self, *commands: Sequence[Argument]) -> list[Any]:
         network, packed = self._network, [encoded(command) for command in commands]
-        if self._server is not None and self._server is not network.server:
-            raise RedisUnavailable("the connection was cut")
-        self._server = network.server
+        self._connect()
 
         def operate(server: ModelServer, reply: Callable[[Any], None]) -> None:
             replies: list[Any] = []
@@ -317,6 +315,23 @@ class SimulatedSession:
 
         replied: list[Any] = await network.exchange("+".join(each[0].decode() for each in packed), operate)
         return replied
+
+    async def script(self, script: Script, keys: Sequence[bytes], args: Sequence[Argument]) -> Any:
+        network, packed = self._network, encoded(args)
+        self._connect()
+
+        def operate(server: ModelServer, reply: Callable[[Any], None]) -> None:
+            if server is not self._server:
+                return reply(OutcomeUnknown("the connection was cut"))
+            return reply(server.script(network.source(script), keys, packed))
+
+        return await network.exchange(script.name, operate)
+
+    def _connect(self) -> None:
+        """The first request decides which server the connection leads to."""
+        if self._server is not None and self._server is not self._network.server:
+            raise RedisUnavailable("the connection was cut")
+        self._server = self._network.server
 
     def cut(self) -> None:
         """Closes the connection."""

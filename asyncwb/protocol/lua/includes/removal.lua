@@ -15,6 +15,7 @@ local function remove(key)
   redis.call('DEL', name)
   redis.call('ZREM', DIRTY, key)
   redis.call('ZREM', LEASE, key)
+  try('SREM', CHANGED, key)
   forget_failures(key)
   return bytes
 end

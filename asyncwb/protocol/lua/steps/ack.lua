@@ -1,10 +1,13 @@
--- ack: the whole outcome of a claim in one step, so that a partial failure can't be acked by mistake.
--- KEYS  8 claim
--- ARGV  2 ms until a record that changed meanwhile is due again
---       3 '1': release, nothing was saved and everything is due at once (a claim whose flusher stops)
---       4 attempts after which a record is dead (0: never)  5 first and  6 longest back-off (ms)
---       7 number of versions saved other than the claimed ones, then key, version for each
---       then number of failures, then for each: key, what becomes of it, a number, the reason:
+-- ack: ends a claim, with the whole outcome in one step, so that a partial failure can't be acked by mistake. It
+-- concerns the records that the claim still holds. Those that were saved are removed, unless they are marked: then they
+-- were changed since they were claimed, and stay.
+-- ARGV  2 the claim's id
+--       3 what becomes of the records that have not failed: 'saved'; 'again', due after ARGV 4; 'now', due at once
+--       4 ms until a record that was changed meanwhile is due again
+--       5 attempts after which a record is dead (0: never)  6 first and  7 longest back-off (ms)
+--       8 how many records were saved  9 their bytes when they were read; with 'again', how many bytes are gone already
+--       10 number of failures, then for each: key, what becomes of it, a number, its version when it was read (eight
+--       zeros: another program wrote it), the reason:
 --         'retry' an attempt counts; jitter of its back-off, in thousandths
 --         'later' none counts; ms until due
 --         'dead'  it will never be taken; how often it was tried, 0: as often as is noted
@@ -17,47 +20,40 @@
 -- @include claims
 -- @include clock
 -- @include count_bytes
--- @include records
+-- @include marks
 -- @include try
 -- @include version_of
 -- @include wall
-local CLAIM = KEYS[8]
-local CHANGED_MS, RELEASE = tonumber(ARGV[2]), ARGV[3] == '1'
-local MOST_ATTEMPTS, FIRST_BACKOFF, LONGEST_BACKOFF = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
-local OTHER_VERSIONS = tonumber(ARGV[7])
+local CLAIM, REST, CHANGED_MS = ARGV[2], ARGV[3], tonumber(ARGV[4])
+local MOST_ATTEMPTS, FIRST_BACKOFF, LONGEST_BACKOFF = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
+local SAVED, SAVED_BYTES, FAILURES = tonumber(ARGV[8]), tonumber(ARGV[9]), tonumber(ARGV[10])
 
--- 1. The claim, and what the flusher says became of it.
+-- 1. The records that the claim still holds, and what the flusher says became of them.
 
 allow_at_maxmemory()
-local deadline, keys, versions = read_claim(CLAIM)
+local deadline = deadline_of(CLAIM)
 if not deadline then return false end
-local at, actual, failed = 8, {}, {}
-for _ = 1, OTHER_VERSIONS do
-  actual[ARGV[at]] = ARGV[at + 1]
-  at = at + 2
-end
-local failures = tonumber(ARGV[at])
-at = at + 1
-for _ = 1, failures do
-  failed[ARGV[at]] = {what = ARGV[at + 1], number = tonumber(ARGV[at + 2]), reason = ARGV[at + 3]}
-  at = at + 4
+local keys = redis.call('ZRANGEBYSCORE', LEASE, deadline, deadline)
+local marks = marks_of(keys)
+local tries = redis.call('HLEN', RETRY) > 0 and read_all('HMGET', RETRY, keys) or nil
+local failed = {}
+for n = 1, FAILURES do
+  local at = 5 * n + 6
+  failed[ARGV[at]] = {
+    what = ARGV[at + 1], number = tonumber(ARGV[at + 2]), version = ARGV[at + 3], reason = ARGV[at + 4],
+  }
 end
 
--- 2. Which leases this claim still holds. Members are compared and not merely counted, because a later claim may have
--- the same deadline if all leases of this one were gone by then.
+-- 2. What becomes of each. Nothing is written yet; the lists below say what will be.
 
 local now, today, died = noted_clock(), wall(), nil
-local at_deadline, held, ours = redis.call('ZRANGEBYSCORE', LEASE, deadline, deadline), {}, {}
-for i = 1, #at_deadline do held[at_deadline[i]] = true end
-local tries = redis.call('HLEN', RETRY) > 0 and read_all('HMGET', RETRY, keys) or {}
-
--- 3. What becomes of each record. Nothing is written yet; the lists below say what will be.
-
-local gone, changed, released, freed = 0, 0, 0, 0
+local changed, released = 0, 0
 local retried, buried = {}, {}
-local delete, unlease, undirty, dirty, dead, undead, retry, unretry = {}, {}, {}, {}, {}, {}, {}, {}
+local delete, dirty, dead, retry, unretry, unmarked = {}, {}, {}, {}, {}, {}
 
+-- A record that is gone, since another program has removed it, say, isn't made due.
 local function make_due(key, ms)
+  if redis.call('EXISTS', PREFIX .. key) == 0 then return end
   dirty[#dirty + 1] = now + ms
   dirty[#dirty + 1] = key
 end
@@ -80,8 +76,7 @@ local function fail(key, version, failure, old)
   if failure.what == 'dead' or (MOST_ATTEMPTS > 0 and attempts >= MOST_ATTEMPTS) then
     dead[#dead + 1] = key
     died = died or next_death(today)
-    dead[#dead + 1] = string.sub(version .. NO_VERSION, 1, 8) .. struct.pack('>I4I8I8', attempts, since, died)
-      .. failure.reason
+    dead[#dead + 1] = version .. struct.pack('>I4I8I8', attempts, since, died) .. failure.reason
     buried[#buried + 1] = key
     buried[#buried + 1] = attempts
     if old then unretry[#unretry + 1] = key end
@@ -97,45 +92,35 @@ local function fail(key, version, failure, old)
   end
 end
 
-local function decide(i, record)
-  local key, version = keys[i], actual[keys[i]] or versions[i]
-  -- A lease that expired may belong to another claim by now: a record that is dirty or leased again is left alone.
-  local mine = held[key]
-  local failure = failed[key]
-  if mine then ours[#ours + 1] = key end
-  if tries[i] and not failure and not RELEASE then unretry[#unretry + 1] = key end
-  if not record then return end
-  if failure or RELEASE then
-    if not mine then return end
-    if failure and failure.what ~= 'later' and string.sub(record, 1, 8) == version then
-      fail(key, version, failure, tries[i])
+for i = 1, #keys do
+  local key = keys[i]
+  local failure, old, marked = failed[key], tries and tries[i], marks and marks[i] == 1
+  if marked then unmarked[#unmarked + 1] = key end
+  if failure then
+    local version = version_of(key)
+    if version == '' and redis.call('EXISTS', PREFIX .. key) == 1 then version = NO_VERSION end
+    if failure.what ~= 'later' and version ~= '' and version == failure.version then
+      fail(key, failure.version, failure, old)
     else
       -- What was written meanwhile has not failed.
-      make_due(key, failure and failure.what == 'later' and failure.number or 0)
+      make_due(key, failure.what == 'later' and failure.number or 0)
       released = released + 1
     end
-  elseif string.sub(record, 1, 8) == version then
-    delete[#delete + 1] = PREFIX .. key
-    if not mine then  -- what is leased isn't dirty; it may be another claim's by now
-      undirty[#undirty + 1] = key
-      unlease[#unlease + 1] = key
-    end
-    undead[#undead + 1] = key
-    gone = gone + 1
-    freed = freed + #record
+  elseif REST ~= 'saved' then
+    make_due(key, REST == 'again' and CHANGED_MS or 0)
+    released = released + 1
   else
-    changed = changed + 1
-    if mine then make_due(key, CHANGED_MS) end
+    if old then unretry[#unretry + 1] = key end
+    if marked then
+      make_due(key, CHANGED_MS)
+      changed = changed + 1
+    else
+      delete[#delete + 1] = PREFIX .. key
+    end
   end
 end
 
-for i = 1, #keys, 256 do
-  local stop = math.min(i + 255, #keys)
-  local records = read_present(keys, i, stop)
-  for j = i, stop do decide(j, records[j - i + 1]) end
-end
-
--- 4. Writes: records enter one set before they leave another, and leave all sets before they are deleted.
+-- 3. Writes: records enter one set before they leave another, and leave all sets before they are deleted.
 
 if #dirty > 0 then write_all('ZADD', DIRTY, dirty) end
 if #dead > 0 then
@@ -144,17 +129,19 @@ if #dead > 0 then
 end
 if #retry > 0 then write_all('HSET', RETRY, retry) end
 if #unretry > 0 then write_all('HDEL', RETRY, unretry) end
-if #undead > 0 and redis.call('HLEN', DEAD) > 0 then write_all('HDEL', DEAD, undead) end
-if #undirty > 0 then write_all('ZREM', DIRTY, undirty) end
-if #ours == #at_deadline then
-  redis.call('ZREMRANGEBYSCORE', LEASE, deadline, deadline)
-else
-  write_all('ZREM', LEASE, ours)
+redis.call('ZREMRANGEBYSCORE', LEASE, deadline, deadline)
+unmark(unmarked)
+if #delete > 0 then
+  local freed = SAVED_BYTES
+  if #delete ~= SAVED then
+    freed = 0
+    for i = 1, #delete do freed = freed + (try('STRLEN', delete[i]) or 0) end
+  end
+  for i = 1, #delete, CHUNK do redis.call('DEL', unpack(delete, i, math.min(i + CHUNK - 1, #delete))) end
+  if freed > 0 then count_bytes(-freed) end
 end
-if #unlease > 0 then write_all('ZREM', LEASE, unlease) end
-for i = 1, #delete, CHUNK do redis.call('DEL', unpack(delete, i, math.min(i + CHUNK - 1, #delete))) end
-if freed > 0 then count_bytes(-freed) end
+if REST == 'again' and SAVED_BYTES > 0 then count_bytes(-SAVED_BYTES) end
 -- Whatever became of the records, saving them has not killed the process.
-if not RELEASE and (try('HLEN', EXPIRED) or 0) > 0 then write_all('HDEL', EXPIRED, keys) end
-redis.call('DEL', CLAIM)
-return {gone, changed, released, retried, buried}
+if REST ~= 'now' and #keys > 0 and (try('HLEN', EXPIRED) or 0) > 0 then write_all('HDEL', EXPIRED, keys) end
+redis.call('ZREM', CLAIMS, CLAIM)
+return {#delete, changed, released, retried, buried}

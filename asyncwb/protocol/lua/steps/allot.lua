@@ -1,5 +1,5 @@
 -- allot: versions for writes that go to the backend directly, because the buffer is full. Also at maxmemory.
--- KEYS  8 writer
+-- KEYS  10 writer
 -- ARGV  2 epoch  3 how many  4 the writer's request whose writes they are
 -- Reply the sequence number before the first, or 'EPOCH'
 -- @include keys
@@ -7,7 +7,7 @@
 -- @include history
 -- @include try
 -- @include whole
-local WRITER = KEYS[8]
+local WRITER = KEYS[10]
 local EPOCH, COUNT, REQUEST = ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
 
 local meta = redis.call('HMGET', META, 'identity', 'epoch', 'seq')

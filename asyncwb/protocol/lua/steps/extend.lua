@@ -1,28 +1,23 @@
 -- extend: renews the leases that a claim still holds, while its save runs.
--- KEYS  8 claim
--- ARGV  2 lease (ms)  3 ms to keep the claim
+-- ARGV  2 the claim's id  3 lease (ms)  4 ms to remember the claim after its leases have ended
 -- Reply how many leases it still held
 -- @include keys
 -- @include allow_at_maxmemory
 -- @include chunks
 -- @include claims
-local CLAIM = KEYS[8]
-local LEASE_MS, KEPT_MS = tonumber(ARGV[2]), ARGV[3]
+local CLAIM, LEASE_MS, REMEMBERED_MS = ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
 
 allow_at_maxmemory()
-local held_until, keys, versions = read_claim(CLAIM)
+local held_until = deadline_of(CLAIM)
 if not held_until then return 0 end
-local deadline = new_deadline(LEASE_MS)
-local scores = read_all('ZMSCORE', LEASE, keys)
-local lease = {}
-for i = 1, #keys do
-  if scores[i] and tonumber(scores[i]) == held_until then
-    lease[#lease + 1] = deadline
-    lease[#lease + 1] = keys[i]
+local held = redis.call('ZRANGEBYSCORE', LEASE, held_until, held_until)
+if #held > 0 then
+  local deadline, lease = new_deadline(LEASE_MS), {}
+  for i = 1, #held do
+    lease[2 * i - 1] = deadline
+    lease[2 * i] = held[i]
   end
-end
-if #lease > 0 then
   write_all('ZADD', LEASE, lease)
-  redis.call('SET', CLAIM, cmsgpack.pack({deadline, keys, versions}), 'PX', KEPT_MS)
+  remember(CLAIM, deadline, REMEMBERED_MS)
 end
-return #lease / 2
+return #held

@@ -1,5 +1,5 @@
 -- put: applies one request of a writer, once. A request holds groups (one per caller), a group holds writes.
--- KEYS  8 writer
+-- KEYS  10 writer
 -- ARGV  2 epoch  3 request number  4 '1' if an earlier attempt may have been applied  5 ms to remember the writer
 --       6 ms until a write is due
 --       7 most records  8 low watermark of them  9 most bytes  10 low  11 longest age (ms)  12 low (0: no such limit)
@@ -20,11 +20,12 @@
 -- @include clock
 -- @include header
 -- @include history
+-- @include marks
 -- @include oldest_since
 -- @include try
 -- @include wake
 -- @include whole
-local WRITER = KEYS[8]
+local WRITER = KEYS[10]
 local EPOCH, REQUEST, REPEATED, REMEMBERED_MS = ARGV[2], tonumber(ARGV[3]), ARGV[4] == '1', ARGV[5]
 local DELAY_MS = tonumber(ARGV[6])
 local LIMITS = {records = tonumber(ARGV[7]), bytes = tonumber(ARGV[9]), age = tonumber(ARGV[11])}
@@ -54,7 +55,7 @@ end
 if registered and AFTER > last then return 'EARLY' end
 
 local total = (#ARGV - FIRST_WRITE + 1) / 2
-local meta = redis.call('HMGET', META, 'identity', 'epoch', 'seq', 'bytes', 'full')
+local meta = redis.call('HMGET', META, 'identity', 'epoch', 'seq', 'bytes', 'full', 'largest')
 local used = whole(meta[3])
 if not is_present(meta[1]) or meta[2] ~= EPOCH or not fits(used, total) then return 'EPOCH' end
 -- The epoch is checked before the writer's id: a client may register a new id only in the current epoch. If it did so
@@ -192,17 +193,19 @@ end
 local now, behind, ahead, leaps = times(true)
 -- As text: a number would be formatted anew for each member.
 local due = string.format('%.0f', now + ahead + DELAY_MS)
-local leased = {}
-if #accepted > 0 and redis.call('ZCARD', LEASE) > 0 then
+local leased, any_leased = {}, #accepted > 0 and redis.call('ZCARD', LEASE) > 0
+if any_leased then
   local scores = read_all('ZMSCORE', LEASE, keys)
   for i = 1, total do leased[keys[i]] = scores[i] end
 end
-local dirty, touched = {}, {}
+local dirty, touched, marked = {}, {}, {}
 for n = 1, #accepted do
   local key = keys[accepted[n]]
   if not leased[key] then
     dirty[#dirty + 1] = due
     dirty[#dirty + 1] = key
+  else
+    marked[#marked + 1] = key
   end
 end
 -- Most of the time no record has failed, and nothing needs to be forgotten.
@@ -210,6 +213,8 @@ if #accepted > 0 and redis.call('EXISTS', RETRY, DEAD) > 0 then
   for n = 1, #accepted do touched[n] = keys[accepted[n]] end
 end
 
+-- The largest record among those that aren't saved, or a greater size: it bounds what a claim may read at once.
+local largest = whole(meta[6]) or 0
 local woken, added = 0, 0
 if #dirty > 0 then
   local head = redis.call('ZRANGE', DIRTY, 0, 0, 'WITHSCORES')
@@ -218,6 +223,7 @@ if #dirty > 0 then
     -- hold up this content.
     added = added + redis.call('ZADD', DIRTY, 'LT', unpack(dirty, i, math.min(i + CHUNK - 1, #dirty)))
   end
+  if not head[1] and not any_leased then largest = 0 end
   -- A key that was in none of the sets has no record to look at. (This saves a fifth of the time of a put of new keys.)
   if not limited and (added < #accepted or #touched > 0) then look() end
   -- A pool that sleeps until the present head is due will find these, too; only a new head has to be announced.
@@ -228,6 +234,7 @@ if #dirty > 0 then
 elseif not limited then
   look()
 end
+mark(marked)
 -- New content has not failed. (HDEL frees memory, so it may not be the first write: the HSET is.)
 if #touched > 0 and #dirty == 0 then redis.call('HSET', META, time_fields(now, behind, ahead)) end
 if #touched > 0 and redis.call('HLEN', RETRY) > 0 then write_all('HDEL', RETRY, touched) end
@@ -247,10 +254,12 @@ for n = 1, #accepted do
   records[2 * n - 1] = names[i]
   records[2 * n] = epoch .. pack('>I4', used + n) .. (since and since < now and pack('>I8', since) or just_now) .. body
   grown = grown + size - (length[key] or 0)
+  if size > largest then largest = size end
   if not distinct then length[key] = size end  -- (4 % of the time of a put.)
 end
 redis.call('HSET', META, 'seq', string.format('%.0f', used + #accepted),
-  'bytes', string.format('%.0f', math.max(0, bytes_before + grown)), time_fields(now, behind, ahead))
+  'bytes', string.format('%.0f', math.max(0, bytes_before + grown)), 'largest', string.format('%.0f', largest),
+  time_fields(now, behind, ahead))
 if why and why ~= 'turn' and not was_full and above_low() then redis.call('HSET', META, 'full', 1) end
 if was_full and not full and not why then redis.call('HDEL', META, 'full') end
 for i = 1, #records, CHUNK do

@@ -10,6 +10,7 @@
 -- @include allow_at_maxmemory
 -- @include chunks
 -- @include clock
+-- @include marks
 -- @include try
 -- @include version_of
 -- @include wake
@@ -62,4 +63,5 @@ end
 if #dirty > 0 then write_all('ZADD', DIRTY, dirty) end
 if #notes > 0 then write_all('HSET', EXPIRED, notes) end
 if #expired > 0 then write_all('ZREM', LEASE, expired) end
+unmark(expired)
 return #dirty / 2

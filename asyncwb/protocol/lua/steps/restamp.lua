@@ -6,6 +6,7 @@
 -- @include keys
 -- @include allow_at_maxmemory
 -- @include history
+-- @include marks
 -- @include newer
 -- @include try
 -- @include whole
@@ -23,6 +24,7 @@ for i = 4, #ARGV, 2 do
   local record = try('GET', PREFIX .. key)
   local newest = struct.pack('>I4', EPOCH) .. string.sub(version, 5)
   if record and string.sub(record, 1, 8) == version and newer(newest, version) then
+    if redis.call('ZSCORE', LEASE, key) then mark({key}) end
     redis.call('SET', PREFIX .. key, newest .. string.sub(record, 9))
     done = done + 1
   end

@@ -108,8 +108,8 @@ class WatchStrategy:
         try:
             committed = await watch.commit()
         except RedisOutOfMemory:
-            # Before 7.2, Redis refuses whatever is in MULTI at maxmemory, though it would free memory. A script may run;
-            # the backend holds this version, so what isn't newer may go.
+            # Before 7.2, Redis refuses whatever is in MULTI at maxmemory, though it would free memory. A script may
+            # run; the backend holds this version, so what isn't newer may go.
             await queue.supersede([(raw_of(record.key), record.version)])
             return
         if committed:

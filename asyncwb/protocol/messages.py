@@ -48,7 +48,7 @@ class Applied:
     """A put that was applied.
 
     Attributes:
-        seq: the sequence number before its first write.
+        seq: the sequence number before its first write; the next numbers are those of its writes, also of refused ones.
         woken: whether a pool of flushers has to be woken.
         refused: the indexes of the groups that were refused because the partition is full.
         full: the limit because of which the first of them was refused: "records", "bytes" or "age". "turn" means that
@@ -83,6 +83,11 @@ class Bounds:
     age_seconds: float = 0.0
     low_age_seconds: float = 0.0
     in_order: bool = False
+
+    @property
+    def any(self) -> bool:
+        """Whether there is any limit."""
+        return bool(self.records or self.bytes or self.age_seconds)
 
 
 Refusal = Literal["EPOCH", "WRITER", "EARLY"]

@@ -61,7 +61,7 @@ class Producer:
         self._settings = settings
         self._rng = rng
         self._wake = wake
-        self._bounds = _bounds(settings)
+        self.bounds = _bounds(settings)
         self._id = uuid4().hex
         self._registered = False
         self._request = 0
@@ -178,7 +178,7 @@ class Producer:
             repeated=repeated,
             epoch=epoch,
             delay_seconds=self._settings.max_delay_seconds,
-            bounds=self._bounds,
+            bounds=self.bounds,
             after=0 if before is None else request - 1,
             others_wait=others_wait,
         )
@@ -215,7 +215,7 @@ def _outcomes(groups: Sequence[Sequence[Write]], first: Version, applied: Applie
             outcomes.append(Full(applied.full, applied.dead if number in applied.hopeless else 0))
         else:
             outcomes.append(first)
-            first += len(group)
+        first += len(group)
     return outcomes
 
 

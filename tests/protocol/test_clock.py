@@ -25,14 +25,14 @@ async def set_back(rig: Rig, ms: int = LATER_MS) -> None:
     for name in (rig.keys.dirty, rig.keys.lease):
         found = await rig.link.command("ZRANGE", name, 0, -1, "WITHSCORES")
         for key, score in zip(found[::2], found[1::2], strict=True):
-            await rig.link.command("ZADD", name, int(score) + ms, key)
+            await rig.link.command("ZADD", name, f"{float(score) + ms:.3f}", key)
     for key in await rig.link.command("ZRANGE", rig.keys.dirty, 0, -1):
         record = rig.keys.record(key)
         packed = await rig.link.command("GET", record)
         since = int.from_bytes(packed[8:16]) + ms
         await rig.link.command("SET", record, packed[:8] + since.to_bytes(8) + packed[16:])
     noted = await rig.link.command("HGET", rig.keys.meta, "clock")
-    await rig.link.command("HSET", rig.keys.meta, "clock", max(int(noted or 0), await server_ms(rig)) + ms)
+    await rig.link.command("HSET", rig.keys.meta, "clock", f"{max(float(noted or 0), await server_ms(rig)) + ms:.3f}")
 
 
 async def claimed(rig: Rig) -> list[str]:
@@ -189,4 +189,4 @@ async def test_what_is_scheduled_while_the_clock_is_ahead_is_not_held_up_when_th
             await rig.link.command("HSET", rig.keys.meta, "clock", before - LATER_MS)
             retries = Retries(most=9, first_seconds=60, longest_seconds=60)
             await rig.queue.ack(claim, failed={key: Failure("odd")}, retries=retries)
-        assert int(await rig.link.command("HGET", rig.keys.meta, "clock")) >= before
+        assert float(await rig.link.command("HGET", rig.keys.meta, "clock")) >= before

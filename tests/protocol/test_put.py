@@ -7,7 +7,12 @@ import pytest
 from asyncwb.errors import RedisOutOfMemory
 from asyncwb.protocol.messages import Applied, Bounds, Failure, Retries
 from asyncwb.records import MAX_SEQ, make_version
+from asyncwb.redis.connection import RedisLink
 from tests.harness.rig import Rig
+
+
+async def records(rig: Rig, *keys: str) -> list[bytes]:
+    return [await rig.link.command("GET", rig.keys.record(key.encode())) for key in keys]
 
 
 async def test_versions_count_up_from_the_epoch(rig: Rig) -> None:
@@ -25,6 +30,28 @@ async def test_delete_is_a_versioned_tombstone(rig: Rig) -> None:
     version = await rig.put("a", None)
     assert await rig.read("a") == (version, None)
     assert await rig.where("a") == {"dirty"}
+
+
+async def test_of_writes_of_one_key_in_a_request_the_last_is_stored_and_each_has_a_number(rig: Rig) -> None:
+    reply = await rig.request([("a", b"1")], [("b", b"1"), ("a", b"2")], [("c", b"1")], [("b", None)])
+    assert isinstance(reply, Applied)
+    assert reply.seq == 0
+    assert await rig.read("a") == (make_version(1, 3), b"2")
+    assert await rig.read("b") == (make_version(1, 5), None)
+    assert await rig.read("c") == (make_version(1, 4), b"1")
+    assert await rig.put("a") == make_version(1, 6)
+    assert (await rig.queue.stats()).bytes == sum(len(record) for record in await records(rig, "a", "b", "c"))
+
+
+async def test_records_are_due_in_the_order_of_their_requests(rig: Rig) -> None:
+    requests = [(f"k{99 - number}", f"k{number}") for number in range(50)]
+    for keys in requests:
+        groups: list[list[tuple[str, bytes | None]]] = [[(key, b"1")] for key in keys]
+        await rig.request(*groups)
+        await rig.link.command("TIME")  # a round trip, so that the clock goes on
+    due = await rig.link.command("ZRANGE", rig.keys.dirty, 0, -1, "WITHSCORES")
+    if isinstance(rig.link, RedisLink):  # the model's clock has whole milliseconds
+        assert [key.decode() for key in due[::2]] == [key for keys in requests for key in sorted(keys)]
 
 
 async def test_key_is_data_and_never_a_command_or_a_hash_tag(rig: Rig) -> None:
@@ -169,7 +196,7 @@ async def test_caller_over_the_limit_is_refused_whole(rig: Rig) -> None:
     assert reply.refused == {1}
     for key, there in (("b", True), ("c", False), ("d", False), ("e", True)):
         assert (await rig.read(key) is not None) == there
-    assert await rig.read("a") == (make_version(1, 3), b"2"), "an overwrite adds no record"
+    assert await rig.read("a") == (make_version(1, 5), b"2"), "an overwrite adds no record"
 
 
 async def test_what_follows_a_refused_group_is_refused_where_the_order_counts(rig: Rig) -> None:
@@ -185,7 +212,7 @@ async def test_what_follows_a_refused_group_is_refused_where_the_order_counts(ri
     )
     assert isinstance(reply, Applied)
     assert reply.refused == {0, 1, 3, 4}
-    assert await rig.read("old") == (make_version(1, 2), b"2")
+    assert await rig.read("old") == (make_version(1, 5), b"2"), "the numbers of refused writes are left out"
 
 
 async def test_only_what_needs_no_room_passes_while_others_wait(rig: Rig) -> None:

@@ -29,7 +29,7 @@ async def expire(rig: Rig) -> None:
     held = await rig.link.command("ZRANGE", rig.keys.lease, 0, -1, "WITHSCORES")
     for key, score in zip(held[::2], held[1::2], strict=True):
         # In the past, but still the leases of one claim together.
-        await rig.link.command("ZADD", rig.keys.lease, int(score) % 1_000_000, key)
+        await rig.link.command("ZADD", rig.keys.lease, int(float(score)) % 1_000_000, key)
     while await rig.queue.recover():
         pass
 

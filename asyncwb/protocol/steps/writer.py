@@ -1,5 +1,6 @@
 """Steps of writers: registering, requests that are applied at most once, and writes that bypass Redis."""
 
+import struct
 from collections.abc import Sequence
 from itertools import chain
 from typing import Final
@@ -69,16 +70,21 @@ class WriterSteps(PartitionSteps):
             sequence numbers are used up; "WRITER" if the server doesn't know the writer, or has forgotten its reply to
             a repeated request; "EARLY" if request `after` isn't applied.
         """
-        sizes = [*map(len, groups)]
-        if sizes.count(1) == len(sizes):
+        writes = [*chain.from_iterable(groups)]
+        count, sizes, numbers = len(writes), [*map(len, groups)], b""
+        if not bounds.any:  # all groups are accepted, so of the writes of one key the last is enough
+            sizes = []
+            writes, numbers = _newest(writes)
+        elif count == len(sizes):
             sizes = []  # this saves an argument for each write
         args: list[Argument] = [
             epoch, request, int(repeated), WRITER_MEMORY_SECONDS * 1000, ms(delay_seconds),
             bounds.records, bounds.low_records, bounds.bytes, bounds.low_bytes,
             ms(bounds.age_seconds), ms(bounds.low_age_seconds),
-            "others" if others_wait else "wait" if bounds.in_order else "none", after, len(sizes), *sizes,
+            "others" if others_wait else "wait" if bounds.in_order else "none", after,
+            count, numbers, len(sizes), *sizes,
         ]  # fmt: skip
-        args.extend(chain.from_iterable(chain.from_iterable(groups)))
+        args.extend(chain.from_iterable(writes))
         reply: bytes = await self.link.script(
             scripts.PUT, (*self.keys.common, self.keys.writer(writer)), (self.keys.record_prefix, *args)
         )
@@ -118,6 +124,18 @@ class WriterSteps(PartitionSteps):
         for start in range(0, len(saved), PAGE):
             pairs = [(key, pack_version(version)) for key, version in saved[start : start + PAGE]]
             await self._script(scripts.SUPERSEDE, *(part for pair in pairs for part in pair))
+
+
+def _newest(writes: list[Write]) -> tuple[list[Write], bytes]:
+    """The last write of each key, and their numbers among all; b"" if these are consecutive, since no key comes twice.
+
+    All writes keep numbers of their own, or two callers would have the same version.
+    """
+    places = {key: place for place, (key, _) in enumerate(writes, 1)}
+    if len(places) == len(writes):
+        return writes, b""
+    last = sorted(places.values())
+    return [writes[place - 1] for place in last], struct.pack(f">{len(last)}I", *last)
 
 
 def _numbers(text: bytes) -> frozenset[int]:

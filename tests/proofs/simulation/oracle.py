@@ -5,7 +5,6 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from asyncwb.protocol.keys import PartitionKeys, partition_of
 from tests.proofs.simulation.server import ModelServer
 from tests.proofs.simulation.writes import AppliedWrites, Value, Write
 
@@ -33,6 +32,8 @@ class Oracle(AppliedWrites):
         if write is None and self.storage.version(key) > version:
             # Written through when the backend already had a newer one: it was never the newest.
             write = self.writes[key][version] = Write(version, value, self.tick(), 0)
+        if write is None:
+            write = self._coalesced(key, value, version)
         if write is None or write.value != value:
             self.lost += 1
             self.fail(f"key {key} was acknowledged as version {version:x}, which it never had with value {value}")
@@ -42,9 +43,18 @@ class Oracle(AppliedWrites):
             self.fail(f"key {key} was written through as {version:x}, and {self.storage.version(key):x} is saved")
         write.acknowledged = self.tick()
 
+    def _coalesced(self, key: str, value: Value, version: int) -> Write | None:
+        """The write of this version, if a later one of the same key and request has taken its place."""
+        for by in self.writes[key].values():
+            if by.first <= version < by.version:
+                write = Write(version, value, by.at, by.position, lost=by.lost, first=by.first, coalesced=True)
+                self.writes[key][version] = write
+                return write
+        return None
+
     def not_confirmed(self, key: str, value: Value, version: int) -> None:
         """A set or delete is written, but perhaps not as durably as asked for: nobody may count on it yet."""
-        write = self.writes[key].get(version)
+        write = self.writes[key].get(version) or self._coalesced(key, value, version)
         if (write is None or write.value != value) and self.storage.version(key) <= version:
             self.fail(f"key {key}: NotConfirmed says version {version:x}, which it never had with value {value}")
 
@@ -89,7 +99,7 @@ class Oracle(AppliedWrites):
                 self.lost += 1
                 self.fail(f"I4: key {key} was read as what was planted, though {bound:x} was acknowledged")
             return
-        versions = [each.version for each in self.writes[key].values() if each.value == value]
+        versions = [each.version for each in self.writes[key].values() if each.value == value and not each.coalesced]
         if value is None:
             versions.append(0)
         if not versions:
@@ -184,10 +194,6 @@ class Oracle(AppliedWrites):
         """Whether it was dead then."""
         times: list[tuple[float, float]] = [*self._retried[key], (self._died.get(key, math.inf), math.inf)]
         return any(died <= begin <= ended for died, ended in times)
-
-    def partition(self, key: str) -> PartitionKeys:
-        """The keys of the partition that a user's key belongs to."""
-        return self.partitions[partition_of(key.encode(), len(self.partitions))]
 
     def nothing_waits(self, server: ModelServer) -> None:
         """All is well, and longer than anything may wait: what isn't saved by now waits for a time that never comes."""

@@ -92,6 +92,11 @@ def broken(script: Script, old: str, new: str) -> Changes:
             "I",
             id="foreign epochs aren't noted",
         ),
+        pytest.param(
+            broken(scripts.PUT, "NUMBERS == '' and at or struct.unpack('>I4', NUMBERS, 4 * at - 3)", "at"),
+            "key",
+            id="a write gets another's number",
+        ),
         pytest.param(broken(scripts.RECOVER, "== 1 then", "== 2 then"), "I1", id="recover loses its records"),
         pytest.param(
             broken(scripts.LEAVE, "gone + redis.call('DEL', KEYS[i])", "gone"), "litter", id="writers are not forgotten"

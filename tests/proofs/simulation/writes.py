@@ -5,9 +5,9 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from asyncwb.protocol.keys import PartitionKeys
+from asyncwb.protocol.keys import PartitionKeys, partition_of
 from asyncwb.protocol.wire import unpack_record
-from asyncwb.records import Record
+from asyncwb.records import Record, epoch_of, make_version
 from tests.proofs.simulation.commands import Command, ZSet
 from tests.proofs.simulation.server import ModelServer
 from tests.proofs.simulation.storage import Storage
@@ -25,6 +25,8 @@ class Write:
         position: how long the server's log was then; 0 if it was written through, and never in Redis.
         acknowledged: when its caller was told, None if never.
         lost: when a restart or promotion took it away before it was saved, None if never.
+        first: the lowest version of its request; its own if it was written through.
+        coalesced: whether a later write of the same request has taken its place, so that nobody can read it.
     """
 
     version: int
@@ -33,6 +35,8 @@ class Write:
     position: int
     acknowledged: int | None = None
     lost: int | None = None
+    first: int = 0
+    coalesced: bool = False
 
 
 @dataclass(slots=True)
@@ -59,6 +63,8 @@ class AppliedWrites:
     _died: dict[str, float] = field(default_factory=dict)
     _retried: dict[str, list[tuple[float, float]]] = field(default_factory=lambda: defaultdict(list))
     _dropping: dict[str, int] = field(default_factory=dict)
+    _numbers: dict[bytes, tuple[int, int]] = field(default_factory=lambda: defaultdict(lambda: (0, 0)))
+    """meta key -> the first and the last number of its latest request."""
     _clock: "itertools.count[int]" = field(default_factory=lambda: itertools.count(1))
 
     def tick(self) -> int:
@@ -68,12 +74,19 @@ class AppliedWrites:
     def fail(self, text: str) -> None:
         self.problems.append(text)
 
+    def partition(self, key: str) -> PartitionKeys:
+        """The keys of the partition that a user's key belongs to."""
+        return self.partitions[partition_of(key.encode(), len(self.partitions))]
+
     # What happens in Redis
 
     def on_write(self, server: ModelServer, command: Command) -> None:
         """A command wrote: notes new records, and sees that only saved ones leave (I2)."""
         name = command[0].upper()
-        if name == b"MSET":
+        if name == b"HSET" and b"seq" in command[2::2]:
+            seq = int(command[command.index(b"seq") + 1])
+            self._numbers[command[1]] = (self._numbers[command[1]][1] + 1 if seq else 0, seq)
+        elif name == b"MSET":
             for raw, packed in zip(command[1::2], command[2::2], strict=True):
                 if (key := self._record_key(raw)) is not None:
                     self._applied(unpack_record(key, packed), len(server.log))
@@ -104,7 +117,7 @@ class AppliedWrites:
         if before.version < newest:
             self.fail(f"I3: an old write of key {record.key} became newer than {newest:x}")
         writes[record.version] = Write(
-            record.version, value, before.at, before.position, before.acknowledged, before.lost
+            record.version, value, before.at, before.position, before.acknowledged, before.lost, record.version
         )
         if value is not None:
             self._versions[value] = record.version
@@ -166,7 +179,10 @@ class AppliedWrites:
         newest = max(self.writes[record.key], default=0)
         if position is not None and record.version < newest and self.writes[record.key][newest].lost is None:
             self.fail(f"I3: key {record.key} got version {record.version:x} after {newest:x}")
-        self.writes[record.key][record.version] = Write(record.version, value, self.tick(), position or 0)
+        first = record.version
+        if position is not None:
+            first = make_version(epoch_of(first), self._numbers[self.partition(record.key).meta][0])
+        self.writes[record.key][record.version] = Write(record.version, value, self.tick(), position or 0, first=first)
 
     def _removed(self, key: str) -> None:
         """Which version it had is seen by the caller of DEL only; the newest that isn't lost must be saved."""

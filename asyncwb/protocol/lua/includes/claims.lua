@@ -10,7 +10,7 @@ end
 -- When a lease ends that begins now (ms): a time that neither a lease nor a claim that is remembered has. So a claim's
 -- leases are told from all others by it, even if they end early and another claim begins in the same millisecond.
 local function new_deadline(ms)
-  local deadline = noted_clock() + ms
+  local deadline = math.ceil(noted_clock()) + ms
   while redis.call('ZCOUNT', LEASE, deadline, deadline) > 0 or (try('ZCOUNT', CLAIMS, deadline, deadline) or 0) > 0 do
     deadline = deadline + 1
   end

@@ -1,25 +1,24 @@
 -- @include keys
 -- @include try
 -- @include wall
--- @include whole
 local LONGEST = 600000  -- ms: nothing is scheduled further ahead, unless another program did it
 local JUMP = 1000       -- ms: a clock that is set back by more has jumped; by less it was merely adjusted
 
--- A field of meta that is a time or a span (ms); 0 if there is none, or none that can be true: no clock will reach
--- 2^46.
+-- A field of meta that is a time or a span (ms, perhaps with a fraction); 0 if there is none, or none that can be true:
+-- no clock will reach 2^46.
 local function noted_time(text)
-  local ms = whole(text) or 0
-  return ms >= 0 and ms < 2^46 and ms or 0
+  local ms = text and #text <= 20 and tonumber(string.match(text, '^%d+%.?%d*$') or '') or 0
+  return ms < 2^46 and ms or 0
 end
 
--- The steady clock (ms), for ages: the server's, but it never goes back. Where the server's clock is set back, or that
--- of a promoted replica is slow, it goes on from the latest time noted in meta. Each put notes it, and while anything
--- is unsaved recover does, once a second.
+-- The steady clock (ms, its microseconds as a fraction), for ages: the server's, but it never goes back. Where the
+-- server's clock is set back, or that of a promoted replica is slow, it goes on from the latest time noted in meta.
+-- Each put notes it, and while anything is unsaved recover does, once a second.
 -- Returns it, how far the server's clock is behind it, how far schedules are ahead of it (see `clock`), whether
 -- schedules leap now because the server's clock was set back, and the time that was noted last. They leap only if
 -- `notes`, by which a caller promises to note the results in meta; after a leap it has to wake a pool.
 local function times(notes)
-  local meta, server = try('HMGET', META, 'clock', 'behind', 'ahead') or {}, wall()
+  local meta, server = try('HMGET', META, 'clock', 'behind', 'ahead') or {}, exact_wall()
   local latest, ahead = noted_time(meta[1]), noted_time(meta[3])
   local now = server + noted_time(meta[2])
   local leaps = notes and latest - now > JUMP
@@ -30,13 +29,13 @@ end
 
 -- The arguments by which HSET notes these times in meta.
 local function time_fields(now, behind, ahead)
-  return 'clock', string.format('%.0f', now), 'behind', string.format('%.0f', behind),
+  return 'clock', string.format('%.3f', now), 'behind', string.format('%.3f', behind),
     'ahead', string.format('%.0f', ahead)
 end
 
--- The clock that due times and leases go by (ms). It leaps by the longest delay when the server's clock was set back:
--- whatever was scheduled before is due at once, as it is when that clock is set forward. Too early is safe, since saves
--- are conditional on versions; waiting for a time that another clock has set isn't.
+-- The clock that due times and leases go by (ms, with a fraction). It leaps by the longest delay when the server's
+-- clock was set back: whatever was scheduled before is due at once, as it is when that clock is set forward. Too early
+-- is safe, since saves are conditional on versions; waiting for a time that another clock has set isn't.
 local function clock()
   local now, _, ahead = times()
   return now + ahead

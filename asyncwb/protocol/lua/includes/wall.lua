@@ -1,5 +1,10 @@
--- The server's clock (ms), for times that people read. It may be set forward or back at any time.
-local function wall()
+-- The server's clock (ms, its microseconds as a fraction). It may be set forward or back at any time.
+local function exact_wall()
   local time = redis.call('TIME')
-  return time[1] * 1000 + math.floor(time[2] / 1000)
+  return time[1] * 1000 + time[2] / 1000
+end
+
+-- The same in whole milliseconds, for times that people read.
+local function wall()
+  return math.floor(exact_wall())
 end

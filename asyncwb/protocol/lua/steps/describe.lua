@@ -13,7 +13,7 @@ local now, _, ahead = times()
 -- The time that the record has in a set, converted to the steady clock; '' if it isn't in it.
 local function scheduled(set)
   local score = redis.call('ZSCORE', set, KEY)
-  return score and string.format('%.0f', tonumber(score) - ahead) or ''
+  return score and string.format('%.0f', math.floor(tonumber(score) - ahead)) or ''
 end
 
 return {

@@ -1,10 +1,12 @@
 """The contract between asyncwb and a backend, where writes are finally stored: what a plugin implements."""
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol, runtime_checkable
 
 from asyncwb.codecs import Codec
+from asyncwb.errors import InvalidArgument
 from asyncwb.records import Record
 
 COLUMN_TYPES: Final = ("text", "int", "float", "number", "decimal", "bool", "date", "datetime", "json")
@@ -48,6 +50,11 @@ class Backend(Protocol):
     A `Record` has a key, a version, and either a value or the mark of a tombstone. A store of bytes keeps its `payload`
     (with its `codec`), a store of documents its `value`, which is decoded when it is first used. `load` has to return
     an equal value; the exact bytes of `payload` have to be kept only for the codec "bytes".
+
+    The optional attribute `supports_based_on` has to be True if `save` keeps to `Record.based_on`. Updates are worked
+    out from what is stored, so each has to be saved on exactly that version: without the attribute asyncwb takes no
+    updates for this backend, and gives it no record with `based_on`. A backend that wraps another and makes records of
+    its own has to pass `based_on` on before it sets the attribute.
 
     The optional attribute `durability` says in a few words what makes a save durable, for `asyncwb doctor`. If the
     optional attribute `shareable` is true, several buffers may have the object open at the same time, because `open`
@@ -141,12 +148,16 @@ class Backend(Protocol):
     async def save(self, records: Sequence[Record]) -> int:
         """Stores each record whose version is higher than the one stored for its key; tombstones likewise.
 
+        If a record has `based_on`, the condition is another one: exactly that version has to be stored for the key.
+        What isn't stored has version 0, as has what was there before asyncwb; a tombstone has its own until it is
+        purged. Values and tombstones, records with `based_on` and others may come in one call.
+
         - *Durable* when it returns, because the buffer then forgets the records. For stale records, too, it returns
           only when what makes them stale is durable.
         - *Conditional* on the version, atomically per key and in the storage itself: a process that was frozen between
           reading and writing must not overwrite what another one has saved meanwhile.
         - *Idempotent*: the same records may be saved again. A key may even occur twice in one call; the highest version
-          wins.
+          wins. (But a key of a record with `based_on` occurs once: what that is based on would be left open.)
         - *Cancellable* at any await: each record may or may not have been saved then, but never in part, and the next
           call works.
         - A *tombstone* is kept with its version for a stated time (a day by default), so that an older save that
@@ -155,7 +166,7 @@ class Backend(Protocol):
         A call has at most `limits.max_batch` records, and may have none.
 
         Returns:
-            How many records were stale, that is, not newer than what is stored. That isn't an error.
+            How many records were stale, that is, not newer than what is stored or not based on it. That isn't an error.
 
         Raises:
             SaveError: some records weren't saved; all others were, durably.
@@ -179,12 +190,20 @@ class Backend(Protocol):
 
 
 def newest_per_key(records: Iterable[Record]) -> list[Record]:
-    """The newest record of each key, for storages that can't take a key twice in one statement."""
+    """The newest record of each key, for storages that can't take a key twice in one statement.
+
+    Raises:
+        InvalidArgument: a key occurs twice, once with `based_on`. Its newest record may not apply, and an older one
+            that would have applied must not be left out then.
+    """
     records = list(records)
     newest = {record.key: record for record in records}
     if len(newest) == len(records):
         return records
+    counts = Counter(record.key for record in records)
     for record in records:
+        if record.based_on is not None and counts[record.key] > 1:
+            raise InvalidArgument(f"key {record.key!r} occurs twice in one save, once on version {record.based_on}")
         if newest[record.key].version < record.version:
             newest[record.key] = record
     return list(newest.values())

@@ -5,6 +5,8 @@ from typing import Any, Final, Literal
 
 import msgspec
 
+from asyncwb.errors import InvalidArgument
+
 CodecName = Literal["json", "msgpack", "bytes"]
 
 Version = int
@@ -66,11 +68,26 @@ class Record(_Positional, kw_only=True, eq=False, gc=False):
         payload: the encoded value.
         codec: how `payload` is encoded.
         deleted: True for a tombstone, whose payload is empty.
+        based_on: the version that the value was worked out from. A backend applies the record only if exactly that
+            version is stored for the key: 0 if nothing is stored, or something without a version; a tombstone counts
+            with its version. None, the default, means any version below the record's own. It isn't stored, so records
+            that are loaded don't have it.
+
+    Raises:
+        InvalidArgument: `based_on` is negative, or not below `version`.
     """
 
     codec: CodecName = "json"
     deleted: bool = False
+    based_on: Version | None = None
     _value: Any = _UNDECODED
+
+    def __post_init__(self) -> None:
+        if self.based_on is not None and not 0 <= self.based_on < self.version:
+            raise InvalidArgument(
+                f"key {self.key!r}: version {self.version} can't be based on version {self.based_on}: that has to be "
+                "from 0 up to what is below the record's own"
+            )
 
     @property
     def value(self) -> Any:
@@ -96,12 +113,13 @@ class Record(_Positional, kw_only=True, eq=False, gc=False):
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Record):
             return NotImplemented
-        return (self.key, self.version, self.deleted, self.codec, self.payload) == (
+        return (self.key, self.version, self.deleted, self.codec, self.payload, self.based_on) == (
             other.key,
             other.version,
             other.deleted,
             other.codec,
             other.payload,
+            other.based_on,
         )
 
     def __hash__(self) -> int:
@@ -110,4 +128,9 @@ class Record(_Positional, kw_only=True, eq=False, gc=False):
     def __repr__(self) -> str:
         # No payload: records are logged, and values may be confidential.
         what = "deleted" if self.deleted else f"{self.codec}, {len(self.payload)} bytes"
-        return f"Record({self.key!r}, {epoch_of(self.version)}.{self.version & MAX_SEQ}, {what})"
+        on = "" if self.based_on is None else f" on {_shown(self.based_on)}"
+        return f"Record({self.key!r}, {_shown(self.version)}{on}, {what})"
+
+
+def _shown(version: Version) -> str:
+    return f"{epoch_of(version)}.{version & MAX_SEQ}"

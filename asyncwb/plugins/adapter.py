@@ -112,6 +112,11 @@ class BackendAdapter:
         return self._judge.limits(limits)
 
     @property
+    def supports_based_on(self) -> bool:
+        """Whether the plugin declares that its `save` keeps to `Record.based_on`, which updates need."""
+        return getattr(self._backend, "supports_based_on", False) is True
+
+    @property
     def save_seconds(self) -> float:
         """The time limit of a save, in seconds."""
         return self._save
@@ -261,8 +266,17 @@ class BackendAdapter:
 
         Raises:
             SaveError: some records failed, at least one; all others were saved.
-            BackendError: nothing is known to be saved. A driver's exception is its cause.
+            BackendError: nothing is known to be saved. A driver's exception is its cause. Nothing was asked to be saved
+                if a record has `based_on` and the plugin doesn't declare that it knows it.
         """
+        if not self.supports_based_on:
+            for record in records:
+                if record.based_on is not None:
+                    # The plugin would save it although something else is stored.
+                    raise BackendUnavailable(
+                        f"backend {self.name} can't save updates, such as that of key {record.key!r}: its plugin "
+                        "doesn't declare supports_based_on; install a version of it that does"
+                    )
         with self.progress.saving():
             await self._ready()
             async with self._slots:

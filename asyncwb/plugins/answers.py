@@ -147,6 +147,10 @@ class Judge:
             self._broken("load returned {} as the payload of key {}: it has to be bytes", record.payload, key)
         if record.codec not in _CODECS:
             self._broken(f"load returned codec {{}} for key {{}}: there are {', '.join(_CODECS)}", record.codec, key)
+        if record.based_on is not None:
+            self._broken(
+                "load returned a record of key {} with based_on: it belongs to a save, and isn't to be stored", key
+            )
         if not isinstance(record.deleted, bool):
             self._broken("load returned deleted={} for key {}: it has to be True or False", record.deleted, key)
 

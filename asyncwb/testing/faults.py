@@ -55,6 +55,10 @@ class FaultyBackend:
         return bool(getattr(self.inner, "shareable", False))
 
     @property
+    def supports_based_on(self) -> bool:
+        return bool(getattr(self.inner, "supports_based_on", False))
+
+    @property
     def limits(self) -> Limits:
         return self.inner.limits
 

@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+import msgspec
+
 from asyncwb.backend import Limits
 from asyncwb.plugins.places import takes_place
 from asyncwb.plugins.succession import Began, with_server
@@ -18,6 +20,7 @@ class MemoryBackend:
     """
 
     shareable = True
+    supports_based_on = True
 
     def __init__(self, limits: Limits | None = None) -> None:
         self.limits = limits or Limits()
@@ -57,10 +60,15 @@ class MemoryBackend:
         stale = 0
         for record in records:
             held = self.records.get(record.key)
-            if held is not None and held.version >= record.version:
-                stale += 1
+            if record.based_on is None:
+                applies = held is None or held.version < record.version
             else:
+                applies = record.based_on == (held.version if held is not None else 0)
+                record = msgspec.structs.replace(record, based_on=None)  # noqa: PLW2901 - it isn't stored
+            if applies:
                 self.records[record.key] = record
+            else:
+                stale += 1
         return stale
 
     async def load(self, keys: Sequence[str]) -> dict[str, Record]:

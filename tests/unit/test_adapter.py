@@ -35,6 +35,7 @@ LOADS: dict[str, tuple[Any, str]] = {
     "a payload that is text": ({"a": record(payload="1")}, "as the payload of key 'a'"),
     "an unknown codec": ({"a": record(codec="xml")}, "codec 'xml'"),
     "a codec that can't be compared": ({"a": record(codec=[])}, "codec a list"),
+    "what a save was based on": ({"a": record(based_on=0)}, "key 'a' with based_on"),
     "a mark of deletion that is a number": ({"a": record(deleted=1)}, "deleted=1"),
 }
 
@@ -66,6 +67,31 @@ async def test_save_error_that_names_some_records_is_passed_on() -> None:
     with pytest.raises(SaveError) as caught:
         await guard(Answering(save=error)).save(RECORDS)
     assert caught.value is error
+
+
+# What a plugin doesn't know
+
+
+async def test_record_with_a_base_is_not_given_to_a_plugin_that_does_not_declare_to_know_it() -> None:
+    """A plugin that ignores the base would overwrite what it isn't based on."""
+    asked = Answering()
+    backend = guard(asked)
+    assert backend.supports_based_on
+    assert await backend.save([Record("a", 2, b"2", based_on=0)]) == 0
+    asked.asked.clear()
+    asked.supports_based_on = False
+    assert not backend.supports_based_on
+    with pytest.raises(BackendUnavailable, match="can't save updates, such as that of key 'c': its plugin doesn't"):
+        await backend.save([*RECORDS, Record("c", 2, b"2", based_on=0)])
+    assert "save" not in asked.asked, "nothing of that batch was given to it"
+    assert await backend.save(RECORDS) == 0
+
+
+def test_wrapper_for_faults_knows_what_the_backend_inside_knows() -> None:
+    inner = MemoryBackend()
+    assert guard(FaultyBackend(inner)).supports_based_on
+    inner.supports_based_on = False
+    assert not guard(FaultyBackend(inner)).supports_based_on
 
 
 # Failures

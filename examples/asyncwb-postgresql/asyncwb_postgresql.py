@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections import defaultdict
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -30,14 +31,27 @@ STATEMENT_BYTES = 2**28
 REFUSED = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError, asyncpg.ProgramLimitExceededError, ValueError)
 """What one record's contents can lead to; every other error says something about the server."""
 
-SAVE = """
-    INSERT INTO "{table}" AS held (key, version, codec, value, data, deleted_at)
+NEW = "$1::text[], $2::bigint[], $3::text[], $4::text[], $5::bytea[], $6::bool[]"
+SAVE = f"""
+    INSERT INTO "{{table}}" AS held (key, version, codec, value, data, deleted_at)
         SELECT key, version, codec, value::json, data, CASE WHEN deleted THEN now() END
-        FROM unnest($1::text[], $2::bigint[], $3::text[], $4::text[], $5::bytea[], $6::bool[])
-            AS new (key, version, codec, value, data, deleted)
+        FROM unnest({NEW}) AS new (key, version, codec, value, data, deleted)
     ON CONFLICT (key) DO UPDATE SET version = excluded.version, codec = excluded.codec,
         value = excluded.value, data = excluded.data, deleted_at = excluded.deleted_at
     WHERE held.version < excluded.version
+"""
+SAVE_ON_NOTHING = SAVE.replace("held.version < excluded.version", "held.version = 0")
+# It locks the rows in the order of the batch, as SAVE does: otherwise two batches may wait for each other.
+SAVE_ON_VERSION = f"""
+    UPDATE "{{table}}" AS held SET version = new.version, codec = new.codec, value = new.value::json, data = new.data,
+        deleted_at = CASE WHEN new.deleted THEN now() END
+    FROM (
+        SELECT new.* FROM unnest({NEW}, $7::bigint[]) WITH ORDINALITY
+            AS new (key, version, codec, value, data, deleted, based_on, place)
+        JOIN "{{table}}" AS held ON held.key = new.key AND held.version = new.based_on
+        ORDER BY place FOR UPDATE OF held
+    ) AS new
+    WHERE held.key = new.key AND held.version = new.based_on
 """
 Pool = ConnectionPool[Any]
 
@@ -57,6 +71,7 @@ class PostgreSQLBackend:
 
     limits = Limits(max_batch=10_000, max_value_bytes=2**27, concurrent_saves=4)
     durability = "synchronous_commit"
+    supports_based_on = True
 
     def __init__(self, dsn: str, *, table: str | None = None, tombstone_seconds: float = 86_400) -> None:
         if table is not None and not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,50}", table):
@@ -71,7 +86,6 @@ class PostgreSQLBackend:
 
     async def open(self, *, namespace: str, former: str | None = None) -> None:
         self._table = self._named or default_name(namespace)
-        self._save = SAVE.format(table=self._table)
         self._purge = f'DELETE FROM "{self._table}" WHERE deleted_at < now() - make_interval(secs => $1)'
         self._read_epoch = f'SELECT namespace, epoch FROM "{self._table}_epoch"'
         self._namespace = namespace
@@ -179,12 +193,16 @@ class PostgreSQLBackend:
 
     async def save(self, records: Sequence[Record]) -> int:
         # In the order of keys: two batches that lock the same rows in different orders would wait for each other.
-        newest = sorted(newest_per_key(records), key=lambda record: record.key)
+        batches: defaultdict[str, list[Record]] = defaultdict(list)
+        for each in sorted(newest_per_key(records), key=lambda record: record.key):
+            batches[statement(each)].append(each)
         failed: dict[str, Exception] = {}
         applied = 0
         async with self._mapped() as pool:
-            for part in split_by_bytes(newest, STATEMENT_BYTES, size_of=record_bytes):
-                applied += await self._save_or_halve(pool, part, failed)
+            for template, batch in batches.items():
+                save = template.format(table=self._table)
+                for part in split_by_bytes(batch, STATEMENT_BYTES, size_of=record_bytes):
+                    applied += await self._save_or_halve(pool, save, part, failed)
             if self._purge_timer.is_due():
                 await pool.run(lambda connection: connection.execute(self._purge, self._tombstone_seconds))
         stale = len(records) - applied - len(failed)
@@ -192,20 +210,20 @@ class PostgreSQLBackend:
             raise SaveError(failed, stale=stale)
         return stale
 
-    async def _save_or_halve(self, pool: Pool, records: Sequence[Record], failed: dict[str, Exception]) -> int:
-        """How many were newer than what was stored. A batch that is refused is halved until the bad ones are alone."""
+    async def _save_or_halve(
+        self, pool: Pool, save: str, records: Sequence[Record], failed: dict[str, Exception]
+    ) -> int:
+        """How many were stored. A batch that is refused is halved until the bad ones are alone."""
         try:
-            status = await pool.run(
-                lambda connection: connection.execute(self._save, *zip(*map(row, records), strict=True))
-            )
+            status = await pool.run(lambda connection: connection.execute(save, *zip(*map(row, records), strict=True)))
             return int(status.rpartition(" ")[2])
         except REFUSED as error:
             if len(records) == 1:
                 failed[records[0].key] = RecordRejected(f"PostgreSQL can't store it: {error}")
                 return 0
         middle = len(records) // 2
-        first = await self._save_or_halve(pool, records[:middle], failed)
-        return first + await self._save_or_halve(pool, records[middle:], failed)
+        first = await self._save_or_halve(pool, save, records[:middle], failed)
+        return first + await self._save_or_halve(pool, save, records[middle:], failed)
 
     async def load(self, keys: Sequence[str]) -> dict[str, Record]:
         query = f'SELECT key, version, codec, value, data, deleted_at FROM "{self._table}" WHERE key = ANY($1::text[])'
@@ -229,10 +247,17 @@ def escaped(key: str) -> str:
     return key.replace("\\", "\\\\").replace("\0", "\\0")
 
 
+def statement(record: Record) -> str:
+    if record.based_on is None:
+        return SAVE
+    return SAVE_ON_VERSION if record.based_on else SAVE_ON_NOTHING
+
+
 def row(record: Record) -> tuple[Any, ...]:
     value = record.payload.decode() if record.codec == "json" and not record.deleted else None
     data = record.payload if record.codec != "json" and not record.deleted else None
-    return escaped(record.key), record.version, record.codec, value, data, record.deleted
+    based_on = (record.based_on,) if record.based_on else ()
+    return escaped(record.key), record.version, record.codec, value, data, record.deleted, *based_on
 
 
 def record(row: Any) -> Record:

@@ -89,9 +89,11 @@ async def test_batch_that_is_longer_than_a_message_is_saved_in_parts(
     parts: list[Sequence[Record]] = []
 
     class Watched(PostgreSQLBackend):
-        async def _save_or_halve(self, pool: Any, records: Sequence[Record], failed: dict[str, Exception]) -> int:
+        async def _save_or_halve(
+            self, pool: Any, save: str, records: Sequence[Record], failed: dict[str, Exception]
+        ) -> int:
             parts.append(records)
-            return await super()._save_or_halve(pool, records, failed)
+            return await super()._save_or_halve(pool, save, records, failed)
 
     records = [put(str(number), 5) for number in range(50)] + [tombstone("t", 5)]
     async with opened(Watched(postgresql.url, table="parts")) as backend:

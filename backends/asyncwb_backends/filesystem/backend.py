@@ -46,6 +46,7 @@ class FileBackend:
 
     limits = Limits(max_batch=2000, preferred_batch=1000, concurrent_saves=4)
     durability = "fsync of the files and their folder"
+    supports_based_on = True
 
     def __init__(
         self,

@@ -9,11 +9,12 @@ Layout::
     .asyncwb/owner.1            the namespace that the folder belongs to; owner.2 after it was handed over, and so on
     .asyncwb/server.0.7         the Redis server that began epoch 7 of partition 0
     .asyncwb/drafts/            files that are being written
+    .asyncwb/lock               see `publishing`
 
 A value is written as a draft, synced, and published by link(2) under a name that contains its version. The file with
 the highest version is the current value. No file is ever replaced, so a writer that was frozen for an hour can only
-publish an older version, which is ignored. Older files are removed after the new one is published, and only while no
-reader may be looking for them (see `readers`).
+publish an older version, which is ignored; only a record that is based on a version needs a lock. Older files are
+removed after the new one is published, and only while no reader may be looking for them (see `readers`).
 """
 
 import errno
@@ -207,7 +208,7 @@ class Folder:
         batched = self._batches and disk.syncs_in_batches(len(records))
         with self._root() as (root, own), disk.opened(DRAFTS, own) as drafts:
             self._superseded.remove_waiting(root)
-            saving = Saving(self._names, root, drafts, self._superseded, place=self.path, batched=batched)
+            saving = Saving(self._names, root, own, drafts, self._superseded, place=self.path, batched=batched)
             return saving.run(records), saving.failed
 
     # Loading

@@ -4,14 +4,15 @@ import errno
 import os
 import secrets
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Final
 
-from asyncwb import BackendUnavailable, Record, RecordRejected
+from asyncwb import BackendUnavailable, Record, RecordRejected, Version, newest_per_key
 from asyncwb_backends.filesystem import disk
 from asyncwb_backends.filesystem.names import DELETED, KEY, Names, Parsed, Stem
+from asyncwb_backends.filesystem.publishing import publishing
 from asyncwb_backends.filesystem.readers import reading
 from asyncwb_backends.filesystem.superseded import Superseded
 
@@ -29,11 +30,13 @@ class _Draft:
 
     Attributes:
         record: the record.
+        stem: the stem of its key.
         files: pairs of a draft's name and its final name; the value's pair is the last.
         older: the names of the files that the record supersedes.
     """
 
     record: Record
+    stem: Stem
     files: list[tuple[str, str]]
     older: list[str]
 
@@ -44,6 +47,7 @@ class Saving:
     Args:
         names: how files are named.
         root: a descriptor of the folder.
+        own: a descriptor of its `.asyncwb`.
         drafts: a descriptor of the folder of drafts.
         superseded: removes the older files, now or later.
         place: what to call the folder in error messages.
@@ -54,10 +58,11 @@ class Saving:
     """
 
     def __init__(
-        self, names: Names, root: int, drafts: int, superseded: Superseded, *, place: str, batched: bool
+        self, names: Names, root: int, own: int, drafts: int, superseded: Superseded, *, place: str, batched: bool
     ) -> None:
         self._names = names
         self._root = root
+        self._own = own
         self._drafts = drafts
         self._superseded = superseded
         self._place = place
@@ -71,28 +76,23 @@ class Saving:
             work = {bucket: self._write(bucket, group) for bucket, group in self._by_bucket(records).items()}
             if self._batched and self._written:
                 disk.sync_all_of(self._drafts)
-            applied = sum(self._publish(bucket, drafts) for bucket, drafts in work.items())
-            if self._batched:
-                disk.sync_all_of(self._root)
+            applied = self._publish_all(work) if any(work.values()) else set()
+            self._sync(work)
         finally:
             disk.remove(self._written, self._drafts)
         for bucket, drafts in work.items():
             self._remove_older(bucket, drafts)
-        return len(records) - len(self.failed) - applied
+        return len(records) - len(self.failed.keys() | applied)
 
     def _by_bucket(self, records: Sequence[Record]) -> dict[str, Group]:
         """Returns bucket -> the newest record of each key in it, with its stem."""
-        newest: dict[str, tuple[Record, Stem]] = {}
-        for record in records:
+        buckets: dict[str, Group] = defaultdict(list)
+        for record in newest_per_key(records):
             try:
                 stem = self._names.stem(record.key)
             except UnicodeEncodeError as error:
                 self.failed[record.key] = RecordRejected(f"its key is not valid Unicode: {error}")
                 continue
-            if stem.name not in newest or newest[stem.name][0].version < record.version:
-                newest[stem.name] = record, stem
-        buckets: dict[str, Group] = defaultdict(list)
-        for record, stem in newest.values():
             buckets[stem.bucket].append((record, stem))
         return buckets
 
@@ -108,7 +108,7 @@ class Saving:
                     with self._blaming([record]):
                         files = listing[stem.name]
                         _refuse_collision(stem, files, folder)
-                        if not _is_stale(record, stem, files, folder):
+                        if not _is_stale(record, stem, files, folder):  # of one with a base, `_publish` decides
                             made.append(self._draft(record, stem, files))
         return made
 
@@ -122,20 +122,50 @@ class Saving:
             self._written.append(name)
             disk.create(name, self._drafts, content, sync=not self._batched)
             targets.append((name, self._names.file(stem, record.version, kind)))
-        return _Draft(record, targets, [each.name for each in files if each.version < record.version])
+        return _Draft(record, stem, targets, [each.name for each in files if each.version < record.version])
 
-    def _publish(self, bucket: str, drafts: Sequence[_Draft]) -> int:
-        """Links the drafts under their final names; returns how many values were published."""
-        applied = 0
+    def _publish_all(self, work: Mapping[str, Sequence[_Draft]]) -> set[str]:
+        """Links the drafts under their final names; returns the keys whose values were published."""
+        alone = any(draft.record.based_on is not None for drafts in work.values() for draft in drafts)
+        with publishing(self._own, alone=alone, place=self._place):
+            return {key for bucket, drafts in work.items() for key in self._publish(bucket, drafts)}
+
+    def _publish(self, bucket: str, drafts: Sequence[_Draft]) -> list[str]:
+        applied = []
         with self._blaming(draft.record for draft in drafts), disk.opened(bucket or ".", self._root) as folder:
+            held = self._held([draft.stem for draft in drafts if draft.record.based_on is not None], folder)
             for draft in drafts:
+                if draft.record.based_on is not None and draft.record.based_on != held[draft.stem.name]:
+                    draft.older = []
+                    continue
                 with self._blaming([draft.record]):
                     news = [disk.publish(name, self._drafts, target, folder) for name, target in draft.files]
-                    applied += news[-1]
-            if not self._batched:
-                # Even if all records were stale: whoever published the newer ones may not have synced yet.
-                disk.fsync(folder)
+                    if news[-1]:
+                        applied.append(draft.record.key)
         return applied
+
+    def _held(self, stems: Sequence[Stem], folder: int) -> dict[str, Version]:
+        """Returns the name of each stem -> the version that is stored in a bucket, 0 for none."""
+        if not stems:
+            return {}
+        with reading(folder):
+            listing = self._names.listing(folder, [stem.name for stem in stems])
+            return {
+                stem.name: next(
+                    (each.version for each in listing[stem.name] if _is_value(each, stem, listing[stem.name], folder)),
+                    0,
+                )
+                for stem in stems
+            }
+
+    def _sync(self, work: Mapping[str, Sequence[_Draft]]) -> None:
+        # Even if all records were stale: whoever published the newer ones may not have synced yet.
+        if self._batched:
+            disk.sync_all_of(self._root)
+            return
+        for bucket, drafts in work.items():
+            with self._blaming(draft.record for draft in drafts), disk.opened(bucket or ".", self._root) as folder:
+                disk.fsync(folder)
 
     def _remove_older(self, bucket: str, drafts: Iterable[_Draft]) -> None:
         older = [(draft.files[-1][1], draft.older) for draft in drafts if draft.record.key not in self.failed]
@@ -183,12 +213,15 @@ def has_key(stem: Stem, value: Parsed, files: Iterable[Parsed], folder: int) -> 
 
 
 def _is_stale(record: Record, stem: Stem, files: Sequence[Parsed], folder: int) -> bool:
-    return any(
-        each.version >= record.version
-        and each.kind != KEY
-        and disk.is_regular(each.name, folder)
-        and (not stem.hashed or has_key(stem, each, files, folder))
-        for each in files
+    return any(each.version >= record.version and _is_value(each, stem, files, folder) for each in files)
+
+
+def _is_value(file: Parsed, stem: Stem, files: Sequence[Parsed], folder: int) -> bool:
+    """Whether one of the files of a stem holds a value, or is a tombstone."""
+    return (
+        file.kind != KEY
+        and disk.is_regular(file.name, folder)
+        and (not stem.hashed or has_key(stem, file, files, folder))
     )
 
 

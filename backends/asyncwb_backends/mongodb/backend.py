@@ -67,6 +67,7 @@ class MongoDBBackend:
     # Any JSON up to this length fits into a document's 16 MiB together with its key, at least when stored as text.
     limits = Limits(max_batch=10_000, max_value_bytes=16 * 2**20 - 4096, concurrent_saves=4)
     durability = "majority and journal"
+    supports_based_on = True
 
     def __init__(self, collection: Any, *, tombstone_seconds: float = DAY_SECONDS, codec: CodecName = "json") -> None:
         self._connect: Connect = lambda _: (None, collection)

@@ -118,6 +118,8 @@ class Batch:
 def update(record: Record, made: dict[str, Any]) -> dict[str, Any]:
     """Returns the pipeline stage with which the server replaces a document, atomically, if its version is lower.
 
+    A record that is based on a version replaces a document of that version only, or for 0 one without a version.
+
     If the filter compared versions instead, the server would try to insert each stale record and fail, which is three
     times as slow.
 
@@ -125,8 +127,11 @@ def update(record: Record, made: dict[str, Any]) -> dict[str, Any]:
         record: the record to save.
         made: the document, as an aggregation expression.
     """
-    newer = {"$gt": [record.version, {"$ifNull": [f"${OWN}.v", -1]}]}
-    return {"$replaceWith": {"$cond": [newer, made, "$$ROOT"]}}
+    if record.based_on is None:
+        applies = {"$gt": [record.version, {"$ifNull": [f"${OWN}.v", -1]}]}
+    else:
+        applies = {"$eq": [record.based_on, {"$ifNull": [f"${OWN}.v", 0]}]}
+    return {"$replaceWith": {"$cond": [applies, made, "$$ROOT"]}}
 
 
 def _upsert(record: Record, made: dict[str, Any]) -> UpdateOne:
@@ -134,4 +139,5 @@ def _upsert(record: Record, made: dict[str, Any]) -> UpdateOne:
     # which makes the garbage collector traverse the whole program again and again. (That took 12 of the 25 µs per
     # record in the event loop's thread.)
     stage: Any = RawBSONDocument(bson.encode(update(record, made)))
-    return UpdateOne({"_id": record.key}, [stage], upsert=True)
+    # Where there is no document, none must be made of a record that is based on one.
+    return UpdateOne({"_id": record.key}, [stage], upsert=not record.based_on)

@@ -39,6 +39,7 @@ class KeyValueTable:
             f'CREATE INDEX IF NOT EXISTS "{name}_deleted" ON {table} (deleted_at) WHERE deleted_at IS NOT NULL',
         )
         self._select = f"SELECT key, value, codec, version, deleted_at FROM {table}"  # noqa: S608
+        self._versions = f"SELECT key, version FROM {table}"  # noqa: S608
         self.highest = f"SELECT max(version), min(version) FROM {table}"  # noqa: S608
         self._save = (
             f"INSERT INTO {table} (key, value, codec, version, deleted_at) VALUES (?, ?, ?, ?, "  # noqa: S608
@@ -73,6 +74,9 @@ class KeyValueTable:
 
     def query(self, keys: Sequence[str]) -> tuple[str, Sequence[Any]]:
         return f"{self._select} WHERE key IN ({','.join('?' * len(keys))})", keys
+
+    def versions(self, keys: Sequence[str]) -> tuple[str, Sequence[Any]]:
+        return f"{self._versions} WHERE key IN ({','.join('?' * len(keys))})", keys
 
     def records(self, rows: Iterable[Any]) -> dict[str, Record]:
         return {row[0]: _record(row) for row in rows}

@@ -123,6 +123,8 @@ class MappedTable:
         # Rows and tombstones are read in one statement, and so in one snapshot: a key that is being deleted or put
         # again shows up in one of the two.
         self._rows = f"SELECT {table}.{quoted(self._key)}, {version}, 0{values} FROM {table} WHERE {key} IN "  # noqa: S608
+        self._row_versions = f"SELECT {table}.{quoted(self._key)}, {version} FROM {table} WHERE {key} IN "  # noqa: S608
+        self._deleted_versions = f" UNION ALL SELECT t.key, t.version FROM {tombstones} AS t WHERE t.key IN "  # noqa: S608
         nulls = ", NULL" * len(self._names)
         self._deleted = f" UNION ALL SELECT t.key, t.version, 1{nulls} FROM {tombstones} AS t WHERE t.key IN "  # noqa: S608
 
@@ -249,6 +251,12 @@ class MappedTable:
         return cells
 
     def query(self, keys: Sequence[str]) -> tuple[str, Sequence[Any]]:
+        return self._query(self._rows, self._deleted, keys)
+
+    def versions(self, keys: Sequence[str]) -> tuple[str, Sequence[Any]]:
+        return self._query(self._row_versions, self._deleted_versions, keys)
+
+    def _query(self, of_rows: str, of_tombstones: str, keys: Sequence[str]) -> tuple[str, Sequence[Any]]:
         own = []
         for key in keys:
             try:
@@ -256,7 +264,7 @@ class MappedTable:
             except ValueError:
                 continue  # no row can have it
         rows, deleted = (f"({','.join('?' * len(each))})" for each in (own, keys))
-        return f"{self._rows}{rows}{self._deleted}{deleted}", (*own, *keys)
+        return f"{of_rows}{rows}{of_tombstones}{deleted}", (*own, *keys)
 
     def records(self, rows: Iterable[Any]) -> dict[str, Record]:
         tombstones: dict[str, int] = {}

@@ -58,6 +58,13 @@ class Table(Protocol):
         """Returns a query for the rows of these keys, and its parameters."""
         ...
 
+    def versions(self, keys: Sequence[str]) -> tuple[str, Sequence[Any]]:
+        """Returns a query for the key and version of what is stored for these keys, and its parameters.
+
+        A key may come in two rows, of which the one with the higher version counts; it may come as a number.
+        """
+        ...
+
     def records(self, rows: Iterable[Any]) -> dict[str, Record]:
         """Returns key -> record, made from the rows of that query."""
         ...

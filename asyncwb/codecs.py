@@ -43,13 +43,35 @@ class Codec(Generic[T]):
         self.name: CodecName = cast("CodecName", check_choice("codec", name, get_args(CodecName)))
         self.type = type
         self._check = check
-        self._dialect = _dialect(self.name, type)
-        self._encode, self._decode = self._dialect.encode, self._dialect.decode
-        self._comes_back = self._dialect.comes_back
+        self._takes_none = False
+        self._use(_dialect(self.name, type))
+
+    def _use(self, dialect: Dialect) -> None:
+        self._dialect = dialect
+        self._encode, self._decode, self._comes_back = dialect.encode, dialect.decode, dialect.comes_back
+
+    def part(self, type: Any, *, field: tuple[Any, str] | None = None) -> "Codec[Any]":  # noqa: A002 - msgspec's word
+        """A codec of what is stored inside of this codec's values: a field, or an item of a list. It takes None, too.
+
+        It encodes as this one does, also where a codec of its own would use another library for the type.
+
+        Args:
+            type: the type of the part.
+            field: the pydantic model or dataclass that the part is a field of, and the field's Python name.
+
+        Raises:
+            ConfigurationError: values of this type can't be encoded and decoded.
+        """
+        part: Codec[Any] = Codec(self.name, check=self._check)
+        part.type = type
+        part._takes_none = True
+        part._pydantic = self._pydantic  # parts of the part, too
+        part._use(_dialect(self.name, type, pydantic=self._pydantic, field=field))
+        return part
 
     def encode(self, value: T) -> bytes:
         """Encodes a value; raises `InvalidValue` if it can't be encoded, or would not be read back unchanged."""
-        if value is None:
+        if value is None and not self._takes_none:
             raise InvalidValue("None can't be stored, since it means absence; use delete()")
         try:
             encoded = self._encode(value)
@@ -85,6 +107,10 @@ class Codec(Generic[T]):
             ) from error
 
     @cached_property
+    def _pydantic(self) -> bool:
+        return uses_pydantic(self.type)
+
+    @cached_property
     def fields(self) -> Mapping[str, RowField] | None:
         """The type's fields by their encoded names, for stores of columns; None if the type names no fields."""
         return fields_of(self.type)
@@ -116,13 +142,17 @@ _ROW_ENCODERS: Final[dict[CodecName, Callable[[Any], bytes]]] = {
 }
 
 
-def _dialect(name: CodecName, type_: Any) -> Dialect:
+def _dialect(
+    name: CodecName, type_: Any, *, pydantic: bool | None = None, field: tuple[Any, str] | None = None
+) -> Dialect:
     if name == "bytes":
         if type_ is not Any and type_ is not bytes:
             raise ConfigurationError(f"codec='bytes' holds bytes, not type={excerpt(type_)}; use 'json' or 'msgpack'")
         return raw_dialect()
     try:
-        return pydantic_dialect(name, type_) if uses_pydantic(type_) else msgspec_dialect(name, type_)
+        if uses_pydantic(type_) if pydantic is None else pydantic:
+            return pydantic_dialect(name, type_, field=field)
+        return msgspec_dialect(name, type_)
     except Exception as error:  # for example NameError for an annotation that names something undefined
         raise ConfigurationError(f"type={excerpt(type_)} can't be used by codec {name!r}: {error}") from error
 

@@ -7,6 +7,7 @@ from typing import Any, Literal
 import msgspec
 
 from asyncwb.encoding.dialect import Dialect
+from asyncwb.encoding.pydantic_fields import FieldAdapter
 
 
 def uses_pydantic(type_: Any) -> bool:
@@ -14,15 +15,21 @@ def uses_pydantic(type_: Any) -> bool:
     return _uses_pydantic(type_, set())
 
 
-def pydantic_dialect(name: Literal["json", "msgpack"], type_: Any) -> Dialect:
-    """The dialect of a type that pydantic validates.
+def pydantic_dialect(name: Literal["json", "msgpack"], type_: Any, *, field: tuple[Any, str] | None = None) -> Dialect:
+    """The dialect of a type that pydantic validates, or of a field of a model.
 
     Values pass through pydantic's JSON in both codecs, so that strict models accept what they have written. Raises
     whatever pydantic raises if it can't make a schema of the type.
+
+    Args:
+        name: the codec.
+        type_: the type.
+        field: the model or pydantic dataclass that the values are a field of, and the field's Python name; None if
+            they are no field.
     """
     from pydantic import TypeAdapter, ValidationError  # noqa: PLC0415 - optional; anybody with a model has it
 
-    adapter: TypeAdapter[Any] = TypeAdapter(type_)
+    adapter: TypeAdapter[Any] | FieldAdapter = TypeAdapter(type_) if field is None else FieldAdapter(*field)
 
     def encode(value: Any) -> bytes:
         # `round_trip` leaves out computed fields. Warnings are off, since reading the value back reveals a wrong type.

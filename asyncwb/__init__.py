@@ -7,6 +7,9 @@ slower backend. Start at `Buffer`.
 from typing import TYPE_CHECKING
 
 __all__ = [
+    "UNSET",
+    "Add",
+    "Append",
     "AsyncwbError",
     "Backend",
     "BackendError",
@@ -40,6 +43,8 @@ __all__ = [
     "InvalidKey",
     "InvalidValue",
     "Limits",
+    "Max",
+    "Min",
     "MissingDependency",
     "NamespaceMismatch",
     "NotConfirmed",
@@ -139,11 +144,23 @@ if TYPE_CHECKING:
     from asyncwb.records import CodecName, Record, Version
     from asyncwb.settings import Durability, Settings
     from asyncwb.stats import Stats, Totals
+    from asyncwb.updates.operations import UNSET, Add, Append, Max, Min
 else:
     from importlib import import_module
 
     # What a module imports comes before it, so that looking through them in this order imports nothing in vain.
-    _MODULES = ("errors", "settings", "stats", "records", "events", "codecs", "backend", "plugins.places", "buffer")
+    _MODULES = (
+        "errors",
+        "settings",
+        "stats",
+        "records",
+        "events",
+        "codecs",
+        "backend",
+        "plugins.places",
+        "updates.operations",
+        "buffer",
+    )
 
     def __getattr__(name: str) -> object:
         if name in __all__:

@@ -14,6 +14,27 @@ CAUGHT_BY = {
     "TestCountsNothing": "test_mixed_batch_counts_only_the_stale",
     "TestSavesHalfABatch": "test_batch_of_the_largest_size_is_saved",
     "TestComparesSequenceOnly": "test_epoch_outranks_sequence",
+    "TestIgnoresTheBase": "test_record_applies_to_exactly_the_version_that_it_is_based_on",
+    "TestTakesOlderBases": "test_record_applies_to_exactly_the_version_that_it_is_based_on",
+    "TestRaisesForAnotherVersion": "test_record_applies_to_exactly_the_version_that_it_is_based_on",
+    "TestNeedsARow": "test_record_based_on_nothing_applies_only_where_nothing_is_stored",
+    "TestInsertsWhereNothingIs": "test_record_based_on_a_version_does_not_apply_where_nothing_is_stored",
+    "TestTakesTombstonesForNothing": "test_tombstone_counts_with_its_version",
+    "TestTakesOnlyAbsenceForNothing": "test_value_without_a_version_counts_as_version_0",
+    "TestTakesNoVersionForAnyVersion": "test_value_without_a_version_counts_as_version_0",
+    "TestDeletesInAnyCase": "test_delete_applies_to_exactly_the_version_that_it_is_based_on",
+    "TestTakesItsOwnVersion": "test_repeating_a_save_with_a_base_changes_nothing",
+    "TestComparesBasesAsFloats": "test_base_is_compared_in_all_its_bits",
+    "TestCountsOnlyPlainOnes": "test_batch_of_records_with_and_without_a_base_counts_only_the_stale",
+    "TestStoresTheBase": "test_base_is_not_stored",
+    "TestDeclaresNothing": "test_support_of_based_on_is_declared",
+    "TestDeclaresBoth": "test_support_of_based_on_is_declared",
+    "TestLooksBeforeItsTurn": "test_counter_of_many_tasks_is_exact",
+    "TestForgetsWhenCancelled": "test_save_with_a_base_that_is_cancelled_at_any_await_can_be_repeated",
+    "TestLooksThenLocks": "test_process_frozen_inside_save_applies_only_to_what_is_stored_then",
+    "TestLooksLongBefore": "test_of_two_processes_that_save_on_one_version_one_wins",
+    "TestOrdersOnlyItsOwnTasks": "test_counter_of_two_processes_is_exact",
+    "TestRemembersPurged": "test_record_based_on_a_purged_tombstone_does_not_apply",
     "TestKeepsVersionsAsFloats": "test_highest_possible_version_is_kept_exactly",
     "TestPadsKeys": "test_keys_that_differ_only_in_blanks_are_different",
     "TestTrimsKeys": "test_keys_that_differ_only_in_blanks_are_different",
@@ -85,7 +106,7 @@ CAUGHT_BY = {
 }
 SOUND = ("TestSoundInMemory", "TestSoundOnDisk")
 # Those that only the broken ones beside them are made of.
-SOUND_IN_PART = ("TestSoundNames", "TestSoundPurging", "TestSoundOnAServer")
+SOUND_IN_PART = ("TestSoundNames", "TestSoundPurging", "TestSoundWithBases", "TestSoundOnAServer")
 
 FILES = {
     name: path for path in BROKEN.glob("[!t]*.py") for name in re.findall(r"(?m)^class (Test\w+)", path.read_text())

@@ -41,6 +41,12 @@ class TestFileBackend(BackendContract):
         backend._sweep_buckets = len(backend._names.buckets())
         backend._purge_timer.again()
 
+    async def add_unversioned(self, backend: Backend, url: str, key: str) -> None:
+        assert isinstance(backend, FileBackend)
+        stem = backend._names.stem(key)
+        (backend.path / stem.bucket).mkdir(exist_ok=True)
+        (backend.path / stem.bucket / backend._names.file(stem, 0, "json")).write_text("1")
+
     def poison(self) -> list[Record]:
         return [Record("\ud800", V1, b"1")]
 

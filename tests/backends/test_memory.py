@@ -3,6 +3,7 @@
 import pytest
 
 from asyncwb.backend import Backend
+from asyncwb.records import Record
 from asyncwb.testing import MemoryBackend
 from asyncwb.testing.contract import BackendContract
 
@@ -19,3 +20,7 @@ class TestMemoryBackend(BackendContract):
 
     def make_backend(self, url: str) -> Backend:
         return MemoryBackend()
+
+    async def add_unversioned(self, backend: Backend, url: str, key: str) -> None:
+        assert isinstance(backend, MemoryBackend)
+        backend.records[key] = Record(key, 0, b"1")

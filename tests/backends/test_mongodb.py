@@ -39,6 +39,10 @@ class Motor(BackendContract):
         earlier = {"$subtract": [f"${date}", int(seconds * 1000)]}
         await backend._records.update_many({date: {"$exists": True}}, [{"$set": {date: earlier}}])
 
+    async def add_unversioned(self, backend: Backend, url: str, key: str) -> None:
+        assert isinstance(backend, MongoDBBackend)
+        await backend._records.insert_one({"_id": key, "n": 1})
+
     def poison(self) -> list[Record]:
         return [
             Record("poison", V1, b"\xff is not UTF-8"),

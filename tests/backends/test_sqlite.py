@@ -56,6 +56,10 @@ class TestSQLiteBackend(BackendContract):
         assert isinstance(backend, SQLiteBackend)
         live_through(backend, seconds)
 
+    async def add_unversioned(self, backend: Backend, url: str, key: str) -> None:
+        with closing(sqlite3.connect(url.removeprefix("sqlite://").partition("?")[0])) as other, other:
+            other.execute("INSERT INTO asyncwb (key, value, codec, version) VALUES (?, '1', 'json', 0)", (key,))
+
     def poison(self) -> list[Record]:
         return [Record("poison", version(1), b"\xff is not UTF-8"), Record("\ud800", version(1), b"1")]
 

@@ -1,9 +1,10 @@
 """SQLite tables that users have already: the contract, what the rows look like, and which records are refused."""
 
 import asyncio
+import sqlite3
 import time
 from collections.abc import Callable, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from asyncwb import BackendUnavailable, Buffer, DeadLettered, Record, RecordReje
 from asyncwb.backend import Backend
 from asyncwb.testing.contract import BackendContract, tombstone, version
 from asyncwb.testing.contract import put as record
+from asyncwb.testing.contract.records import on
 from asyncwb_backends.sqlite import MappedTable, SQLiteBackend
 from tests.harness.sqlite import execute, refusals
 
@@ -36,6 +38,10 @@ class TestTextKeys(BackendContract):
         backend._clock._wall = lambda: wall() + seconds
         backend._clock._monotonic = lambda: monotonic() + seconds
         backend._purge_timer.again()
+
+    async def add_unversioned(self, backend: Backend, url: str, key: str) -> None:
+        path = Path(url.removeprefix("sqlite://").partition("?")[0])
+        execute(path, f"INSERT INTO users (id, n, text) VALUES ({key}, 1, 'theirs')")
 
     def poison(self) -> list[Record]:
         values: Sequence[object] = (
@@ -225,6 +231,46 @@ async def test_trigger_that_rolls_back_harms_no_other_record(opened: Opening, us
         records = [user("1", 1), user("2", 1, name="bad"), user("3", 1), user("4", 1, name="bad"), user("5", 1)]
         assert set(await refusals(backend, records)) == {"2", "4"}
         assert set(await backend.load([each.key for each in records])) == {"1", "3", "5"}
+
+
+async def test_trigger_that_rolls_back_leaves_records_with_a_base_conditional_and_no_lock(
+    opened: Opening, users: Path
+) -> None:
+    execute(
+        users,
+        "CREATE TRIGGER strict BEFORE INSERT ON users WHEN NEW.name = 'bad' BEGIN SELECT RAISE(ROLLBACK, 'no'); END",
+        "CREATE TRIGGER odd BEFORE INSERT ON users WHEN NEW.name = 'odd' BEGIN SELECT RAISE(ABORT, 'odd'); END",
+    )
+    async with opened() as backend:
+        await backend.save([user("1", 1), user("3", 1)])
+        records = [on(1, user("1", 2)), user("2", 2, name="bad"), on(0, user("3", 2)), on(0, user("4", 2, name="odd"))]
+        with pytest.raises(SaveError) as caught:
+            await backend.save(records)
+        assert (set(caught.value.failed), caught.value.stale) == ({"2", "4"}, 1)
+        assert {key: each.version for key, each in (await backend.load(["1", "3", "4"])).items()} == {
+            "1": version(2),
+            "3": version(1),
+        }
+        with closing(sqlite3.connect(users, timeout=0)) as other, other:
+            other.execute("UPDATE users SET visits = 9")  # the file isn't locked
+
+
+async def test_row_that_others_insert_after_a_delete_counts_with_the_version_of_the_tombstone(
+    opened: Opening, users: Path
+) -> None:
+    insert = "INSERT INTO users (id, name) VALUES ('8', 'theirs')"
+    async with opened() as backend:
+        await backend.save([tombstone("8", 2)])
+        execute(users, insert)
+        assert (await backend.load(["8"]))["8"].version == version(2)
+        assert await backend.save([on(0, user("8", 3))]) == 1
+        assert await backend.save([on(2, tombstone("8", 3))]) == 0
+        assert (await backend.load(["8"]))["8"].deleted
+        execute(users, insert)
+        assert await backend.save([on(2, tombstone("8", 3))]) == 1
+        assert not (await backend.load(["8"]))["8"].deleted, "the save that was repeated deleted what came since"
+        assert await backend.save([on(3, user("8", 4))]) == 0
+        assert (await backend.load(["8"]))["8"] == user("8", 4)
 
 
 async def test_row_that_a_trigger_keeps_from_being_deleted_has_no_tombstone(opened: Opening, users: Path) -> None:

@@ -53,7 +53,7 @@ def test_plugin_passes_the_contract(environment: Environment, postgresql: Postgr
 
 def test_plugin_is_short_and_uses_public_names_alone() -> None:
     source = (PLUGIN / "asyncwb_postgresql.py").read_text()
-    assert len(source.splitlines()) < 260
+    assert len(source.splitlines()) < 300
     assert re.findall(r"^\s*(?:from|import) (asyncwb\S*)", source, re.MULTILINE) == ["asyncwb", "asyncwb.plugins"]
 
 

@@ -1,5 +1,6 @@
 """The page for SQL databases: its statements do what it says, on real servers."""
 
+import asyncio
 import re
 import uuid
 from collections.abc import Iterable, Sequence
@@ -27,8 +28,8 @@ def test_every_block_is_one_that_is_run_here() -> None:
     assert len(BLOCKS) == TEXT.count("```") / 2
     assert [(name, text.split()[0]) for name, text in BLOCKS] == [
         ("PostgreSQL", "CREATE"), ("MariaDB", "CREATE"), ("PostgreSQL", "INSERT"), ("MariaDB", "INSERT"),
-        ("MariaDB", "SELECT"), ("PostgreSQL", "SELECT"), ("MariaDB", "SELECT"), ("PostgreSQL", "DELETE"),
-        ("MariaDB", "DELETE"),
+        ("MariaDB", "SELECT"), ("PostgreSQL", "UPDATE"), ("MariaDB", "UPDATE"), ("PostgreSQL", "SELECT"),
+        ("MariaDB", "SELECT"), ("PostgreSQL", "DELETE"), ("MariaDB", "DELETE"),
     ]  # fmt: skip
 
 
@@ -65,6 +66,53 @@ async def test_statements_for_postgresql(postgresql: PostgreSQL) -> None:
     finally:
         await connection.execute(f"DROP SCHEMA {schema} CASCADE")
         await connection.close()
+
+
+async def test_statements_for_records_with_a_base_in_postgresql(postgresql: PostgreSQL) -> None:
+    connections = [await asyncpg.connect(postgresql.url) for _ in range(2)]
+    connection, other = connections
+    schema = f"page_{uuid.uuid4().hex[:12]}"
+    await connection.execute(f"CREATE SCHEMA {schema}")
+    condition = "held.version < excluded.version"
+    insert = statement("PostgreSQL", "INSERT")
+    assert condition in insert
+
+    async def save(*rows: tuple[str, int, bool, int], using: Any = connection) -> int:
+        bases = [row[-1] for row in rows]
+        columns: list[Any] = [*zip(*((key, v, "json", b"%d" % v, dead) for key, v, dead, _ in rows), strict=True)]
+        if any(bases):
+            status = await using.execute(statement("PostgreSQL", "UPDATE"), *columns, bases)
+        else:
+            status = await using.execute(insert.replace(condition, "held.version = 0"), *columns)
+        return int(status.split()[-1])
+
+    try:
+        for each in connections:
+            await each.execute(f"SET search_path TO {schema}")
+        await connection.execute(statement("PostgreSQL", "CREATE"))
+        await connection.execute("INSERT INTO notes (key, version, codec) VALUES ('theirs', 0, 'json')")
+        assert await save(("a", 5, False, 0), ("b", 5, True, 0), ("theirs", 5, False, 0)) == 3
+        assert await save(("a", 6, False, 0), ("b", 6, True, 0)) == 0
+        assert await save(("a", 6, False, 5), ("b", 6, True, 5), ("c", 6, False, 5), ("theirs", 6, True, 4)) == 2
+        assert await save(("a", 6, False, 5)) == 0
+        rows = await connection.fetch("SELECT key, version, deleted_at IS NOT NULL FROM notes ORDER BY key")
+        assert [tuple(row) for row in rows] == [("a", 6, False), ("b", 6, True), ("theirs", 5, False)]
+
+        async with other.transaction():
+            assert await save(("a", 7, False, 6), using=other) == 1
+            waiting = asyncio.create_task(save(("a", 8, False, 6)))
+            await asyncio.sleep(0.2)
+            assert not waiting.done(), "the other session has the row's lock"
+        assert await waiting == 0, "the row has changed since the statement began"
+        assert await save(("x", 10, False, 0), ("y", 10, False, 0)) == 2
+        for base in range(10, 60):
+            batch = [(name, base + 1, False, base) for name in ("x", "y")]
+            applied = await asyncio.gather(*(save(*batch, using=each) for each in connections))
+            assert sorted(applied) == [0, 2], "one has locked both rows before the other"
+    finally:
+        await connection.execute(f"DROP SCHEMA {schema} CASCADE")
+        for each in connections:
+            await each.close()
 
 
 # MariaDB
@@ -124,6 +172,25 @@ def test_statements_for_mariadb(mariadb: MariaDB) -> None:
     assert purge() == [["0"]]
     mariadb.run("UPDATE notes SET deleted_at = now(6) - INTERVAL 101 SECOND WHERE `key` = 'c'")
     assert purge() == [["1"]]
+
+
+def test_statements_for_records_with_a_base_in_mariadb(mariadb: MariaDB) -> None:
+    insert = statement("MariaDB", "INSERT").replace("VALUES(version) > version", "version = 0")
+    insert = insert.replace("GREATEST(version, VALUES(version))", "IF(version = 0, VALUES(version), version)")
+    table = Table(mariadb, insert)
+    mariadb.run("INSERT INTO notes VALUES ('theirs', 0, 'json', '0', NULL, '')")
+    assert table.save(("a", 5, False), ("theirs", 5, False)) == (3, 2)
+    assert table.save(("a", 6, False)) == (0, 0), "something is stored"
+
+    def update(key: str, version: int, based_on: int) -> int:
+        values = (str(version), "'json'", f"'{version}'", "0", "''", literal(key), str(based_on))
+        ((affected,),) = mariadb.run(f"{filled(statement('MariaDB', 'UPDATE'), *values)} SELECT ROW_COUNT();")
+        return int(affected)
+
+    assert [update("a", 6, 4), update("a", 6, 6), update("b", 6, 5), update("a", 6, 5), update("a", 6, 5)] == [
+        0, 0, 0, 1, 0,
+    ]  # fmt: skip
+    assert table.rows() == [["a", "6", "6"], ["theirs", "5", "5"]]
 
 
 def test_version_has_to_be_assigned_last(mariadb: MariaDB) -> None:

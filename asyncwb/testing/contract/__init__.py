@@ -10,14 +10,16 @@
 The URL names a storage that is empty at first, and a place in it (a table, for example) if the storage can have
 several. If the backend isn't made from a URL through an entry point, override `make_backend`. What a backend can't do
 by its nature is declared in `cannot`; the tests for it are skipped, with the reason. The tests of outages are skipped
-until you override the fixture `outage`, which says how the storage fails, and those of purging until you override
-`let_time_pass`, which makes tombstones older. pytest-asyncio has to run in auto mode.
+until you override the fixture `outage`, which says how the storage fails, those of purging until you override
+`let_time_pass`, which makes tombstones older, and one of values of other programs until you override
+`add_unversioned`, which adds such a value. pytest-asyncio has to run in auto mode.
 
 Needs `pip install 'asyncwb[testing]'`.
 """
 
 from asyncwb.testing.contract.answers import AnswerContract
 from asyncwb.testing.contract.base import ABILITIES
+from asyncwb.testing.contract.based_on import BasedOnContract
 from asyncwb.testing.contract.concurrency import ConcurrencyContract
 from asyncwb.testing.contract.epochs import EpochContract
 from asyncwb.testing.contract.keys import KeyContract
@@ -27,6 +29,7 @@ from asyncwb.testing.contract.outages import OutageContract
 from asyncwb.testing.contract.places import PlaceContract
 from asyncwb.testing.contract.processes import ProcessContract
 from asyncwb.testing.contract.purging import PurgeContract
+from asyncwb.testing.contract.races import RaceContract
 from asyncwb.testing.contract.records import KEYS, NAMESPACE, put, tombstone, version
 from asyncwb.testing.contract.stepping import run_until_suspension
 from asyncwb.testing.contract.values import ValueContract
@@ -49,11 +52,13 @@ class BackendContract(
     KeyContract,
     ValueContract,
     VersionContract,
+    BasedOnContract,
     AnswerContract,
     ConcurrencyContract,
     EpochContract,
     PlaceContract,
     LifetimeContract,
+    RaceContract,
     ProcessContract,
     PurgeContract,
     OutageContract,
@@ -61,5 +66,5 @@ class BackendContract(
     """Tests of what every backend promises; see `asyncwb.Backend`.
 
     Override the fixture `url`; if necessary `make_backend`, `cannot`, `value`, `poison` and `keys`; and the fixture
-    `outage` and `let_time_pass`, so that nothing is skipped that could be tested.
+    `outage`, `let_time_pass` and `add_unversioned`, so that nothing is skipped that could be tested.
     """

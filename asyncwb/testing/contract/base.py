@@ -1,5 +1,6 @@
 """What all parts of the contract share: how a backend is made, and what it may declare itself unable to do."""
 
+import secrets
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, ClassVar, Final, TypeVar
@@ -10,9 +11,9 @@ import pytest
 from asyncwb.backend import Backend
 from asyncwb.codecs import Codec
 from asyncwb.plugins.registry import backend_from_url
-from asyncwb.records import Record
+from asyncwb.records import MAX_SEQ, Record
 from asyncwb.testing.contract.outage import Outage
-from asyncwb.testing.contract.records import KEYS, NAMESPACE, tombstone, version
+from asyncwb.testing.contract.records import KEYS, NAMESPACE, on, tombstone, version
 from asyncwb.testing.contract.timelimit import bound, bounded
 
 _OPEN_SECONDS: Final = 30.0
@@ -27,6 +28,7 @@ ABILITIES: Final[Mapping[str, str]] = {
     "servers": "it keeps which Redis server began which epoch",
     "progress": "a process that is frozen in the middle of a save holds up nobody",
     "clock": "tombstones live their time although the clock of a process is days ahead or behind",
+    "based_on": "it saves a record that is based on a version only onto that version, so that there are updates",
     "any_value": "it takes every value: JSON of any shape, msgpack and bytes",
     "any_key": "it takes every key: 1 byte to 1 KiB of UTF-8",
 }
@@ -106,6 +108,21 @@ class ContractBase:
             "url, seconds)` so that it makes all tombstones that much older and a purge due, for example by an UPDATE"
         )
 
+    async def add_unversioned(self, backend: Backend, url: str, key: str) -> None:  # noqa: ARG002 - to be overridden
+        """Override if other programs may write into the storage: adds a value for the key as they would.
+
+        Such a value has no version, so `load` returns it with version 0. For example, INSERT a row.
+
+        Args:
+            backend: an open backend.
+            url: the URL of its storage.
+            key: a key that isn't stored yet.
+        """
+        pytest.skip(
+            f"{type(self).__name__} doesn't tell how other programs write into its storage: override "
+            "`async def add_unversioned(self, backend, url, key)` if they may, for example by an INSERT"
+        )
+
     def make_backend(self, url: str) -> Backend:
         """Returns an unopened backend for the storage; other processes call it too, on new objects of this class."""
         return backend_from_url(url, codec=Codec("json"))
@@ -132,6 +149,31 @@ class ContractBase:
         """Returns a record with the value for `number`, which by default is the sequence number."""
         value = self.value(seq if number is None else number, size)
         return Record(key, version(seq, epoch), msgspec.json.encode(value))
+
+    async def count_up(self, backend: Backend, key: str, times: int) -> int:
+        """Saves so many records of a key, each based on what is stored, and each counting one up.
+
+        The count is the sequence number without its last three digits, which are random: of two records with the same
+        count one is newer, and would replace the other where only that is looked at.
+
+        Args:
+            backend: an open backend.
+            key: the key. Several tasks or processes may count it up at the same time.
+            times: how often; a save that is stale is tried again on what is stored then.
+
+        Returns:
+            How many saves were stale.
+        """
+        stale = 0
+        for _ in range(times):
+            while True:
+                found = (await backend.load([key])).get(key)
+                seq = found.version & MAX_SEQ if found is not None else 0
+                following = (seq // 1000 + 1) * 1000 + secrets.randbelow(1000)
+                if await backend.save([on(seq, self.put(key, following))]) == 0:
+                    break
+                stale += 1
+        return stale
 
     @pytest.fixture(autouse=True)
     def _exemption(self, request: pytest.FixtureRequest) -> None:

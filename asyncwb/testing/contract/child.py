@@ -122,6 +122,10 @@ class Child:
         """`Backend.new_epoch`."""
         return (await self._ask(Request("new_epoch", number=at_least))).number
 
+    async def count_up(self, record: Record, times: int) -> int:
+        """Makes the process save so many records of the record's key, each based on the one before: see `count_up`."""
+        return (await self._ask(Request("count_up", records=to_wire([record]), number=times))).number
+
     async def save_and_die(self, records: Sequence[Record]) -> None:
         """Makes the process save the records, and kill itself (SIGKILL) in the statement right after that."""
         await self._die_of(Request("save", records=to_wire(records), die_after=True))

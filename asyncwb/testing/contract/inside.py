@@ -160,6 +160,8 @@ class Servant:
             _set_clock(request.number)
             return 0
         records = from_wire(request.records)
+        if request.do == "count_up":
+            return int(await self._contract().count_up(backend, records[0].key, request.number))
         if request.do == "save" and request.at is None:
             stale = await backend.save(records)
             if request.die_after:

@@ -83,7 +83,7 @@ class ProcessContract(ContractBase):
     ) -> None:
         async with nursery.child(url) as child:
             steps = await child.count_steps([self.put("0", 1)])
-        _skip_if_unseen(steps + 1)
+        skip_if_unseen(steps + 1)
         # Not at the last step: the save may have ended by then.
         for point in range(1, self.kill_points + 1):
             old, new = self.put(str(point), 1, size=1000), self.put(str(point), 2, size=1000)
@@ -108,7 +108,7 @@ class ProcessContract(ContractBase):
                     old, new = self.put(key, step * 10), newer(key, step * 10 + 1)
                     # Freeze only briefly: the newer save may have to wait for the frozen process.
                     if not await child.save_and_freeze_at([old], step, seconds=_PATIENCE_SECONDS):
-                        _skip_if_unseen(step)
+                        skip_if_unseen(step)
                         break
                     assert await backend.save([new]) == 0
                     await child.thaw()
@@ -122,7 +122,7 @@ class ProcessContract(ContractBase):
             for step in range(1, _MOST_STEPS + 1):
                 old, new = self.put("1", step * 10), self.put("1", step * 10 + 1)
                 if not await child.save_and_freeze_at([old], step, seconds=_PROGRESS_SECONDS):
-                    _skip_if_unseen(step)
+                    skip_if_unseen(step)
                     return
                 assert await backend.save([new, self.put("2", step)]) == 0
                 assert view(await backend.load(["1"])) == view_of(new), f"frozen at {child.where}"
@@ -143,7 +143,7 @@ class ProcessContract(ContractBase):
         async with nursery.child(url) as child:
             for step in range(1, _MOST_STEPS + 1):
                 if not await child.load_and_freeze_at(held, step, seconds=seconds):
-                    _skip_if_unseen(step)
+                    skip_if_unseen(step)
                     break
                 newer = self.put("1", 1 + step)
                 assert await backend.save([newer]) == 0
@@ -169,7 +169,7 @@ class ProcessContract(ContractBase):
             assert await backend.save([self.put("1", 3), self.put(key, 3)]) == 2, f"with a clock of {wrong:+d} s"
 
 
-def _skip_if_unseen(step: int) -> None:
+def skip_if_unseen(step: int) -> None:
     """Skips the test if the call ended before its first step."""
     if step == 1:
         pytest.skip(

@@ -7,7 +7,8 @@ from typing import Final
 import pytest
 
 from asyncwb.backend import Backend
-from asyncwb.testing.contract.base import ContractBase, tombstone
+from asyncwb.testing.contract.base import ContractBase, requires, tombstone
+from asyncwb.testing.contract.records import on
 from asyncwb.testing.contract.views import view, view_of
 
 _POLL_SECONDS: Final = 0.05
@@ -67,6 +68,16 @@ class PurgeContract(ContractBase):
         await self._purge(backend, _DEAD)
         assert view(await backend.load([record.key for record in live])) == view_of(*live)
         assert await backend.save(live) == len(live), "a version was forgotten"
+
+    @requires("based_on")
+    async def test_record_based_on_a_purged_tombstone_does_not_apply(self, backend: Backend, url: str) -> None:
+        """What is purged is nothing, and has version 0; a delete with a base leaves a tombstone like any other."""
+        await backend.save([tombstone("1", 5), self.put("2", 1), self.put("3", 1)])
+        assert await backend.save([on(1, tombstone("2", 5)), on(1, tombstone("3", 5))]) == 0
+        await self.let_time_pass(backend, url, self.tombstone_seconds * 1.2)
+        await self._purge(backend, "1", "2", "3")
+        assert await backend.save([on(5, self.put("1", 6)), on(5, tombstone("2", 6)), on(0, self.put("3", 6))]) == 2
+        assert view(await backend.load(["1", "2", "3"])) == view_of(self.put("3", 6))
 
     async def _purge(self, backend: Backend, *gone: str) -> None:
         """Saves records until these keys are purged, for at most `purge_seconds`; if there are no keys, saves twice."""

@@ -2,6 +2,8 @@
 
 from typing import Final
 
+import msgspec
+
 from asyncwb.records import Record, Version, make_version
 
 NAMESPACE: Final = "contract"
@@ -26,6 +28,11 @@ def version(seq: int, epoch: int = 1) -> Version:
 def put(key: str, seq: int, payload: bytes = b'{"n":1}', *, epoch: int = 1) -> Record:
     """Returns a record with a JSON value."""
     return Record(key, version(seq, epoch), payload)
+
+
+def on(seq: int, record: Record, *, epoch: int = 1) -> Record:
+    """Returns the same record, based on a version; on 0, that is on nothing, if `seq` is 0."""
+    return msgspec.structs.replace(record, based_on=version(seq, epoch) if seq else 0)
 
 
 def tombstone(key: str, seq: int, *, epoch: int = 1) -> Record:

@@ -27,6 +27,8 @@ def view_of(*records: Record) -> dict[str, str]:
 def _shown(record: Record) -> str:
     # Include the key: `load` may return one record under the key of another.
     version = f"{record.key[:100]!r} {record.version >> SEQ_BITS}.{record.version & (2**SEQ_BITS - 1)}"
+    if record.based_on is not None:
+        version = f"{version} on {record.based_on}"
     if record.deleted:
         return f"{version} deleted"
     if len(record.payload) > _LONGEST_SHOWN:

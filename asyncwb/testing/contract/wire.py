@@ -24,17 +24,19 @@ class WireRecord(msgspec.Struct):
     payload: bytes
     codec: CodecName
     deleted: bool
+    based_on: int | None = None
 
 
 class Request(msgspec.Struct):
     """What a child is to do; it freezes or dies before step `at`, counted from 1.
 
-    "save" and "count" use `records`, and "load" the key of a single record. `number` is `at_least` for "new_epoch", and
+    "save" and "count" use `records`, "load" the key of a single record, and so does "count_up", which saves `number`
+    records of it, each based on the one before. Otherwise `number` is `at_least` for "new_epoch", and
     for "clock" how many seconds the child's wall clock is to be ahead. With `die_after`, the child kills itself in the
     statement right after "save" or "new_epoch", before anything else can run.
     """
 
-    do: Literal["save", "load", "count", "new_epoch", "clock"]
+    do: Literal["save", "load", "count", "count_up", "new_epoch", "clock"]
     records: list[WireRecord] = []
     number: int = 0
     at: int | None = None
@@ -56,9 +58,14 @@ class Reply(msgspec.Struct):
 
 def to_wire(records: Sequence[Record]) -> list[WireRecord]:
     """Converts records for a request."""
-    return [WireRecord(each.key, each.version, each.payload, each.codec, each.deleted) for each in records]
+    return [
+        WireRecord(each.key, each.version, each.payload, each.codec, each.deleted, each.based_on) for each in records
+    ]
 
 
 def from_wire(records: Sequence[WireRecord]) -> list[Record]:
     """Converts a request's records back."""
-    return [Record(each.key, each.version, each.payload, codec=each.codec, deleted=each.deleted) for each in records]
+    return [
+        Record(each.key, each.version, each.payload, codec=each.codec, deleted=each.deleted, based_on=each.based_on)
+        for each in records
+    ]

@@ -40,6 +40,14 @@ class TestPostgreSQLBackend(BackendContract):
         assert isinstance(backend, PostgreSQLBackend)
         backend._purge_timer.again()
 
+    async def add_unversioned(self, backend: Backend, url: str, key: str) -> None:  # noqa: ARG002 - only the server
+        schema = url.partition("search_path=")[2].partition("&")[0]
+        connection = await asyncpg.connect(SERVER)
+        await connection.execute(
+            f"INSERT INTO {schema}.users (key, version, codec, value) VALUES ($1, 0, 'json', '1')", key
+        )
+        await connection.close()
+
     def poison(self) -> list[Record]:
         return [
             Record("poison", version(1), b"\xff is not UTF-8"),

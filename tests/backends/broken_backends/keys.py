@@ -6,6 +6,8 @@ import unicodedata
 import zlib
 from collections.abc import Sequence
 
+import msgspec
+
 from asyncwb import Record
 from asyncwb.testing import MemoryBackend
 
@@ -27,7 +29,7 @@ class Renames(MemoryBackend):
 
 
 def renamed(record: Record, key: str) -> Record:
-    return Record(key, record.version, record.payload, codec=record.codec, deleted=record.deleted)
+    return msgspec.structs.replace(record, key=key)
 
 
 class TestSoundNames(InMemory):

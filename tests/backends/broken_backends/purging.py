@@ -23,7 +23,8 @@ class Purges(MemoryBackend):
     async def save(self, records: Sequence[Record]) -> int:
         stale = await super().save(records)
         for each in records:
-            if self.records[each.key] is each:
+            held = self.records.get(each.key)
+            if held is not None and held.version == each.version and stale < len(records):
                 self.date(each)
         self.purge(time.time() - self.keep_seconds)
         return stale
@@ -65,6 +66,29 @@ class PurgesEarly(Purges):
 
 class TestPurgesEarly(Dated):
     made = PurgesEarly
+
+
+class RemembersPurged(Purges):
+    """Compares bases with what it has purged."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.purged: dict[str, Record] = {}
+
+    def purge(self, before: float) -> None:
+        self.purged |= {key: self.records[key] for key, date in self.dates.items() if date < before}
+        super().purge(before)
+
+    async def save(self, records: Sequence[Record]) -> int:
+        for each in records:
+            gone = self.purged.get(each.key)
+            if gone is not None and gone.version == each.based_on and each.key not in self.records:
+                self.records[each.key] = gone
+        return await super().save(records)
+
+
+class TestRemembersPurged(Dated):
+    made = RemembersPurged
 
 
 class KeepsTheFirstDate(Purges):

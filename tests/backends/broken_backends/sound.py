@@ -41,6 +41,7 @@ class OneFile:
     """A sound backend: everything is in one JSON file, which is replaced as a whole under a lock."""
 
     limits = Limits(max_batch=100, max_value_bytes=2**20)
+    supports_based_on = True
 
     def __init__(self, folder: str) -> None:
         self.path = Path(folder) / "all.json"
@@ -74,7 +75,8 @@ class OneFile:
         with self.locked():
             held = self.read()
             for each in records:
-                if held["records"].get(each.key, [-1])[0] >= each.version:
+                version = held["records"].get(each.key, [0])[0]
+                if version >= each.version if each.based_on is None else version != each.based_on:
                     stale += 1
                     continue
                 payload = base64.b64encode(each.payload).decode()

@@ -73,6 +73,7 @@ __all__ = [
     "UsageError",
     "ValueTooLarge",
     "Version",
+    "VersionMismatch",
     "WriteLost",
     "allot_epoch",
     "claim_place",
@@ -120,6 +121,7 @@ if TYPE_CHECKING:
         UnsuitableServer,
         UsageError,
         ValueTooLarge,
+        VersionMismatch,
         WriteLost,
     )
     from asyncwb.events import (

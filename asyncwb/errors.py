@@ -136,6 +136,22 @@ class PartialFailure(AsyncwbError):
         self.values: dict[str, Any] = dict(values or {})
 
 
+class VersionMismatch(AsyncwbError):
+    """A write with `expected=` found another version than the expected one; nothing was written.
+
+    Args:
+        message: what happened.
+        version: see below.
+
+    Attributes:
+        version: the version that the key has, also if it was deleted; None if it has none.
+    """
+
+    def __init__(self, message: str, *, version: int | None = None) -> None:
+        super().__init__(message)
+        self.version = version
+
+
 class DecodeError(AsyncwbError):
     """The stored bytes don't decode to what the codec and `type=` expect."""
 

@@ -1,6 +1,7 @@
 """Checks of the arguments that users pass, other than keys, before they join a batch shared with other callers."""
 
 from collections.abc import Iterable, Mapping
+from enum import Enum
 from typing import Any, Final
 
 from asyncwb.errors import InvalidArgument
@@ -25,6 +26,36 @@ def checked_version(version: object) -> Version | None:
     number = plain_int(version)
     if number is None or not _LOWEST <= number <= _HIGHEST:
         raise InvalidArgument(f"version={excerpt(version)}: pass what set() or delete() returned")
+    return number
+
+
+class AnyVersion(Enum):
+    """The default of `expected`: whatever version the key has. (None means that it has to be absent.)"""
+
+    ANY_VERSION = "any version"
+
+    def __repr__(self) -> str:
+        return "ANY_VERSION"
+
+
+ANY_VERSION: Final = AnyVersion.ANY_VERSION
+
+
+def checked_expected(expected: object) -> Version | AnyVersion | None:
+    """Returns the expected version as a plain int, None for absence, or `ANY_VERSION`.
+
+    Raises:
+        InvalidArgument: it isn't a version that `get_versioned`, `set` or `delete` could have returned. 0 is one: a row
+            that was there before asyncwb has it.
+    """
+    if expected is None or isinstance(expected, AnyVersion):
+        return expected
+    number = plain_int(expected)
+    if number is None or not (number == 0 or _LOWEST <= number <= _HIGHEST):
+        raise InvalidArgument(
+            f"expected={excerpt(expected)}: pass a version that get_versioned() or a write returned, or None if the "
+            "key has to be absent"
+        )
     return number
 
 
@@ -61,3 +92,20 @@ def checked_items(values: Mapping[str, Any]) -> Iterable[tuple[str, Any]]:
         return [(key, value) for key, value in values.items()]
     except Exception as error:
         raise InvalidArgument(f"reading the mapping of keys to values failed: {excerpt(error)}") from error
+
+
+def checked_values(values: Iterable[Any]) -> list[Any]:
+    """Returns several values as a list.
+
+    Raises:
+        InvalidArgument: it isn't iterable, iterating over it failed, or it is a text or a mapping, whose items would be
+            taken for values.
+    """
+    if isinstance(values, str | bytes | bytearray | Mapping):
+        raise InvalidArgument(f"several values expected, not the single {type(values).__name__} {excerpt(values)}")
+    try:
+        return list(values)
+    except Exception as error:
+        raise InvalidArgument(
+            f"several values expected, but iterating over {excerpt(values)} failed: {excerpt(error)}"
+        ) from error

@@ -13,7 +13,7 @@ from asyncwb.events import Event
 from asyncwb.plugins.adapter import BackendAdapter
 from asyncwb.protocol.acknowledged import Acknowledged
 from asyncwb.protocol.epochs import Epochs
-from asyncwb.protocol.messages import Write
+from asyncwb.protocol.messages import LookedUp, Write
 from asyncwb.protocol.queue import Queue
 from asyncwb.protocol.waits import Waits
 from asyncwb.protocol.wire import OVERHEAD_BYTES
@@ -29,6 +29,7 @@ from asyncwb.support.isolation import isolated
 from asyncwb.support.supervision import Supervisor
 from asyncwb.writing.admission import MOST_PER_REQUEST, Admission
 from asyncwb.writing.durability import Confirmation, Confirmer, DurabilitySupport
+from asyncwb.writing.folding import Folder
 from asyncwb.writing.producer import Producer
 
 _MANY: Final = 2**30
@@ -65,7 +66,8 @@ class Partition:
         self._retry = Retrying(limit_seconds=settings.redis_retry_seconds, rng=rng)
         self._wake = wake
         self._reader = Reader(queue, epochs, backend, settings, rng)
-        self._producer = Producer(queue, epochs, settings, rng=rng, wake=wake)
+        self._folder = Folder(queue)
+        self._producer = Producer(queue, epochs, settings, rng=rng, wake=wake, on_long=self._folder.fold)
         loop = asyncio.get_running_loop()
         self.acknowledged = Acknowledged(max(2, settings.max_remembered_writes // settings.partitions), loop.time)
         self.waits = Waits(self.acknowledged)
@@ -103,12 +105,17 @@ class Partition:
         for name, serve in (
             ("writes", self.puts.serve),
             ("writes at a limit", self._admission.serve),
+            ("long records", self._folder.serve),
             ("confirmations", self.confirms.serve),
             ("reads", self.gets.serve),
             ("loads", self._reader.loader.serve),
             ("calls that wait for saves", self.waiter.serve),
         ):
             group.start_soon(supervisor.keep, f"serving {name} of partition {self.queue.partition}", serve)
+
+    async def look_up(self, raw: bytes) -> LookedUp:
+        """What a key has, for a write on a condition. Raises the same errors as a read."""
+        return await self._reader.look_up(raw)
 
     async def join(self) -> None:
         """Returns when no write waits to be acknowledged."""

@@ -8,14 +8,24 @@ from typing import NoReturn, cast
 
 from asyncwb.core.call_order import CallOrder, Sent
 from asyncwb.core.partition import Partition, in_pages
-from asyncwb.errors import AsyncwbError, BackendError, DecodeError, NotConfirmed, PartialFailure, UsageError
+from asyncwb.errors import (
+    AsyncwbError,
+    BackendError,
+    DecodeError,
+    NotConfirmed,
+    PartialFailure,
+    RedisUnavailable,
+    UsageError,
+)
+from asyncwb.protocol.body import conditional
 from asyncwb.protocol.keys import partition_of
 from asyncwb.protocol.messages import Write
 from asyncwb.reading.reader import Answer, Found
 from asyncwb.records import Version, epoch_of
 from asyncwb.settings import Durability, Settings
-from asyncwb.support.backoff import retrying
+from asyncwb.support.backoff import Backoff, retrying
 from asyncwb.support.outcomes import failure, failures_of
+from asyncwb.writing.conditions import Undecided, condition_met
 from asyncwb.writing.durability import DurabilitySupport
 
 _Page = tuple[Partition, list[Write]]
@@ -36,6 +46,7 @@ class Router:
     ) -> None:
         self._partition_for = _partition_for(partitions)
         self._settings = settings
+        self._rng = rng
 
         def ask(level: Durability) -> Awaitable[None]:
             limit = settings.redis_retry_seconds
@@ -112,6 +123,26 @@ class Router:
             await self._confirm(partition, level, {raw.decode(): version})
         return version
 
+    async def put_expecting(self, raw: bytes, body: bytes, expected: Version | None, level: Durability) -> Version:
+        """Makes one write if the key has the expected version, None for absent or deleted.
+
+        Raises:
+            VersionMismatch: it has another one.
+            AsyncwbError: the same as `put`, and as `get` if the backend has to be asked for the version.
+        """
+        partition = self._partition_for(raw)
+        backoff = Backoff(self._settings.redis_retry_seconds, self._rng)
+        attempt = conditional(body, expected)
+        while True:
+            try:
+                return await self.put(raw, attempt, level)
+            except Undecided:
+                found = await partition.look_up(raw)
+                attempt = condition_met(raw.decode(), body, expected, found)
+            # If somebody has written the key meanwhile, Redis decides the next attempt.
+            if not await backoff.pause():
+                raise RedisUnavailable(f"nothing was written: the version of key {raw.decode()!r} changes all the time")
+
     async def put_many(self, writes: dict[bytes, bytes], level: Durability) -> dict[str, Version]:
         """Makes several writes, as one group for each page. Raises the same errors as `Buffer.set_many`."""
         parts: dict[Partition, list[Write]] = {}
@@ -149,7 +180,12 @@ class Router:
     async def _acknowledged(
         self, partition: Partition, page: list[Write], level: Durability, submitted: asyncio.Future[Version]
     ) -> dict[str, Version]:
-        first = await submitted
+        try:
+            first = await submitted
+        except PartialFailure as error:
+            if level != "memory" and error.versions:
+                await self._confirm(partition, level, error.versions)
+            raise
         versions = {raw.decode(): first + number for number, (raw, _) in enumerate(page)}
         if level != "memory":
             await self._confirm(partition, level, versions)

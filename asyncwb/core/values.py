@@ -6,11 +6,12 @@ from typing import Generic, TypeVar
 from asyncwb.codecs import Codec
 from asyncwb.errors import AsyncwbError, DecodeError, InvalidValue, ValueTooLarge
 from asyncwb.plugins.adapter import BackendAdapter
-from asyncwb.protocol.body import put_prefix
+from asyncwb.protocol.body import put_prefix, update_prefix
 from asyncwb.protocol.wire import OVERHEAD_BYTES, payload_of, unpack_record
 from asyncwb.reading.reader import Answer
 from asyncwb.settings import Settings
 from asyncwb.support.outcomes import failure
+from asyncwb.updates import Changes
 
 T = TypeVar("T")
 
@@ -27,6 +28,8 @@ class Values(Generic[T]):
         self._codec = codec
         self._settings = settings
         self._prefix = put_prefix(codec.name)
+        self._update_prefix = update_prefix(codec.name)
+        self._changes = Changes(codec.name, codec.type, check=settings.check_values)
         self._most = settings.max_value_bytes
         self._limit = f"max_value_bytes={self._most}"
 
@@ -55,6 +58,13 @@ class Values(Generic[T]):
         if len(payload) > self._most:
             raise ValueTooLarge(f"value of key {raw.decode()!r} has {len(payload)} bytes, over {self._limit}")
         return payload
+
+    def update(self, raw: bytes, change: object, *, default: object, upsert: bool) -> bytes:
+        """Returns the body of an update. Raises InvalidValue, ValueTooLarge."""
+        entry = self._changes.encode(raw.decode(), change, default=default, upsert=upsert)
+        if len(entry) > self._most:
+            raise ValueTooLarge(f"update of key {raw.decode()!r} has {len(entry)} bytes, over {self._limit}")
+        return self._update_prefix + entry
 
     def value(self, raw: bytes, found: Answer) -> T | None:
         """Returns the value of what a read found for the key, None if there is none or it was deleted.

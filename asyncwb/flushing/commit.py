@@ -4,9 +4,9 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from asyncwb.errors import DecodeError, RedisError, RedisOutOfMemory
-from asyncwb.flushing.saver import BatchSaver
-from asyncwb.flushing.stale import StaleRecords
+from asyncwb.flushing.settling import Settled, Settler
 from asyncwb.protocol.messages import Claim, Failure, Rest
+from asyncwb.protocol.pending import PendingRecord
 from asyncwb.protocol.queue import Queue
 from asyncwb.protocol.transaction import Watch
 from asyncwb.records import Record, Version
@@ -15,22 +15,19 @@ from asyncwb.support.key_encoding import raw_of
 
 
 @dataclass(slots=True)
-class Outcome:
+class Outcome(Settled):
     """What became of a claim's records, before the claim is acked.
 
     Attributes:
-        stale: how many records were older than what the backend held.
-        failed: key -> why it wasn't saved, and what becomes of it.
-        read: key -> the version that was saved, or that failed; it may be newer than the claimed one, which is meant by
-            default.
+        read: key -> the version that was saved, if it isn't the claimed one.
+        origins: key -> the origin of what has failed, if it isn't that of the claimed record.
         rest: what becomes of the records that have not failed.
         freed: how many bytes transactions have removed from Redis.
         conflicts: how many transactions failed because the record was written meanwhile (WatchErrors).
     """
 
-    stale: int = 0
-    failed: dict[str, Failure] = field(default_factory=dict)
     read: dict[str, Version] = field(default_factory=dict)
+    origins: dict[str, Version] = field(default_factory=dict)
     rest: Rest = "saved"
     freed: int = 0
     conflicts: int = 0
@@ -50,16 +47,12 @@ class ScriptStrategy:
     A record that was written since it was claimed is marked, and stays.
     """
 
-    def __init__(self, saves: BatchSaver, stale: StaleRecords) -> None:
-        self._saves = saves
-        self._stale = stale
+    def __init__(self, settler: Settler) -> None:
+        self._settler = settler
 
     async def save(self, queue: Queue, claim: Claim) -> Outcome:
-        done = await self._saves.save(claim.records)
-        if done.stale:
-            taken = [record for record in claim.records if record.key not in done.failed]
-            done.failed.update(await self._stale.unsaved(queue, taken))
-        return Outcome(stale=done.stale, failed=done.failed)
+        done = await self._settler.save(queue, claim.records, claim.pending)
+        return Outcome(done.stale, done.failed, done.updated)
 
 
 class WatchStrategy:
@@ -71,13 +64,13 @@ class WatchStrategy:
     key would fail all the others.
     """
 
-    def __init__(self, saves: BatchSaver, stale: StaleRecords) -> None:
-        self._saves = saves
-        self._stale = stale
+    def __init__(self, settler: Settler) -> None:
+        self._settler = settler
 
     async def save(self, queue: Queue, claim: Claim) -> Outcome:
         outcome = Outcome(rest="again")
-        for claimed in claim.records:
+        everything: list[Record | PendingRecord] = [*claim.records, *claim.pending]
+        for claimed in everything:
             try:
                 async with Watch(queue, claimed.key) as watch:
                     await self._save_watched(queue, watch, claimed, outcome)
@@ -86,31 +79,44 @@ class WatchStrategy:
                     outcome.failed[claimed.key] = Failure(str(error), "later")
         return outcome
 
-    async def _save_watched(self, queue: Queue, watch: Watch, claimed: Record, outcome: Outcome) -> None:
+    async def _save_watched(
+        self, queue: Queue, watch: Watch, claimed: Record | PendingRecord, outcome: Outcome
+    ) -> None:
+        key = claimed.key
         try:
             record = await watch.read()
         except DecodeError as error:
-            outcome.failed[claimed.key] = Failure(str(error), "dead")
+            outcome.failed[key] = Failure(str(error), "dead")
             return
         if record is None:
             # Usually somebody else has saved and acked it since the claim, but that isn't certain: a former primary or
             # a lagging replica may have answered.
-            outcome.failed[claimed.key] = Failure("it was gone before it could be read", "later")
+            outcome.failed[key] = Failure("it was gone before it could be read", "later")
             return
-        done = await self._saves.save([record])
-        if done.stale:
-            done.failed.update(await self._stale.unsaved(queue, [record]))
-        outcome.read[claimed.key] = record.version
+        whole = True
+        if isinstance(record, PendingRecord):
+            if not isinstance(claimed, PendingRecord):
+                # Nothing in it was noted as read, so writers may still fold what is in it.
+                outcome.failed[key] = Failure("it was updated before it could be saved", "later")
+                return
+            # Only what the claim has read, and noted as read, may be used. What came since is left for the next claim.
+            whole = record.version == claimed.version
+            done = await self._settler.save(queue, [], [claimed])
+            outcome.read[key], outcome.origins[key] = claimed.version, claimed.origin
+        else:
+            done = await self._settler.save(queue, [record], [])
+            outcome.read[key] = outcome.origins[key] = record.version
+        outcome.updated.update(done.updated)
         if done.failed:
             outcome.failed.update(done.failed)
             return
         outcome.stale += done.stale
         try:
-            committed = await watch.commit()
+            committed = whole and await watch.commit()
         except RedisOutOfMemory:
             # Before 7.2, Redis refuses whatever is in MULTI at maxmemory, though it would free memory. A script may
             # run; the backend holds this version, so what isn't newer may go.
-            await queue.supersede([(raw_of(record.key), record.version)])
+            await queue.supersede([(raw_of(key), record.version)])
             return
         if committed:
             outcome.freed += watch.bytes
@@ -118,6 +124,6 @@ class WatchStrategy:
             outcome.conflicts += 1
 
 
-def strategy(commit: Commit, saves: BatchSaver, stale: StaleRecords) -> Strategy:
+def strategy(commit: Commit, settler: Settler) -> Strategy:
     """Returns the strategy for the setting `commit`."""
-    return WatchStrategy(saves, stale) if commit == "watch" else ScriptStrategy(saves, stale)
+    return WatchStrategy(settler) if commit == "watch" else ScriptStrategy(settler)

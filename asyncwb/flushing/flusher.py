@@ -15,9 +15,11 @@ from asyncwb.flushing.circuit_breaker import Circuit
 from asyncwb.flushing.commit import Outcome, Strategy
 from asyncwb.flushing.saver import BatchSaver
 from asyncwb.protocol.messages import Acked, Claim, Failure, Retries
+from asyncwb.protocol.pending import PendingRecord
 from asyncwb.protocol.queue import Queue
 from asyncwb.protocol.steps.flusher import RELEASE_SECONDS
 from asyncwb.protocol.waits import Waits
+from asyncwb.records import Record
 from asyncwb.settings import Settings
 from asyncwb.stats import Totals
 from asyncwb.support.backoff import retrying
@@ -110,7 +112,7 @@ class Flusher:
     async def _flush(self, queue: Queue, claim: Claim) -> bool:
         """Saves and acks a claim; returns whether it had any records."""
         started = asyncio.get_running_loop().time()
-        if not claim.records and not claim.garbage:
+        if claim.is_empty:
             return False
         try:
             outcome = self._condemned(claim) or await self._save_leased(queue, claim)
@@ -124,9 +126,10 @@ class Flusher:
 
     def _condemned(self, claim: Claim) -> Outcome | None:
         """Returns an outcome that dead-letters a record whose process died too often saving it alone, or None."""
-        if not claim.deaths or not claim.records:
+        if not claim.deaths or claim.is_empty or claim.garbage:
             return None
-        (record,) = claim.records
+        record: Record | PendingRecord
+        (record,) = claim.records or claim.pending
         if not self._retries.most or claim.deaths < self._retries.most:
             _log.warning(
                 "key %r is being saved alone, since %d process(es) died, or lost its lease, while saving only this key",
@@ -179,7 +182,8 @@ class Flusher:
                 lambda: queue.ack(
                     claim,
                     failed=outcome.failed,
-                    read=outcome.read,
+                    read=outcome.origins,
+                    updated=outcome.updated,
                     rest=outcome.rest,
                     freed=outcome.freed,
                     again_seconds=self._settings.max_delay_seconds,
@@ -200,18 +204,14 @@ class Flusher:
     def _tell(self, waits: Waits, claim: Claim, outcome: Outcome, acked: Acked | None) -> None:
         """Tells the waiting callers of this process what was saved and what was dead-lettered."""
         failed, read = outcome.failed, outcome.read
-        waits.saved(
-            [
-                (record.key.encode(), read.get(record.key, record.version))
-                for record in claim.records
-                if record.key not in failed
-            ]
-        )
+        versions = [(record.key, record.version) for record in claim.records]
+        versions += [(record.key, record.version) for record in claim.pending]
+        waits.saved([(key.encode(), read.get(key, version)) for key, version in versions if key not in failed])
         for key in acked.dead if acked is not None else ():
             waits.died(raw_of(key))
 
     def _count(self, claim: Claim, outcome: Outcome, acked: Acked | None, seconds: float) -> None:
-        saved = len(claim.records) + len(claim.garbage) - len(outcome.failed)
+        saved = len(claim.records) + len(claim.pending) + len(claim.garbage) - len(outcome.failed)
         changed = max(outcome.conflicts, acked.changed if acked else 0)
         self._totals.saved += saved
         self._totals.stale += outcome.stale
@@ -248,7 +248,7 @@ class Flusher:
         except RedisError as error:
             _log.warning(
                 "%d claimed record(s) could not be released, and are claimed again when their lease ends: %s",
-                len(claim.records),
+                len(claim.records) + len(claim.pending),
                 error,
             )
 

@@ -15,6 +15,7 @@ from asyncwb.flushing.circuit_breaker import Circuit
 from asyncwb.flushing.commit import strategy
 from asyncwb.flushing.flusher import Flusher
 from asyncwb.flushing.saver import BatchSaver
+from asyncwb.flushing.settling import Settler
 from asyncwb.flushing.stale import StaleRecords
 from asyncwb.plugins.adapter import BackendAdapter
 from asyncwb.protocol.epochs import Epochs
@@ -82,12 +83,13 @@ class FlusherPool:
             backend, settings, self.circuit, rng, on_bisect=self._bisected, on_pace=self._emit
         )
         stale = StaleRecords(backend, epochs, totals=totals, emit=emit)
+        settler = Settler(backend, saves, stale, self.circuit)
         self._flushers = [
             Flusher(
                 queues,
                 settings,
                 saves,
-                strategy(settings.commit, saves, stale),
+                strategy(settings.commit, settler),
                 self.circuit,
                 bell=self.bell,
                 totals=totals,

@@ -13,12 +13,16 @@ class Kind(Enum):
     """Replaces the value by the payload, which is encoded with the codec."""
     DELETE = b"d"
     """Leaves a tombstone. There is no payload, and the codec has no meaning."""
+    UPDATE = b"u"
+    """Changes the value by operations, see `asyncwb.updates`; the payload is an entry of these."""
 
 
 _CODECS: Final[dict[CodecName, bytes]] = {"json": b"j", "msgpack": b"m", "bytes": b"b"}
 PREFIX_BYTES: Final = 2
 """The length of a body's kind and codec."""
 
+CODECS: Final[dict[bytes, CodecName]] = {byte: name for name, byte in _CODECS.items()}
+"""The byte of a codec -> its name."""
 CODEC_OF_PUT: Final[dict[bytes, CodecName]] = {Kind.PUT.value + byte: name for name, byte in _CODECS.items()}
 """The first two bytes of the body of a put -> its codec."""
 DELETE_BODY: Final = Kind.DELETE.value + _CODECS["json"]
@@ -33,6 +37,39 @@ def is_codec(name: str) -> TypeGuard[CodecName]:
 def put_prefix(codec: CodecName) -> bytes:
     """The bytes before the payload in the body of a put."""
     return Kind.PUT.value + _CODECS[codec]
+
+
+_ABSENT: Final = b"\xff" * 8
+_NO_TOKEN: Final = bytes(16)
+_PLAIN: Final = frozenset((ord(Kind.PUT.value), ord(Kind.DELETE.value)))
+
+
+def update_prefix(codec: CodecName) -> bytes:
+    """The bytes before the entry in the body of an update."""
+    return Kind.UPDATE.value + _CODECS[codec]
+
+
+def is_plain(body: bytes) -> bool:
+    """Whether this is the body of a put or a delete without a condition."""
+    return body[0] in _PLAIN
+
+
+def is_conditional(body: bytes) -> bool:
+    """Whether a write with this body has a condition: its kind is an upper-case letter."""
+    return body[0] < ord("a")
+
+
+def conditional(body: bytes, expected: Version | None, token: bytes = _NO_TOKEN) -> bytes:
+    """The body of the same write on a condition.
+
+    Args:
+        body: without a condition.
+        expected: the version that the key has to have; None: it has to be absent or deleted.
+        token: if Redis has no record of the key in its present epoch, this token of the key has to be there, see
+            lua/steps/take_token.lua. Without one, nothing is written in that case.
+    """
+    version = _ABSENT if expected is None else expected.to_bytes(8)
+    return body[:1].upper() + body[1:PREFIX_BYTES] + version + token + body[PREFIX_BYTES:]
 
 
 def record_of(key: str, version: Version, body: bytes) -> Record:

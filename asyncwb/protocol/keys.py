@@ -8,7 +8,7 @@ LAYOUT: Final = 3
 
 
 # The Redis types of the keys in `PartitionKeys.once`, in the same order.
-TYPES: Final = ("hash", "zset", "zset", "hash", "hash", "list", "hash", "set", "zset", "hash")
+TYPES: Final = ("hash", "zset", "zset", "hash", "hash", "list", "hash", "set", "zset", "hash", "hash")
 
 
 def pattern_of(namespace: str) -> str:
@@ -38,6 +38,7 @@ class PartitionKeys:
                 b"retry",
                 b"changed",
                 b"claims",
+                b"tokens",
             )
         )
 
@@ -76,6 +77,10 @@ class PartitionKeys:
     @property
     def claims(self) -> bytes:
         return self.common[8]
+
+    @property
+    def tokens(self) -> bytes:
+        return self.common[9]
 
     @property
     def once(self) -> tuple[bytes, ...]:

@@ -1,10 +1,11 @@
 """The arguments and replies of the queue's steps."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal, NamedTuple
 
 from asyncwb.errors import DecodeError
+from asyncwb.protocol.pending import PendingRecord
 from asyncwb.records import Record, Version
 
 Write = tuple[bytes, bytes]
@@ -55,6 +56,11 @@ class Applied:
             no limit was reached, but earlier writes wait for room.
         hopeless: the refused groups for which dead letters alone leave no room: only an operator can change that.
         dead: how many dead letters there are; 0 unless there are hopeless groups.
+        blocked: the places, from 0, of updates that were refused because their key is dead: an update before them
+            can't be applied.
+        unmet: the places of writes whose condition isn't met -> the version that their key has; None if that depends
+            on what the backend holds.
+        long: the places of updates of records that have become long, and should be folded.
     """
 
     seq: int
@@ -63,6 +69,26 @@ class Applied:
     full: str = ""
     hopeless: frozenset[int] = frozenset()
     dead: int = 0
+    blocked: frozenset[int] = frozenset()
+    unmet: Mapping[int, Version | None] = field(default_factory=dict)
+    long: frozenset[int] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """The writes that one request takes to a partition, as they are sent.
+
+    Attributes:
+        writes: keys with the bodies of their writes.
+        count: how many numbers the request takes; more than there are writes if some stand for several.
+        numbers: for each write the first and the last of its numbers, from 1; None if each has one, in their order.
+        sizes: how many writes each group has; empty if each write is a group of its own.
+    """
+
+    writes: Sequence[Write]
+    count: int
+    numbers: Sequence[tuple[int, int]] | None = None
+    sizes: Sequence[int] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -94,17 +120,17 @@ Refusal = Literal["EPOCH", "WRITER", "EARLY"]
 """Why a put isn't applied: the server is in another epoch, doesn't know the writer, or hasn't had the one before it."""
 PutReply = Applied | Refusal
 
-Fate = Literal["retry", "later", "dead"]
+Fate = Literal["retry", "later", "dead", "stuck"]
 
 
 class Garbage(NamedTuple):
-    """A record that another program has overwritten: why it can't be saved, and its first eight bytes.
+    """A record that another program has overwritten: why it can't be saved, and what stands in place of its origin.
 
-    `version` is what stands in place of the version: eight zeros if there are fewer bytes, or no string.
+    That is eight bytes, zeros if there are fewer, or no string.
     """
 
     reason: DecodeError
-    version: bytes
+    origin: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +139,8 @@ class Claim:
 
     Attributes:
         id: a new one for every attempt; a retry under the same id could ack records that it never saved.
-        records: the records to save.
+        records: the records to save as they are.
+        pending: records whose values have to be worked out first.
         garbage: keys whose record another program has overwritten.
         due_in_seconds: seconds until the partition's next record is due, None if there is none.
         suspect_waits: whether a record is due that has to be claimed alone, because its leases keep expiring.
@@ -124,12 +151,18 @@ class Claim:
 
     id: str
     records: list[Record]
+    pending: list[PendingRecord]
     garbage: dict[str, Garbage]
     due_in_seconds: float | None
     suspect_waits: bool = False
     deaths: int = 0
     keys: int = 0
     bytes: int = 0
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing to save, and nothing of another program's."""
+        return not (self.records or self.pending or self.garbage)
 
 
 Rest = Literal["saved", "again", "now"]
@@ -143,9 +176,10 @@ class Failure:
     Attributes:
         reason: why, in words for operators.
         fate: "retry" counts an attempt, and the record is due again after its own back-off. "later" counts none, as in
-            an outage. "dead" means that the backend will never accept the record.
+            an outage. "dead" means that the backend will never accept the record; "stuck", that an update can't
+            be applied.
         due_in_seconds: with "later", how long until the record is due again.
-        attempts: with "dead", how often it was tried; 0 for one more attempt than Redis has counted.
+        attempts: with "dead" and "stuck", how often it was tried; 0 for one more attempt than Redis has counted.
     """
 
     reason: str
@@ -247,6 +281,7 @@ class DeadRecord:
         first_failed: when it failed first, in seconds since 1970 by the server's clock.
         died: when it became a dead letter, likewise.
         reason: the last failure's reason, usually what the backend said.
+        stuck: whether an update in it can't be applied, so that the key takes no further ones.
     """
 
     key: str
@@ -255,6 +290,7 @@ class DeadRecord:
     first_failed: float
     died: float
     reason: str
+    stuck: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,6 +304,20 @@ class Held:
 
     version: Version
     dead: DeadRecord | None
+
+
+class LookedUp(NamedTuple):
+    """What a key has, and how a write can depend on that.
+
+    Attributes:
+        record: None if there is none.
+        token: goes away as soon as the key is written in this epoch.
+        in_redis: whether Redis has a record of the present epoch, so that its version decides, and no token is needed.
+    """
+
+    record: Record | None
+    token: bytes
+    in_redis: bool
 
 
 class Look(NamedTuple):

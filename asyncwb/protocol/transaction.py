@@ -7,8 +7,9 @@ from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Self
 
+from asyncwb.protocol.pending import PendingRecord
 from asyncwb.protocol.queue import Queue
-from asyncwb.protocol.wire import unpack_record
+from asyncwb.protocol.wire import unpack
 from asyncwb.records import Record
 from asyncwb.redis.link import Session
 from asyncwb.support.key_encoding import raw_of
@@ -44,7 +45,7 @@ class Watch:
         finally:
             await self._stack.__aexit__(kind, error, trace)
 
-    async def read(self) -> Record | None:
+    async def read(self) -> Record | PendingRecord | None:
         """Begins to watch the record, and returns it; None if there is none.
 
         Raises:
@@ -58,7 +59,7 @@ class Watch:
         if packed is None:
             return None
         self.bytes = len(packed)
-        return unpack_record(self._key, packed)
+        return unpack(self._key, packed)
 
     async def commit(self) -> bool:
         """Removes the record from Redis, with its place in the sets; returns False if it was written since `read`.

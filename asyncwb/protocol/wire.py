@@ -8,6 +8,7 @@ from typing import Final
 from asyncwb.errors import DecodeError
 from asyncwb.protocol.body import CODEC_OF_PUT, PREFIX_BYTES, record_of
 from asyncwb.protocol.messages import DeadRecord
+from asyncwb.protocol.pending import PendingRecord, is_pending, unpack_pending
 from asyncwb.records import MAX_EPOCH, MAX_SEQ, Record, Version, make_version
 from asyncwb.support.key_encoding import text_of
 
@@ -22,17 +23,19 @@ _TIMES: Final = 2**48
 _EARLY: Final = bytes(2)
 """The first two bytes of every time below `_TIMES`."""
 _VERSION: Final = struct.Struct(">Q")
-# Version, attempts, times of first failure and death (ms of the server's clock); then the reason. Keep in step with
-# lua/steps/ack.lua.
-_DEAD: Final = struct.Struct(">QIQQ")
+# Version, attempts, times of first failure and death (ms of the server's clock), "u" if an update can't be applied;
+# then the reason. Keep in step with lua/steps/ack.lua.
+_DEAD: Final = struct.Struct(">QIQQc")
 
 
 def pack_version(version: Version) -> bytes:
     return _VERSION.pack(version)
 
 
-def version_bytes(packed: bytes) -> bytes:
-    """The first eight bytes of a packed record; eight zeros if it is shorter, as in lua/includes/version_of.lua."""
+def origin_bytes(packed: bytes) -> bytes:
+    """What failures of a record are counted by; eight zeros if it is too short. See lua/includes/origin_of.lua."""
+    if is_pending(packed) and len(packed) >= OVERHEAD_BYTES + _VERSION.size:
+        return packed[OVERHEAD_BYTES : OVERHEAD_BYTES + _VERSION.size]
     return packed[: _VERSION.size] if len(packed) >= _VERSION.size else bytes(_VERSION.size)
 
 
@@ -41,13 +44,13 @@ def pack_epoch(epoch: int) -> bytes:
     return epoch.to_bytes(4)
 
 
-def not_of_epoch(packed: Sequence[bytes | None], epoch: int) -> list[int]:
-    """The places in a list where a packed record isn't of this epoch, or where there is none.
+def undecided(packed: Sequence[bytes | None], epoch: int) -> list[int]:
+    """The places in a list where a packed record isn't of this epoch, has updates, or where there is none.
 
     Every read goes through this, so it takes the whole list: a call for each record would take a third longer.
     """
     present = pack_epoch(epoch)
-    return [at for at, item in enumerate(packed) if item is None or item[:4] != present]
+    return [at for at, item in enumerate(packed) if item is None or item[:4] != present or item[16:17] == b"u"]
 
 
 def payload_of(packed: bytes, prefix: bytes) -> bytes | None:
@@ -65,8 +68,13 @@ def unpack_version(packed: bytes) -> Version:
     return int(_VERSION.unpack(packed)[0])
 
 
-def unpack_record(key: str, packed: bytes) -> Record:
+def unpack(key: str, packed: bytes) -> Record | PendingRecord:
     """The record in these bytes; raises `DecodeError` if another program wrote them."""
+    return unpack_pending(key, packed) if is_pending(packed) else unpack_record(key, packed)
+
+
+def unpack_record(key: str, packed: bytes) -> Record:
+    """The record in these bytes; raises `DecodeError` if another program wrote them, or if it has updates."""
     if len(packed) >= _HEADER.size:
         version, since, prefix = _HEADER.unpack_from(packed)
         if version <= _NEWEST and since < _TIMES:
@@ -84,7 +92,7 @@ def unpack_dead(raw: bytes, entry: bytes) -> DeadRecord:
     if len(entry) < _DEAD.size:
         reason = "another program has overwritten why it is dead"
         return DeadRecord(key=key, version=0, attempts=0, first_failed=0.0, died=0.0, reason=reason)
-    version, attempts, since, died = _DEAD.unpack_from(entry)
+    version, attempts, since, died, cause = _DEAD.unpack_from(entry)
     return DeadRecord(
         key=key,
         version=version,
@@ -92,4 +100,5 @@ def unpack_dead(raw: bytes, entry: bytes) -> DeadRecord:
         first_failed=since / 1000,
         died=died / 1000,
         reason=entry[_DEAD.size :].decode("utf-8", "replace"),
+        stuck=cause == b"u",
     )

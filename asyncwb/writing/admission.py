@@ -31,7 +31,8 @@ from asyncwb.settings import Settings
 from asyncwb.stats import Totals
 from asyncwb.support.backoff import Backoff, retrying
 from asyncwb.support.outcomes import failure
-from asyncwb.writing.producer import Full, Outcome, Producer
+from asyncwb.writing.conditions import not_applied
+from asyncwb.writing.producer import Full, NotApplied, Outcome, Producer
 from asyncwb.writing.waitingroom import WaitingRoom, WaitingWrites
 
 _log: Final = logging.getLogger("asyncwb")
@@ -121,12 +122,10 @@ class Admission:
 
     async def _put(self, groups: Sequence[Sequence[Write]]) -> Sequence[Answer]:
         outcomes = await self._outcomes(groups)
-        refused: list[int] = []
-        if not isinstance(outcomes, range):  # a range has only versions
-            refused = [number for number, outcome in enumerate(outcomes) if isinstance(outcome, Full)]
-        if not refused and not self._full:
+        if not self._full and (isinstance(outcomes, range) or all(isinstance(each, int) for each in outcomes)):
             self._totals.acknowledged += sum(map(len, groups))
             return cast("Sequence[Version]", outcomes)
+        refused = [number for number, outcome in enumerate(outcomes) if isinstance(outcome, Full)]
         await self._note(outcomes)
         answers = [self._answer(group, outcome) for group, outcome in zip(groups, outcomes, strict=True)]
         if self._settings.on_full == "write-through":
@@ -180,6 +179,8 @@ class Admission:
         return all(isinstance(answer, WaitingWrites) for answer in answers)
 
     def _answer(self, group: Sequence[Write], outcome: Outcome) -> Answer:
+        if isinstance(outcome, NotApplied):
+            return not_applied(group, outcome)
         if not isinstance(outcome, Full):
             return outcome
         error = self._error(outcome)
@@ -199,6 +200,10 @@ class Admission:
         except RedisOutOfMemory:
             return [Full("maxmemory")] * len(groups)
         self._acknowledged.add(groups, outcomes)
+        for group, outcome in zip(groups, outcomes, strict=True) if not isinstance(outcomes, range) else ():
+            if isinstance(outcome, NotApplied):
+                for place in outcome.applied(len(group)):
+                    self._acknowledged.add([[group[place]]], [outcome.first + place])
         return outcomes
 
     async def _note(self, outcomes: Sequence[Outcome]) -> None:

@@ -3,20 +3,22 @@
 import asyncio
 import random
 from collections import deque
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
+from itertools import accumulate
 from typing import Final
 from uuid import uuid4
 
 from asyncwb.errors import OutcomeUnknown, RedisError, RedisUnavailable
 from asyncwb.protocol.epochs import Epochs
-from asyncwb.protocol.messages import Applied, Bounds, PutReply, Write
+from asyncwb.protocol.messages import Applied, Bounds, PutReply, Request, Write
 from asyncwb.protocol.queue import Queue
 from asyncwb.records import Version, make_version
 from asyncwb.settings import Settings
 from asyncwb.support.backoff import Backoff
 from asyncwb.writing.attempts import Next, after_error, after_reply
+from asyncwb.writing.coalescing import Coalesced, coalesced
 
 _MOST_NAMES: Final = 64
 
@@ -38,8 +40,28 @@ class Full:
     dead: int = 0
 
 
-Outcome = Version | Full
-"""The version of a group's first write (the others' versions follow it one by one), or that the group was refused."""
+@dataclass(frozen=True, slots=True)
+class NotApplied:
+    """A group of which some writes weren't applied, for reasons of their own.
+
+    Attributes:
+        first: the version of the group's first write, also if that wasn't applied; the others follow it one by one.
+        blocked: the places, from 0, of updates whose key is dead, since an update before them can't be applied.
+        unmet: the places of writes whose condition isn't met -> the version that the key has; None if only the backend
+            can tell.
+    """
+
+    first: Version
+    blocked: frozenset[int] = frozenset()
+    unmet: Mapping[int, Version | None] = field(default_factory=dict)
+
+    def applied(self, count: int) -> list[int]:
+        """The places of the writes that were applied, of so many."""
+        return [place for place in range(count) if place not in self.blocked and place not in self.unmet]
+
+
+Outcome = Version | Full | NotApplied
+"""The version of a group's first write (the others' versions follow it one by one), or what was not applied of it."""
 
 
 class Producer:
@@ -51,16 +73,25 @@ class Producer:
         settings: the limits, `on_full`, `max_delay_seconds` and `redis_retry_seconds`.
         rng: for the jitter of retries.
         wake: called when a record may be due that no idle pool knows of.
+        on_long: called with keys whose records have become long by many updates.
     """
 
     def __init__(
-        self, queue: Queue, epochs: Epochs, settings: Settings, *, rng: random.Random, wake: Callable[[], None]
+        self,
+        queue: Queue,
+        epochs: Epochs,
+        settings: Settings,
+        *,
+        rng: random.Random,
+        wake: Callable[[], None],
+        on_long: Callable[[Sequence[bytes]], None],
     ) -> None:
         self._queue = queue
         self._epochs = epochs
         self._settings = settings
         self._rng = rng
         self._wake = wake
+        self._on_long = on_long
         self.bounds = _bounds(settings)
         self._id = uuid4().hex
         self._registered = False
@@ -86,15 +117,18 @@ class Producer:
             BackendError: a new epoch is needed and the backend can't allot one; nothing was applied.
             NamespaceMismatch: the namespace was made anew, see `Epochs.refresh`; nothing was applied.
         """
+        sent = coalesced(groups, limited=self.bounds.any)
         self._request += 1
         request, self._unanswered[self._request] = self._request, asyncio.Event()
         try:
-            epoch, applied = await self._send(groups, request, others_wait=others_wait)
+            epoch, applied = await self._send(sent.request, request, others_wait=others_wait)
         finally:
             self._unanswered.pop(request).set()
         if applied.woken:
             self._wake()
-        return _outcomes(groups, make_version(epoch, applied.seq + 1), applied)
+        if applied.long:
+            self._on_long([sent.request.writes[place][0] for place in applied.long])
+        return _outcomes(groups, make_version(epoch, applied.seq + 1), applied, sent)
 
     async def leave(self) -> None:
         """Makes the server forget this writer, which must not send anything afterwards. Raises RedisError."""
@@ -117,7 +151,7 @@ class Producer:
         epoch, before = await self._epochs.call(self._queue.partition, ask)
         return make_version(epoch, before + 1)
 
-    async def _send(self, groups: Sequence[Sequence[Write]], request: int, *, others_wait: bool) -> tuple[int, Applied]:
+    async def _send(self, sent: Request, request: int, *, others_wait: bool) -> tuple[int, Applied]:
         uncertain, refusals = False, 0
         epoch, writer, registered = 0, "", False
         backoff = Backoff(self._settings.redis_retry_seconds, self._rng)
@@ -128,7 +162,7 @@ class Producer:
                 epoch = self._epochs.known(self._queue.partition)
                 writer, registered = self._id, self._registered
             try:
-                reply = await self._attempt(groups, request, writer, epoch, repeated=uncertain, others_wait=others_wait)
+                reply = await self._attempt(sent, request, writer, epoch, repeated=uncertain, others_wait=others_wait)
             except RedisError as error:
                 follows = after_error(error, uncertain=uncertain, registered=registered)
                 if follows is Next.FAIL:
@@ -158,7 +192,7 @@ class Producer:
 
     async def _attempt(
         self,
-        groups: Sequence[Sequence[Write]],
+        sent: Request,
         request: int,
         writer: str,
         epoch: int,
@@ -172,7 +206,7 @@ class Producer:
         """
         before = self._unanswered.get(request - 1)
         reply = await self._queue.put(
-            groups,
+            sent,
             writer=writer,
             request=request,
             repeated=repeated,
@@ -206,16 +240,37 @@ class Producer:
                 self._id, self._registered = fresh, True
 
 
-def _outcomes(groups: Sequence[Sequence[Write]], first: Version, applied: Applied) -> Sequence[Outcome]:
-    if not applied.refused and [*map(len, groups)].count(1) == len(groups):
-        return range(first, first + len(groups))
+def _outcomes(
+    groups: Sequence[Sequence[Write]], first: Version, applied: Applied, sent: Coalesced
+) -> Sequence[Outcome]:
+    if not (applied.refused or applied.blocked or applied.unmet):
+        if [*map(len, groups)].count(1) == len(groups):
+            return range(first, first + len(groups))
+        return [first + start for start in accumulate(map(len, groups[:-1]), initial=0)]
+    stands_for = sent.stands_for or [[place] for place in range(len(sent.request.writes))]
+    refused, hopeless = set(applied.refused), set(applied.hopeless)
+    if sent.stands_for is not None:  # each write that was sent is a group, which may stand for several
+        refused = {place for number in applied.refused for place in stands_for[number]}
+        hopeless = {place for number in applied.hopeless for place in stands_for[number]}
+    blocked = {place for number in applied.blocked for place in stands_for[number]}
+    unmet = {place: version for number, version in applied.unmet.items() for place in stands_for[number]}
     outcomes: list[Outcome] = []
+    start = 0
     for number, group in enumerate(groups):
-        if number in applied.refused:
-            outcomes.append(Full(applied.full, applied.dead if number in applied.hopeless else 0))
+        places = range(start, start + len(group))
+        if number in refused:
+            outcomes.append(Full(applied.full, applied.dead if number in hopeless else 0))
+        elif not blocked.isdisjoint(places) or not unmet.keys().isdisjoint(places):
+            outcomes.append(
+                NotApplied(
+                    first + start,
+                    frozenset(place - start for place in places if place in blocked),
+                    {place - start: unmet[place] for place in places if place in unmet},
+                )
+            )
         else:
-            outcomes.append(first)
-        first += len(group)
+            outcomes.append(first + start)
+        start += len(group)
     return outcomes
 
 

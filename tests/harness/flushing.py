@@ -10,6 +10,7 @@ from asyncwb.flushing.circuit_breaker import Circuit
 from asyncwb.flushing.commit import strategy
 from asyncwb.flushing.flusher import Flusher
 from asyncwb.flushing.saver import BatchSaver
+from asyncwb.flushing.settling import Settler
 from asyncwb.flushing.stale import StaleRecords
 from asyncwb.plugins.adapter import BackendAdapter
 from asyncwb.protocol.acknowledged import Acknowledged
@@ -55,8 +56,12 @@ class Bench:
             self.saves,
             strategy(
                 settings.commit,
-                self.saves,
-                StaleRecords(guarded, self.epochs, totals=self.totals, emit=self.events.append),
+                Settler(
+                    guarded,
+                    self.saves,
+                    StaleRecords(guarded, self.epochs, totals=self.totals, emit=self.events.append),
+                    self.circuit,
+                ),
             ),
             self.circuit,
             bell=Bell(),

@@ -1,10 +1,11 @@
 """One partition on a real server, driven step by step in the way writers and flushers do."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
+from itertools import chain
 
 from asyncwb.protocol.keys import PartitionKeys
-from asyncwb.protocol.messages import Applied, Bounds, Claim, PutReply
+from asyncwb.protocol.messages import Applied, Bounds, Claim, PutReply, Request, Write
 from asyncwb.protocol.queue import Queue
 from asyncwb.protocol.wire import unpack_record
 from asyncwb.records import Version, make_version
@@ -18,6 +19,13 @@ CODEC = "json"
 def body(value: bytes | None) -> bytes:
     """Returns the body of a request to put this JSON, or to delete if it is None."""
     return b"dj" if value is None else b"pj" + value
+
+
+def request_of(groups: Iterable[Sequence[Write]]) -> Request:
+    """Returns a request with all writes of these groups, none of them coalesced."""
+    several = [*groups]
+    writes = [*chain.from_iterable(several)]
+    return Request(writes, len(writes), sizes=() if len(writes) == len(several) else [*map(len, several)])
 
 
 class Rig:
@@ -52,7 +60,7 @@ class Rig:
         if writer == "w":
             self._requests = max(self._requests, request)
         return await self.queue.put(
-            [[(key.encode(), body(value)) for key, value in group] for group in groups],
+            request_of([(key.encode(), body(value)) for key, value in group] for group in groups),
             writer=writer,
             request=request,
             repeated=repeated,

@@ -8,7 +8,7 @@ from asyncwb.errors import RedisOutOfMemory
 from asyncwb.protocol.messages import Applied, Bounds, Failure, Retries
 from asyncwb.records import MAX_SEQ, make_version
 from asyncwb.redis.connection import RedisLink
-from tests.harness.rig import Rig
+from tests.harness.rig import Rig, request_of
 
 
 async def records(rig: Rig, *keys: str) -> list[bytes]:
@@ -219,7 +219,7 @@ async def test_only_what_needs_no_room_passes_while_others_wait(rig: Rig) -> Non
     await rig.put("old")
     bounds = Bounds(records=9, low_records=9, bytes=10**6, low_bytes=10**6, in_order=True)
     reply = await rig.queue.put(
-        [[(b"new", b"pj1")], [(b"old", b"pj2")], [(b"old", b"pj" + b"x" * 99)]],
+        request_of([[(b"new", b"pj1")], [(b"old", b"pj2")], [(b"old", b"pj" + b"x" * 99)]]),
         writer="w", request=2, repeated=False, epoch=1, delay_seconds=0, bounds=bounds, others_wait=True,
     )  # fmt: skip
     assert isinstance(reply, Applied)

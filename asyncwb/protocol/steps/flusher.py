@@ -11,8 +11,9 @@ import anyio
 from asyncwb.errors import DecodeError, OutcomeUnknown, RedisError, RedisUnavailable
 from asyncwb.protocol import scripts
 from asyncwb.protocol.messages import NO_LIMIT, Acked, Claim, Failure, Garbage, Rest, Retries, Retry
+from asyncwb.protocol.pending import PendingRecord, is_pending, unpack_pending
 from asyncwb.protocol.steps.partition import PAGE, PartitionSteps, ms
-from asyncwb.protocol.wire import pack_version, unpack_record, version_bytes
+from asyncwb.protocol.wire import origin_bytes, pack_version, unpack_record
 from asyncwb.records import Record, Version
 from asyncwb.redis.link import Argument, Session
 from asyncwb.support.key_encoding import raw_of, text_of
@@ -90,7 +91,7 @@ class FlusherSteps(PartitionSteps):
             keys=len(keys),
             bytes=sum(map(len, filter(None, found))),
         )
-        if keys and not claim.records and not claim.garbage:
+        if keys and claim.is_empty:
             await self.ack(claim)  # members without a record, which leave the sets by this
         return claim
 
@@ -120,6 +121,12 @@ class FlusherSteps(PartitionSteps):
             for at, exists in zip(absent, there, strict=True):
                 if exists:
                     found[at] = b""
+        if updated := [at for at, packed in enumerate(found) if packed is not None and is_pending(packed)]:
+            # These are read by a script, which notes in them how far they were read.
+            args = (self.keys.record_prefix, *(keys[at] for at in updated))
+            again = await session.script(scripts.READ_UPDATES, self.keys.common, args)
+            for at, packed in zip(updated, again, strict=True):
+                found[at] = packed
         return found
 
     async def ack(
@@ -128,6 +135,7 @@ class FlusherSteps(PartitionSteps):
         *,
         failed: Mapping[str, Failure] | None = None,
         read: Mapping[str, Version] | None = None,
+        updated: Mapping[str, Version] | None = None,
         rest: Rest = "saved",
         freed: int = 0,
         again_seconds: float = 0.0,
@@ -139,7 +147,9 @@ class FlusherSteps(PartitionSteps):
         Args:
             claim: the claim.
             failed: what becomes of the records that weren't saved.
-            read: the versions that have failed, for keys where these aren't the claimed versions.
+            read: the origins of what has failed, for keys where these aren't the claimed ones.
+            updated: the versions that were saved of records that had updates. What is in them up to that version may
+                go.
             rest: what becomes of all others of the claim. Saved ones leave Redis, but for those that were changed since
                 they were claimed.
             freed: with "again", how many bytes a transaction has already removed.
@@ -154,18 +164,22 @@ class FlusherSteps(PartitionSteps):
         args: list[Argument] = [
             claim.id, rest, ms(again_seconds),
             retries.most, ms(retries.first_seconds), ms(retries.longest_seconds),
-            0 if failed else claim.keys, claim.bytes if rest == "saved" else freed, len(failed or ()),
+            0 if failed else claim.keys, claim.bytes if rest == "saved" else freed,
+            len(failed or ()), len(updated or ()),
         ]  # fmt: skip
         if failed:
-            versions = {record.key: pack_version(record.version) for record in claim.records}
-            versions.update((key, each.version) for key, each in claim.garbage.items())
-            versions.update((key, pack_version(version)) for key, version in (read or {}).items())
+            origins = {record.key: pack_version(record.version) for record in claim.records}
+            origins.update((record.key, pack_version(record.origin)) for record in claim.pending)
+            origins.update((key, each.origin) for key, each in claim.garbage.items())
+            origins.update((key, pack_version(version)) for key, version in (read or {}).items())
             for key, failure in failed.items():
-                number = failure.attempts if failure.fate == "dead" else ms(failure.due_in_seconds)
+                number = failure.attempts if failure.fate in ("dead", "stuck") else ms(failure.due_in_seconds)
                 if failure.fate == "retry":
                     number = ms(rng.uniform(0.5, 1.0) if rng is not None else 1.0)
                 reason = failure.reason.encode("utf-8", "replace")
-                args += (raw_of(key), failure.fate, number, versions[key], reason)
+                args += (raw_of(key), failure.fate, number, origins[key], reason)
+        for key, version in (updated or {}).items():
+            args += (raw_of(key), pack_version(version))
         reply = await self._script(scripts.ACK, *args)
         if not reply:
             return None
@@ -176,7 +190,7 @@ class FlusherSteps(PartitionSteps):
 
     async def release(self, claim_id: str) -> None:
         """Ends a claim of which nothing was saved: its records are due again at once."""
-        await self._script(scripts.ACK, claim_id, "now", 0, 0, 0, 0, 0, 0, 0)
+        await self._script(scripts.ACK, claim_id, "now", 0, 0, 0, 0, 0, 0, 0, 0)
 
     async def extend(self, claim_id: str, *, lease_seconds: float) -> int:
         """Renews the leases that a claim still holds; returns how many these are."""
@@ -200,18 +214,24 @@ def _lease(seconds: float) -> tuple[int, int]:
     return lease_ms, max(lease_ms, _REMEMBERED_MS)
 
 
-def _unpacked(keys: Sequence[bytes], found: Sequence[bytes | None]) -> tuple[list[Record], dict[str, Garbage]]:
-    """The records, and what another program has put in place of some."""
+def _unpacked(
+    keys: Sequence[bytes], found: Sequence[bytes | None]
+) -> tuple[list[Record], list[PendingRecord], dict[str, Garbage]]:
+    """The records, those that have updates apart, and what another program has put in place of some."""
     records: list[Record] = []
+    pending: list[PendingRecord] = []
     garbage: dict[str, Garbage] = {}
     for key, packed in zip(keys, found, strict=True):
         if packed is None:
             continue
         try:
-            records.append(unpack_record(key.decode(), packed))
+            if is_pending(packed):
+                pending.append(unpack_pending(key.decode(), packed))
+            else:
+                records.append(unpack_record(key.decode(), packed))
         except UnicodeDecodeError:
             error = DecodeError(f"key {key!r} isn't UTF-8: another program wrote it")
-            garbage[text_of(key)] = Garbage(error, version_bytes(packed))
+            garbage[text_of(key)] = Garbage(error, origin_bytes(packed))
         except DecodeError as error_:
-            garbage[text_of(key)] = Garbage(error_, version_bytes(packed))
-    return records, garbage
+            garbage[text_of(key)] = Garbage(error_, origin_bytes(packed))
+    return records, pending, garbage

@@ -24,6 +24,7 @@ class PartitionSteps:
     def __init__(self, link: Link, namespace: str, partition: int, suitability: Suitability | None = None) -> None:
         self.link = link
         self.suitability = suitability or Suitability()
+        self.namespace = namespace
         self.partition = partition
         self.keys = PartitionKeys(namespace, partition)
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from typing import Final
+from uuid import uuid4
 
 from asyncwb.protocol import scripts
 from asyncwb.protocol.messages import Held, Look, Pending
@@ -31,6 +32,20 @@ class ReaderSteps(PartitionSteps):
             return None
         present: bytes = reply.pop()
         return int(present), reply
+
+    async def take_token(self, key: bytes, *, epoch: int) -> tuple[int, bytes, bytes | None] | None:
+        """Takes a token that is there for as long as nobody writes the key in the present epoch.
+
+        Args:
+            key: in UTF-8.
+            epoch: the lowest acceptable epoch.
+
+        Returns:
+            The present epoch, the token, and the packed record of the key, None without one; None if the server is in
+            another history or a lower epoch.
+        """
+        reply = await self._script(scripts.TAKE_TOKEN, epoch, uuid4().bytes, key)
+        return None if reply == b"EPOCH" else (int(reply[0]), reply[1], reply[2])
 
     async def look(self, keys: Sequence[bytes], *, epoch: int, hasten: bool) -> Look | None:
         """Tells what Redis holds of some keys; None if the server is in another history or a lower epoch.

@@ -2,11 +2,14 @@
 
 import struct
 from collections.abc import Sequence
-from itertools import chain
-from typing import Final
+from itertools import chain, starmap
+from typing import Final, get_args
 
+from asyncwb.errors import NamespaceMismatch
 from asyncwb.protocol import scripts
-from asyncwb.protocol.messages import Applied, Bounds, PutReply, Write
+from asyncwb.protocol.body import is_plain
+from asyncwb.protocol.messages import Applied, Bounds, PutReply, Refusal, Request
+from asyncwb.protocol.pending import Entry, pack_entries
 from asyncwb.protocol.steps.partition import PAGE, PartitionSteps, ms
 from asyncwb.protocol.wire import pack_version
 from asyncwb.records import Version
@@ -15,6 +18,10 @@ from asyncwb.redis.link import Argument
 WRITER_MEMORY_SECONDS: Final = 2 * 3600
 """How long the server remembers a silent writer's last request: longer than any request is repeated (see
 `redis_retry_seconds`). A request that is repeated even later isn't applied, and its outcome stays unknown."""
+
+
+_REFUSALS: Final[dict[bytes, Refusal]] = {each.encode(): each for each in get_args(Refusal)}
+_NUMBERS: Final = struct.Struct(">II")
 
 
 class WriterSteps(PartitionSteps):
@@ -39,7 +46,7 @@ class WriterSteps(PartitionSteps):
 
     async def put(
         self,
-        groups: Sequence[Sequence[Write]],
+        sent: Request,
         *,
         writer: str,
         request: int,
@@ -53,7 +60,7 @@ class WriterSteps(PartitionSteps):
         """Applies one request of a writer, at most once; each group of writes is applied as a whole or not at all.
 
         Args:
-            groups: the writes, one group for each caller. A group for which a limit leaves no room is refused.
+            sent: the writes. A group for which a limit leaves no room is refused.
             writer: the writer's id.
             request: the number of the request; each new request of the writer has a higher one.
             repeated: whether an earlier attempt at this request may have been applied.
@@ -69,35 +76,42 @@ class WriterSteps(PartitionSteps):
             What was applied, or why nothing was: "EPOCH" if the server is in another history or epoch, or the epoch's
             sequence numbers are used up; "WRITER" if the server doesn't know the writer, or has forgotten its reply to
             a repeated request; "EARLY" if request `after` isn't applied.
+
+        Raises:
+            NamespaceMismatch: it has updates or conditions, and the partition is written through; nothing was applied.
         """
-        writes = [*chain.from_iterable(groups)]
-        count, sizes, numbers = len(writes), [*map(len, groups)], b""
-        if not bounds.any:  # all groups are accepted, so of the writes of one key the last is enough
-            sizes = []
-            writes, numbers = _newest(writes)
-        elif count == len(sizes):
-            sizes = []  # this saves an argument for each write
+        numbers = b"" if sent.numbers is None else b"".join(starmap(_NUMBERS.pack, sent.numbers))
+        special = not all(is_plain(body) for _, body in sent.writes)
         args: list[Argument] = [
             epoch, request, int(repeated), WRITER_MEMORY_SECONDS * 1000, ms(delay_seconds),
             bounds.records, bounds.low_records, bounds.bytes, bounds.low_bytes,
             ms(bounds.age_seconds), ms(bounds.low_age_seconds),
             "others" if others_wait else "wait" if bounds.in_order else "none", after,
-            count, numbers, len(sizes), *sizes,
+            sent.count, numbers, int(special), len(sent.sizes), *sent.sizes,
         ]  # fmt: skip
-        args.extend(chain.from_iterable(writes))
+        args.extend(chain.from_iterable(sent.writes))
         reply: bytes = await self.link.script(
             scripts.PUT, (*self.keys.common, self.keys.writer(writer)), (self.keys.record_prefix, *args)
         )
-        if reply == b"EPOCH":
-            return "EPOCH"
-        if reply == b"WRITER":
-            return "WRITER"
-        if reply == b"EARLY":
-            return "EARLY"
-        _, seq, woken, refused, full, hopeless, dead = reply.split(b" ")
-        if not refused:  # the usual case
+        if reply == b"MODE":
+            raise self._mixed("updates and conditional writes are", "it writes through, with on_full='write-through'")
+        refusal = _REFUSALS.get(reply)
+        if refusal is not None:
+            return refusal
+        _, seq, woken, refused, full, hopeless, dead, blocked, unmet, long = reply.split(b" ")
+        if not (refused or blocked or unmet or long):  # the usual case
             return Applied(int(seq), woken == b"1")
-        return Applied(int(seq), woken == b"1", _numbers(refused), full.decode(), _numbers(hopeless), int(dead))
+        return Applied(
+            int(seq),
+            woken == b"1",
+            _numbers(refused),
+            full.decode(),
+            _numbers(hopeless),
+            int(dead),
+            _numbers(blocked),
+            _versions(unmet),
+            _numbers(long),
+        )
 
     async def allot(self, count: int, *, epoch: int, writer: str, request: int) -> tuple[int, int] | None:
         """Allots sequence numbers to writes that bypass Redis because the buffer is full.
@@ -114,10 +128,36 @@ class WriterSteps(PartitionSteps):
         Returns:
             The epoch and the sequence number before the first; None if the server is in another epoch or history, or
             too few numbers are left in this one.
+
+        Raises:
+            NamespaceMismatch: the partition has updates or conditional writes.
         """
         keys = (*self.keys.common, self.keys.writer(writer))
         reply = await self.link.script(scripts.ALLOT, keys, (self.keys.record_prefix, epoch, count, request))
+        if reply == b"MODE":
+            raise self._mixed("on_full='write-through' is", "it has updates or conditional writes")
         return None if reply == b"EPOCH" else (epoch, int(reply))
+
+    def _mixed(self, what: str, why: str) -> NamespaceMismatch:
+        return NamespaceMismatch(
+            f"nothing was written: {what} not for namespace {self.namespace!r}, since in partition {self.partition} "
+            f"{why}: one of the two could lose writes of the other; use another namespace for them"
+        )
+
+    async def fold(self, key: bytes, at: int, read: Sequence[Entry], folded: Sequence[Entry]) -> int:
+        """Replaces entries of a pending record by fewer ones, unless they have changed or a flusher has read them.
+
+        Args:
+            key: in UTF-8.
+            at: where the entries begin in the packed record, from 0.
+            read: the entries as they were read.
+            folded: what takes their place.
+
+        Returns:
+            How many bytes this saves; 0 if it was too late.
+        """
+        saved: int = await self._script(scripts.FOLD, key, at + 1, pack_entries(read), pack_entries(folded))
+        return saved
 
     async def supersede(self, saved: Sequence[tuple[bytes, Version]]) -> None:
         """Removes the records of these keys that aren't newer than the given versions, which the backend holds."""
@@ -126,17 +166,10 @@ class WriterSteps(PartitionSteps):
             await self._script(scripts.SUPERSEDE, *(part for pair in pairs for part in pair))
 
 
-def _newest(writes: list[Write]) -> tuple[list[Write], bytes]:
-    """The last write of each key, and their numbers among all; b"" if these are consecutive, since no key comes twice.
-
-    All writes keep numbers of their own, or two callers would have the same version.
-    """
-    places = {key: place for place, (key, _) in enumerate(writes, 1)}
-    if len(places) == len(writes):
-        return writes, b""
-    last = sorted(places.values())
-    return [writes[place - 1] for place in last], struct.pack(f">{len(last)}I", *last)
-
-
 def _numbers(text: bytes) -> frozenset[int]:
     return frozenset(map(int, text.split(b","))) if text else frozenset()
+
+
+def _versions(text: bytes) -> dict[int, Version | None]:
+    pairs = (each.split(b":") for each in text.split(b",")) if text else ()
+    return {int(place): int(version, 16) if version else None for place, version in pairs}

@@ -9,6 +9,7 @@ import redis.asyncio
 
 from asyncwb.backend import Backend
 from asyncwb.errors import OutcomeUnknown
+from asyncwb.protocol.pending import PendingRecord
 from asyncwb.protocol.transaction import Watch
 from asyncwb.records import Record
 from asyncwb.redis import connection
@@ -261,7 +262,7 @@ async def test_watch_does_not_ack_what_it_could_not_read(redis_server: Server, m
         name = rig.keys.record(b"a")
         read = Watch.read
 
-        async def at_the_replica(self: Watch) -> Record | None:
+        async def at_the_replica(self: Watch) -> Record | PendingRecord | None:
             present = await rig.link.command("GETDEL", name)
             found = await read(self)
             await rig.link.command("SET", name, present)

@@ -18,7 +18,7 @@ from asyncwb.redis.connection import RedisLink
 from asyncwb.testing import FaultyBackend, MemoryBackend
 from tests.harness.commands import run, run_json
 from tests.harness.replication import ask
-from tests.harness.rig import open_rig
+from tests.harness.rig import open_rig, request_of
 from tests.harness.servers import KINDS, Server, knows_waitaof
 
 StartServer = Callable[..., Server]
@@ -151,8 +151,8 @@ async def of_a_lost_reply(url: str, namespace: str) -> None:
         await queue.register("again")
         replies = [
             await queue.put(
-                [[(b"twice", b"pj1")]], writer="again", request=1, repeated=repeated, epoch=epoch, delay_seconds=60.0,
-                bounds=Bounds(),
+                request_of([[(b"twice", b"pj1")]]), writer="again", request=1, repeated=repeated, epoch=epoch,
+                delay_seconds=60.0, bounds=Bounds(),
             )
             for repeated in (False, True)
         ]  # fmt: skip

@@ -38,7 +38,7 @@ class Desk:
         options = {"max_dirty": 3, "low_watermark": 1.0, "full_timeout_seconds": 60.0, **options}
         self.parts = parts = Parts(rig, self.backend, queue=queue, **options)
         self.admission = Admission(
-            Producer(parts.queue, parts.epochs, parts.settings, rng=parts.rng, wake=parts.wake),
+            Producer(parts.queue, parts.epochs, parts.settings, rng=parts.rng, wake=parts.wake, on_long=lambda _: None),
             parts.queue,
             parts.epochs,
             parts.adapter,

@@ -73,8 +73,8 @@ def of_second(namespace: str) -> bytes:
 def confirmations_of_second(namespace: str) -> bytes:
     """Returns the bytes with which only requests to confirm writes of the second partition begin."""
     keys = PartitionKeys(namespace, 1)
-    return b"%s\r\n$1\r\n%d\r\n$%d\r\n%s" % (
-        scripts.CONFIRM.sha.encode(), len(keys.common), len(keys.meta), keys.meta
+    return b"%s\r\n$%d\r\n%d\r\n$%d\r\n%s" % (
+        scripts.CONFIRM.sha.encode(), len(str(len(keys.common))), len(keys.common), len(keys.meta), keys.meta
     )  # fmt: skip
 
 

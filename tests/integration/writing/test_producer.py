@@ -20,7 +20,7 @@ from asyncwb.settings import Settings
 from asyncwb.testing import MemoryBackend
 from asyncwb.writing.producer import Full, Producer
 from tests.harness.proxy import Proxy, open_proxy
-from tests.harness.rig import Rig, body, open_rig
+from tests.harness.rig import Rig, body, open_rig, request_of
 from tests.harness.servers import Server
 
 
@@ -58,7 +58,9 @@ async def make_desk(redis_server: Server) -> AsyncIterator[MakeDesk]:
             await epochs.check()
             settings = Settings(**{"redis_retry_seconds": 2.0, **options})
             wakes: list[None] = []
-            writer = Producer(queue, epochs, settings, rng=random.Random(1), wake=lambda: wakes.append(None))
+            writer = Producer(
+                queue, epochs, settings, rng=random.Random(1), wake=lambda: wakes.append(None), on_long=lambda _: None
+            )
             return Desk(writer, proxy, rig, backend, wakes)
 
         yield make
@@ -226,7 +228,7 @@ async def test_request_behind_one_that_failed_is_applied(desk: Desk) -> None:
     assert isinstance(first, RedisOutOfMemory)
     assert second == make_version(1, 2)
     late = await desk.rig.queue.put(
-        [[(b"a", body(b"1"))]], writer=desk.writer._id, request=2, repeated=False, epoch=1, delay_seconds=0,
+        request_of([[(b"a", body(b"1"))]]), writer=desk.writer._id, request=2, repeated=False, epoch=1, delay_seconds=0,
         bounds=Bounds(),
     )  # fmt: skip
     assert late == "WRITER", "what was refused and arrives late after all doesn't undo what came behind it"

@@ -16,6 +16,7 @@ local function remove(key)
   redis.call('ZREM', DIRTY, key)
   redis.call('ZREM', LEASE, key)
   try('SREM', CHANGED, key)
+  try('HDEL', TOKENS, key)
   forget_failures(key)
   return bytes
 end

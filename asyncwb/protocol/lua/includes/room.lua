@@ -1,6 +1,8 @@
 -- @include keys
 -- @include clock
+-- @include header
 -- @include oldest_since
+-- @include pending
 -- @include try
 local NO_LIMIT = {refused = {}, hopeless = {}}
 
@@ -8,9 +10,9 @@ local NO_LIMIT = {refused = {}, hopeless = {}}
 -- stays full until everything is below its low watermark (hysteresis).
 -- limits, low: what most of it there may be of records, bytes and age (ms), 0 for no limit, and the low watermarks
 -- waiting: whether refused groups wait for room, see put.lua
--- request: keys and sizes of its writes, how many each group has (none: one each), key -> length of its present record
+-- request: keys and bodies of its writes, how many each group has (none: one each), key -> length of its present record
 -- bytes: the estimate of the bytes of all records   was_full: whether the buffer was full before
--- Returns accepted writes by their places, the refused groups (from 0), those of them for which dead letters alone
+-- Returns place -> true for the refused writes, the refused groups (from 0), those of them for which dead letters alone
 -- leave no room, why the first was refused, the number of dead letters, the estimate of bytes without this request, and
 -- whether the buffer becomes full by it, or ceases to be.
 local function admit(limits, low, waiting, request, bytes, was_full)
@@ -67,15 +69,18 @@ local function admit(limits, low, waiting, request, bytes, was_full)
 
   -- `waits` has the keys of groups that wait for room: a later group that has one of them must not overtake them.
   local in_order, others_wait = waiting ~= 'none', waiting == 'others'
-  local accepted, refused, hopeless, new, waits, at, why = {}, {}, {}, {}, {}, 0, nil
-  local keys, sizes, groups, length = request.keys, request.sizes, request.groups, request.length
+  local out, refused, hopeless, new, waits, at, why = {}, {}, {}, {}, {}, 0, nil
+  local keys, bodies, groups, length = request.keys, request.bodies, request.groups, request.length
   for g = 1, #groups > 0 and #groups or #keys do
     local added, grown, fresh, stop = 0, 0, {}, at + (groups[g] or 1)
     local reason = nil
     for i = at + 1, stop do
-      local key, size = keys[i], sizes[i]
-      if not length[key] and not new[key] and not fresh[key] then added = added + 1 end
-      grown = grown + size - (fresh[key] or new[key] or length[key] or 0)
+      local key, before = keys[i], fresh[keys[i]] or new[keys[i]] or length[keys[i]]
+      local size = #bodies[i] + HEADER - 2
+      -- An update is added to what is there.
+      if string.sub(bodies[i], 1, 1) == 'u' then size = #bodies[i] + ENTRY - 2 + (before or ENTRIES - 1) end
+      if not before then added = added + 1 end
+      grown = grown + size - (before or 0)
       fresh[key] = size
       if waits[key] then reason = why end
     end
@@ -86,6 +91,7 @@ local function admit(limits, low, waiting, request, bytes, was_full)
       reason = no_room or reason or (others_wait and (why or 'turn'))
     end
     if reason then
+      for i = at + 1, stop do out[i] = true end
       refused[#refused + 1] = g - 1
       if why == nil or why == 'turn' then why = reason end
       if not hopes then
@@ -98,12 +104,11 @@ local function admit(limits, low, waiting, request, bytes, was_full)
       held.records = held.records + added
       held.bytes = held.bytes + grown
       for key, size in pairs(fresh) do new[key] = size end
-      for i = at + 1, stop do accepted[#accepted + 1] = i end
     end
     at = stop
   end
   return {
-    accepted = accepted, refused = refused, hopeless = hopeless, why = why, dead = dead, bytes = bytes_before,
+    out = out, refused = refused, hopeless = hopeless, why = why, dead = dead, bytes = bytes_before,
     fills = why and why ~= 'turn' and not was_full and above_low(), empties = was_full and not full and not why,
   }
 end

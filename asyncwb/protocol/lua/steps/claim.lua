@@ -12,6 +12,7 @@
 -- @include chunks
 -- @include claims
 -- @include clock
+-- @include origin_of
 -- @include try
 -- @include version_of
 -- @include whole
@@ -33,7 +34,7 @@ end
 
 -- What is noted of a suspect: most records of its claim, and in how many claims it was alone; nil for all others.
 local function noted_of(key, entry)
-  if not entry or #entry ~= 20 or string.sub(entry, 1, 8) ~= version_of(key) then return nil end
+  if not entry or #entry ~= 20 or string.sub(entry, 1, 8) ~= origin_of(key) then return nil end
   local bound, deaths = struct.unpack('>I4I4', entry, 9)
   return math.max(1, bound), deaths
 end
@@ -79,8 +80,8 @@ if leave > 0 then
   if first > 0 then redis.call('ZREMRANGEBYRANK', DIRTY, 0, math.min(leave, first) - 1) end
   for i = first + 1, leave do redis.call('ZREM', DIRTY, due[i]) end
   if ALONE then
-    local version = string.sub(version_of(due[1]) .. NO_VERSION, 1, 8)
-    redis.call('HSET', EXPIRED, due[1], version .. struct.pack('>I4I4I4', 1, waits, 1))
+    local origin = string.sub(origin_of(due[1]) .. NO_VERSION, 1, 8)
+    redis.call('HSET', EXPIRED, due[1], origin .. struct.pack('>I4I4I4', 1, waits, 1))
   end
   remember(CLAIM, deadline, REMEMBERED_MS)
 end

@@ -11,7 +11,7 @@ for i = 2, #ARGV, 2 do
   local key, version = ARGV[i], ARGV[i + 1]
   local entry = redis.call('HGET', DEAD, key)
   -- A shorter entry is another program's, and has no version.
-  if entry and (string.sub(entry, 1, 8) == version or #entry < 28) then
+  if entry and (string.sub(entry, 1, 8) == version or #entry < 29) then
     freed = freed + remove(key)
     dropped = dropped + 1
   end

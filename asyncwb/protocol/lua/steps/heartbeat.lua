@@ -1,11 +1,11 @@
 -- heartbeat: a process reports that it lives; processes that have been silent for long are forgotten.
--- KEYS  10 workers
+-- KEYS  11 workers
 -- ARGV  2 its id  3 what it says of itself ('' to leave)  4 ms after which a silent one is forgotten
 -- Reply how many there are
 -- @include allow_at_maxmemory
 -- @include try
 -- @include wall
-local WORKERS = KEYS[10]
+local WORKERS = KEYS[11]
 local ID, TEXT, SILENT_MS = ARGV[2], ARGV[3], tonumber(ARGV[4])
 
 allow_at_maxmemory()

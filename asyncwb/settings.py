@@ -23,7 +23,7 @@ class SettingOptions(TypedDict, total=False):
     """`Settings` as keyword arguments of `Buffer`; a test keeps the two alike."""
 
     namespace: str
-    partitions: int
+    partitions: int | None
     flushers: int
     commit: Commit
     durability: Durability
@@ -60,7 +60,8 @@ class Settings:
 
     Attributes:
         namespace: buffers with the same namespace on one server share their records; `[A-Za-z0-9_.-]{1,64}`.
-        partitions: into how many independent queues the namespace is split; fixed at its first use.
+        partitions: into how many independent queues the namespace is split; fixed at its first use. None takes it as it
+            is, and makes one at its first use; another number than it has is refused.
         flushers: concurrent flusher coroutines; with 0, this process only writes, and another one has to flush.
         commit: "script" decides a whole batch in one Lua script, "watch" is the article's WATCH/MULTI/EXEC per record.
         durability: what a returned `set` means: "memory", the server has it; "fsync", it is in the append-only file;
@@ -100,7 +101,7 @@ class Settings:
     """
 
     namespace: str = "default"
-    partitions: int = 1
+    partitions: int | None = None
     flushers: int = 4
     commit: Commit = "script"
     durability: Durability = "memory"
@@ -139,7 +140,6 @@ class Settings:
             self._set(name, check_choice(name, getattr(self, name), get_args(choices)))
         self._set("check_values", _checked_flag("check_values", self.check_values))
         for name, low, high in (
-            ("partitions", 1, MOST_PARTITIONS),
             ("flushers", 0, 1024),
             ("replicas", 1, 1000),
             ("max_remembered_writes", 1, 10_000_000),
@@ -148,6 +148,7 @@ class Settings:
         ):
             self._set(name, _checked_whole(name, getattr(self, name), low, high))
         for name, low, high in (
+            ("partitions", 1, MOST_PARTITIONS),
             ("max_dirty", 1, 2**53),
             ("max_bytes", 1, 2**53),
             ("batch_size", 1, 100_000),

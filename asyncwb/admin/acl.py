@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from asyncwb.protocol.keys import pattern_of
+from asyncwb.protocol.keys import patterns_of
 
 # The server also checks commands inside scripts. One test compares this list with the sources, and another removes each
 # command in turn.
@@ -28,4 +28,5 @@ BESIDES: Final = {
 
 def rule(namespace: str, commands: tuple[str, ...]) -> list[str]:
     """Returns the arguments of ACL SETUSER that permit these commands, on the keys of one namespace only."""
-    return ["resetchannels", f"~{pattern_of(namespace)}", *(f"+{command}" for command in commands)]
+    keys = (f"~{pattern}" for pattern in patterns_of(namespace))
+    return ["resetchannels", *keys, *(f"+{command}" for command in commands)]

@@ -1,7 +1,6 @@
 """An operator's view of a whole namespace, over all its partitions; it needs only Redis, and no epoch."""
 
 import random
-import re
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import asdict, dataclass
@@ -9,17 +8,15 @@ from typing import Final
 
 from asyncwb.admin.partition_view import Inspection, Listed, Place
 from asyncwb.errors import ConfigurationError
-from asyncwb.protocol.body import is_codec
-from asyncwb.protocol.keys import LAYOUT, PartitionKeys, partition_of
-from asyncwb.protocol.messages import DeadRecord, NamespaceStats, PartitionMeta, summed
+from asyncwb.protocol.keys import partition_of
+from asyncwb.protocol.messages import DeadRecord, NamespaceStats, summed
+from asyncwb.protocol.namespace import Made, Namespace
 from asyncwb.protocol.presence import Presence, Process
 from asyncwb.protocol.queue import Queue
-from asyncwb.records import CodecName
 from asyncwb.redis.connect import connect
 from asyncwb.redis.connection import RedisLink
 from asyncwb.redis.suitability import server_info
 from asyncwb.redis.targets import RedisClient
-from asyncwb.settings import MOST_PARTITIONS
 from asyncwb.support.backoff import retrying
 from asyncwb.support.gathering import gather_bounded
 from asyncwb.support.key_encoding import raw_of
@@ -53,15 +50,16 @@ class Inspector:
     Attributes:
         link: the connection to the server.
         namespace: its name.
-        meta: what the first partition records about the namespace.
+        made: what the namespace was made with.
         parts: an inspection of each partition.
     """
 
-    def __init__(self, link: RedisLink, namespace: str, meta: PartitionMeta) -> None:
+    def __init__(self, link: RedisLink, made: Made) -> None:
         self.link = link
-        self.namespace = namespace
-        self.meta = meta
-        self.parts = [Inspection(Queue(link, namespace, number)) for number in range(int(meta.partitions))]
+        self.namespace = made.namespace
+        self.made = made
+        count = made.count()
+        self.parts = [Inspection(Queue(link, self.namespace, number, count)) for number in range(count)]
 
     def part_of(self, key: str) -> Inspection:
         """Returns the partition of a key."""
@@ -90,26 +88,6 @@ class Inspector:
                 yield letter
 
 
-def check_partitions(meta: PartitionMeta, namespace: str) -> None:
-    """Raises ConfigurationError if another program has overwritten the number of partitions."""
-    if not re.fullmatch(r"\d{1,4}", meta.partitions) or not 1 <= int(meta.partitions) <= MOST_PARTITIONS:
-        raise ConfigurationError(
-            f"{PartitionKeys(namespace, 0).meta.decode()} says that there are {meta.partitions[:64]!r} partitions: "
-            "another program has overwritten it; set its field partitions to the number that services use, or delete "
-            "the key: the next process that opens the namespace makes it anew"
-        )
-
-
-def known_codec(meta: PartitionMeta, namespace: str) -> CodecName:
-    """Returns the codec of a namespace; raises ConfigurationError if this version of asyncwb doesn't know it."""
-    if not is_codec(meta.codec):
-        raise ConfigurationError(
-            f"namespace {namespace!r} has codec {meta.codec[:64]!r}, which this version of asyncwb doesn't know: "
-            f"another version made it, or another program has overwritten {PartitionKeys(namespace, 0).meta.decode()}"
-        )
-    return meta.codec
-
-
 @asynccontextmanager
 async def open_inspector(
     redis: str | RedisClient | None, namespace: str, *, timeout_seconds: float = 5.0
@@ -117,22 +95,17 @@ async def open_inspector(
     """Connects, and yields an inspector of the namespace.
 
     Raises:
-        ConfigurationError: there is no such namespace, another version of asyncwb made it, or another program has
-            overwritten its number of partitions.
+        ConfigurationError: there is no such namespace.
+        NamespaceMismatch: another version of asyncwb made it, or another program has overwritten its number of
+            partitions.
         RedisError: the server can't be reached or queried.
     """
     async with AsyncExitStack() as stack:
         link = await connect(redis, stack, timeout_seconds=timeout_seconds)
         rng = random.Random()  # noqa: S311 - jitter, not secrets
-        meta = await retrying(Queue(link, namespace, 0).read_meta, limit_seconds=_RETRY_SECONDS, rng=rng)
-        if not meta.layout:
+        made = await retrying(Namespace(link, namespace).read, limit_seconds=_RETRY_SECONDS, rng=rng)
+        if made is None:
             raise ConfigurationError(
                 f"nothing was ever written to namespace {namespace!r} at {link.where}: check --redis and --namespace"
             )
-        if meta.layout != str(LAYOUT):
-            raise ConfigurationError(
-                f"namespace {namespace!r} was made by another version of asyncwb (layout {meta.layout}, not {LAYOUT}): "
-                "look at it with that version"
-            )
-        check_partitions(meta, namespace)
-        yield Inspector(link, namespace, meta)
+        yield Inspector(link, made)

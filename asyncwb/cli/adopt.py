@@ -2,7 +2,7 @@
 
 import click
 
-from asyncwb.admin.inspector import known_codec, open_inspector
+from asyncwb.admin.inspector import open_inspector
 from asyncwb.cli.closing import closing_backend
 from asyncwb.cli.options import LOOKING, STORING, settings_options
 from asyncwb.cli.output import print_json
@@ -33,7 +33,7 @@ async def adopt_server(*, redis: str | None, backend: str, settings: Settings, a
     """
     namespace = settings.namespace
     async with open_inspector(redis, namespace, timeout_seconds=settings.redis_timeout_seconds) as inspector:
-        codec = known_codec(inspector.meta, namespace)
+        codec = inspector.made.known_codec()
         queues = [part.queue for part in inspector.parts]
         async with closing_backend(backend, settings, codec=codec) as place:
             epochs = Epochs(queues, place.new_epoch, codec=codec, note_server=place.note_server)

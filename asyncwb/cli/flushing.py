@@ -10,12 +10,11 @@ from collections.abc import Callable
 from contextlib import AsyncExitStack
 from typing import Final
 
-from asyncwb.admin.inspector import check_partitions, known_codec
 from asyncwb.buffer import Buffer
 from asyncwb.cli.shared import EXIT_INTERRUPTED
 from asyncwb.codecs import Codec
 from asyncwb.plugins.registry import backend_from_url
-from asyncwb.protocol.queue import Queue
+from asyncwb.protocol.namespace import Namespace
 from asyncwb.records import CodecName
 from asyncwb.redis.connect import connect
 from asyncwb.settings import Settings
@@ -28,17 +27,15 @@ _LOOK_EVERY_SECONDS: Final = 0.25
 _REPORT_EVERY_SECONDS: Final = 10.0
 
 
-async def flush_until_told(redis: str | None, backend: str, settings: Settings, *, partitions: int | None) -> None:
+async def flush_until_told(redis: str | None, backend: str, settings: Settings) -> None:
     """Flushes until SIGTERM or SIGINT; then returns when everything is saved or `drain_timeout_seconds` have passed.
 
     Args:
         redis, backend: URLs; `redis` is None for an embedded server.
-        settings: those of the buffer; `partitions` isn't used.
-        partitions: the expected number of partitions; None means whatever the namespace has.
+        settings: those of the buffer.
 
     Raises:
-        NamespaceMismatch: the namespace has another number of partitions.
-        ConfigurationError: its codec is unknown, or another program has overwritten its number of partitions.
+        NamespaceMismatch: the namespace has another layout or number of partitions, or its codec is unknown.
     """
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     stopping = asyncio.Event()
@@ -47,11 +44,10 @@ async def flush_until_told(redis: str | None, backend: str, settings: Settings, 
     where = redact(redis or "embedded://.asyncwb")
     backend_from_url(backend, codec=Codec())  # report a wrong URL now, rather than when there is something to flush
     async with AsyncExitStack() as stack:
-        layout = await _made_with(redis, settings, stack, stopping)
-        if layout is None:
+        codec = await _codec_of(redis, settings, stack, stopping)
+        if codec is None:
             return
-        found, codec = layout
-        buffer = Buffer[object](redis, backend=backend, codec=codec, settings=settings, partitions=partitions or found)
+        buffer = Buffer[object](redis, backend=backend, codec=codec, settings=settings)
         await buffer.open()
         try:
             _log.info("flushing namespace %s from %s to %s", settings.namespace, where, redact(backend))
@@ -62,21 +58,21 @@ async def flush_until_told(redis: str | None, backend: str, settings: Settings, 
         _log.info("stopped; %d record(s) saved", buffer.totals.saved)
 
 
-async def _made_with(
+async def _codec_of(
     redis: str | None, settings: Settings, stack: AsyncExitStack, stopping: asyncio.Event
-) -> tuple[int, CodecName] | None:
-    """Returns the number of partitions and the codec of the namespace, or None if the worker has to stop first.
+) -> CodecName | None:
+    """Returns the codec of the namespace, or None if the worker has to stop first.
 
-    Writers choose both, so if the namespace is new this waits for its first writer.
+    Writers choose it, and the number of partitions, so if the namespace is new this waits for its first writer.
     """
     link = await connect(redis, stack, timeout_seconds=settings.connect_timeout_seconds)
-    queue, rng = Queue(link, settings.namespace, 0), random.Random()  # noqa: S311 - jitter, not secrets
+    namespace, rng = Namespace(link, settings.namespace), random.Random()  # noqa: S311 - jitter, not secrets
     waiting = False
     while not stopping.is_set():
-        meta = await retrying(queue.read_meta, limit_seconds=settings.connect_timeout_seconds, rng=rng)
-        if meta.layout:
-            check_partitions(meta, settings.namespace)
-            return int(meta.partitions), known_codec(meta, settings.namespace)
+        made = await retrying(namespace.read, limit_seconds=settings.connect_timeout_seconds, rng=rng)
+        if made is not None:
+            made.count()  # speaks of an overwritten layout or number first
+            return made.known_codec()
         if not waiting:
             waiting = True
             _log.info("namespace %s is new, waiting for its first writer", settings.namespace)

@@ -6,7 +6,7 @@ from typing import Final
 
 import click
 
-from asyncwb.admin.inspector import Inspector, check_partitions
+from asyncwb.admin.inspector import Inspector
 from asyncwb.cli.closing import closing_backend
 from asyncwb.cli.options import LOOKING, STORING, settings_options
 from asyncwb.cli.output import print_json
@@ -18,7 +18,7 @@ from asyncwb.cli.shared import (
     redis_option,
 )
 from asyncwb.protocol.body import is_codec
-from asyncwb.protocol.queue import Queue
+from asyncwb.protocol.namespace import Namespace
 from asyncwb.records import CodecName
 from asyncwb.redis.connect import connect
 from asyncwb.settings import Settings
@@ -89,19 +89,17 @@ async def hand_over(
 
 async def _in_use(redis: str | None, settings: Settings) -> tuple[list[str], CodecName]:
     """Returns what shows that a namespace is still in use (processes, records), and its codec."""
-    namespace = settings.namespace
     async with contextlib.AsyncExitStack() as stack:
         link = await connect(redis, stack, timeout_seconds=settings.redis_timeout_seconds)
-        meta = await Queue(link, namespace, 0).read_meta()
-        if not meta.layout:
+        made = await Namespace(link, settings.namespace).read()
+        if made is None:
             return [], "json"
-        check_partitions(meta, namespace)
-        status = await Inspector(link, namespace, meta).status()
+        status = await Inspector(link, made).status()
     found = {
         "process(es), heard of within the last minute": len(status.processes),
         "dirty record(s)": status.dirty,
         "leased record(s)": status.leased,
         "dead letter(s)": status.dead,
     }
-    codec = meta.codec if is_codec(meta.codec) else "json"
+    codec = made.codec if is_codec(made.codec) else "json"
     return [f"{count:,} {what}" for what, count in found.items() if count], codec

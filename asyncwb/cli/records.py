@@ -96,7 +96,7 @@ async def show(*, key: str, redis: str | None, settings: Settings, backend: str 
     raw_key(key)
     async with open_inspector(redis, settings.namespace, timeout_seconds=settings.redis_timeout_seconds) as inspector:
         found = await inspector.part_of(key).describe(key)
-        held = await _held(backend, settings, inspector.meta.codec, key) if backend else None
+        held = await _held(backend, settings, inspector.made.codec, key) if backend else None
     if as_json:
         print_json({"key": key, "redis": _as_dict(found), "backend": None if held is None else _record_dict(held)})
     else:

@@ -5,7 +5,7 @@ from collections.abc import Awaitable
 
 import click
 
-from asyncwb.admin.inspector import known_codec, open_inspector
+from asyncwb.admin.inspector import open_inspector
 from asyncwb.buffer import Buffer
 from asyncwb.cli.options import LOOKING, WRITING, check_flushers, settings_options
 from asyncwb.cli.output import plain, print_json
@@ -74,12 +74,9 @@ async def flush(
         raise click.UsageError("name keys, or pass --all")
     check_flushers(settings)
     async with open_inspector(redis, settings.namespace, timeout_seconds=settings.redis_timeout_seconds) as inspector:
-        codec = known_codec(inspector.meta, settings.namespace)
-        partitions = len(inspector.parts)
+        codec = inspector.made.known_codec()
     problems: dict[str, str] = {}
-    buffer = Buffer[object](
-        redis, backend=backend, codec=codec, settings=settings, partitions=partitions, drain_timeout_seconds=0.0
-    )
+    buffer = Buffer[object](redis, backend=backend, codec=codec, settings=settings, drain_timeout_seconds=0.0)
     await buffer.open()
     try:
         if everything:

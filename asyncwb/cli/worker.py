@@ -1,7 +1,6 @@
 """`asyncwb worker`: flushes what other processes write, until it is told to stop."""
 
 import click
-from click.core import ParameterSource
 
 from asyncwb.cli.options import check_flushers, settings_options
 from asyncwb.cli.shared import asynchronous, backend_option, redis_option
@@ -25,6 +24,4 @@ async def worker(*, redis: str | None, backend: str, settings: Settings) -> None
     from asyncwb.cli.flushing import flush_until_told  # noqa: PLC0415 - not for --help
 
     check_flushers(settings)
-    # Writers choose the number of partitions; naming a different one on the command line is an error.
-    chosen = click.get_current_context().get_parameter_source("partitions") is not ParameterSource.DEFAULT
-    await flush_until_told(redis, backend, settings, partitions=settings.partitions if chosen else None)
+    await flush_until_told(redis, backend, settings)

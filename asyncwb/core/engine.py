@@ -31,11 +31,13 @@ from asyncwb.flushing.pool import FlusherPool
 from asyncwb.plugins.adapter import BackendAdapter
 from asyncwb.protocol.epochs import Epochs
 from asyncwb.protocol.messages import summed
+from asyncwb.protocol.namespace import Namespace
 from asyncwb.protocol.presence import Presence
 from asyncwb.protocol.queue import Queue
 from asyncwb.reading.drain import together
 from asyncwb.records import CodecName
 from asyncwb.redis.connect import Connect, connect
+from asyncwb.redis.link import Link
 from asyncwb.redis.suitability import Suitability, SuitabilityWatch, check_server
 from asyncwb.redis.targets import RedisClient
 from asyncwb.settings import Settings
@@ -114,22 +116,28 @@ class Engine:
         # Close the backend even if opening it fails or is cancelled: a plugin may hold half a connection.
         self._stack.push_async_callback(self._backend.close)
         suitability = Suitability()
-        queues = [Queue(link, settings.namespace, number, suitability) for number in range(settings.partitions)]
-        epochs = Epochs(
-            queues,
-            self._backend.new_epoch,
-            codec=self._codec,
-            note_server=self._backend.note_server,
-            emit=self._emit,
-        )
+        entered: tuple[list[Queue], Epochs] | None = None
+
+        async def enter() -> tuple[list[Queue], Epochs]:
+            nonlocal entered
+            if entered is None:
+                entered = await self._enter(link, suitability)
+            return entered
+
+        async def disown(first: int, last: int) -> None:
+            _, epochs = await enter()
+            await epochs.disown(first, last)
+
         check_epochs = Epochs.check_at_open
         try:
-            await self._backend.open(epochs.disown)
+            await self._backend.open(disown)
         except BackendUnavailable as error:
             # As long as Redis continues in its epoch the backend isn't needed yet, and a service must be able to start
             # during an outage.
             _log.warning("starting without the backend: %s", error)
             check_epochs = Epochs.join
+        # Only now: a place that belongs to another namespace must not fix the number of partitions.
+        queues, epochs = await enter()
         await self._patient_with_failovers(lambda: check_epochs(epochs))
         support = DurabilitySupport(link, settings)
         await self._at_open(lambda: support.require(settings.durability))
@@ -196,6 +204,20 @@ class Engine:
                 group.start_soon(supervisor.keep, "the pool of flushers", self.pool.run)
 
         self._background = BackgroundTasks(start, self._ended)
+
+    async def _enter(self, link: Link, suitability: Suitability) -> tuple[list[Queue], Epochs]:
+        """Learns how many partitions the namespace has, and makes their queues. Raises as `Namespace.enter`."""
+        name, wanted = self._settings.namespace, self._settings.partitions
+        count = await self._at_open(lambda: Namespace(link, name).enter(partitions=wanted, codec=self._codec))
+        queues = [Queue(link, name, number, count, suitability) for number in range(count)]
+        epochs = Epochs(
+            queues,
+            self._backend.new_epoch,
+            codec=self._codec,
+            note_server=self._backend.note_server,
+            emit=self._emit,
+        )
+        return queues, epochs
 
     async def finish(self) -> None:
         """Waits for acknowledgements and, if this process has flushers, drains; logs a warning about what is left.

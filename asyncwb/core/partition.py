@@ -69,7 +69,7 @@ class Partition:
         self._folder = Folder(queue)
         self._producer = Producer(queue, epochs, settings, rng=rng, wake=wake, on_long=self._folder.fold)
         loop = asyncio.get_running_loop()
-        self.acknowledged = Acknowledged(max(2, settings.max_remembered_writes // settings.partitions), loop.time)
+        self.acknowledged = Acknowledged(max(2, settings.max_remembered_writes // queue.partitions), loop.time)
         self.waits = Waits(self.acknowledged)
         self._admission = Admission(
             self._producer,

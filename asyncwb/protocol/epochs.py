@@ -5,12 +5,12 @@ import logging
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any, Final, TypeVar
 
-from asyncwb.errors import BackendError, NamespaceMismatch, RedisUnavailable, ServerSucceeded
+from asyncwb.errors import BackendError, RedisUnavailable, ServerSucceeded
 from asyncwb.events import EpochChanged, Observer, ServerReturned, unobserved
 from asyncwb.plugins.succession import Began, successor_of
 from asyncwb.protocol.handshake import can_begin, is_acceptable, number_to_allot
-from asyncwb.protocol.keys import LAYOUT
 from asyncwb.protocol.messages import PartitionMeta
+from asyncwb.protocol.namespace import Made, Namespace
 from asyncwb.protocol.queue import Queue
 from asyncwb.records import MAX_SEQ, Record, Version, epoch_of
 
@@ -39,7 +39,7 @@ class Epochs:
     that came back). So versions of two histories are never mixed up.
 
     Args:
-        queues: the queues of all partitions.
+        queues: the queues of all partitions, in the order of their numbers; at least one.
         new_epoch: allots an epoch.
         codec: the name of the namespace's codec.
         note_server: notes which server took over, and returns those that are noted.
@@ -58,6 +58,7 @@ class Epochs:
     ) -> None:
         self._emit = emit
         self._queues = queues
+        self._namespace = Namespace(queues[0].link, queues[0].namespace)
         self._new_epoch = new_epoch
         self._note_server = note_server
         self._opening = self._adopting = False
@@ -214,6 +215,7 @@ class Epochs:
             return self._spare
 
     async def _handshake(self, *, at_least: int) -> None:
+        await self._enter()
         # An allotted number is always installed or replaced by a higher one, never dropped: otherwise meta would be
         # behind the backend, and every client would begin yet another epoch.
         mine, before = 0, -1
@@ -256,6 +258,7 @@ class Epochs:
                 # primary again.
                 reset = True
                 await queue.link.reset()
+                await self._enter()
                 continue
             looks = self._opening or self._adopting
             began = await self._servers(queue.partition) if meta.is_sound and (behind or looks) else ()
@@ -271,13 +274,14 @@ class Epochs:
                 return mine
             if not can_begin(mine, lowest=lowest, epoch=meta.epoch, known=self._known[queue.partition]):
                 mine = await self._new_epoch(number_to_allot(lowest=lowest, epoch=meta.epoch))
-            if await queue.install_epoch(meta, mine, partitions=len(self._queues), codec=self._codec):
+            if await queue.install_epoch(meta, mine, codec=self._codec):
                 _log.info("partition %d begins epoch %d", queue.partition, mine)
                 self._learn(queue.partition, mine)
                 self._foreign[queue.partition] = (mine, meta.foreign)
                 if successor is None:
                     await self._note(queue.partition, mine, meta.identity, began)
                 return mine
+            await self._enter()
 
     def _learn(self, partition: int, epoch: int) -> None:
         """Remembers an epoch that a handshake has found or begun."""
@@ -348,14 +352,16 @@ class Epochs:
                 raise
             _log.warning("partition %d: it can't be noted which server began epoch %d: %s", partition, epoch, error)
 
+    async def _enter(self) -> None:
+        """Reads the namespace's key, and makes it if it is missing: somebody may have emptied the server.
+
+        It comes first in a handshake, and again wherever the server may be another one or have been changed by others.
+        """
+        await self._namespace.enter(partitions=len(self._queues), codec=self._codec)
+
     def _check(self, queue: Queue, meta: PartitionMeta) -> None:
-        if not meta.layout:
-            return
-        ours = {"layout": str(LAYOUT), "partitions": str(len(self._queues)), "codec": self._codec}
-        theirs = {"layout": meta.layout, "partitions": meta.partitions, "codec": meta.codec}
-        for name, value in ours.items():
-            if theirs[name] != value:
-                raise NamespaceMismatch(
-                    f"this namespace was made with {name} {theirs[name]}, not {value}: open it so, or drain it and "
-                    f"use another namespace (it says so in {queue.keys.meta.decode()})"
-                )
+        """Checks that an epoch is one of the same namespace, as the same step has read it."""
+        if meta.layout:
+            key, codec = queue.keys.meta.decode(), meta.codec
+            made = Made(namespace=queue.namespace, key=key, layout=meta.layout, partitions=meta.partitions, codec=codec)
+            made.check(partitions=len(self._queues), codec=self._codec)

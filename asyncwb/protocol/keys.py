@@ -4,8 +4,10 @@ from binascii import crc_hqx
 from typing import Final
 from zlib import crc32
 
+from asyncwb.settings import MOST_PARTITIONS
+
 LAYOUT: Final = 3
-"""The number of this layout, which meta stores; it is raised whenever a key or a record changes its form."""
+"""The number of this layout, which Redis stores; it is raised whenever a key or a record changes its form."""
 
 _SLOTS: Final = 16384
 """The hash slots of a Redis cluster."""
@@ -14,18 +16,45 @@ _SLOTS: Final = 16384
 TYPES: Final = ("hash", "zset", "zset", "hash", "hash", "list", "hash", "set", "zset", "hash", "hash")
 
 
-def pattern_of(namespace: str) -> str:
-    """A glob pattern for all keys of a namespace and no other: namespaces have neither colons nor glob characters."""
-    return f"{{wb:{namespace}:*"
+def patterns_of(namespace: str) -> tuple[str, str]:
+    """Glob patterns for all keys of a namespace and no other: namespaces have neither colons nor glob characters."""
+    return namespace_key(namespace).decode(), f"{{wb:{namespace}:*"
+
+
+def namespace_key(namespace: str) -> bytes:
+    """The hash that says what a namespace was made with. Its place depends on nothing but the namespace's name."""
+    return b"{wb:%s}:namespace" % namespace.encode()
+
+
+def meta_of_layout_2(namespace: str) -> bytes:
+    """Where layout 2 and those before had what the namespace was made with."""
+    return b"{wb:%s:0}:meta" % namespace.encode()
+
+
+def possible_metas(namespace: str) -> list[bytes]:
+    """The meta of partition 0 for each allowed number of partitions: some ten keys, since many numbers share a salt."""
+    metas, partitions = [], 1
+    while partitions <= MOST_PARTITIONS:
+        tag = hash_tag(namespace, 0, partitions)
+        metas.append(b"{%s}:meta" % tag)
+        # Partition 0 has the same salt until its range ends before this slot.
+        partitions = (_SLOTS - 1) // slot_of(tag) + 1 if slot_of(tag) else MOST_PARTITIONS + 1
+    return metas
 
 
 class PartitionKeys:
-    """The keys of one partition. They share a hash tag, so every script stays within one cluster slot."""
+    """The keys of one partition. They share a hash tag, so every script stays within one cluster slot.
+
+    Args:
+        namespace: its name.
+        partition: the partition's number, from 0.
+        partitions: how many the namespace has. The partition's place in a cluster depends on it.
+    """
 
     __slots__ = ("_prefix", "common", "record_prefix")
 
-    def __init__(self, namespace: str, partition: int) -> None:
-        prefix = f"{{wb:{namespace}:{partition}}}:".encode()
+    def __init__(self, namespace: str, partition: int, partitions: int) -> None:
+        prefix = b"{%s}:" % hash_tag(namespace, partition, partitions)
         self._prefix = prefix
         self.record_prefix = prefix + b"rec:"
         # In the order in which lua/includes/keys.lua expects them.

@@ -18,5 +18,6 @@ class Queue(EpochSteps, WriterSteps, ReaderSteps, FlusherSteps, OperatorSteps):
         link: to the server.
         namespace: the namespace's name.
         partition: the partition's number, from 0.
+        partitions: how many the namespace has.
         suitability: whether the server may be written to; by default, it may.
     """

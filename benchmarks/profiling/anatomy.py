@@ -110,8 +110,8 @@ async def in_the_server(url: str, size: int) -> None:
     link = RedisLink.from_url(url, timeout_seconds=10)
     try:
         await link.command("FLUSHALL")
-        queue = Queue(link, "anatomy", 0)
-        await queue.install_epoch(await queue.read_meta(), 1, partitions=1, codec="bytes")
+        queue = Queue(link, "anatomy", 0, 1)
+        await queue.install_epoch(await queue.read_meta(), 1, codec="bytes")
         await queue.register("w")
         keys, requests = count(), count(1)
         best = dict.fromkeys(_LEFT_OUT, float("inf"))

@@ -199,7 +199,7 @@ async def _queue(server: Server) -> AsyncIterator[Queue]:
     """The steps of a flusher, one at a time."""
     link = RedisLink.from_url(server.url, timeout_seconds=60)
     try:
-        yield Queue(link, _NAMESPACE, 0)
+        yield Queue(link, _NAMESPACE, 0, 1)
     finally:
         await link.close()
 

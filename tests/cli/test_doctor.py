@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from asyncwb import Buffer
+from asyncwb.protocol.keys import PartitionKeys, namespace_key
 from asyncwb.protocol.queue import Queue
 from asyncwb.redis.connection import RedisLink
 from asyncwb.testing import FaultyBackend, MemoryBackend
@@ -156,7 +157,7 @@ async def test_leases_dead_letters_and_nobody_who_flushes(valkey_url: str, names
         where = ("--redis", valkey_url, "--namespace", namespace)
         assert "asyncwb worker" in (await lines(*where))["workers"][1]
         link = RedisLink.from_url(valkey_url, timeout_seconds=5)
-        queue = Queue(link, namespace, 0)
+        queue = Queue(link, namespace, 0, 1)
         await queue.claim(records=1, bytes=1000, lease_seconds=30)
         assert "leases" not in await lines(*where)
         await link.command("ZADD", queue.keys.lease, "XX", 1, "a")
@@ -174,7 +175,7 @@ async def test_clock_that_is_an_hour_behind(private_server: StartServer, namespa
     assert "3,600 s behind" in (await lines("--redis", server.url, "--namespace", namespace))["clock"][1]
 
 
-@pytest.mark.parametrize("which", ["meta", "dirty", "workers"])
+@pytest.mark.parametrize("which", ["namespace", "meta", "dirty", "workers"])
 async def test_key_of_another_type_is_named_with_what_to_do(valkey_url: str, namespace: str, which: str) -> None:
     memory = MemoryBackend()
     where = ("--redis", valkey_url, "--namespace", namespace)
@@ -182,7 +183,8 @@ async def test_key_of_another_type_is_named_with_what_to_do(valkey_url: str, nam
         valkey_url, backend=memory, namespace=namespace, backoff_max_seconds=0.05, lease_seconds=1.0
     ) as buffer:
         await buffer.set("a", 1)
-        name = f"{{wb:{namespace}:0}}:{which}"
+        keys = PartitionKeys(namespace, 0, 1)
+        name = (namespace_key(namespace) if which == "namespace" else getattr(keys, which)).decode()
         link = RedisLink.from_url(valkey_url, timeout_seconds=5)
         # In one step: a flusher is at work meanwhile.
         overwrite = "redis.call('DEL', KEYS[1]); redis.call('SADD', KEYS[1], 'x')"
@@ -204,7 +206,7 @@ async def test_partitions_that_were_overwritten(valkey_url: str, namespace: str)
     where = ("--redis", valkey_url, "--namespace", namespace)
     async with Buffer[Any](valkey_url, backend=MemoryBackend(), namespace=namespace):
         link = RedisLink.from_url(valkey_url, timeout_seconds=5)
-        await link.command("HSET", f"{{wb:{namespace}:0}}:meta", "partitions", "1000000000")
+        await link.command("HSET", namespace_key(namespace), "partitions", "1000000000")
         await link.close()
         assert "another program" in (await lines(*where, status=1))["namespace"][1]
         assert "another program" in (await run("status", *where, status=2)).output

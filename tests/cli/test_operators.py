@@ -79,7 +79,7 @@ async def test_dead_letter_that_was_written_again_is_not_dropped(
     valkey_url: str, namespace: str, dead: FaultyBackend
 ) -> None:
     link = RedisLink.from_url(valkey_url, timeout_seconds=5)
-    parts = [Inspection(Queue(link, namespace, number)) for number in range(3)]
+    parts = [Inspection(Queue(link, namespace, number, 3)) for number in range(3)]
     letters = {letter.key: (part, letter) for part in parts async for letter in part.dead()}
     part, letter = letters["bad1"]
     async with Buffer[Any](valkey_url, backend=dead, namespace=namespace, partitions=3) as buffer:
@@ -219,7 +219,7 @@ async def test_audit_puts_right_what_another_program_broke(
         await buffer.set_many({"a": 1, "b": 2})
     assert "0 stray record(s)" in (await run("audit", *where)).stdout
     link = RedisLink.from_url(valkey_url, timeout_seconds=5)
-    queue = Queue(link, namespace, 0)
+    queue = Queue(link, namespace, 0, 1)
     await link.command("ZREM", queue.keys.dirty, "a")
     assert "run `asyncwb audit`" in (await run("show", "a", *where)).stdout
     await link.command("HSET", queue.keys.meta, "bytes", 10**9)

@@ -15,6 +15,7 @@ import pytest
 
 from asyncwb import Buffer
 from asyncwb.admin.partition_view import Inspection
+from asyncwb.protocol.keys import namespace_key
 from asyncwb.protocol.queue import Queue
 from asyncwb.redis.connection import RedisLink
 from asyncwb.testing import MemoryBackend
@@ -148,7 +149,7 @@ async def test_second_signal_stops_at_once(valkey_server: Server, tmp_path: Path
         # A record leased to nobody keeps the drain waiting.
         await buffer.set("a", 1)
         link = RedisLink.from_url(valkey_server.url, timeout_seconds=5)
-        assert (await Queue(link, "work", 0).claim(records=1, bytes=100, lease_seconds=60)).records
+        assert (await Queue(link, "work", 0, 1).claim(records=1, bytes=100, lease_seconds=60)).records
         await link.close()
         worker = await start_worker()
         await until_said(worker, "flushing namespace")
@@ -238,8 +239,8 @@ async def test_worker_refuses_a_namespace_of_another_layout(
     valkey_server: Server, tmp_path: Path, start_worker: StartWorker
 ) -> None:
     async with Buffer(valkey_server.url, backend=MemoryBackend(), namespace="work", flushers=0) as buffer:
-        queue = buffer._engine.partitions[0].queue
-        await queue.link.command("HSET", queue.keys.meta, "layout", "99")
+        link = buffer._engine.partitions[0].queue.link
+        await link.command("HSET", namespace_key("work"), "layout", "99")
         worker = await start_worker()
         _, errors = await asyncio.wait_for(worker.communicate(), 15)
         assert worker.returncode == 2
@@ -252,8 +253,8 @@ async def test_worker_says_what_another_program_has_overwritten(
     valkey_server: Server, start_worker: StartWorker, field: str, value: str, says: str
 ) -> None:
     async with Buffer(valkey_server.url, backend=MemoryBackend(), namespace="work", flushers=0) as buffer:
-        queue = buffer._engine.partitions[0].queue
-        await queue.link.command("HSET", queue.keys.meta, field, value)
+        link = buffer._engine.partitions[0].queue.link
+        await link.command("HSET", namespace_key("work"), field, value)
         worker = await start_worker()
         _, errors = await asyncio.wait_for(worker.communicate(), 15)
         assert worker.returncode == 2

@@ -5,6 +5,7 @@ from typing import Any
 import redis.asyncio
 
 from asyncwb import Buffer
+from asyncwb.protocol.keys import PartitionKeys
 
 
 def int_buffer(url: str, namespace: str, backend: Any, **options: Any) -> Buffer[int]:
@@ -13,6 +14,6 @@ def int_buffer(url: str, namespace: str, backend: Any, **options: Any) -> Buffer
 
 
 async def evict(url: str, namespace: str, key: str) -> None:
-    """Deletes a record of the first partition, as a server with an eviction policy does."""
+    """Deletes a record of a namespace with one partition, as a server with an eviction policy does."""
     async with redis.asyncio.Redis.from_url(url) as client:
-        assert await client.delete(f"{{wb:{namespace}:0}}:rec:{key}") == 1
+        assert await client.delete(PartitionKeys(namespace, 0, 1).record(key.encode())) == 1

@@ -41,7 +41,7 @@ class Rig:
     async def prepare(self, epoch: int = 1) -> None:
         self.epoch = epoch
         meta = await self.queue.read_meta()
-        assert await self.queue.install_epoch(meta, epoch, partitions=1, codec=CODEC)
+        assert await self.queue.install_epoch(meta, epoch, codec=CODEC)
         await self.queue.register("w")
 
     async def request(
@@ -103,9 +103,9 @@ class Rig:
         return found
 
     async def keys_left(self) -> set[bytes]:
-        """Returns all Redis keys except those of meta and writers; a drained partition mustn't have any."""
+        """Returns the keys that a drained partition mustn't have: all but meta, writers and that of the namespace."""
         found = set(await self.link.command("KEYS", "*"))
-        return {name for name in found if not name.endswith(b":meta") and b":writer:" not in name}
+        return {name for name in found if not name.endswith((b":meta", b":namespace")) and b":writer:" not in name}
 
     async def fill_memory(self) -> None:
         """Sets maxmemory below what is used, so that the server refuses writes."""
@@ -118,7 +118,7 @@ class Rig:
 @asynccontextmanager
 async def open_rig(server: Server | Link, namespace: str = "rig") -> AsyncIterator[Rig]:
     link = RedisLink.from_url(server.url, timeout_seconds=5.0) if isinstance(server, Server) else server
-    rig = Rig(Queue(link, namespace, 0))
+    rig = Rig(Queue(link, namespace, 0, 1))
     await rig.prepare()
     try:
         yield rig

@@ -141,7 +141,7 @@ def test_every_layer_is_described() -> None:
 
 
 def test_every_key_and_the_bytes_of_a_record_are_as_described() -> None:
-    keys = PartitionKeys("users", 0)
+    keys = PartitionKeys("users", 0, 1)
     for key in (*keys.once, keys.record(b"KEY"), keys.writer("ID")):
         assert f"| `{key.decode()}` |" in ARCHITECTURE
     (example,) = re.findall(r"```text\n([0-9a-f ]+)\n```", ARCHITECTURE)

@@ -20,7 +20,7 @@ NOBODY = "0" * 40
 
 
 def partitions(rig: Rig, count: int, namespace: str = "epochs") -> list[Queue]:
-    return [Queue(rig.link, namespace, number) for number in range(count)]
+    return [Queue(rig.link, namespace, number, count) for number in range(count)]
 
 
 async def set_meta(rig: Rig, queue: Queue, **fields: object) -> None:
@@ -124,8 +124,8 @@ async def test_failover_during_a_handshake_does_not_get_the_number_again(rig: Ri
     install = queue.install_epoch
     given: list[int] = []
 
-    async def fail_over_after_the_first(seen: PartitionMeta, epoch: int, *, partitions: int, codec: str) -> bool:
-        done = await install(seen, epoch, partitions=partitions, codec=codec)
+    async def fail_over_after_the_first(seen: PartitionMeta, epoch: int, *, codec: str) -> bool:
+        done = await install(seen, epoch, codec=codec)
         given.append(epoch)
         if len(given) == 1:  # the replica that is promoted has nothing of it yet
             await rig.link.command("DEL", queue.keys.meta)

@@ -1,6 +1,7 @@
 """The scripts, where another program has overwritten what they find: one bad value never stops the rest."""
 
 import asyncio
+import re
 import struct
 from collections.abc import AsyncIterator
 from typing import Any
@@ -9,6 +10,7 @@ import pytest
 
 from asyncwb import Buffer, DeadLettered, DecodeError, NamespaceMismatch, RedisError, WriteLost
 from asyncwb.admin.partition_view import Inspection
+from asyncwb.protocol.keys import namespace_key
 from asyncwb.protocol.messages import Applied, Failure
 from asyncwb.protocol.presence import Presence
 from asyncwb.protocol.wire import pack_version, unpack_record
@@ -168,7 +170,7 @@ async def test_process_whose_memory_was_overwritten_goes_on(valkey_url: str, nam
     async with Buffer[int](valkey_url, backend=MemoryBackend(), namespace=namespace, flushers=0) as buffer:
         await buffer.set("a", 1)
         queue = buffer._engine.partitions[0].queue
-        for name in await queue.link.command("KEYS", f"{{wb:{namespace}:0}}:writer:*"):
+        for name in await queue.link.command("KEYS", queue.keys.writer("*")):
             await queue.link.command("SET", name, b"garbage")
         async with asyncio.timeout(5):
             await buffer.set("a", 2)
@@ -264,14 +266,19 @@ async def test_garbage_never_hides_what_was_written_through(rig: Rig) -> None:
     assert await rig.queue.get([b"a"], epoch=1) == (1, [None])
 
 
-async def test_layout_that_was_overwritten_is_told_and_ends_nothing(valkey_url: str, namespace: str) -> None:
+@pytest.mark.parametrize("field", ["layout", "partitions", "codec"])
+@pytest.mark.parametrize("which", ["namespace", "meta"])
+async def test_layout_that_was_overwritten_is_told_and_ends_nothing(
+    valkey_url: str, namespace: str, which: str, field: str
+) -> None:
     async with Buffer[int](valkey_url, backend=MemoryBackend(), namespace=namespace) as buffer:
         queue = buffer._engine.partitions[0].queue
-        await queue.link.command("HSET", queue.keys.meta, "codec", "garbage")
+        key = (namespace_key(namespace) if which == "namespace" else queue.keys.meta).decode()
+        await queue.link.command("HSET", key, field, "garbage")
         await asyncio.sleep(1.3)
         await buffer.set("a", 1)
         await buffer.flush("a", timeout=5)
-        with pytest.raises(NamespaceMismatch, match=f"wb:{namespace}:0}}:meta"):
+        with pytest.raises(NamespaceMismatch, match=re.escape(key)):
             await Buffer[Any](valkey_url, backend=MemoryBackend(), namespace=namespace).open()
 
 

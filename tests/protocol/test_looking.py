@@ -215,14 +215,14 @@ async def test_audit_takes_glob_characters_of_the_namespace_literally(rig: Rig) 
 
 async def test_install_gives_way_to_whoever_was_first(rig: Rig) -> None:
     seen = await rig.queue.read_meta()
-    assert await rig.queue.install_epoch(seen, 5, partitions=1, codec="json")
-    assert not await rig.queue.install_epoch(seen, 6, partitions=1, codec="json")
+    assert await rig.queue.install_epoch(seen, 5, codec="json")
+    assert not await rig.queue.install_epoch(seen, 6, codec="json")
     assert (await rig.queue.read_meta()).epoch == 5
 
 
 async def test_install_works_at_maxmemory(rig: Rig) -> None:
     await rig.fill_memory()
-    assert await rig.queue.install_epoch(await rig.queue.read_meta(), 5, partitions=1, codec="json")
+    assert await rig.queue.install_epoch(await rig.queue.read_meta(), 5, codec="json")
 
 
 async def test_new_epoch_counts_from_the_start(rig: Rig) -> None:

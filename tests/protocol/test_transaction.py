@@ -84,7 +84,7 @@ async def test_lost_answer_of_exec_proves_nothing(redis_server: Server) -> None:
         await rig.put("a")
         fault = proxy.fault("drop reply", b"\r\nEXEC\r\n")
         with pytest.raises(OutcomeUnknown):
-            async with Watch(Queue(link, "rig", 0), "a") as watch:
+            async with Watch(Queue(link, "rig", 0, 1), "a") as watch:
                 await watch.read()
                 await watch.commit()
         assert fault.happened == 1
@@ -98,7 +98,7 @@ async def test_transaction_is_never_sent_on_another_connection_than_its_watch(re
         link = RedisLink.from_url(proxy.url, timeout_seconds=1.0)
         await rig.put("a", b"1")
         with pytest.raises((RedisUnavailable, OutcomeUnknown)):
-            async with Watch(Queue(link, "rig", 0), "a") as watch:
+            async with Watch(Queue(link, "rig", 0, 1), "a") as watch:
                 await watch.read()
                 proxy.cut()
                 version = await rig.put("a", b"2")

@@ -1,5 +1,6 @@
 """The names of keys: partitions are spread over a cluster by their hash tags, which belong to the layout."""
 
+import fnmatch
 from collections import Counter
 
 import pytest
@@ -7,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from redis.crc import key_slot
 
-from asyncwb.protocol.keys import hash_tag, slot_of
+from asyncwb.protocol.keys import PartitionKeys, hash_tag, namespace_key, patterns_of, possible_metas, slot_of
 from asyncwb.settings import MOST_PARTITIONS
 
 SLOTS = 16384
@@ -44,10 +45,11 @@ def test_partition_lies_in_its_own_range_of_slots_with_the_smallest_salt(
     assert [slot in fitting for slot in slots] == [False] * int(salt) + [True]
 
 
-@given(NAMESPACES, st.integers(0, 7))
-def test_slot_of_a_tag_is_that_of_the_server(namespace: str, partition: int) -> None:
-    tag = hash_tag(namespace, partition, 8)
-    assert key_slot(b"{%s}:rec:x" % tag) == slot_of(tag)
+@given(NAMESPACES, st.integers(0, 7), st.binary(max_size=20))
+def test_every_key_of_a_partition_has_the_slot_of_its_tag(namespace: str, partition: int, key: bytes) -> None:
+    keys, slot = PartitionKeys(namespace, partition, 8), slot_of(hash_tag(namespace, partition, 8))
+    for name in (*keys.once, keys.writer("w"), keys.record(key)):
+        assert key_slot(name) == slot
 
 
 @pytest.mark.parametrize("partitions", [1, 2, 3, 5, 12, 16, 100, MOST_PARTITIONS])
@@ -63,6 +65,28 @@ def test_partitions_are_spread_evenly_over_any_number_of_nodes(partitions: int, 
 
 
 @pytest.mark.parametrize(("partition", "partitions"), [(1, 1), (-1, 1), (8, 8)])
-def test_partition_that_does_not_exist_has_no_tag(partition: int, partitions: int) -> None:
+def test_partition_that_does_not_exist_has_no_keys(partition: int, partitions: int) -> None:
     with pytest.raises(ValueError, match=f"there is no partition {partition} of {partitions}"):
-        hash_tag("users", partition, partitions)
+        PartitionKeys("users", partition, partitions)
+
+
+@given(NAMESPACES, st.integers(1, MOST_PARTITIONS))
+def test_meta_of_the_first_partition_is_found_whatever_the_number_of_partitions(
+    namespace: str, partitions: int
+) -> None:
+    metas = possible_metas(namespace)
+    assert PartitionKeys(namespace, 0, partitions).meta in metas
+    assert len(set(metas)) == len(metas) < 40
+
+
+@given(NAMESPACES, NAMESPACES)
+def test_patterns_match_all_keys_of_a_namespace_and_no_others(namespace: str, other: str) -> None:
+    def matched(name: bytes) -> bool:
+        return any(fnmatch.fnmatchcase(name.decode(), pattern) for pattern in patterns_of(namespace))
+
+    for partition in range(3):
+        for name in PartitionKeys(other, partition, 3).once:
+            assert matched(name) == (namespace == other)
+    assert matched(namespace_key(other)) == (namespace == other)
+    assert matched(namespace_key(namespace))
+    assert matched(PartitionKeys(namespace, 0, 1).meta)

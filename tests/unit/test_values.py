@@ -92,9 +92,9 @@ def test_setting_that_does_not_exist_is_named() -> None:
 
 @given(st.text(min_size=1, max_size=50).filter(lambda key: key.isprintable()))
 def test_keys_of_a_partition_share_one_slot(key: str) -> None:
-    keys = PartitionKeys("ns.1", 3)
+    keys = PartitionKeys("ns.1", 3, 8)
     for name in (*keys.common, keys.writer("y"), keys.record(key.encode())):
-        assert name.startswith(b"{wb:ns.1:3}:")
+        assert name.startswith(b"{wb:ns.1:3.1}:")
 
 
 def test_partition_is_the_same_in_every_language() -> None:

@@ -10,16 +10,15 @@ from typing import Final
 
 from asyncwb.admin.doctor.finding import Finding
 from asyncwb.admin.doctor.server import look_at_clock, look_at_server
-from asyncwb.admin.inspector import Inspector, Status, check_partitions
+from asyncwb.admin.inspector import Inspector, Status
 from asyncwb.codecs import Codec
 from asyncwb.errors import AsyncwbError, ConfigurationError, MissingDependency, PlaceTaken, RedisError, RedisRefused
 from asyncwb.plugins.adapter import BackendAdapter
 from asyncwb.plugins.registry import backend_from_url, plugins
 from asyncwb.plugins.succession import Began, successor_of
-from asyncwb.protocol.keys import LAYOUT
 from asyncwb.protocol.messages import PartitionMeta
-from asyncwb.protocol.overwritten import overwritten_keys
-from asyncwb.protocol.queue import Queue
+from asyncwb.protocol.namespace import Namespace
+from asyncwb.protocol.overwritten import Overwritten, overwritten_keys, overwritten_namespace
 from asyncwb.redis.connect import connect
 from asyncwb.redis.connection import RedisLink
 from asyncwb.redis.suitability import server_info
@@ -162,33 +161,21 @@ async def _namespace(link: RedisLink, namespace: str, place: _Place) -> AsyncIte
 
 
 async def _look(link: RedisLink, namespace: str, place: _Place) -> AsyncIterator[Finding]:
-    queue = Queue(link, namespace, 0)
-    broken = [finding async for finding in _overwritten(queue)]
-    if broken:
-        for finding in broken:
-            yield finding
-        return  # keys of the wrong type can't be queried
-    meta = await queue.read_meta()
-    if not meta.layout:
+    broken = await overwritten_namespace(link, namespace)
+    made = None if broken else await Namespace(link, namespace).read()
+    if not broken and made is None:
         yield Finding("namespace", "warning", f"nothing was ever written to {namespace!r}", "check --namespace")
         return
-    if meta.layout != str(LAYOUT):
-        yield Finding(
-            "namespace",
-            "error",
-            f"{namespace!r} has layout {meta.layout}, not {LAYOUT}",
-            "drain it with the version of asyncwb that made it",
-        )
-        return
-    check_partitions(meta, namespace)
-    inspector = Inspector(link, namespace, meta)
-    broken = [finding for part in inspector.parts[1:] async for finding in _overwritten(part.queue)]
-    if broken:
-        for finding in broken:
+    if made is not None:
+        inspector = Inspector(link, made)
+        broken = [each for part in inspector.parts for each in await overwritten_keys(part.queue)]
+    if broken or made is None:
+        for finding in map(_overwritten, broken):
             yield finding
-        return
+        return  # keys of the wrong type can't be queried
     status = await inspector.status()
-    yield Finding("namespace", "ok", f"{namespace!r}: {status.dirty:,} dirty, {status.leased:,} leased, {meta.codec}")
+    yield Finding("namespace", "ok", f"{namespace!r}: {status.dirty:,} dirty, {status.leased:,} leased, {made.codec}")
+    meta = await inspector.parts[0].queue.read_meta()
     yield _epoch(meta, status, place)
     if meta.foreign:
         ranges = ", ".join(f"{first} to {last}" for first, last in meta.foreign)
@@ -210,15 +197,16 @@ async def _look(link: RedisLink, namespace: str, place: _Place) -> AsyncIterator
         yield Finding("leases", "ok", "none stuck")
 
 
-async def _overwritten(queue: Queue) -> AsyncIterator[Finding]:
-    for name, theirs, ours in await overwritten_keys(queue):
-        if name.endswith(":meta"):
-            then = "the next process that opens the namespace begins a new epoch"
-        else:
-            then = "run asyncwb audit: it makes every record dirty that is in no set"
-        yield Finding(
-            "keys", "error", f"{name} is a {theirs}, not a {ours}: another program wrote it", f"DEL it, then {then}"
-        )
+def _overwritten(key: Overwritten) -> Finding:
+    name, theirs, ours = key
+    if name.endswith(":namespace"):
+        then = "the next process that opens the namespace makes it anew"
+    elif name.endswith(":meta"):
+        then = "the next process that opens the namespace begins a new epoch"
+    else:
+        then = "run asyncwb audit: it makes every record dirty that is in no set"
+    text = f"{name} is a {theirs}, not a {ours}: another program wrote it"
+    return Finding("keys", "error", text, f"DEL it, then {then}")
 
 
 def _epoch(meta: PartitionMeta, status: Status, place: _Place) -> Finding:

@@ -28,9 +28,10 @@ class EpochSteps(PartitionSteps):
             as_read=(reply[4], reply[5]), foreign=foreign,
         )  # fmt: skip
 
-    async def install_epoch(self, seen: PartitionMeta, epoch: int, *, partitions: int, codec: str) -> bool:
+    async def install_epoch(self, seen: PartitionMeta, epoch: int, *, codec: str) -> bool:
         """Begins an epoch; returns False if the server or its meta has changed since `seen` was read."""
-        reply = await self._script(scripts.INSTALL, seen.identity, *seen.as_read, epoch, LAYOUT, partitions, codec)
+        made_with = (LAYOUT, self.partitions, codec)
+        reply = await self._script(scripts.INSTALL, seen.identity, *seen.as_read, epoch, *made_with)
         return bool(reply)
 
     async def disown(self, lowest: int, highest: int) -> None:

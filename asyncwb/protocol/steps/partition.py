@@ -18,15 +18,19 @@ class PartitionSteps:
         link: to the server.
         namespace: the namespace's name.
         partition: the partition's number, from 0.
+        partitions: how many the namespace has.
         suitability: whether the server may be written to; by default, it may.
     """
 
-    def __init__(self, link: Link, namespace: str, partition: int, suitability: Suitability | None = None) -> None:
+    def __init__(
+        self, link: Link, namespace: str, partition: int, partitions: int, suitability: Suitability | None = None
+    ) -> None:
         self.link = link
         self.suitability = suitability or Suitability()
         self.namespace = namespace
         self.partition = partition
-        self.keys = PartitionKeys(namespace, partition)
+        self.partitions = partitions
+        self.keys = PartitionKeys(namespace, partition, partitions)
 
     async def _script(self, script: Script, *args: Argument) -> Any:
         return await self.link.script(script, self.keys.common, (self.keys.record_prefix, *args))

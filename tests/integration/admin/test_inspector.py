@@ -8,8 +8,9 @@ import pytest
 from asyncwb import Buffer, Settings
 from asyncwb.admin.inspector import open_inspector
 from asyncwb.errors import ConfigurationError, RedisUnavailable
-from asyncwb.protocol.keys import PartitionKeys, partition_of
+from asyncwb.protocol.keys import namespace_key, partition_of
 from asyncwb.protocol.messages import Failure
+from asyncwb.protocol.namespace import Namespace as NamespaceOnServer
 from asyncwb.protocol.presence import Presence
 from asyncwb.protocol.queue import Queue
 from asyncwb.redis.connection import RedisLink
@@ -24,12 +25,13 @@ class Namespace:
 
     def __init__(self, url: str, name: str, link: RedisLink) -> None:
         self.url, self.name, self.link = url, name, link
-        self.rigs = [Rig(Queue(link, name, number)) for number in range(PARTITIONS)]
+        self.rigs = [Rig(Queue(link, name, number, PARTITIONS)) for number in range(PARTITIONS)]
 
     async def prepare(self) -> None:
+        await NamespaceOnServer(self.link, self.name).enter(partitions=PARTITIONS, codec="json")
         for rig in self.rigs:
             meta = await rig.queue.read_meta()
-            assert await rig.queue.install_epoch(meta, 1, partitions=PARTITIONS, codec="json")
+            assert await rig.queue.install_epoch(meta, 1, codec="json")
             await rig.queue.register("w")
 
     async def put(self, key: str) -> int:
@@ -147,7 +149,7 @@ async def test_namespace_that_was_never_written_is_named(redis_url: str, namespa
 
 
 async def test_namespace_of_another_version_is_not_looked_at(made: Namespace) -> None:
-    await made.link.command("HSET", made.rigs[0].keys.meta, "layout", "99")
+    await made.link.command("HSET", namespace_key(made.name), "layout", "99")
     with pytest.raises(ConfigurationError, match="another version of asyncwb"):
         async with open_inspector(made.url, made.name):
             pass
@@ -155,12 +157,12 @@ async def test_namespace_of_another_version_is_not_looked_at(made: Namespace) ->
 
 @pytest.mark.parametrize("number", ["0", "1025", "-1", "3.0", "", "three", "9" * 100])
 async def test_number_of_partitions_that_another_program_wrote_is_told(made: Namespace, number: str) -> None:
-    meta = PartitionKeys(made.name, 0).meta
-    await made.link.command("HSET", meta, "partitions", number)
+    key = namespace_key(made.name)
+    await made.link.command("HSET", key, "partitions", number)
     with pytest.raises(ConfigurationError, match="another program has overwritten it") as caught:
         async with open_inspector(made.url, made.name):
             pass
-    assert meta.decode() in str(caught.value)
+    assert key.decode() in str(caught.value)
     assert len(str(caught.value)) < 500
 
 

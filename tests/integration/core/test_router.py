@@ -50,7 +50,7 @@ async def test_each_key_is_written_to_and_read_from_its_partition(
     versions = await router.put_many(dict.fromkeys(KEYS, BODY), "memory")
     assert versions.keys() == {key.decode() for key in KEYS}
     for key in KEYS:
-        place = PartitionKeys(namespace, partition_of(key, PARTITIONS)).record(key)
+        place = PartitionKeys(namespace, partition_of(key, PARTITIONS), PARTITIONS).record(key)
         packed = await link.command("GET", place)
         assert unpack_record(key.decode(), packed).version == versions[key.decode()]
         assert [*await router.get(key)] == [packed]
@@ -83,7 +83,7 @@ async def test_record_that_cannot_be_read_leaves_every_other_key_its_answer(
 ) -> None:
     await router.put_many(dict.fromkeys(KEYS, BODY), "memory")
     bad = KEYS[0]
-    await link.command("SET", PartitionKeys(namespace, partition_of(bad, PARTITIONS)).record(bad), "x")
+    await link.command("SET", PartitionKeys(namespace, partition_of(bad, PARTITIONS), PARTITIONS).record(bad), "x")
     found = dict(await router.get_many([*KEYS, b"nowhere"]))
     assert isinstance(found.pop(bad), DecodeError)
     assert found.pop(b"nowhere") is None

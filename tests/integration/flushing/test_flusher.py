@@ -233,7 +233,7 @@ async def test_lost_message_of_a_flush_loses_nothing(
     memory = MemoryBackend()
     async with open_rig(redis_server) as rig, open_proxy(redis_server) as proxy:
         link = RedisLink.from_url(proxy.url, timeout_seconds=0.5)
-        bench = Bench(rig, memory, queue=Queue(link, "rig", 0), commit=commit)
+        bench = Bench(rig, memory, queue=Queue(link, "rig", 0, 1), commit=commit)
         await rig.put("warm")
         await bench.flush()
         version = await rig.put("a", b"1")
@@ -249,7 +249,7 @@ async def test_lost_reply_of_ack_does_not_touch_a_write_that_came_since(redis_se
     memory = MemoryBackend()
     async with open_rig(redis_server) as rig, open_proxy(redis_server) as proxy:
         link = RedisLink.from_url(proxy.url, timeout_seconds=5.0)
-        bench = Bench(rig, memory, queue=Queue(link, "rig", 0))
+        bench = Bench(rig, memory, queue=Queue(link, "rig", 0, 1))
         await rig.put("a", b"1")
         fault = proxy.fault("hold reply", scripts.ACK)
         flush = asyncio.create_task(bench.flush())

@@ -174,7 +174,7 @@ async def test_expired_lease_of_a_dead_flusher_is_recovered(valkey_server: Serve
     async with Buffer(valkey_server.url, backend=memory, namespace=namespace, flushers=0) as writer:
         await writer.set("a", 1)
         link = RedisLink.from_url(valkey_server.url, timeout_seconds=5)
-        dead = await Queue(link, namespace, 0).claim(records=10, bytes=10**6, lease_seconds=0.4)
+        dead = await Queue(link, namespace, 0, 1).claim(records=10, bytes=10**6, lease_seconds=0.4)
         assert len(dead.records) == 1
         async with Buffer(valkey_server.url, backend=memory, namespace=namespace, lease_seconds=0.4):
             assert not memory.records

@@ -23,7 +23,7 @@ class WatchedQueue(Queue):
     """A queue that reports when it has been queried."""
 
     def __init__(self, link: Link) -> None:
-        super().__init__(link, "rig", 0)
+        super().__init__(link, "rig", 0, 1)
         self.looked = asyncio.Event()
         self.looks: list[Sequence[bytes]] = []
 

@@ -50,7 +50,7 @@ class Desk:
 
     async def begin_epoch(self, epoch: int) -> None:
         """Begins an epoch as another process does when the server's history has changed."""
-        assert await self.rig.queue.install_epoch(await self.rig.queue.read_meta(), epoch, partitions=1, codec="json")
+        assert await self.rig.queue.install_epoch(await self.rig.queue.read_meta(), epoch, codec="json")
         self.rig.epoch = epoch
         await self.memory.new_epoch(epoch)
 

@@ -11,6 +11,7 @@ import asyncwb
 from asyncwb import Buffer, DeadLettered, RecordRejected, RedisError, RedisRefused, Settings
 from asyncwb.admin.acl import BESIDES, OPERATORS, SERVICES
 from asyncwb.errors import BufferFull
+from asyncwb.protocol.keys import PartitionKeys
 from asyncwb.protocol.messages import Bounds
 from asyncwb.protocol.queue import Queue
 from asyncwb.protocol.transaction import Watch
@@ -93,7 +94,7 @@ async def everything_of_a_service(url: str, namespace: str, watching: Server) ->
             await during_a_save(buffer, backend)
             assert buffer.totals.crashes == 0
             assert memory.values["bad"] == 1
-            keys = await asyncio.to_thread(ask, watching, "HLEN", f"{{wb:{namespace}:0}}:workers")
+            keys = await asyncio.to_thread(ask, watching, "HLEN", PartitionKeys(namespace, 0, 1).workers)
             assert keys == 1, "the heartbeat"
     await of_a_full_buffer(url, namespace, memory)
     await of_a_lost_reply(url, namespace)
@@ -145,7 +146,7 @@ async def of_a_full_buffer(url: str, namespace: str, memory: MemoryBackend) -> N
 async def of_a_lost_reply(url: str, namespace: str) -> None:
     """Sends a request twice, and extends a claim, releases one, and lets a lease expire."""
     link = RedisLink.from_url(url, timeout_seconds=5)
-    queue = Queue(link, namespace, 0)
+    queue = Queue(link, namespace, 0, 1)
     try:
         epoch = (await queue.read_meta()).epoch
         await queue.register("again")
@@ -300,7 +301,7 @@ async def test_transaction_that_may_not_begin_removes_nothing(private_server: St
     async with open_rig(server, "no.multi") as rig:
         await rig.put("a", b"1")
         with pytest.raises(RedisRefused, match="multi"):
-            async with Watch(Queue(link, "no.multi", 0), "a") as watch:
+            async with Watch(Queue(link, "no.multi", 0, 1), "a") as watch:
                 await watch.read()
                 version = await rig.put("a", b"2")
                 await watch.commit()

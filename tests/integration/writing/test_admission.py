@@ -191,7 +191,7 @@ async def test_server_at_maxmemory_is_a_limit_like_any_other(make_desk: MakeDesk
 async def test_closing_tells_what_was_sent_from_what_still_waited(redis_server: Server) -> None:
     async with open_rig(redis_server) as rig, open_proxy(redis_server) as proxy:
         link = RedisLink.from_url(proxy.url, timeout_seconds=5)
-        desk = Desk(rig, queue=Queue(link, "rig", 0), on_full="wait", batch_bytes=1)  # one write a request
+        desk = Desk(rig, queue=Queue(link, "rig", 0, 1), on_full="wait", batch_bytes=1)  # one write a request
         await desk.written(group("abc"))
         sent, waiting = await desk.waiting(group("d"), group("e"))
         held = proxy.fault("hold reply", b"pj1")

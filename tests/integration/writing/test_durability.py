@@ -352,7 +352,7 @@ async def test_failover_before_the_confirmation_leaves_the_outcome_unknown(
         fault = proxy.fault("hold request", scripts.CONFIRM)
         call = asyncio.create_task(buffer.set("a", 1))
         await fault.caught.wait()
-        await asyncio.to_thread(ask, server, "HSET", PartitionKeys(namespace, 0).meta, "epoch", 9)
+        await asyncio.to_thread(ask, server, "HSET", PartitionKeys(namespace, 0, 1).meta, "epoch", 9)
         fault.release()
         with pytest.raises(OutcomeUnknown, match="failover"):
             await call

@@ -40,7 +40,7 @@ async def writers(*arguments: str, count: int) -> AsyncIterator[list["subprocess
 async def queue_of(url: str, namespace: str) -> AsyncIterator[Queue]:
     link = RedisLink.from_url(url, timeout_seconds=5)
     try:
-        yield Queue(link, namespace, 0)
+        yield Queue(link, namespace, 0, 1)
     finally:
         await link.close()
 

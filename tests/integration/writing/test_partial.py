@@ -67,12 +67,12 @@ async def two_partitions(server: Server, namespace: str, **options: Any) -> Asyn
 
 def of_second(namespace: str) -> bytes:
     """Returns bytes that are in every request to the second partition."""
-    return PartitionKeys(namespace, 1).meta
+    return PartitionKeys(namespace, 1, 2).meta
 
 
 def confirmations_of_second(namespace: str) -> bytes:
     """Returns the bytes with which only requests to confirm writes of the second partition begin."""
-    keys = PartitionKeys(namespace, 1)
+    keys = PartitionKeys(namespace, 1, 2)
     return b"%s\r\n$%d\r\n%d\r\n$%d\r\n%s" % (
         scripts.CONFIRM.sha.encode(), len(str(len(keys.common))), len(keys.common), len(keys.meta), keys.meta
     )  # fmt: skip
@@ -261,7 +261,7 @@ async def test_unreadable_record_does_not_hide_the_others(valkey_server: Server,
     ) as buffer:
         await buffer.set_many({"a": 1, "b": 2, "c": 3})
         link = RedisLink.from_url(valkey_server.url, timeout_seconds=5)
-        await link.command("SET", PartitionKeys(namespace, 0).record(b"b"), "garbage")
+        await link.command("SET", PartitionKeys(namespace, 0, 1).record(b"b"), "garbage")
         async with Buffer[str](
             valkey_server.url, backend=MemoryBackend(), namespace=namespace, type=str, flushers=0
         ) as other:
@@ -373,7 +373,7 @@ async def test_error_of_a_plugin_that_cannot_be_copied_ends_nothing(valkey_url: 
 async def backend_gets_an_epoch_behind(buffer: Buffer[Any], namespace: str) -> None:
     """Makes writes need a new epoch of the backend from now on."""
     await buffer._engine.partitions[0].queue.link.command(
-        "HSET", PartitionKeys(namespace, 0).meta, "identity", "another"
+        "HSET", PartitionKeys(namespace, 0, 1).meta, "identity", "another"
     )
 
 

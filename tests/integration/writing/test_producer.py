@@ -53,7 +53,7 @@ async def make_desk(redis_server: Server) -> AsyncIterator[MakeDesk]:
         async def make(**options: Any) -> Desk:
             link = RedisLink.from_url(proxy.url, timeout_seconds=0.25)
             stack.push_async_callback(link.close)
-            queue = Queue(link, "rig", 0)
+            queue = Queue(link, "rig", 0, 1)
             epochs = Epochs([queue], backend.new_epoch, codec="json")
             await epochs.check()
             settings = Settings(**{"redis_retry_seconds": 2.0, **options})
@@ -183,7 +183,7 @@ async def test_uncertain_request_is_not_applied_in_another_epoch(desk: Desk) -> 
     async def attempt(*args: object, **options: object) -> object:
         if lost.happened:
             meta = await desk.rig.queue.read_meta()
-            await desk.rig.queue.install_epoch(meta, 7, partitions=1, codec="json")
+            await desk.rig.queue.install_epoch(meta, 7, codec="json")
         return await original(*args, **options)  # type: ignore[arg-type]
 
     desk.writer._attempt = attempt  # type: ignore[assignment,method-assign]

@@ -39,7 +39,7 @@ from tests.proofs.chaos.history import NEVER, History, Operation, read_history
 from tests.proofs.chaos.world import ChaosWorld
 
 _PROMOTIONS: Final = 11
-_META: Final = PartitionKeys("chaos", 0).meta
+_META: Final = PartitionKeys("chaos", 0, 1).meta
 _FLUSH_SECONDS: Final = 30.0
 
 

@@ -35,7 +35,7 @@ class Keyspace:
 
     def __init__(self, link: Link, namespace: str) -> None:
         self._link = link
-        self._keys = PartitionKeys(namespace, 0)
+        self._keys = PartitionKeys(namespace, 0, 1)
         self._all = self._keys.record_prefix.removesuffix(b"rec:")
 
     async def records(self) -> dict[str, Found]:

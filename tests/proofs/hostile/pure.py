@@ -144,7 +144,7 @@ def key(data: bytes) -> None:
         )
         return
     assert raw.decode() == text
-    keys = PartitionKeys("n", partition_of(raw, 7))
+    keys = PartitionKeys("n", partition_of(raw, 7), 7)
     name = keys.record(raw)
     assert name.startswith(keys.record_prefix)
     assert name[len(keys.record_prefix) :] == raw
@@ -295,7 +295,7 @@ def entry(data: bytes) -> None:
 def meta(data: bytes) -> None:
     """Whatever stands in meta, a client gets a sound answer or one that makes it begin a new epoch."""
     parts = (data.split(b"|") + [b""] * 7)[:7]
-    meta = _run(Queue(_Answer([b"a" * 40, *parts]), "n", 0).read_meta())  # type: ignore[arg-type]
+    meta = _run(Queue(_Answer([b"a" * 40, *parts]), "n", 0, 1).read_meta())  # type: ignore[arg-type]
     assert 0 <= meta.epoch < 2**31
     assert 0 <= meta.seq < 2**32
     sound = meta.meta_identity == meta.identity
@@ -308,7 +308,7 @@ def meta(data: bytes) -> None:
 def claimed(data: bytes) -> None:
     """What a claim finds is either a record with a key of text, or garbage; nothing is left out, nothing fails."""
     link = _ClaimAnswer([data, b"good", b"bad", b"odd"], [_HEADER + b"pj1", _HEADER + b"pj1", data, None])
-    claim = _run(Queue(link, "n", 0).claim(records=9, bytes=9, lease_seconds=1))  # type: ignore[arg-type]
+    claim = _run(Queue(link, "n", 0, 1).claim(records=9, bytes=9, lease_seconds=1))  # type: ignore[arg-type]
     names = {each.key for each in claim.records} | set(claim.garbage)
     assert names == {text_of(data), "good", "bad", "odd"}
     for each in claim.records:

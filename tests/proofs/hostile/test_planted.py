@@ -36,7 +36,7 @@ async def test_neighbour_that_is_lost_is_found_out(valkey_server: Server) -> Non
 
 async def test_plants_are_planted(valkey_server: Server) -> None:
     link = RedisLink.from_url(valkey_server.url, timeout_seconds=5)
-    field = Field(link, PartitionKeys("n", 0), b"victim", random.Random(1))
+    field = Field(link, PartitionKeys("n", 0, 1), "n", b"victim", random.Random(1))
     await PLANTS["dirty of another type"].plant(field)
     assert await link.command("TYPE", field.keys.dirty) != b"zset"
     await PLANTS["a record"].plant(field)

@@ -246,7 +246,7 @@ _MADE_BY = {b":claim:": "claim", b":workers": "heartbeat", b":writer:": "SET"}
 
 
 def _may_stay(server: ModelServer, raw: bytes, overdue: set[str] | None) -> bool:
-    if raw.endswith(b":meta"):
+    if raw.endswith((b":meta", b":namespace")):
         return True
     if not server.expires(raw):
         return False

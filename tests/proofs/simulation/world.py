@@ -87,7 +87,8 @@ class SimulatedWorld:
         self.network.server = self.server
         self.settings = self._settings()
         self.oracle.most_dirty = self.settings.get("max_dirty")
-        self.oracle.partitions = [PartitionKeys(NAMESPACE, n) for n in range(self.settings["partitions"])]
+        count = self.settings["partitions"]
+        self.oracle.partitions = [PartitionKeys(NAMESPACE, n, count) for n in range(count)]
         self.keys = [f"k{number}" for number in range(rng.choice((1, 2, 2, 4, 8)))]
         if rng.random() < 0.15:
             self.storage_faults.deadly = frozenset({rng.choice(self.keys)})

@@ -136,7 +136,7 @@ def test_option_comes_before_variable_before_file_before_default() -> None:
 
 @pytest.mark.parametrize("name", FIELDS)
 def test_none_is_taken_where_a_setting_may_be_none(name: str) -> None:
-    optional = {"max_dirty", "max_bytes", "max_age_seconds", "batch_size", "max_attempts"}
+    optional = {"partitions", "max_dirty", "max_bytes", "max_age_seconds", "batch_size", "max_attempts"}
     if name == "namespace":
         assert made("--namespace", "none").namespace == "none"
         return

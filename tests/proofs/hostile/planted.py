@@ -13,7 +13,7 @@ from asyncwb.admin.partition_view import Inspection, Place
 from asyncwb.cli.output import value_of
 from asyncwb.core.userkeys import raw_key
 from asyncwb.protocol.keys import PartitionKeys
-from asyncwb.protocol.overwritten import overwritten_keys
+from asyncwb.protocol.overwritten import overwritten_keys, overwritten_namespace
 from asyncwb.protocol.presence import Presence
 from asyncwb.protocol.queue import Queue
 from asyncwb.redis.connection import RedisLink
@@ -42,8 +42,8 @@ class Scene:
         self._memory = MemoryBackend()
         self._backend = FaultyBackend(self._memory, keep_saves=False)
         self._namespace = f"planted.{name}"
-        self._field = Field(link, PartitionKeys(self._namespace, 0), _VICTIM.encode(), rng)
-        queue = Queue(link, self._namespace, 0)
+        self._field = Field(link, PartitionKeys(self._namespace, 0, 1), self._namespace, _VICTIM.encode(), rng)
+        queue = Queue(link, self._namespace, 0, 1)
         self._inspection = Inspection(queue)
         self._presence = Presence(queue)
         self._values: dict[str, int] = {_VICTIM: 1}
@@ -125,10 +125,12 @@ class Scene:
     async def _repair(self) -> None:
         """What `asyncwb doctor` says: delete what is of another type, audit."""
         broken = await overwritten_keys(self._inspection.queue)
+        broken += await overwritten_namespace(self._field.link, self._namespace)
         for name, _, _ in broken:
             await self._field.do("DEL", name)
         if not broken:  # the layout, or a retyped key that asyncwb has replaced by its own since
             await self._field.do("DEL", self._field.keys.meta)
+            await self._field.do("DEL", self._field.namespace_key)
         if self._flusher._life.state != "open":
             await self._flusher.open()
         deadline = time.monotonic() + _PATIENCE

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from asyncwb.protocol.keys import TYPES, PartitionKeys
+from asyncwb.protocol.keys import TYPES, PartitionKeys, namespace_key
 from asyncwb.redis.connection import RedisLink
 from tests.proofs.hostile.inputs import mutations
 
@@ -20,8 +20,13 @@ class Field:
 
     link: RedisLink
     keys: PartitionKeys
+    namespace: str
     victim: bytes
     rng: random.Random
+
+    @property
+    def namespace_key(self) -> bytes:
+        return namespace_key(self.namespace)
 
     def garbage(self, *seeds: bytes) -> bytes:
         return next(mutations(self.rng, [*seeds, b"garbage", b"\0" * 8], 1))
@@ -160,8 +165,22 @@ async def _no_meta(field: Field) -> bool:
 
 
 async def _layout(field: Field) -> bool:
+    key = field.rng.choice((field.keys.meta, field.namespace_key))
     name = field.rng.choice(("layout", "partitions", "codec"))
-    await field.do("HSET", field.keys.meta, name, b"x" + field.garbage())
+    await field.do("HSET", key, name, b"x" + field.garbage())
+    return True
+
+
+async def _no_field_of_the_namespace(field: Field) -> bool:
+    return bool(await field.do("HDEL", field.namespace_key, field.rng.choice(("layout", "partitions", "codec"))))
+
+
+async def _no_namespace_key(field: Field) -> bool:
+    return bool(await field.do("DEL", field.namespace_key))
+
+
+async def _namespace_key_of_another_type(field: Field) -> bool:
+    await field.do("SET", field.namespace_key, field.garbage())
     return True
 
 
@@ -234,7 +253,10 @@ PLANTS: Final[dict[str, Plant]] = {
     "meta's largest": Plant(_meta("largest")),
     "no field of meta": Plant(_no_field_of_meta),
     "no meta": Plant(_no_meta),
-    "meta's layout": Plant(_layout, "namespace"),
+    "the layout": Plant(_layout, "namespace"),
+    "no field of the namespace's key": Plant(_no_field_of_the_namespace, "namespace"),
+    "no namespace's key": Plant(_no_namespace_key),
+    "a namespace's key of another type": Plant(_namespace_key_of_another_type, "namespace"),
     "a writer": Plant(_writer),
     "a writer of another type": Plant(_type_of_writer),
     "a claim's deadline": Plant(_claims_deadline, moment="leased"),

@@ -4,6 +4,7 @@ import logging
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from asyncwb.errors import NamespaceMismatch
@@ -13,6 +14,7 @@ from asyncwb.protocol.keys import LAYOUT, meta_of_layout_2, namespace_key, patte
 from asyncwb.records import CodecName
 from asyncwb.redis.link import Link
 from asyncwb.settings import MOST_PARTITIONS
+from asyncwb.support.gathering import gather_bounded
 
 _log: Final = logging.getLogger("asyncwb")
 
@@ -123,13 +125,11 @@ class Namespace:
         found = await self._fields(self._key)
         if found is not None:
             return found
-        before = await self._fields(meta_of_layout_2(self._name))
+        others = (meta_of_layout_2(self._name), *possible_metas(self._name))
+        before, *metas = await gather_bounded([partial(self._fields, key) for key in others])
         if before is not None and before.layout in ("1", "2"):
             _refuse_older(before)
-        for meta in possible_metas(self._name):
-            if (found := await self._fields(meta)) is not None:
-                return found
-        return None
+        return next((meta for meta in metas if meta is not None), None)
 
     async def enter(self, *, partitions: int | None, codec: str) -> int:
         """Returns the number of partitions. At the namespace's first use, makes its key.

@@ -2,10 +2,13 @@
 
 import random
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from asyncwb.protocol.keys import namespace_key
 from asyncwb.protocol.wire import unpack_record
 from asyncwb.records import Record, epoch_of, make_version
+from tests.proofs.simulation.commands import ServerError
 from tests.proofs.simulation.loop import OWNER, Process
 
 if TYPE_CHECKING:
@@ -138,6 +141,12 @@ class Misfortunes:
                 self._world.oracle.planted(planted, record.version)
                 self._world.note(f"{record.key} planted at {version:x}", "foreign version planted")
                 return
+
+    def lose_namespace(self) -> None:
+        """Another program deletes the namespace's key."""
+        self._world.note("namespace's key deleted")
+        with suppress(ServerError):  # it is busy
+            self._world.server.command([b"DEL", namespace_key(self._world.settings["namespace"])])
 
     def memory(self) -> None:
         if not self._world.server.full:

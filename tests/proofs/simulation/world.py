@@ -113,6 +113,10 @@ class SimulatedWorld:
         for _ in range(self.rng.randint(1, 3)):
             self.start_service(flushes=True if not self.services else self.rng.random() < 0.7)
         self.loop.spawn(self.loop.world, self._faults())
+        special = random.Random(f"namespace {self.seed}")  # of its own, so that other worlds stay as they are
+        if special.random() < 0.15:
+            for _ in range(special.randint(1, 3)):
+                self.network.later(special.uniform(0.0, 3.0), self.possible.lose_namespace)
         self._run_until(lambda: self.loop.steps >= STEPS or self._all_ended())
         self._heal()
         if not self._run_until(self._all_ended):

@@ -27,7 +27,7 @@ from asyncwb import (
     Saved,
     SuitabilityChanged,
 )
-from asyncwb.protocol.keys import PartitionKeys
+from asyncwb.protocol.keys import PartitionKeys, namespace_key
 from asyncwb.protocol.wire import unpack_record
 from asyncwb.records import Record, make_version
 from asyncwb.testing import MemoryBackend
@@ -142,7 +142,7 @@ def test_every_layer_is_described() -> None:
 
 def test_every_key_and_the_bytes_of_a_record_are_as_described() -> None:
     keys = PartitionKeys("users", 0, 1)
-    for key in (*keys.once, keys.record(b"KEY"), keys.writer("ID")):
+    for key in (namespace_key("users"), *keys.once, keys.record(b"KEY"), keys.writer("ID")):
         assert f"| `{key.decode()}` |" in ARCHITECTURE
     (example,) = re.findall(r"```text\n([0-9a-f ]+)\n```", ARCHITECTURE)
     assert unpack_record("KEY", bytes.fromhex(example)) == Record("KEY", make_version(3, 7), b'{"n":1}')

@@ -10,7 +10,9 @@ import pytest
 from asyncwb.errors import BackendUnavailable, NamespaceMismatch, RedisUnavailable
 from asyncwb.events import EpochChanged, Event
 from asyncwb.protocol.epochs import Epochs
+from asyncwb.protocol.keys import namespace_key
 from asyncwb.protocol.messages import PartitionMeta
+from asyncwb.protocol.namespace import Namespace
 from asyncwb.protocol.queue import Queue
 from asyncwb.records import Record, make_version
 from asyncwb.testing import MemoryBackend
@@ -237,9 +239,48 @@ async def test_every_look_at_a_namespace_of_another_shape_is_refused(rig: Rig) -
 async def test_namespace_of_another_layout_is_refused(rig: Rig) -> None:
     queues, backend = partitions(rig, 1), MemoryBackend()
     await Epochs(queues, backend.new_epoch, codec="json").check()
-    await set_meta(rig, queues[0], layout=99)
+    await rig.link.command("HSET", namespace_key("epochs"), "layout", 99)
     with pytest.raises(NamespaceMismatch, match="layout 99"):
         await Epochs(queues, backend.new_epoch, codec="json").check()
+
+
+async def test_handshake_touches_no_partition_before_it_has_read_the_namespace_key(rig: Rig) -> None:
+    """It may be one of another number of partitions, whose keys mustn't get an epoch."""
+    await Namespace(rig.link, "epochs").enter(partitions=3, codec="json")
+    backend = MemoryBackend()
+    with pytest.raises(NamespaceMismatch, match="partitions 3, not 2"):
+        await Epochs(partitions(rig, 2), backend.new_epoch, codec="json").check()
+    assert [name for name in await rig.link.command("KEYS", "*") if b"epochs" in name] == [namespace_key("epochs")]
+    assert await backend.new_epoch(0) == 0, "no epoch was allotted"
+
+
+async def test_namespace_made_anew_during_a_handshake_is_refused(rig: Rig) -> None:
+    (queue,), backend = partitions(rig, 1), MemoryBackend()
+    install = queue.install_epoch
+
+    async def after_others(seen: PartitionMeta, epoch: int, *, codec: str) -> bool:
+        queue.install_epoch = install  # type: ignore[method-assign]
+        await rig.link.command("DEL", namespace_key("epochs"))
+        await Epochs(partitions(rig, 2), backend.new_epoch, codec="json").check()
+        await set_meta(rig, queue, identity=NOBODY)
+        return await install(seen, epoch, codec=codec)
+
+    queue.install_epoch = after_others  # type: ignore[method-assign]
+    epochs = Epochs([queue], backend.new_epoch, codec="json")
+    with pytest.raises(NamespaceMismatch, match="partitions 2, not 1"):
+        await epochs.check()
+    assert epochs.known(0) == 0
+
+
+async def test_epoch_of_a_partition_that_was_made_otherwise_is_not_learned(rig: Rig) -> None:
+    """The namespace's key was read at one server, and meta at another, perhaps."""
+    queues, backend = partitions(rig, 1), MemoryBackend()
+    await Epochs(queues, backend.new_epoch, codec="json").check()
+    await set_meta(rig, queues[0], codec="msgpack")
+    epochs = Epochs(queues, backend.new_epoch, codec="json")
+    with pytest.raises(NamespaceMismatch, match="codec msgpack, not json .*:meta says so"):
+        await epochs.check()
+    assert epochs.known(0) == 0
 
 
 async def test_table_shared_by_two_namespaces_is_warned_of(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:

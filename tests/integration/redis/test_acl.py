@@ -223,6 +223,18 @@ async def test_printed_rule_is_enough_for_fsync(kind: str, private_server: Start
         await buffer.set("a", 1)
 
 
+async def test_former_rule_without_the_namespace_key_is_told(private_server: StartServer) -> None:
+    server = await asyncio.to_thread(private_server, "valkey")
+    rule = await printed("acl.8", "service")
+    for pattern in ("~{wb:acl.8}:namespace", "~{wb:acl.8:*"):
+        assert rule.count(pattern) == 1
+        lacking = [word for word in rule if word != pattern]
+        await asyncio.to_thread(ask, server, "ACL", "SETUSER", "former", "reset", "on", ">secret", *lacking)
+        url = server.url.replace("redis://", "redis://former:secret@")
+        with pytest.raises(RedisRefused, match="doctor --acl"):
+            await Buffer[int](url, backend=MemoryBackend(), namespace="acl.8").open()
+
+
 async def test_other_namespaces_and_databases_are_out_of_reach(private_server: StartServer) -> None:
     server = await asyncio.to_thread(private_server, "valkey")
     url = await user(server, "acl.4", "service")

@@ -254,20 +254,44 @@ async def test_handshake_touches_no_partition_before_it_has_read_the_namespace_k
     assert await backend.new_epoch(0) == 0, "no epoch was allotted"
 
 
-async def test_namespace_made_anew_during_a_handshake_is_refused(rig: Rig) -> None:
+async def others_make_it_anew(rig: Rig, backend: MemoryBackend) -> None:
+    """They make it with five partitions, none of which has keys in common with an only one."""
+    await rig.link.command("DEL", namespace_key("epochs"), *(queue.keys.meta for queue in partitions(rig, 1)))
+    await Epochs(partitions(rig, 5), backend.new_epoch, codec="json").check()
+    assert not await rig.link.command("EXISTS", *(queue.keys.meta for queue in partitions(rig, 1)))
+
+
+async def test_namespace_made_anew_before_an_epoch_is_installed_is_refused(rig: Rig) -> None:
     (queue,), backend = partitions(rig, 1), MemoryBackend()
     install = queue.install_epoch
 
     async def after_others(seen: PartitionMeta, epoch: int, *, codec: str) -> bool:
+        await others_make_it_anew(rig, backend)
         queue.install_epoch = install  # type: ignore[method-assign]
-        await rig.link.command("DEL", namespace_key("epochs"))
-        await Epochs(partitions(rig, 2), backend.new_epoch, codec="json").check()
-        await set_meta(rig, queue, identity=NOBODY)
-        return await install(seen, epoch, codec=codec)
+        return False
 
     queue.install_epoch = after_others  # type: ignore[method-assign]
     epochs = Epochs([queue], backend.new_epoch, codec="json")
-    with pytest.raises(NamespaceMismatch, match="partitions 2, not 1"):
+    with pytest.raises(NamespaceMismatch, match=r"partitions 5, not 1 .*namespace says so"):
+        await epochs.check()
+    assert epochs.known(0) == 0
+
+
+async def test_namespace_that_another_server_has_otherwise_is_refused(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A handshake leaves a server that is behind, for another one perhaps."""
+    (queue,), backend = partitions(rig, 1), MemoryBackend()
+    await Epochs([queue], backend.new_epoch, codec="json").check()
+    await backend.new_epoch(5)
+
+    async def to_another_server() -> None:
+        monkeypatch.undo()
+        await others_make_it_anew(rig, backend)
+
+    monkeypatch.setattr(rig.link, "reset", to_another_server)
+    epochs = Epochs([queue], backend.new_epoch, codec="json")
+    with pytest.raises(NamespaceMismatch, match=r"partitions 5, not 1 .*namespace says so"):
         await epochs.check()
     assert epochs.known(0) == 0
 
@@ -278,7 +302,7 @@ async def test_epoch_of_a_partition_that_was_made_otherwise_is_not_learned(rig: 
     await Epochs(queues, backend.new_epoch, codec="json").check()
     await set_meta(rig, queues[0], codec="msgpack")
     epochs = Epochs(queues, backend.new_epoch, codec="json")
-    with pytest.raises(NamespaceMismatch, match="codec msgpack, not json .*:meta says so"):
+    with pytest.raises(NamespaceMismatch, match=r"codec msgpack, not json .*:meta says so"):
         await epochs.check()
     assert epochs.known(0) == 0
 

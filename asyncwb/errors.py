@@ -15,6 +15,7 @@
     │   ├── InvalidKey                      empty, over-long or not text
     │   └── InvalidValue                    the codec can't encode it, or it is None
     │       └── ValueTooLarge               over `max_value_bytes`
+    ├── VersionMismatch                     a write expected another version than the key has; nothing was written
     ├── PartialFailure                      a call for several keys failed for some of them; it says which
     ├── DecodeError                         what is stored isn't what the codec and `type=` expect
     ├── BufferFull                          a limit is reached; nothing of the refused call was written

@@ -7,14 +7,14 @@ from asyncwb.protocol.keys import patterns_of
 # The server also checks commands inside scripts. One test compares this list with the sources, and another removes each
 # command in turn.
 SERVICES: Final = (
-    "blpop", "del", "eval", "evalsha", "exec", "exists", "get", "getrange", "hdel", "hexists", "hgetall",
-    "hincrby", "hlen", "hmget", "hscan", "hset", "info", "llen", "lpush", "mget", "mset", "multi", "pexpire", "sadd",
-    "scard", "set", "smismember", "srem", "strlen", "time", "unwatch", "watch", "zadd", "zcard", "zcount", "zmscore",
-    "zrange", "zrangebyscore", "zrem", "zremrangebyrank", "zremrangebyscore", "zscore",
+    "append", "blpop", "del", "eval", "evalsha", "exec", "exists", "get", "getrange", "hdel", "hexists", "hget",
+    "hgetall", "hincrby", "hlen", "hmget", "hscan", "hset", "info", "llen", "lpush", "mget", "mset", "multi", "pexpire", "sadd",
+    "scard", "set", "setrange", "smismember", "srem", "strlen", "time", "unwatch", "watch", "zadd", "zcard", "zcount",
+    "zmscore", "zrange", "zrangebyscore", "zrem", "zremrangebyrank", "zremrangebyscore", "zscore",
 )  # fmt: skip
 """The commands that services and workers call."""
 
-OPERATORS: Final = tuple(sorted((*SERVICES, "hget", "scan", "type")))
+OPERATORS: Final = tuple(sorted((*SERVICES, "scan", "type")))
 """The commands that operators' tools call: those of services and a few more. SCAN reveals the names of all keys."""
 
 BESIDES: Final = {

@@ -1,6 +1,6 @@
 """Keys for values that are inserted: UUIDs of version 7, which begin with the time (RFC 9562, section 5.7)."""
 
-import os
+import secrets
 import time
 import uuid
 from typing import Final
@@ -22,7 +22,7 @@ class UUIDs:
 
     def new(self) -> str:
         """Returns one that is greater than all before it, as text."""
-        noise = int.from_bytes(os.urandom(10))
+        noise = secrets.randbits(80)
         self._last = max(self._last + 1, time.time_ns() // 1_000_000 << 12 | noise >> 69)
         ms, counter = self._last >> 12, self._last & 0xFFF
         random = noise & ((1 << _RANDOM_BITS) - 1)

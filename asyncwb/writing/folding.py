@@ -42,7 +42,7 @@ class Folder:
 
     async def _fold(self, key: bytes) -> None:
         queue = self._queue
-        packed = await queue.link.command("GET", queue.keys.record(key))
+        packed = await queue.packed(key)
         record = unpack(key.decode(), packed) if packed is not None else None
         if not isinstance(record, PendingRecord):
             return

@@ -144,6 +144,11 @@ class WriterSteps(PartitionSteps):
             f"{why}: one of the two could lose writes of the other; use another namespace for them"
         )
 
+    async def packed(self, key: bytes) -> bytes | None:
+        """The packed record of a key, None without one; whatever history the server is in."""
+        found: bytes | None = await self.link.command("GET", self.keys.record(key))
+        return found
+
     async def fold(self, key: bytes, at: int, read: Sequence[Entry], folded: Sequence[Entry]) -> int:
         """Replaces entries of a pending record by fewer ones, unless they have changed or a flusher has read them.
 

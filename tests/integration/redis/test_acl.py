@@ -96,6 +96,9 @@ async def everything_of_a_service(url: str, namespace: str, watching: Server) ->
             assert memory.values["bad"] == 1
             keys = await asyncio.to_thread(ask, watching, "HLEN", PartitionKeys(namespace, 0, 1).workers)
             assert keys == 1, "the heartbeat"
+    await of_updates(url, namespace)
+    # A partition with updates takes no write-through.
+    assert await asyncio.to_thread(ask, watching, "HDEL", PartitionKeys(namespace, 0, 1).meta, "mode") == 1
     await of_a_full_buffer(url, namespace, memory)
     await of_a_lost_reply(url, namespace)
 
@@ -109,6 +112,24 @@ async def during_a_save(buffer: Buffer[int], backend: FaultyBackend) -> None:
     await buffer.set("a", 3)
     backend.before_save.set()
     await buffer.drain(timeout=_PATIENCE)
+
+
+async def of_updates(url: str, namespace: str) -> None:
+    """Updates of a record that a flusher holds, until they are folded, and writes on a condition."""
+    backend = FaultyBackend(MemoryBackend())
+    async with Buffer[int](url, backend=backend, namespace=namespace, redis_retry_seconds=0.2) as buffer:
+        await buffer.set("counter", 1)
+        await buffer.drain(timeout=_PATIENCE)
+        backend.before_save.clear()
+        await buffer.add("counter")
+        await asyncio.wait_for(backend.save_started.wait(), _PATIENCE)
+        for _ in range(200):
+            await buffer.add("counter")
+        backend.before_save.set()
+        await buffer.drain(timeout=_PATIENCE)
+        value, version = await buffer.get_versioned("counter")
+        assert value == 202
+        await buffer.set("counter", 0, expected=version)
 
 
 async def of_a_full_buffer(url: str, namespace: str, memory: MemoryBackend) -> None:

@@ -8,9 +8,9 @@ from asyncwb.protocol.keys import patterns_of
 # command in turn.
 SERVICES: Final = (
     "append", "blpop", "del", "eval", "evalsha", "exec", "exists", "get", "getrange", "hdel", "hexists", "hget",
-    "hgetall", "hincrby", "hlen", "hmget", "hscan", "hset", "info", "llen", "lpush", "mget", "mset", "multi", "pexpire", "sadd",
-    "scard", "set", "setrange", "smismember", "srem", "strlen", "time", "unwatch", "watch", "zadd", "zcard", "zcount",
-    "zmscore", "zrange", "zrangebyscore", "zrem", "zremrangebyrank", "zremrangebyscore", "zscore",
+    "hgetall", "hincrby", "hlen", "hmget", "hscan", "hset", "info", "llen", "lpush", "mget", "mset", "multi",
+    "pexpire", "sadd", "scard", "set", "setrange", "smismember", "srem", "strlen", "time", "unwatch", "watch", "zadd",
+    "zcard", "zcount", "zmscore", "zrange", "zrangebyscore", "zrem", "zremrangebyrank", "zremrangebyscore", "zscore",
 )  # fmt: skip
 """The commands that services and workers call."""
 

@@ -6,6 +6,7 @@ from itertools import chain
 
 from asyncwb.protocol.keys import PartitionKeys
 from asyncwb.protocol.messages import Applied, Bounds, Claim, PutReply, Request, Write
+from asyncwb.protocol.namespace import Namespace
 from asyncwb.protocol.queue import Queue
 from asyncwb.protocol.wire import unpack_record
 from asyncwb.records import Version, make_version
@@ -40,6 +41,7 @@ class Rig:
 
     async def prepare(self, epoch: int = 1) -> None:
         self.epoch = epoch
+        await Namespace(self.link, self.queue.namespace).enter(partitions=self.queue.partitions, codec=CODEC)
         meta = await self.queue.read_meta()
         assert await self.queue.install_epoch(meta, epoch, codec=CODEC)
         await self.queue.register("w")

@@ -141,46 +141,48 @@ class Extended:
     """Appends items to the last ones of a list.
 
     Attributes:
-        initial: what becomes of an absent cell; None in a change of the whole value, where the entry says it.
+        initial: the items that an absent cell gets, each encoded; None in a change of the whole value, where the entry
+            says it.
         items: the items, each encoded.
         most: how many of those that were there stay, None for all.
         guard: the kind that a present value has to be of, and that this leaves.
     """
 
-    initial: bytes | None
+    initial: tuple[bytes, ...] | None
     items: tuple[bytes, ...]
     most: int | None = None
     guard: ClassVar[Kind] = LIST
 
-    def absent(self, _form: Format) -> bytes | None:
+    def absent(self, form: Format) -> bytes | None:
         """What becomes of an absent cell."""
-        return self.initial
+        return None if self.initial is None else form.join(self.initial)
 
     def present(self, form: Format, cell: bytes) -> bytes:
         """What becomes of a present value; raises Unfit."""
-        try:
-            items = form.items(cell)
-        except Unreadable:
-            LIST.read(form, cell)  # says what it is instead
-            raise Unfit("can't be read as a list") from None
+        items = items_of(form, cell)
         if self.most is not None:
             items = items[max(len(items) - self.most, 0) :]
         items.extend(map(Raw, self.items))
         return form.encode(items)
 
-    def then(self, form: Format, later: "Change") -> "Change":
-        """Both changes as one; raises Unfoldable or Unfit."""
+    def then(self, _form: Format, later: "Change") -> "Change":
+        """Both changes as one; raises Unfoldable."""
         if isinstance(later, Const):
             return _replaced(self, later)
         if not isinstance(later, Extended):
             raise Unfoldable
-        initial = None if self.initial is None else changed(form, later, self.initial)
-        kept, most = self.items, self.most
+        most = self.most
         if later.most is not None:
-            left = max(later.most - len(kept), 0)
-            kept = kept[max(len(kept) - later.most, 0) :]
+            left = max(later.most - len(self.items), 0)
             most = left if most is None else min(most, left)
-        return Extended(initial, kept + later.items, most)
+        initial = None if self.initial is None else later.behind(self.initial)
+        return Extended(initial, later.behind(self.items), most)
+
+    def behind(self, items: tuple[bytes, ...]) -> tuple[bytes, ...]:
+        """The items behind what stays of others."""
+        if self.most is not None:
+            items = items[max(len(items) - self.most, 0) :]
+        return items + self.items
 
 
 Change = Const | Bounded | Extended
@@ -191,6 +193,15 @@ def changed(form: Format, change: Change, cell: bytes | None) -> bytes | None:
     if cell is None or form.is_nothing(cell):
         return change.absent(form)
     return change.present(form, cell)
+
+
+def items_of(form: Format, cell: bytes) -> list[Raw]:
+    """The items of an encoded list; raises Unfit."""
+    try:
+        return form.items(cell)
+    except Unreadable:
+        LIST.read(form, cell)  # says what it is instead
+        raise Unfit("can't be read as a list") from None
 
 
 def of_whole(change: Change) -> Change:

@@ -85,6 +85,11 @@ class Changes:
             absent = self._begun(default, Entry(None, change))
         elif upsert:
             absent = alone.absent(self._form)
+            assert absent is not None
+            try:
+                self._value.check(absent)
+            except InvalidValue as error:
+                raise InvalidValue(f"the value {error}; {_HOW}") from error
         return pack(self._form, Entry(absent, change))
 
     def _of_fields(self, change: Mapping[Any, Any], default: object, *, upsert: bool) -> bytes:
@@ -168,7 +173,7 @@ class Changes:
 
     @cached_property
     def _value(self) -> Part:
-        return Part(self._codec, Field("", self._type))
+        return Part(self._codec, Field("", self._type, required=True))
 
 
 def _change(where: str, part: Part, operation: object) -> Change:

@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from asyncwb.errors import InvalidValue
 from asyncwb.support.plain import excerpt
-from asyncwb.updates.cells import Bound, Bounded, Change, Const, Extended, changed
+from asyncwb.updates.cells import Bound, Bounded, Change, Const, Extended, changed, items_of
 from asyncwb.updates.kinds import DECIMAL, INT, NUMBER, Kind, Unfit, kind_of_value
 from asyncwb.updates.operations import Add, Append, Max, Min, UnsetType
 from asyncwb.updates.part import Part
@@ -159,15 +159,16 @@ def _append(part: Part, operation: Append) -> Extended:
         raise InvalidValue(f"has at most {longest[1]} items; append with keep={longest[1]} or less")
     if shortest is not None and keep is not None and keep < shortest[1]:
         raise InvalidValue(f"has at least {shortest[1]} items, and keep={keep} may leave fewer")
-    most = None if keep is None else max(keep - len(operation.items), 0)
+    change = Extended(None, items, None if keep is None else max(keep - len(operation.items), 0))
     default = part.default()
     try:
-        initial = form.join(items) if default is None else Extended(None, items, most).present(form, default)
+        begun = () if default is None else tuple(map(bytes, items_of(form, default)))
     except Unfit as error:
         raise InvalidValue(f"can't take Append, since its default {error}") from error
+    initial = change.behind(begun)
     if not part.field.required:
-        part.check(initial)
-    return Extended(initial, items, most)
+        part.check(form.join(initial))
+    return Extended(initial, items, change.most)
 
 
 def _total(kind: Kind, one: Any, other: Any) -> Any:

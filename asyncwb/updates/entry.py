@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import msgspec
 
-from asyncwb.updates.cells import Bound, Bounded, Change, Const, Extended
+from asyncwb.updates.cells import Bound, Bounded, Change, Const, Extended, items_of
 from asyncwb.updates.formats import FORMATS, Format, Unreadable
 from asyncwb.updates.kinds import COMPARED, KINDS, LIST, Kind, Unfit
 
@@ -118,7 +118,7 @@ def _packed(form: Format, change: Change) -> _WireChange:
             None if change.high is None else change.high.encoded(form, change.guard),
         )
     if isinstance(change, Extended):
-        return _Extended(change.initial, list(change.items), change.most)
+        return _Extended(change.absent(form), list(change.items), change.most)
     return _Const(change.value, "" if change.guard is None else change.guard.code)
 
 
@@ -162,9 +162,11 @@ def _extended(form: Format, wire: _Extended) -> Extended:
         raise MalformedEntry("no entry of an update: it keeps a negative number of items")
     for item in wire.items:
         form.decode(item)
+    initial: tuple[bytes, ...] | None = None
     if wire.absent is not None:
-        LIST.read(form, wire.absent)
-    return Extended(wire.absent, tuple(wire.items), wire.most)
+        LIST.read(form, wire.absent)  # all of it, since its items are then taken as they are
+        initial = tuple(map(bytes, items_of(form, wire.absent)))
+    return Extended(initial, tuple(wire.items), wire.most)
 
 
 def _bound(form: Format, kind: Kind, encoded: bytes | None) -> Bound | None:

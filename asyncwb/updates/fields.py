@@ -81,7 +81,7 @@ def _of_a_model(type_: Any) -> Mapping[str, Field] | None:
     infos = getattr(cls, "__pydantic_fields__", None) or getattr(cls, "model_fields", None)
     if infos is None:
         return None
-    return {name: _model_field(cls, name, info) for name, info in infos.items()}
+    return {name: _model_field(cls, name, info) for name, info in infos.items() if not info.exclude}
 
 
 def _model_field(cls: type, name: str, info: Any) -> Field:

@@ -89,7 +89,10 @@ class Part:
         encoded = self.encode(value)
         if self.is_anything:
             return value, encoded
-        typed = self._own.decode(encoded)
+        try:
+            typed = self._own.decode(encoded)
+        except AsyncwbError as error:  # unchecked values are encoded whatever they are
+            raise InvalidValue(f"doesn't take this {type(value).__name__}: {error}") from error
         if isinstance(typed, Enum):
             typed = typed.value
         if type(typed) is not type(value) and isinstance(typed, float | Decimal):
@@ -133,7 +136,10 @@ class Part:
             raise InvalidValue(f"has a default that can't be made: {error}") from error
         if value is None or value is msgspec.UNSET:
             return None
-        encoded = self.encode(value)
+        try:
+            encoded = self.encode(value)
+        except InvalidValue as error:
+            raise InvalidValue(f"has a default that isn't a value of its type: {error}") from error
         if self.field.fixed:
             self._fixed = encoded
         return encoded

@@ -100,8 +100,8 @@ def substituted(annotation: Any, generic: Any) -> Any:
     """An annotation of a generic class, with the parameters that `generic` (as `Box[int]`) gives."""
     origin = typing.get_origin(generic)
     given = dict(zip(getattr(origin, "__parameters__", ()), typing.get_args(generic), strict=False))
-    if annotation in given:
-        return given[annotation]
+    if isinstance(annotation, typing.TypeVar):
+        return given.get(annotation, annotation)
     parameters = getattr(annotation, "__parameters__", ())
     return annotation[tuple(given.get(each, each) for each in parameters)] if given and parameters else annotation
 

@@ -310,6 +310,19 @@ def test_operation_that_may_break_a_constraint_is_refused(
         assert Changes(codec, holder).encode("k", {"a": operation})
 
 
+def test_constraint_binds_what_an_absent_value_becomes_only_where_one_is_made(codec: CodecName) -> None:
+    type_ = Annotated[int, msgspec.Meta(ge=10)]
+    changes = Changes(codec, type_)
+    assert changes.encode("k", Add(5), upsert=False)
+    assert changes.encode("k", Add(5), default=10)
+    with pytest.raises(InvalidValue, match=r"begin with.*default=, or upsert=False"):
+        changes.encode("k", Add(5))
+    required = msgspec.defstruct("Required", [("left", type_)])
+    assert Changes(codec, required).encode("k", {"left": Add(5)}, upsert=False)
+    with pytest.raises(InvalidValue, match="upsert=False"):
+        Changes(codec, required).encode("k", {"left": Add(5)})
+
+
 def test_decimal_places_are_kept(codec: CodecName) -> None:
     class Price(pydantic.BaseModel):
         price: Decimal = pydantic.Field(Decimal(0), decimal_places=2)
@@ -370,6 +383,53 @@ def test_operation_deep_inside_of_a_value_is_refused_instead_of_stored(codec: Co
                 Changes(codec, type_).encode("k", {"a": {"b": inside}})
     with pytest.raises(InvalidValue):
         Codec[Any](codec).encode(Add(1))
+
+
+def test_wrong_type_is_refused_where_values_are_not_checked(codec: CodecName) -> None:
+    changes = Changes(codec, Struct, check=False)
+    for change in ({"visit_count": Max("x")}, {"last_seen": Min(1)}, {"name": Add(1)}, {"name": Append(1)}):
+        with pytest.raises(InvalidValue, match="field '"):
+            changes.encode("k", change, upsert=False)
+
+
+@dataclass
+class Mixed:
+    """A plain dataclass that pydantic encodes, because of a part."""
+
+    inner: Model | None = None
+    at: datetime | None = None
+    size: Annotated[int, pydantic.Field(ge=0)] = 0
+    sizes: list[Annotated[int, pydantic.Field(ge=0)]] = field(default_factory=list)
+
+
+def test_dataclass_with_a_model_inside(codec: CodecName) -> None:
+    changes = Changes(codec, Mixed)
+    entry = changes.encode(
+        "k", {"inner": Model(name="x"), "at": Max(NOW), "size": Add(2), "sizes": Append(1)}, upsert=True
+    )
+    values = Codec[Any](codec, Mixed)
+    assert apply(codec, None, [entry]) == values.encode(Mixed(Model(name="x"), NOW, 2, [1]))
+    for change in ({"size": Add(-1)}, {"sizes": Append(-1)}, {"inner": 3}):
+        with pytest.raises(InvalidValue, match="field '"):
+            changes.encode("k", change)
+
+
+class Odd(pydantic.BaseModel):
+    hidden: int = pydantic.Field(0, exclude=True)
+    wrong: int = pydantic.Field("x", ge=0)  # type: ignore[assignment]
+    made: int = pydantic.Field(default_factory=lambda: 1 // 0)
+
+
+def test_odd_fields_are_refused_with_what_is_odd(codec: CodecName) -> None:
+    changes = Changes(codec, Odd)
+    for change, why in (
+        ({"hidden": 1}, "no field 'hidden'"),
+        ({"wrong": Add(1)}, "'wrong' has a default that isn't a value of its type"),
+        ({"made": Add(1)}, "'made' has a default that can't be made"),
+    ):
+        with pytest.raises(InvalidValue, match=why):
+            changes.encode("k", change, upsert=False)
+    assert changes.encode("k", {"wrong": 1}, upsert=False)
 
 
 class Part(TypedDict):

@@ -34,6 +34,13 @@ class Entry:
     changes: Mapping[str, Change] | Change
 
 
+class PackedEntry(bytes):
+    """The bytes of an entry that this process made, which remember it, so that folding needn't read them."""
+
+    form: Format
+    entry: Entry
+
+
 class _Wire(msgspec.Struct, array_like=True, forbid_unknown_fields=True, gc=False):
     pass
 
@@ -80,9 +87,14 @@ def format_of(codec: str) -> Format:
 def pack(form: Format, entry: Entry) -> bytes:
     """The bytes of an entry; raises Unfit if a number in it can't be encoded."""
     changes = entry.changes
+    wire: dict[str, _WireChange] | _WireChange
     if isinstance(changes, Mapping):
-        return _ENCODE(_Entry(entry.absent, {name: _packed(form, change) for name, change in changes.items()}))
-    return _ENCODE(_Entry(entry.absent, _packed(form, changes)))
+        wire = {name: _packed(form, change) for name, change in changes.items()}
+    else:
+        wire = _packed(form, changes)
+    packed = PackedEntry(_ENCODE(_Entry(entry.absent, wire)))
+    packed.form, packed.entry = form, entry
+    return packed
 
 
 def parse(form: Format, payload: bytes) -> Entry:
@@ -91,6 +103,8 @@ def parse(form: Format, payload: bytes) -> Entry:
     Raises:
         MalformedEntry: it can't be read; nothing else is ever raised, whatever the bytes are.
     """
+    if isinstance(payload, PackedEntry) and payload.form is form:
+        return payload.entry
     try:
         wire = _DECODE(payload)
     except (msgspec.DecodeError, ValueError, RecursionError, OverflowError, MemoryError) as error:

@@ -17,7 +17,7 @@ CODECS: tuple[CodecName, ...] = ("json", "msgpack")
 pack = msgspec.msgpack.encode
 
 _GOOD = [
-    Changes(codec).encode("k", change)
+    bytes(Changes(codec).encode("k", change))
     for codec in CODECS
     for change in (
         Add(1),

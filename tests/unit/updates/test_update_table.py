@@ -44,7 +44,7 @@ def cell(request: pytest.FixtureRequest, codec: CodecName) -> Cell:
 def updated(codec: CodecName, before: Any, change: Any, *, type_: Any = Any, **options: Any) -> Any:
     """A value after one update, as plain Python."""
     encoder = msgspec.json if codec == "json" else msgspec.msgpack
-    entry = Changes(codec, type_).encode("k", change, **options)
+    entry = bytes(Changes(codec, type_).encode("k", change, **options))  # as a worker reads it
     after = apply(codec, None if before is NOTHING else encoder.encode(before), [entry])
     return NOTHING if after is None else encoder.decode(after)
 

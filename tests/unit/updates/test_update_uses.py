@@ -120,7 +120,7 @@ CASES = {
 def test_uses(codec: CodecName, case: Case) -> None:
     changes: Changes = Changes(codec, case.type)
     values: Codec[Any] = Codec(codec, case.type)
-    entries = [changes.encode("k", change, **options) for change, options in case.updates]
+    entries = [bytes(changes.encode("k", change, **options)) for change, options in case.updates]
     before = None if case.before is None else values.encode(case.before)
     folded = fold(codec, entries)
     assert len(folded) == 1

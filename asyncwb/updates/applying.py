@@ -1,6 +1,6 @@
 """Applies the entries of updates to an encoded value, without knowing its type."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from asyncwb.updates.cells import changed
@@ -76,7 +76,7 @@ class Document:
         if self._fields is None and (self._value is None or form.is_nothing(self._value)):
             if entry.absent is not None:
                 self._value = entry.absent
-        elif isinstance(changes, Mapping):
+        elif isinstance(changes, dict):
             fields = self._object()
             for name, change in changes.items():
                 cell = fields.get(name)

@@ -121,7 +121,7 @@ class Changes:
             raise InvalidValue(f"it can't be applied to default=: {error}") from error
         return document.value()
 
-    def _made(self, changes: Mapping[str, Change]) -> bytes:
+    def _made(self, changes: dict[str, Change]) -> bytes:
         """The value that changes of fields make where there is none, with the type's own defaults."""
         form = self._form
         given = {name: each.absent(form) for name, each in changes.items()}

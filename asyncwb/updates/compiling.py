@@ -35,6 +35,10 @@ _MOST_KEPT: Final = 64
 """How many changes a part keeps: counters are added to by the same few amounts, over and over."""
 
 
+_LONGEST_LIST: Final = 2**32
+"""No list has more items, so keeping more of them is keeping all."""
+
+
 def _add(part: Part, amount: float | Decimal) -> Bounded:
     if type(amount) is not int:  # True == 1 == 1.0
         return _addition(part, amount)
@@ -159,7 +163,8 @@ def _append(part: Part, operation: Append) -> Extended:
         raise InvalidValue(f"has at most {longest[1]} items; append with keep={longest[1]} or less")
     if shortest is not None and keep is not None and keep < shortest[1]:
         raise InvalidValue(f"has at least {shortest[1]} items, and keep={keep} may leave fewer")
-    change = Extended(None, items, None if keep is None else max(keep - len(operation.items), 0))
+    most = None if keep is None or keep > _LONGEST_LIST else max(keep - len(operation.items), 0)
+    change = Extended(None, items, most)
     default = part.default()
     try:
         begun = () if default is None else tuple(map(bytes, items_of(form, default)))

@@ -1,6 +1,5 @@
 """Shows entries of updates to people."""
 
-from collections.abc import Mapping
 from typing import Any, Final
 
 import msgspec
@@ -27,7 +26,7 @@ def describe(codec: str, payload: bytes) -> str:
         entry = parse(form, payload)
     except MalformedEntry as error:
         return f"unreadable ({len(payload)} bytes): {error}"
-    if isinstance(entry.changes, Mapping):
+    if isinstance(entry.changes, dict):
         parts = [f"{_name(name)} {_change(form, change)}" for name, change in entry.changes.items()]
         what = ", ".join(parts) or "changes no field"
     else:

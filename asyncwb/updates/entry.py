@@ -31,7 +31,7 @@ class Entry:
     """
 
     absent: bytes | None
-    changes: Mapping[str, Change] | Change
+    changes: dict[str, Change] | Change
 
 
 class PackedEntry(bytes):
@@ -88,7 +88,7 @@ def pack(form: Format, entry: Entry) -> bytes:
     """The bytes of an entry; raises Unfit if a number in it can't be encoded."""
     changes = entry.changes
     wire: dict[str, _WireChange] | _WireChange
-    if isinstance(changes, Mapping):
+    if isinstance(changes, dict):
         wire = {name: _packed(form, change) for name, change in changes.items()}
     else:
         wire = _packed(form, changes)

@@ -1,6 +1,6 @@
 """Folds entries of updates of one key into fewer that do the same."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from itertools import groupby
 
 from asyncwb.updates.applying import Document
@@ -9,7 +9,7 @@ from asyncwb.updates.entry import Entry, MalformedEntry, format_of, pack, parse
 from asyncwb.updates.formats import Format
 from asyncwb.updates.kinds import Unfit
 
-_Changes = Mapping[str, Change] | Change
+_Changes = dict[str, Change] | Change
 
 
 def fold(codec: str, entries: Sequence[bytes]) -> list[bytes]:
@@ -23,6 +23,10 @@ def fold(codec: str, entries: Sequence[bytes]) -> list[bytes]:
       leaves what can be stored (64 bits in msgpack, 4,300 digits, the greatest float) may be seen in neither.
 
     An entry that can't be read stays where it is, so this raises nothing: whoever applies it will tell.
+
+    A writer may fold what waits for one request, although it knows no values: where the changes alone show that one
+    fails behind another, they stay as they are. What fails later fails as one, and whoever leaves the failed entry out
+    then leaves out all that was folded into it.
 
     Args:
         codec: the namespace's codec.
@@ -124,12 +128,12 @@ def _power(form: Format, changes: _Changes, count: int) -> _Changes:
 
 
 def _composed(form: Format, earlier: _Changes, later: _Changes) -> _Changes:
-    if isinstance(earlier, Mapping) and isinstance(later, Mapping):
+    if isinstance(earlier, dict) and isinstance(later, dict):
         merged = dict(earlier)
         for name, change in later.items():
             before = merged.get(name)
             merged[name] = change if before is None else before.then(form, change)
         return merged
-    if isinstance(earlier, Mapping) or isinstance(later, Mapping):
+    if isinstance(earlier, dict) or isinstance(later, dict):
         raise Unfoldable
     return earlier.then(form, later)

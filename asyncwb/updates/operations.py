@@ -178,7 +178,9 @@ def _append(items: tuple[Any, ...], keep: int | None) -> Append:
 
 
 def _number(value: object) -> int | float | Decimal | None:
-    return value if isinstance(value, Decimal) else plain_number(value)
+    if isinstance(value, Decimal):
+        return value if type(value) is Decimal else Decimal(value)
+    return plain_number(value)
 
 
 def _is_finite(number: float | Decimal) -> bool:

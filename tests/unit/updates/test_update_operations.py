@@ -11,6 +11,9 @@ import msgspec
 import pytest
 
 from asyncwb import UNSET, Add, Append, InvalidValue, Max, Min
+from asyncwb.records import CodecName
+from asyncwb.updates import Changes, apply
+from tests.harness.value_types import BOTH
 
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
 
@@ -74,6 +77,16 @@ def test_what_cannot_be_compared_is_refused(value: Any) -> None:
     for operation in (Max, Min):
         with pytest.raises(InvalidValue, match=f"{operation.__name__} takes a number"):
             operation(value)
+
+
+@pytest.mark.parametrize("codec", BOTH)
+def test_numbers_too_long_to_be_written_are_refused(codec: CodecName) -> None:
+    changes = Changes(codec)
+    for operation in (Add(10**5000), Max(10**5000), Append(10**5000)):
+        for change in (operation, {"a": operation}):
+            with pytest.raises(InvalidValue, match="update of key 'k'"):
+                changes.encode("k", change)
+    assert apply(codec, None, [changes.encode("k", Add(Decimal("1e99999")))])
 
 
 def test_infinite_number_may_be_a_maximum_and_is_no_amount() -> None:

@@ -349,6 +349,17 @@ def test_timestamps_of_msgpack_are_instants_too() -> None:
     assert updated("msgpack", "2026-06-01T14:00:00+02:00", Max(now)) == "2026-06-01T14:00:00+02:00"
 
 
+def test_times_at_the_ends_of_the_calendar_are_compared(cell: Cell) -> None:
+    first, last = "0001-01-01T00:00:00+02:00", "9999-12-31T23:59:59-02:00"
+    earliest, latest = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
+    assert cell(first, Min(earliest)) == first
+    assert cell(last, Max(latest)) == last
+    assert msgspec.convert(cell(first, Max(latest)), datetime) == latest
+    assert msgspec.convert(cell(last, Min(earliest)), datetime) == earliest
+    for odd in ("2026-02-30T00:00:00Z", "10000-01-01T00:00:00Z", "2026-01-01", ""):
+        assert "no datetime" in refusal(partial(cell, odd, Max(latest)))
+
+
 def test_dates(cell: Cell) -> None:
     assert cell("2026-01-31", Max(date(2026, 2, 1))) == "2026-02-01"
     assert cell("2026-01-31", Min(date(2026, 2, 1))) == "2026-01-31"
@@ -378,6 +389,10 @@ def test_only_numbers_are_added(bad: Any) -> None:
 )
 def test_append(cell: Cell, before: Any, operation: Any, after: Any) -> None:
     assert cell(before, operation) == after
+
+
+def test_any_number_of_items_may_be_kept(cell: Cell) -> None:
+    assert cell([1], Append(2, keep=10**30)) == [1, 2]
 
 
 @pytest.mark.parametrize("keep", [0, -1, True, 1.0, "1"])

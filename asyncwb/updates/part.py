@@ -72,12 +72,11 @@ class Part:
 
     def encode(self, value: Any) -> bytes:
         """Encodes a value of this part. Raises InvalidValue, beginning in the middle of a sentence."""
-        if isinstance(value, Operation | UnsetType):
-            raise InvalidValue(f"doesn't take {excerpt(value)}")
         if value is msgspec.UNSET:
             raise InvalidValue("doesn't take msgspec's UNSET; leave the field out, or remove it with asyncwb.UNSET")
+        own = self._own
         try:
-            return self._own.encode(value)
+            return own.encode(value)
         except InvalidValue as error:
             raise InvalidValue(f"doesn't take this {type(value).__name__}: {error}") from error
 

@@ -433,6 +433,18 @@ def test_untouched_msgpack_stays_byte_for_byte() -> None:
     assert after == b"\x83\xa1t" + nanoseconds + b"\x05\xd4\x07\x00\xa1n\x02"
 
 
+def test_object_whose_keys_python_cannot_hold_is_refused() -> None:
+    change = Changes("msgpack").encode("k", {"a": 1})
+    with pytest.raises(UpdateFailed, match=r"keys can't be read|unreadable"):
+        apply("msgpack", b"\x81\x92\x01\x81\x01\x01\x05", [change])
+
+
+def test_value_that_cannot_be_read_is_refused(codec: CodecName) -> None:
+    for change in (Add(1), Append(1), {"a": Add(1)}):
+        with pytest.raises(UpdateFailed, match=r"can't be read|unreadable"):
+            apply(codec, b"[1", [Changes(codec).encode("k", change)])
+
+
 def test_entries_are_applied_in_order_and_the_failed_one_is_told(codec: CodecName) -> None:
     changes = Changes(codec)
     entries = [changes.encode("k", change) for change in ({"a": 1}, {"a": Add(1)}, {"a": "x"}, {"a": Add(1)})]

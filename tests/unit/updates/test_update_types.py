@@ -1,6 +1,7 @@
 """What updates of each kind of type take, under which names fields are stored, and what is refused at the call."""
 
 import enum
+import uuid
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from decimal import Decimal
@@ -430,6 +431,40 @@ def test_odd_fields_are_refused_with_what_is_odd(codec: CodecName) -> None:
         with pytest.raises(InvalidValue, match=why):
             changes.encode("k", change, upsert=False)
     assert changes.encode("k", {"wrong": 1}, upsert=False)
+
+
+@pydantic.dataclasses.dataclass
+class Loud:
+    name: str = ""
+    count: int = 0
+
+    @pydantic.field_serializer("name")
+    def _loud(self, name: str) -> str:
+        return name.upper()
+
+
+class Mixture(msgspec.Struct):
+    id: uuid.UUID = uuid.UUID(int=0)
+    either: list[int] | str = "x"
+    number: int | str = "x"
+    sizes: list[int] | None = None
+
+
+@pytest.mark.parametrize(
+    ("type_", "change", "why"),
+    [
+        (Loud, {"name": "x"}, "'name' can't be changed by itself: .*set the whole value"),
+        (Mixture, {"id": Max("00000000-0000-0000-0000-000000000001")}, "'id' is UUID, and that is no number"),
+        (Mixture, {"either": Append(1)}, "'either' can't take Append, since its default holds a text"),
+        (Mixture, {"number": Add(1)}, "'number' can't take Add.1.: it holds a text"),
+        (Mixture, {"number": Max(1)}, "'number' can't take Max, since what is stored holds a text"),
+    ],
+)
+def test_what_a_field_itself_stands_against(codec: CodecName, type_: Any, change: Any, why: str) -> None:
+    with pytest.raises(InvalidValue, match=f"field {why}"):
+        Changes(codec, type_).encode("k", change, upsert=False)
+    assert Changes(codec, Loud).encode("k", {"count": Add(1)})
+    assert Changes(codec, Mixture).encode("k", {"sizes": Append(1)})
 
 
 class Part(TypedDict):

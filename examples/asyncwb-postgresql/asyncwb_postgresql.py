@@ -2,7 +2,6 @@
 
 import json
 import re
-from collections import defaultdict
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -41,7 +40,8 @@ SAVE = f"""
     WHERE held.version < excluded.version
 """
 SAVE_ON_NOTHING = SAVE.replace("held.version < excluded.version", "held.version = 0")
-# It locks the rows in the order of the batch, as SAVE does: otherwise two batches may wait for each other.
+# It locks the rows in the order of the batch, as SAVE does: otherwise two batches may wait for each other. PostgreSQL
+# looks at the condition once more if it had to wait for a row.
 SAVE_ON_VERSION = f"""
     UPDATE "{{table}}" AS held SET version = new.version, codec = new.codec, value = new.value::json, data = new.data,
         deleted_at = CASE WHEN new.deleted THEN now() END
@@ -51,7 +51,7 @@ SAVE_ON_VERSION = f"""
         JOIN "{{table}}" AS held ON held.key = new.key AND held.version = new.based_on
         ORDER BY place FOR UPDATE OF held
     ) AS new
-    WHERE held.key = new.key AND held.version = new.based_on
+    WHERE held.key = new.key
 """
 Pool = ConnectionPool[Any]
 
@@ -193,9 +193,11 @@ class PostgreSQLBackend:
 
     async def save(self, records: Sequence[Record]) -> int:
         # In the order of keys: two batches that lock the same rows in different orders would wait for each other.
-        batches: defaultdict[str, list[Record]] = defaultdict(list)
-        for each in sorted(newest_per_key(records), key=lambda record: record.key):
-            batches[statement(each)].append(each)
+        newest = sorted(newest_per_key(records), key=lambda record: record.key)
+        batches = {SAVE: [each for each in newest if each.based_on is None]}
+        if len(batches[SAVE]) < len(newest):
+            batches[SAVE_ON_NOTHING] = [each for each in newest if each.based_on == 0]
+            batches[SAVE_ON_VERSION] = [each for each in newest if each.based_on]
         failed: dict[str, Exception] = {}
         applied = 0
         async with self._mapped() as pool:
@@ -215,7 +217,10 @@ class PostgreSQLBackend:
     ) -> int:
         """How many were stored. A batch that is refused is halved until the bad ones are alone."""
         try:
-            status = await pool.run(lambda connection: connection.execute(save, *zip(*map(row, records), strict=True)))
+            columns = [*zip(*map(row, records), strict=True)]
+            if records[0].based_on:
+                columns.append(tuple(each.based_on for each in records))
+            status = await pool.run(lambda connection: connection.execute(save, *columns))
             return int(status.rpartition(" ")[2])
         except REFUSED as error:
             if len(records) == 1:
@@ -247,17 +252,10 @@ def escaped(key: str) -> str:
     return key.replace("\\", "\\\\").replace("\0", "\\0")
 
 
-def statement(record: Record) -> str:
-    if record.based_on is None:
-        return SAVE
-    return SAVE_ON_VERSION if record.based_on else SAVE_ON_NOTHING
-
-
 def row(record: Record) -> tuple[Any, ...]:
     value = record.payload.decode() if record.codec == "json" and not record.deleted else None
     data = record.payload if record.codec != "json" and not record.deleted else None
-    based_on = (record.based_on,) if record.based_on else ()
-    return escaped(record.key), record.version, record.codec, value, data, record.deleted, *based_on
+    return escaped(record.key), record.version, record.codec, value, data, record.deleted
 
 
 def record(row: Any) -> Record:

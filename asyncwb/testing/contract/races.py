@@ -15,7 +15,7 @@ from asyncwb.testing.contract.stepping import run_until_suspension
 from asyncwb.testing.contract.views import view, view_of
 
 _PATIENCE_SECONDS: Final = 0.1
-_MOST_STEPS: Final = 400
+_MOST_STEPS: Final = 1000
 _MOST_SUSPENSIONS: Final = 1000
 _ROUNDS: Final = 30
 _COUNT: Final = 40

@@ -35,6 +35,7 @@ class Telling:
         self.highest_version = getattr(inner, "highest_version", None)
         self.note_server = getattr(inner, "note_server", None)
         self.load_durable = getattr(inner, "load_durable", inner.load)
+        self.supports_based_on = getattr(inner, "supports_based_on", False)
 
     @property
     def limits(self) -> Limits:

@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 from contextvars import Context
 from typing import Any, Final
 
+import msgspec
+
 from asyncwb.backend import Limits
 from asyncwb.errors import BackendUnavailable, PlaceTaken, RecordRejected, SaveError
 from asyncwb.plugins.places import takes_place
@@ -60,9 +62,13 @@ class Storage:
                 self.durable[key] = record.version
 
     def apply(self, record: Record) -> bool:
-        """Stores a record if it is newer; whether it was."""
+        """Stores a record if it is newer, or if what it is based on is stored; whether it was."""
         held = self.records.get(record.key)
-        if self._conditional and held is not None and held.version >= record.version:
+        if record.based_on is not None:
+            if self._conditional and record.based_on != (held.version if held is not None else 0):
+                return False
+            record = msgspec.structs.replace(record, based_on=None)
+        elif self._conditional and held is not None and held.version >= record.version:
             return False
         self._on_apply(record, held)
         self.records[record.key] = record
@@ -134,6 +140,8 @@ class StorageFaults:
 
 class SimulatedBackend:
     """`asyncwb.Backend` of one process. What it sends arrives also if the process is dead or frozen by then."""
+
+    supports_based_on = True
 
     def __init__(
         self,

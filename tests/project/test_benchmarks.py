@@ -194,14 +194,15 @@ async def test_calls_without_an_answer_count_for_as_long_as_they_have_waited() -
     assert found.sample()["answered_percent"] == 0
 
 
-async def test_an_error_of_a_call_is_raised_and_leaves_no_task() -> None:
+@pytest.mark.parametrize("apart_seconds", [0.001, 0.0])
+async def test_an_error_of_a_call_is_raised_and_leaves_no_task(apart_seconds: float) -> None:
     async def call(number: int) -> None:
         if number == 3:
             raise ConnectionError("gone")
         await asyncio.sleep(3600)
 
     with pytest.raises(ConnectionError, match="gone"):
-        await open_loop([*(number / 1000 for number in range(10)), 3600], call)
+        await open_loop([*(number * apart_seconds for number in range(10)), 3600], call)
     assert len(asyncio.all_tasks()) == 1
 
 

@@ -24,7 +24,7 @@ from benchmarks.harness.sides import CannotCompare, other, present
 from benchmarks.questions.question import Question
 from benchmarks.report.report import write_report
 
-NAMES: Final = ("writes", "flush", "contention", "reads", "stream", "growth", "idle", "checks")
+NAMES: Final = ("writes", "flush", "contention", "reads", "stream", "growth", "server", "updates", "idle", "checks")
 
 
 def question(name: str) -> Question:

@@ -1,11 +1,12 @@
 """What a record costs the server, in its own time and memory, where so many others are dirty."""
 
 import asyncio
+import inspect
 import statistics
 import time
 from collections import defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from typing import Any, Final
 
 import redis.asyncio
@@ -27,20 +28,27 @@ _STEPS: Final = 20_000
 _NAMESPACE: Final = "costs"
 _STRIDE: Final = 61_803_399
 """Has no factor in common with 10^8: keys come in no order, and each one once."""
+_QUEUE_TAKES: Final = inspect.signature(Queue).parameters
+_ACK_TAKES: Final = inspect.signature(Queue.ack).parameters
 
 
-async def dirty_record(records: int) -> Sample:
+async def dirty_record(records: int, *, appendonly: bool = False, writers: int = 1) -> Sample:
     """Fills a buffer with so many records, and measures what put, claim and ack of others take then.
 
-    Times are of the server: `usec` of EVALSHA in INFO commandstats, which has all that a script calls, and neither the
-    client's part nor parsing and sending. It is the median of batches of a thousand: whoever else uses the machine
-    makes single ones several times slower.
+    Times are of the server: `usec` of EVALSHA and MGET in INFO commandstats, which has all that a script calls, and
+    neither the client's part nor parsing and sending. It is the median of batches of a thousand: whoever else uses the
+    machine makes single ones several times slower.
+
+    Args:
+        records: how many are there while others are measured.
+        appendonly: whether the server keeps an append-only file.
+        writers: how many buffers share each batch, with requests of their own.
     """
     backend = MemoryBackend()
-    with _server() as server:
+    with _server(appendonly=appendonly) as server:
         async with _Meter.of(server) as meter:
             async with _buffer(server, backend) as buffer, _queue(server) as queue:
-                await _cycle(buffer, queue, meter, 0, PAGE)  # the server has all scripts now
+                await _cycle([buffer], queue, meter, 0, PAGE)  # the server has all scripts now
             empty = await meter.settled_memory()
             async with _buffer(server, backend) as buffer:
                 took = await fill(buffer.set_many, records)
@@ -50,10 +58,14 @@ async def dirty_record(records: int) -> Sample:
             used = await meter.settled_memory() - empty
             meter.costs.clear()
             step = min(_STEPS, records // 5)
-            async with _buffer(server, backend) as buffer, _queue(server) as queue:
-                await asyncio.sleep(0.1)  # its first heartbeat is over
+            async with AsyncExitStack() as stack, _queue(server) as queue:
+                buffers = [
+                    await stack.enter_async_context(_buffer(server, MemoryBackend())) for _ in range(writers - 1)
+                ]
+                buffers.append(await stack.enter_async_context(_buffer(server, backend)))
+                await asyncio.sleep(0.1)  # their first heartbeats are over
                 for start in range(records, records + _STEPS, step):
-                    await _cycle(buffer, queue, meter, start, step)
+                    await _cycle(buffers, queue, meter, start, step)
     medians = meter.medians()
     return {
         **medians,
@@ -101,20 +113,23 @@ async def client_of(url: str) -> AsyncIterator[Any]:
         await client.aclose()
 
 
-async def _cycle(buffer: "Buffer[bytes]", queue: Queue, meter: "_Meter", start: int, count: int) -> None:
+async def _cycle(buffers: "Sequence[Buffer[bytes]]", queue: Queue, meter: "_Meter", start: int, count: int) -> None:
     """Puts new records, and claims and acks as many, of those that are due first."""
     pages = [_page(first, start + count) for first in range(start, start + count, PAGE)]
     for page in pages:
-        async with meter.reads("put", "evalsha", len(page)):
-            await buffer.set_many(page)
+        items = [*page.items()]
+        parts = [dict(items[number :: len(buffers)]) for number in range(len(buffers))]
+        async with meter.reads("put", ("evalsha",), len(page)):
+            await asyncio.gather(*(buffer.set_many(part) for buffer, part in zip(buffers, parts, strict=True)))
     claims: list[Claim] = []
     for page in pages:
-        async with meter.reads("claim", "evalsha", len(page)):
+        # With layout 2 the script of a claim read the records; now it is followed by an MGET.
+        async with meter.reads("claim", ("evalsha", "mget"), len(page)):
             claims.append(await queue.claim(records=len(page), bytes=2**23, lease_seconds=60))
     gone = 0
     for claim in claims:
-        async with meter.reads("ack", "evalsha", len(claim.records)):
-            acked = await queue.ack(claim)
+        async with meter.reads("ack", ("evalsha",), len(claim.records)):
+            acked = await queue.ack(claim if "claim" in _ACK_TAKES else claim.id)  # type: ignore[arg-type]
         gone += acked.gone if acked else 0
     if gone != count:
         raise AssertionError(f"{gone} records were claimed and acked, not {count}")
@@ -124,14 +139,14 @@ async def _plain_cycle(client: Any, meter: "_Meter", start: int, count: int) -> 
     """Sets new keys and deletes them, both ways."""
     pages = [_page(first, start + count) for first in range(start, start + count, PAGE)]
     for page in pages:
-        async with meter.reads("set", "set", len(page)), client.pipeline(transaction=False) as pipe:
+        async with meter.reads("set", ("set",), len(page)), client.pipeline(transaction=False) as pipe:
             for key, value in page.items():
                 pipe.set(key, value)
             await pipe.execute()
     for page in pages:
         await client.delete(*page)
     for page in pages:
-        async with meter.reads("mset", "mset", len(page)):
+        async with meter.reads("mset", ("mset",), len(page)):
             await client.mset(page)
     deleted = sum([await client.delete(*page) for page in pages])
     if deleted != count:
@@ -169,21 +184,22 @@ class _Meter:
             await asyncio.sleep(0.1)
 
     @asynccontextmanager
-    async def reads(self, name: str, command: str, records: int) -> AsyncIterator[None]:
-        """Notes what the server spends in a command meanwhile, for each of so many records."""
+    async def reads(self, name: str, commands: Sequence[str], records: int) -> AsyncIterator[None]:
+        """Notes what the server spends in some commands meanwhile, for each of so many records."""
         await self._client.config_resetstat()
         yield
         found = await self._client.info("commandstats")
-        self.costs[name].append(found.get(f"cmdstat_{command}", {"usec": 0})["usec"] / records)
+        spent = sum(found.get(f"cmdstat_{command}", {"usec": 0})["usec"] for command in commands)
+        self.costs[name].append(spent / records)
 
     def medians(self) -> Sample:
         return {f"{name}_us": statistics.median(costs) for name, costs in self.costs.items()}
 
 
 @contextmanager
-def _server() -> Iterator[Server]:
-    """One without an append-only file, for one run: its memory is the records and nothing else."""
-    server = Server("valkey")
+def _server(*, appendonly: bool = False) -> Iterator[Server]:
+    """One for one run: its memory is the records and nothing else."""
+    server = Server("valkey", appendonly="yes" if appendonly else "no")
     try:
         yield server
     finally:
@@ -199,7 +215,8 @@ async def _queue(server: Server) -> AsyncIterator[Queue]:
     """The steps of a flusher, one at a time."""
     link = RedisLink.from_url(server.url, timeout_seconds=60)
     try:
-        yield Queue(link, _NAMESPACE, 0, 1)
+        # Layout 2, which comparisons with earlier commits measure, knows no number of partitions.
+        yield Queue(link, _NAMESPACE, 0, *([1] if "partitions" in _QUEUE_TAKES else []))
     finally:
         await link.close()
 

@@ -104,9 +104,9 @@ async def fill(write: Callable[[dict[str, bytes]], Awaitable[Any]], records: int
 
 
 @asynccontextmanager
-async def client_of(url: str) -> AsyncIterator[Any]:
-    """redis-py, closed in the end."""
-    client: Any = redis.asyncio.Redis.from_url(url, protocol=2)
+async def client_of(url: str, *, connections: int = 100) -> AsyncIterator[Any]:
+    """redis-py with at most so many connections, closed in the end."""
+    client: Any = redis.asyncio.Redis.from_url(url, protocol=2, max_connections=connections)
     try:
         yield client
     finally:
@@ -216,7 +216,8 @@ async def _queue(server: Server) -> AsyncIterator[Queue]:
     link = RedisLink.from_url(server.url, timeout_seconds=60)
     try:
         # Layout 2, which comparisons with earlier commits measure, knows no number of partitions.
-        yield Queue(link, _NAMESPACE, 0, *([1] if "partitions" in _QUEUE_TAKES else []))
+        partitions: dict[str, Any] = {"partitions": 1} if "partitions" in _QUEUE_TAKES else {}
+        yield Queue(link, _NAMESPACE, 0, **partitions)
     finally:
         await link.close()
 

@@ -54,12 +54,7 @@ def _run(bench: Bench) -> None:
             Contestant(name=_ADD_COLD, run=partial(_cold, bench, "add")),
             Contestant(name=_SET_COLD, run=partial(_cold, bench, "set")),
             Contestant(name=_ADD_SAVED, run=partial(_counted, bench)),
-            *(
-                Contestant(
-                    name=_commit_name(writers), run=partial(_committed, bench, writers), labels={"writers": writers}
-                )
-                for writers in _WRITERS
-            ),
+            *(Contestant(name=_commit_name(number), run=partial(_committed, bench, number)) for number in _WRITERS),
         ],
         rounds=3,
     )
@@ -95,7 +90,7 @@ async def _acknowledged(bench: Bench, call: "Callable[[Buffer[int], int, int], A
 async def _hincrby(bench: Bench) -> Sample:
     """What people do by hand, and have to save by hand: an increment of a hash, awaited, by redis-py."""
     await _empty(bench)
-    async with client_of(bench.redis.url) as client:
+    async with client_of(bench.redis.url, connections=_TASKS) as client:
 
         async def one(number: int) -> None:
             await client.hincrby("counters", f"k{number % _COUNTERS}", 1)
@@ -161,9 +156,8 @@ async def _committed(bench: Bench, writers: int) -> Sample:
             done = 0
             with closing(_opened(path)) as connection:
                 while time.perf_counter() < deadline:
-                    connection.execute(
-                        "UPDATE counters SET n = n + 1 WHERE key = ?", (f"k{(first + done) % _COUNTERS}",)
-                    )
+                    key = f"k{(first + done) % _COUNTERS}"
+                    connection.execute("UPDATE counters SET n = n + 1 WHERE key = ?", (key,))
                     done += 1
             return done
 
@@ -216,10 +210,10 @@ async def _empty(bench: Bench) -> None:
 
 def _tables(results: Results) -> str:
     rows = ["### A second, 200 tasks", "", "| | calls |", "|---|--:|"]
-    for name in (_ADD_ONE, _SET_MANY, _ADD_SOME, _HINCRBY, _GET_PENDING, _GET_BACKEND):
-        rows.append(f"| {name} | {cell(results, name, 'calls_per_s')} |")
-    for name in (_ADD_COLD, _SET_COLD, _ADD_SAVED, *map(_commit_name, _WRITERS)):
-        rows.append(f"| {name} | {cell(results, name, 'saved_per_s')} |")
+    calls = (_ADD_ONE, _SET_MANY, _ADD_SOME, _HINCRBY, _GET_PENDING, _GET_BACKEND)
+    rows += [f"| {name} | {cell(results, name, 'calls_per_s')} |" for name in calls]
+    saves = (_ADD_COLD, _SET_COLD, _ADD_SAVED, *map(_commit_name, _WRITERS))
+    rows += [f"| {name} | {cell(results, name, 'saved_per_s')} |" for name in saves]
     return "\n".join([*rows, ""])
 
 
@@ -253,8 +247,8 @@ QUESTION: Final = Question(
     fair={
         _SET_MANY: "the same tasks, each of which writes a key of its own.",
         _HINCRBY: "redis-py with its pool of connections; nothing carries these numbers to a database.",
-        _COMMIT: "SQLite's own statement in threads with a connection each, WAL and synchronous=FULL, as the buffer has "
-        "it; the best number of writers counts.",
+        _COMMIT: "SQLite's own statement in threads with a connection each, WAL and synchronous=FULL, as the buffer "
+        "has it; the best number of writers counts.",
         _GET_BACKEND: "the same keys, whose updates are saved.",
     },
     tables=_tables,

@@ -43,3 +43,8 @@ class BufferCalls(Generic[T]):
                 "a buffer with on_full='write-through' has no updates and no conditional writes: one of the two could "
                 "lose writes of the other; use another on_full, and another namespace"
             )
+        if not self._backend.supports_based_on:
+            raise UsageError(
+                f"backend {self._backend.name} has no updates and no conditional writes: its plugin doesn't declare "
+                "supports_based_on; install a version of it that does"
+            )

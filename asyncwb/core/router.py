@@ -4,15 +4,17 @@ import asyncio
 import random
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from itertools import chain
-from typing import NoReturn, cast
+from typing import Final, NoReturn, cast
 
 from asyncwb.core.call_order import CallOrder, Sent
 from asyncwb.core.partition import Partition, in_pages
 from asyncwb.errors import (
     AsyncwbError,
     BackendError,
+    DeadLettered,
     DecodeError,
     NotConfirmed,
+    OutcomeUnknown,
     PartialFailure,
     RedisUnavailable,
     UsageError,
@@ -29,6 +31,8 @@ from asyncwb.writing.conditions import Undecided, condition_met
 from asyncwb.writing.durability import DurabilitySupport
 
 _Page = tuple[Partition, list[Write]]
+_OF_ONE_KEY: Final = (DecodeError, BackendError, DeadLettered, OutcomeUnknown)
+"""Errors of reading several keys that a single one may have caused."""
 
 
 class Router:
@@ -223,7 +227,7 @@ async def _one_by_one(
     """Reads each key of a group by itself, if the group failed and a single key may be the reason."""
     if not isinstance(answer, BaseException):
         return answer
-    if len(group) == 1 or not isinstance(answer, DecodeError | BackendError):
+    if len(group) == 1 or not isinstance(answer, _OF_ONE_KEY):
         return list(failures_of([raw.decode() for raw in group], answer).values())
     outcomes = await asyncio.gather(*(partition.gets.submit((raw,)) for raw in group), return_exceptions=True)
     return [

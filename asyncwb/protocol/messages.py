@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Final, Literal, NamedTuple
 
 from asyncwb.errors import DecodeError
@@ -44,8 +45,7 @@ class PartitionMeta:
         return bool(self.identity) and self.identity == self.meta_identity
 
 
-@dataclass(frozen=True, slots=True)
-class Applied:
+class Applied(NamedTuple):
     """A put that was applied.
 
     Attributes:
@@ -70,23 +70,22 @@ class Applied:
     hopeless: frozenset[int] = frozenset()
     dead: int = 0
     blocked: frozenset[int] = frozenset()
-    unmet: Mapping[int, Version | None] = field(default_factory=dict)
+    unmet: Mapping[int, Version | None] = MappingProxyType({})
     long: frozenset[int] = frozenset()
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(NamedTuple):
     """The writes that one request takes to a partition, as they are sent.
 
     Attributes:
         writes: keys with the bodies of their writes.
-        count: how many numbers the request takes; more than there are writes if some stand for several.
+        takes: how many numbers the request takes; more than there are writes if some stand for several.
         numbers: for each write the first and the last of its numbers, from 1; None if each has one, in their order.
         sizes: how many writes each group has; empty if each write is a group of its own.
     """
 
     writes: Sequence[Write]
-    count: int
+    takes: int
     numbers: Sequence[tuple[int, int]] | None = None
     sizes: Sequence[int] = ()
 

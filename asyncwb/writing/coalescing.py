@@ -1,8 +1,8 @@
 """Makes one request of many writes: of those of one key, only what they lead to is sent."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from itertools import chain
+from typing import NamedTuple
 
 from asyncwb.protocol.body import (
     CODECS,
@@ -16,8 +16,7 @@ from asyncwb.protocol.messages import Request, Write
 from asyncwb.updates import UpdateFailed, apply, fold
 
 
-@dataclass(frozen=True, slots=True)
-class Coalesced:
+class Coalesced(NamedTuple):
     """A request, and for each of its writes the places of all writes that it stands for; None if each stands for one.
 
     Attributes:
@@ -41,6 +40,8 @@ def coalesced(groups: Sequence[Sequence[Write]], *, limited: bool) -> Coalesced:
         limited: whether there are limits, which accept or refuse each group as a whole. Then writes are joined only if
             all groups have a single one, since one of a key that is refused is followed by refused ones.
     """
+    if len(groups) == 1 and len(groups[0]) == 1:  # a lone write, which needs nothing of this
+        return Coalesced(Request(groups[0], 1))
     writes = [*chain.from_iterable(groups)]
     count = len(writes)
     single = count == len(groups)

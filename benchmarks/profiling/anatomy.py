@@ -55,7 +55,7 @@ class AtOnce:
         hiredis.pack_command(tuple[Any, ...](("EVALSHA", script.sha, len(keys), *keys, *args)))
         await asyncio.sleep(0)
         if script.name == "put":
-            return b"OK %d 0  " % next(self._seqs)
+            return b"OK %d 0    0   " % next(self._seqs)
         return [self._record] * (len(args) - 2) + [self._epoch]
 
 

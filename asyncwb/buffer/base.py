@@ -22,6 +22,7 @@ class BufferCalls(Generic[T]):
     _life: Lifetime
     _engine: Engine
     _values: Values[T]
+    _takes_updates = False
 
     def _level(self, durability: Durability | None) -> Durability:
         if durability is None:
@@ -38,6 +39,8 @@ class BufferCalls(Generic[T]):
 
     def _require_updates(self) -> None:
         """Raises UsageError if this buffer can't have updates and conditional writes."""
+        if self._takes_updates:
+            return
         if self.settings.on_full == "write-through":
             raise UsageError(
                 "a buffer with on_full='write-through' has no updates and no conditional writes: one of the two could "
@@ -48,3 +51,4 @@ class BufferCalls(Generic[T]):
                 f"backend {self._backend.name} has no updates and no conditional writes: its plugin doesn't declare "
                 "supports_based_on; install a version of it that does"
             )
+        self._takes_updates = True

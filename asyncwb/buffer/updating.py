@@ -9,7 +9,7 @@ from asyncwb.core.arguments import ANY_VERSION, AnyVersion, checked_flag, checke
 from asyncwb.core.userkeys import raw_key
 from asyncwb.records import Version
 from asyncwb.settings import Durability
-from asyncwb.updates import ABSENT, Add, Append, Operation
+from asyncwb.updates import ABSENT, Append, Operation
 
 T = TypeVar("T")
 
@@ -91,7 +91,10 @@ class UpdatingCalls(BufferCalls[T]):
 
         Returns the version of the change, not the sum: `get` tells that. Raises the same errors as `update`.
         """
-        return await self._operate(key, Add(amount), field, durability)
+        self._life.check()
+        self._require_updates()
+        raw = raw_key(key)
+        return await self._engine.router.put(raw, self._values.addition(raw, amount, field), self._level(durability))
 
     async def append(
         self,
@@ -105,11 +108,7 @@ class UpdatingCalls(BufferCalls[T]):
 
         Returns the version of the change. Raises the same errors as `update`.
         """
-        return await self._operate(key, Append(*items, keep=keep), field, durability)
-
-    async def _operate(
-        self, key: str, operation: Operation, field: str | None, durability: Durability | None
-    ) -> Version:
+        operation = Append(*items, keep=keep)
         return await self.update(key, operation if field is None else {field: operation}, durability=durability)
 
     def _update(self, raw: bytes, change: Change, default: Any, *, upsert: bool) -> bytes:

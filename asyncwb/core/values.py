@@ -1,7 +1,8 @@
 """Converts the values of a buffer to the bodies of records, and back."""
 
 from collections.abc import Iterable
-from typing import Generic, TypeVar
+from decimal import Decimal
+from typing import Any, Final, Generic, TypeVar, cast
 
 from asyncwb.codecs import Codec
 from asyncwb.errors import AsyncwbError, DecodeError, InvalidValue, ValueTooLarge
@@ -11,9 +12,13 @@ from asyncwb.protocol.wire import OVERHEAD_BYTES, payload_of, unpack_record
 from asyncwb.reading.reader import Answer
 from asyncwb.settings import Settings
 from asyncwb.support.outcomes import failure
-from asyncwb.updates import Changes
+from asyncwb.updates import ABSENT, Add, Changes
 
 T = TypeVar("T")
+
+_MOST_ADDITIONS: Final = 1000
+"""How many different additions are remembered: most counters count by one."""
+_NUMBERS: Final = (int, float, Decimal)
 
 
 class Values(Generic[T]):
@@ -32,9 +37,11 @@ class Values(Generic[T]):
         self._changes = Changes(codec.name, codec.type, check=settings.check_values)
         self._most = settings.max_value_bytes
         self._limit = f"max_value_bytes={self._most}"
+        self._additions: dict[tuple[object, type, str | None], bytes] = {}
 
     def limit(self, backend: BackendAdapter) -> None:
         """Sets the limit of a value's length: the least of the setting, what `max_bytes` allows, and the backend's."""
+        self._additions.clear()
         own, bound = backend.limits.max_value_bytes, self._settings.max_bytes
         self._most = self._settings.max_value_bytes
         self._limit = f"max_value_bytes={self._most}"
@@ -65,6 +72,20 @@ class Values(Generic[T]):
         if len(entry) > self._most:
             raise ValueTooLarge(f"update of key {raw.decode()!r} has {len(entry)} bytes, over {self._limit}")
         return self._update_prefix + entry
+
+    def addition(self, raw: bytes, amount: object, field: str | None) -> bytes:
+        """Returns the body of an update that adds a number: that of an earlier one, where it adds the same.
+
+        Raises the same errors as `update`, and InvalidArgument for what is no number.
+        """
+        same = amount, type(amount), field
+        body = self._additions.get(same) if type(amount) in _NUMBERS else None
+        if body is None:
+            operation = Add(cast("Any", amount))
+            body = self.update(raw, operation if field is None else {field: operation}, default=ABSENT, upsert=True)
+            if type(amount) in _NUMBERS and len(self._additions) < _MOST_ADDITIONS:
+                self._additions[same] = body
+        return body
 
     def value(self, raw: bytes, found: Answer) -> T | None:
         """Returns the value of what a read found for the key, None if there is none or it was deleted.

@@ -1,19 +1,16 @@
 """Makes one request of many writes: of those of one key, only what they lead to is sent."""
 
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from itertools import chain
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
-from asyncwb.protocol.body import (
-    CODECS,
-    DELETE_BODY,
-    PREFIX_BYTES,
-    is_conditional,
-    is_plain,
-    put_prefix,
-)
+from asyncwb.protocol.body import CODECS, DELETE_BODY, PREFIX_BYTES, Kind, is_conditional, is_plain, put_prefix
 from asyncwb.protocol.messages import Request, Write
 from asyncwb.updates import UpdateFailed, apply, fold
+
+_PLAIN: Final = frozenset((ord(Kind.PUT.value), ord(Kind.DELETE.value)))
+_UPDATE: Final = frozenset((ord(Kind.UPDATE.value),))
 
 
 class Coalesced(NamedTuple):
@@ -44,67 +41,80 @@ def coalesced(groups: Sequence[Sequence[Write]], *, limited: bool) -> Coalesced:
         return Coalesced(Request(groups[0], 1))
     writes = [*chain.from_iterable(groups)]
     count = len(writes)
-    single = count == len(groups)
-    sizes = () if single or not limited else [*map(len, groups)]
-    if (limited and not single) or len({key for key, _ in writes}) == count:
-        return Coalesced(Request(writes, count, sizes=sizes))
-    joined: list[tuple[Write, list[int]]] = []
-    by_key: dict[bytes, list[int]] = {}
+    if limited and count > len(groups):
+        return Coalesced(Request(writes, count, sizes=[*map(len, groups)]))
+    last = {key: place for place, (key, _) in enumerate(writes)}
+    if len(last) == count:
+        return Coalesced(Request(writes, count))
+    kinds = {body[0] for _, body in writes}
+    if kinds <= _PLAIN and not limited:  # then none is refused, and nobody asks which stands for which
+        numbers = [(place + 1, place + 1) for place in last.values()]
+        return Coalesced(Request([writes[place] for place in last.values()], count, numbers))
+    by_key: dict[bytes, list[int]] = {key: [] for key in last}
     for place, (key, _) in enumerate(writes):
-        by_key.setdefault(key, []).append(place)
+        by_key[key].append(place)
+    sent: list[Write] = []
+    stands_for: list[list[int]] = []
+    join = _folded_all if kinds == _UPDATE else _joined
     for key, places in by_key.items():
         if len(places) == 1:
-            joined.append((writes[places[0]], places))
-            continue
-        for body, stands_for in _joined([(writes[place][1], place) for place in places]):
-            joined.append(((key, body), stands_for))
-    return Coalesced(
-        Request(
-            [write for write, _ in joined],
-            count,
-            [(places[0] + 1, places[-1] + 1) for _, places in joined],
-        ),
-        [places for _, places in joined],
-    )
-
-
-def _joined(bodies: Sequence[tuple[bytes, int]]) -> Iterator[tuple[bytes, list[int]]]:
-    """Joins writes of one key, in their order; yields what they lead to, with the places that each stands for."""
-    run: list[tuple[bytes, int]] = []
-    for body, place in bodies:
-        if is_conditional(body):
-            yield from _run(run)
-            yield body, [place]
-            run = []
+            sent.append(writes[places[0]])
+            stands_for.append(places)
         else:
-            run.append((body, place))
-    yield from _run(run)
+            for body, of in join([writes[place][1] for place in places], places):
+                sent.append((key, body))
+                stands_for.append(of)
+    numbers = [(places[0] + 1, places[-1] + 1) for places in stands_for]
+    return Coalesced(Request(sent, count, numbers), stands_for)
 
 
-def _run(run: Sequence[tuple[bytes, int]]) -> Iterator[tuple[bytes, list[int]]]:
-    """The same for writes without conditions."""
-    if not run:
-        return
-    places = [place for _, place in run]
-    last = max((at for at, (body, _) in enumerate(run) if is_plain(body)), default=None)
-    try:
-        if last is None:
-            yield _folded([body for body, _ in run]), places
-        else:
-            yield _applied(run[last][0], [body for body, _ in run[last + 1 :]]), places
-    except UpdateFailed:
-        # Which one can't be applied is found out by whoever works the value out; until then they go as they are.
-        yield from ((body, [place]) for body, place in run)
+def _folded_all(updates: Sequence[bytes], places: list[int]) -> Iterator[tuple[bytes, list[int]]]:
+    """Joins updates of one key, in their order; yields what they lead to, with the places that each stands for."""
+    folded = _repeated(updates[0], len(updates)) if updates.count(updates[0]) == len(updates) else _folded(updates)
+    if folded is not None:
+        yield folded, places
+    else:
+        # Those that can't be folded into one go as they are.
+        yield from ((body, [place]) for body, place in zip(updates, places, strict=True))
 
 
-def _folded(updates: Sequence[bytes]) -> bytes:
-    if len(updates) == 1:
-        return updates[0]
+@lru_cache(maxsize=1000)
+def _repeated(update: bytes, times: int) -> bytes | None:
+    """The same update so many times; remembered, because most counters count by one."""
+    return _folded([update] * times)
+
+
+def _folded(updates: Sequence[bytes]) -> bytes | None:
+    """One update that does the same as these, in their order; None if there isn't one."""
     prefix = updates[0][:PREFIX_BYTES]
     folded = fold(CODECS[prefix[1:]], [body[PREFIX_BYTES:] for body in updates])
-    if len(folded) > 1:
-        raise UpdateFailed("they can't be folded into one")
-    return prefix + folded[0]
+    return prefix + folded[0] if len(folded) == 1 else None
+
+
+def _joined(bodies: Sequence[bytes], places: list[int]) -> Iterator[tuple[bytes, list[int]]]:
+    """The same for writes of any kind."""
+    begin = 0
+    for at, body in enumerate(bodies):
+        if is_conditional(body):
+            yield from _run(bodies[begin:at], places[begin:at])
+            yield body, [places[at]]
+            begin = at + 1
+    yield from _run(bodies[begin:], places[begin:])
+
+
+def _run(bodies: Sequence[bytes], places: list[int]) -> Iterator[tuple[bytes, list[int]]]:
+    """The same for writes without conditions; there may be none."""
+    last = max((at for at, body in enumerate(bodies) if is_plain(body)), default=None)
+    if last is None:
+        if bodies:
+            yield from _folded_all(bodies, places)
+        return
+    try:
+        yield _applied(bodies[last], bodies[last + 1 :]), places
+    except UpdateFailed:
+        # Which one can't be applied is found out by whoever works the value out; until then they go as they are.
+        yield bodies[last], places[: last + 1]
+        yield from _folded_all(bodies[last + 1 :], places[last + 1 :])
 
 
 def _applied(begin: bytes, updates: Sequence[bytes]) -> bytes:

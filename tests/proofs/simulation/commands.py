@@ -110,6 +110,19 @@ def _getrange(server: "ModelServer", command: Command) -> bytes:
     return value[int(command[2]) : int(command[3]) + 1]
 
 
+def _setrange(server: "ModelServer", command: Command) -> int:
+    key, at, part = command[1], int(command[2]), command[3]
+    value: bytes = server.value(key, bytes) or b""
+    server.data[key] = value[:at].ljust(at, b"\0") + part + value[at + len(part) :]
+    return len(server.data[key])
+
+
+def _append(server: "ModelServer", command: Command) -> int:
+    value: bytes = server.value(command[1], bytes) or b""
+    server.data[command[1]] = value + command[2]
+    return len(server.data[command[1]])
+
+
 def _pexpire(server: "ModelServer", command: Command) -> int:
     if not server.exists(command[1]):
         return 0
@@ -303,13 +316,15 @@ COMMANDS: "Final[dict[bytes, Callable[[ModelServer, Command], Any]]]" = {
     b"HEXISTS": _hexists, b"HGET": _hget, b"HGETALL": _hgetall, b"HINCRBY": _hincrby, b"HLEN": _hlen, b"HMGET": _hmget,
     b"HSCAN": _hscan, b"HSET": _hset, b"INFO": _info, b"KEYS": _keys, b"LLEN": _llen, b"LPUSH": _lpush, b"MGET": _mget,
     b"MSET": _mset, b"PEXPIRE": _pexpire, b"PING": _ping, b"PTTL": _pttl, b"RPOP": _rpop, b"SCAN": _scan, b"SET": _set,
-    b"SADD": _sadd, b"SCARD": _scard, b"SMISMEMBER": _smismember, b"SREM": _srem,
-    b"STRLEN": _strlen, b"TIME": _time, b"ZADD": _zadd, b"ZCARD": _zcard, b"ZMSCORE": _zmscore, b"ZRANGE": _zrange,
-    b"ZCOUNT": _zcount, b"ZRANGEBYSCORE": _zrangebyscore, b"ZREM": _zrem, b"ZREMRANGEBYRANK": _zremrangebyrank,
-    b"ZREMRANGEBYSCORE": _zremrangebyscore, b"ZSCORE": _zscore,
+    b"APPEND": _append, b"SADD": _sadd, b"SCARD": _scard, b"SETRANGE": _setrange, b"SMISMEMBER": _smismember,
+    b"SREM": _srem, b"STRLEN": _strlen, b"TIME": _time, b"ZADD": _zadd, b"ZCARD": _zcard, b"ZMSCORE": _zmscore,
+    b"ZRANGE": _zrange, b"ZCOUNT": _zcount, b"ZRANGEBYSCORE": _zrangebyscore, b"ZREM": _zrem,
+    b"ZREMRANGEBYRANK": _zremrangebyrank, b"ZREMRANGEBYSCORE": _zremrangebyscore, b"ZSCORE": _zscore,
 }  # fmt: skip
 
-DENIED_AT_MAXMEMORY: Final = frozenset({b"HINCRBY", b"HSET", b"LPUSH", b"MSET", b"SADD", b"SET", b"ZADD"})
+DENIED_AT_MAXMEMORY: Final = frozenset(
+    {b"HINCRBY", b"HSET", b"LPUSH", b"MSET", b"SADD", b"SET", b"ZADD", b"APPEND", b"SETRANGE"}
+)
 WRITES: Final = DENIED_AT_MAXMEMORY | {
     b"DEL", b"HDEL", b"PEXPIRE", b"RPOP", b"SREM", b"ZREM", b"ZREMRANGEBYRANK", b"ZREMRANGEBYSCORE",
 }  # fmt: skip

@@ -1,4 +1,4 @@
-"""An operator's view of one partition: its records and its dead letters. Only `Inspection.drop` changes anything."""
+"""An operator's view of one partition: its records and dead letters, and the ends of dead letters by an operator."""
 
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
@@ -8,8 +8,9 @@ from asyncwb.errors import DecodeError
 from asyncwb.protocol import scripts
 from asyncwb.protocol.entries import Failing, header_of, unpack_failing, unpack_header
 from asyncwb.protocol.messages import DeadRecord
+from asyncwb.protocol.pending import Entry, PendingRecord
 from asyncwb.protocol.queue import Queue
-from asyncwb.protocol.wire import pack_version, unpack_dead, unpack_record
+from asyncwb.protocol.wire import pack_version, unpack, unpack_dead
 from asyncwb.records import Record, Version
 from asyncwb.redis.script import Script
 from asyncwb.support.key_encoding import raw_of, text_of
@@ -47,11 +48,11 @@ class Listed:
 class Described:
     """Everything about one record: where it is ("dirty", "leased", "dead", or "stray" if it is in no set), and details.
 
-    `record` is None if another program overwrote it.
+    `record` is None if another program overwrote it, and a `PendingRecord` if it has updates.
     """
 
     where: str
-    record: Record | None
+    record: Record | PendingRecord | None
     listed: Listed
     dead: DeadRecord | None
 
@@ -88,8 +89,9 @@ class Inspection:
             return None
         now, packed, due, lease, dead, failing = reply
         due_ms = _due(lease or due or b"%d" % now, now)
+        record: Record | PendingRecord | None
         try:
-            record = unpack_record(key, packed)
+            record = unpack(key, packed)
         except DecodeError:
             record = None
         where = "leased" if lease else "dirty" if due else "dead" if dead else "stray"
@@ -101,6 +103,14 @@ class Inspection:
         pairs = [part for letter in letters for part in (raw_of(letter.key), pack_version(letter.version))]
         dropped: int = await self._ask(scripts.DROP, *pairs)
         return dropped
+
+    async def leave_out(self, pending: PendingRecord, entry: Entry) -> bool:
+        """Makes a dead letter dirty again without one of its updates, and with no attempt counted.
+
+        Nothing happens, and the result is False, if the key isn't dead any more or has another record by now.
+        """
+        versions = map(pack_version, (pending.version, entry.first, entry.last))
+        return bool(await self._ask(scripts.LEAVE_OUT, raw_of(pending.key), *versions))
 
     async def _ask(self, script: Script, *args: bytes | str | int) -> Any:
         keys = self.queue.keys

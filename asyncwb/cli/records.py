@@ -1,12 +1,12 @@
 """`asyncwb keys` and `asyncwb show`: which records are unsaved, and everything about one of them."""
 
-import json
 from typing import Any
 
 import click
 
 from asyncwb.admin.inspector import open_inspector
 from asyncwb.admin.partition_view import Described, Listed, Place
+from asyncwb.admin.working_out import worked_out
 from asyncwb.cli.closing import closing_backend
 from asyncwb.cli.options import LOOKING, STORING, settings_options
 from asyncwb.cli.output import (
@@ -17,7 +17,6 @@ from asyncwb.cli.output import (
     print_table,
     seconds_text,
     time_text,
-    value_of,
     version_text,
 )
 from asyncwb.cli.shared import (
@@ -27,7 +26,16 @@ from asyncwb.cli.shared import (
     optional_backend_option,
     redis_option,
 )
+from asyncwb.cli.shown import (
+    pending_dict,
+    record_dict,
+    show_pending,
+    show_record,
+    show_worked_out,
+    worked_out_dict,
+)
 from asyncwb.core.userkeys import raw_key
+from asyncwb.protocol.pending import PendingRecord
 from asyncwb.records import Record
 from asyncwb.settings import Settings
 from asyncwb.support.redaction import redact
@@ -91,18 +99,34 @@ async def keys(*, redis: str | None, settings: Settings, place: Place, older: fl
 async def show(*, key: str, redis: str | None, settings: Settings, backend: str | None, as_json: bool) -> None:
     """Show everything about one record: where it is, its version and value, its failures.
 
+    Of a record with updates that aren't saved yet it shows the updates and what they begin with. Its value is worked
+    out from these with what the backend holds, so that takes --backend.
+
     Exit status: 0 shown, 1 neither Redis nor (with --backend) the backend has it, 2 they can't be reached.
     """
     raw_key(key)
     async with open_inspector(redis, settings.namespace, timeout_seconds=settings.redis_timeout_seconds) as inspector:
         found = await inspector.part_of(key).describe(key)
         held = await _held(backend, settings, inspector.made.codec, key) if backend else None
+    pending = found.record if found is not None and isinstance(found.record, PendingRecord) else None
+    result = worked_out(pending, held) if pending is not None and backend else None
     if as_json:
-        print_json({"key": key, "redis": _as_dict(found), "backend": None if held is None else _record_dict(held)})
+        print_json(
+            {
+                "key": key,
+                "redis": _as_dict(found),
+                "backend": None if held is None else record_dict(held),
+                "worked_out": worked_out_dict(result, pending.codec) if result and pending else None,
+            }
+        )
     else:
         _show_redis(key, found)
         if backend:
             _show_backend(held, redact(backend))
+        if result is not None:
+            show_worked_out(result)
+        elif pending is not None:
+            click.echo("worked out with what the backend holds, its value is shown if you name --backend")
     if found is None and held is None:
         raise SystemExit(EXIT_FAULT)
 
@@ -113,29 +137,25 @@ async def _held(url: str, settings: Settings, codec: Any, key: str) -> Record | 
         return (await backend.load([key])).get(key)
 
 
-def _record_dict(record: Record) -> dict[str, Any]:
-    return {
-        "version": record.version,
-        "deleted": record.deleted,
-        "codec": record.codec,
-        "bytes": len(record.payload),
-        "value": value_of(record),
-    }
-
-
 def _as_dict(found: Described | None) -> dict[str, Any] | None:
     if found is None:
         return None
     listed, dead = found.listed, found.dead
     return {
         "where": found.where,
-        **(_record_dict(found.record) if found.record else {"garbage": True, "bytes": listed.bytes}),
+        **_content_dict(found),
         "age_seconds": listed.age_seconds,
         "due_in_seconds": listed.due_in_seconds if found.where in ("dirty", "leased") else None,
         "attempts": dead.attempts if dead else listed.attempts,
         "reason": dead.reason if dead else listed.reason,
         "died": dead.died if dead else None,
     }
+
+
+def _content_dict(found: Described) -> dict[str, Any]:
+    if isinstance(found.record, PendingRecord):
+        return {**pending_dict(found.record), "bytes": found.listed.bytes}
+    return {"garbage": True, "bytes": found.listed.bytes} if found.record is None else record_dict(found.record)
 
 
 def _show_redis(key: str, found: Described | None) -> None:
@@ -156,24 +176,13 @@ def _show_redis(key: str, found: Described | None) -> None:
         click.echo("          it is in no set: run `asyncwb audit`")
     if found.record is None:
         click.echo(f"record    {listed.bytes} bytes that another program wrote")
+    elif isinstance(found.record, PendingRecord):
+        show_pending(found.record)
     else:
-        _show_record(found.record)
+        show_record(found.record)
 
 
 def _show_backend(held: Record | None, name: str) -> None:
     click.echo(f"backend   {name}{'' if held else ' has nothing of it'}")
     if held:
-        _show_record(held)
-
-
-def _show_record(record: Record) -> None:
-    click.echo(f"version   {version_text(record.version)} ({record.version})")
-    if record.deleted:
-        click.echo("value     deleted")
-        return
-    click.echo(f"value     {record.codec}, {bytes_text(len(record.payload))}")
-    text = json.dumps(value_of(record), indent=2, default=str)
-    for line in text[:2000].splitlines():
-        click.echo(f"          {line}")
-    if len(text) > 2000:
-        click.echo("          … (--json shows all of it)")
+        show_record(held)

@@ -90,7 +90,7 @@ def test_every_command_takes_the_settings_that_matter_to_it() -> None:
         ("audit",): looking,
         ("dead", "list"): looking,
         ("dead", "show"): looking,
-        ("dead", "retry"): looking,
+        ("dead", "retry"): storing,
         ("dead", "drop"): looking,
         ("show",): storing,
         ("doctor",): storing,

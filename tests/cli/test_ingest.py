@@ -18,7 +18,9 @@ from click.testing import CliRunner, Result
 from asyncwb.cli import main
 from tests.harness.servers import Server
 
-JSON_KEYS = ["rows", "acknowledged", "skipped", "distinct_keys", "saved", "coalesced", "dead", "seconds"]
+JSON_KEYS = [
+    "rows", "acknowledged", "skipped", "unknown", "blocked", "distinct_keys", "saved", "coalesced", "dead", "seconds",
+]  # fmt: skip
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ from asyncwb.buffer import Buffer
 from asyncwb.cli.closing import closing_backend
 from asyncwb.cli.ingest.dry_run import dry_run
 from asyncwb.cli.ingest.fieldtypes import Types, types_from_option
+from asyncwb.cli.ingest.modes import Mode, ModeName
 from asyncwb.cli.ingest.reading import Reading, read_chunks, title, total_size
 from asyncwb.cli.ingest.report import Counts, progress_bar, report, show
 from asyncwb.cli.ingest.rows import Key
@@ -36,9 +37,39 @@ _CHARACTERS: Final = {"tab": "\t", "\\t": "\t", "comma": ",", "semicolon": ";", 
 )
 @click.option(
     "--key",
-    required=True,
     metavar="COLUMN[,COLUMN...]",
-    help="The column or field that holds the key, or several.",
+    help="The column or field that holds the key, or several; needed in every mode but insert.",
+)
+@click.option(
+    "--mode",
+    "mode_name",
+    type=click.Choice(["set", "update", "insert", "add"]),
+    default="set",
+    show_default=True,
+    help="What a row does: set replaces the value; update changes only the fields that the row has; add adds all of "
+    "them to what is there, but those of the key; insert gives each row a new key.",
+)
+@click.option(
+    "--add",
+    "added",
+    multiple=True,
+    metavar="COLUMN[,COLUMN...]",
+    help="With --mode update: add these numbers to what is there, instead of setting them.",
+)
+@click.option(
+    "--max",
+    "highest",
+    multiple=True,
+    metavar="COLUMN[,COLUMN...]",
+    help="With --mode update: keep the greater of what is there and what the row has.",
+)
+@click.option(
+    "--min", "lowest", multiple=True, metavar="COLUMN[,COLUMN...]", help="With --mode update: keep the lesser one."
+)
+@click.option(
+    "--no-upsert",
+    is_flag=True,
+    help="With --mode update or add: leave rows out whose key isn't there, rather than make a value of them.",
 )
 @backend_option
 @redis_option
@@ -69,7 +100,8 @@ _CHARACTERS: Final = {"tab": "\t", "\\t": "\t", "comma": ",", "semicolon": ";", 
     "--types",
     metavar="COLUMN=TYPE,...",
     help="For CSV: int, float, number, decimal, bool, text, date, datetime or json; int? takes an empty field as null. "
-    "The default is the type of the column in the backend's table if there is one, else text.",
+    "The default is the type of the column in the backend's table if there is one, else text, or number? where it is "
+    "added.",
 )
 @click.option("--limit", type=click.IntRange(1), metavar="N", help="Read the first N rows only.")
 @click.option(
@@ -98,7 +130,12 @@ _CHARACTERS: Final = {"tab": "\t", "\\t": "\t", "comma": ",", "semicolon": ";", 
 async def ingest(
     *,
     files: Sequence[str],
-    key: str,
+    key: str | None,
+    mode_name: ModeName,
+    added: Sequence[str],
+    highest: Sequence[str],
+    lowest: Sequence[str],
+    no_upsert: bool,
     backend: str,
     redis: str | None,
     settings: Settings,
@@ -119,9 +156,14 @@ async def ingest(
     A FILE is CSV with a header, JSON Lines, or a JSON array of objects; .gz and .zst after its name mean that it is
     compressed. Several are read one after the other.
 
-    Rows of one key are applied in their order: the last one wins. Ends when all is saved, or refused for good. Once
-    --max-refused rows were refused it reads no more, and ends when what was written by then is saved or refused. An
-    interrupted run loses nothing that was acknowledged; run it again to complete it.
+    Rows of one key are applied in their order: the last one wins, or with --mode update or add, each changes what the
+    one before has left. Ends when all is saved, or refused for good. Once --max-refused rows were refused it reads no
+    more, and ends when what was written by then is saved or refused. An interrupted run loses nothing that was
+    acknowledged; run it again to complete it.
+
+    What is added or inserted, by --mode add, --add or --mode insert, is added or inserted once more if the same rows
+    are ingested again, also after an interrupted run. A row whose outcome is unknown, since Redis did not answer, is
+    reported, and isn't added again.
 
     A key of several columns is their texts with a colon between them; a colon or backslash in them has a backslash
     before it.
@@ -129,12 +171,17 @@ async def ingest(
     --dry-run finds what is malformed or too long, and asks the backend what it would refuse, as far as it can tell
     without keeping anything. It can't know what others write until the rows really come.
 
-    Exit status: 0 all is saved, or a dry run found nothing; 1 a line was malformed (skipped or not), or the backend
-    refused a row for good, or would; 2 wrong usage, a file that can't be read at all, Redis or the backend can't be
-    reached, or dead letters of this namespace leave no room.
+    Exit status: 0 all is saved, or a dry run found nothing; 1 a line was malformed (skipped or not), the backend
+    refused a row for good, or would, an update can't be applied, or it is unknown whether a row was added; 2 wrong
+    usage, a file that can't be read at all, Redis or the backend can't be reached, or dead letters of this namespace
+    leave no room.
     """
+    columns = Key() if key is None else Key.from_option(key)
+    operands = {"--add": added, "--max": highest, "--min": lowest}
+    mode = Mode.from_options(mode_name, columns, operands, upsert=not no_upsert)
     reading = Reading(
-        key=Key.from_option(key),
+        key=columns,
+        mode=mode,
         format=None if row_format is None else "csv" if row_format == "csv" else "json",
         delimiter=None if delimiter is None else _character("--delimiter", delimiter),
         quotechar=None if quotechar == "none" else _character("--quotechar", quotechar),
@@ -159,18 +206,20 @@ async def ingest(
         settings=settings,
         observer=refusals,
     )
-    work = Writing(buffer, counts, refusals, writers=writers, skip=on_error == "skip")
+    work = Writing(buffer, counts, refusals, mode=mode, writers=writers, skip=on_error == "skip")
     try:
         async with buffer:
             await _write(work, buffer=buffer, counts=counts, refusals=refusals, files=files, reading=reading)
     except (asyncio.CancelledError, KeyboardInterrupt, AsyncwbError):
         if counts.acknowledged:
-            click.echo(
-                f"{counts.acknowledged} row(s) are acknowledged and safe; run the same command again to go on", err=True
+            then = (
+                "run the same command again to go on" if mode.repeatable else "the same command would apply them twice"
             )
+            click.echo(f"{counts.acknowledged} row(s) are acknowledged and safe; {then}", err=True)
         raise
     report(counts, buffer.totals, time.monotonic() - started, as_json=as_json)
-    _end(counts, refusals, buffer.totals.dead, stopped=f" (--max-refused {max_refused})" if work.stopped else "")
+    stopped = f" (--max-refused {max_refused})" if work.stopped else ""
+    _end(counts, refusals, buffer.totals.dead, mode=mode, stopped=stopped)
 
 
 async def _write(
@@ -198,15 +247,30 @@ async def _write(
             await asyncio.wait([shown])
 
 
-def _end(counts: Counts, refusals: Refusals, dead: int, *, stopped: str) -> None:
+def _end(counts: Counts, refusals: Refusals, dead: int, *, mode: Mode, stopped: str) -> None:
     """Reports what went wrong, if anything, and then raises SystemExit."""
     if counts.malformed is not None:
-        click.echo(f"Error: {counts.malformed}; stopped there (--on-error skip goes on)", err=True)
+        after = "" if mode.repeatable else "; the rows before it are applied, and would be applied twice by another run"
+        click.echo(f"Error: {counts.malformed}; stopped there (--on-error skip goes on){after}", err=True)
     refused = max(counts.refused, dead)
-    if refused:
+    if refused or counts.blocked:
         refusals.tell()
-        click.echo(f"Error: {refused:,} {REFUSED}{f'; stopped there{stopped}' if stopped else ''}", err=True)
-    if counts.malformed is not None or counts.skipped or refused:
+    then = f"; stopped there{stopped}" if stopped else ""
+    if refused:
+        click.echo(f"Error: {refused:,} {REFUSED}{then}", err=True)
+    if counts.blocked:
+        click.echo(
+            f"Error: {counts.blocked:,} row(s) weren't taken, since an earlier update of their key can't be applied: "
+            f"see `asyncwb dead list`{then}",
+            err=True,
+        )
+    if counts.unknown:
+        click.echo(
+            f"Error: of {counts.unknown:,} row(s), listed above, it is unknown whether they were added: look at what "
+            "the backend holds before you add them again",
+            err=True,
+        )
+    if counts.malformed is not None or counts.skipped or refused or counts.blocked or counts.unknown:
         raise SystemExit(EXIT_FAULT)
 
 

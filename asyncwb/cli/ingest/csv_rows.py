@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import BinaryIO, Final, Literal
 
 from asyncwb.cli.ingest.fieldtypes import Types
+from asyncwb.cli.ingest.modes import Mode
 from asyncwb.cli.ingest.rows import LONGEST, TOO_LONG, Item, Key, malformed, named
 from asyncwb.cli.ingest.sources import Source
 from asyncwb.cli.output import plain
@@ -30,11 +31,13 @@ class Dialect:
         return csv.reader(lines, delimiter=self.delimiter, quotechar=self.quotechar, quoting=quoting, strict=True)
 
 
-def csv_rows(source: Source, stream: BinaryIO, *, key: Key, dialect: Dialect, types: Types) -> Iterator[Item]:
+def csv_rows(
+    source: Source, stream: BinaryIO, *, key: Key, dialect: Dialect, types: Types, mode: Mode
+) -> Iterator[Item]:
     """Yields rows and malformed lines in order, holding one row at a time in memory.
 
     Raises:
-        ConfigurationError: the header can't be read, or lacks a column of the key or of the types.
+        ConfigurationError: the header can't be read, or lacks a column of the key, of the types or of the mode.
     """
     csv.field_size_limit(LONGEST)
     # Bytes that aren't UTF-8 become lone surrogates, so that only their row is malformed.
@@ -43,7 +46,7 @@ def csv_rows(source: Source, stream: BinaryIO, *, key: Key, dialect: Dialect, ty
     header = _header(source, reader, lines, key, dialect)
     if header is None:
         return
-    converters = types.converters(source.name, header)
+    converters = types.converters(source.name, header, mode)
     width = len(header)
     while True:
         line = lines.begin_row()
@@ -161,7 +164,7 @@ def _hint(line: str, key: Key, dialect: Dialect, *, width: int) -> str:
             (fields,) = Dialect(delimiter, dialect.quotechar).reader(iter([line]))
         except (csv.Error, ValueError, TypeError):  # TypeError: the delimiter is the quotechar
             continue
-        if all(name in fields for name in key.names):
+        if key.names and all(name in fields for name in key.names):
             best = delimiter
             break
         if len(fields) > most and width == 1:

@@ -9,6 +9,7 @@ from typing import Any, Final
 import click
 
 from asyncwb.backend import Limits
+from asyncwb.cli.ingest.modes import Mode
 from asyncwb.cli.ingest.reading import Reading, read_chunks
 from asyncwb.cli.ingest.rows import Item, MalformedLine, Row, malformed
 from asyncwb.cli.output import plain
@@ -19,6 +20,7 @@ from asyncwb.errors import BackendUnavailable, InvalidValue
 from asyncwb.plugins.adapter import BackendAdapter
 from asyncwb.records import MAX_EPOCH, Record, make_version
 from asyncwb.settings import Settings
+from asyncwb.updates import ABSENT
 
 _LONGEST_REASON: Final = 500
 _SHOWN: Final = 20
@@ -29,7 +31,7 @@ async def dry_run(
     backend: BackendAdapter, files: Sequence[str], reading: Reading, settings: Settings, *, as_json: bool
 ) -> None:
     """Reads and checks the rows, and reports. Raises SystemExit with status 1 if one of them can't be ingested."""
-    check = _Check(backend, settings)
+    check = _Check(backend, settings, reading.mode)
     async for chunk in read_chunks(files, reading):
         await check.look(chunk.items)
     check.report(as_json=as_json)
@@ -46,8 +48,9 @@ class _Check:
         asked: whether the backend could tell what it would refuse.
     """
 
-    def __init__(self, backend: BackendAdapter, settings: Settings) -> None:
+    def __init__(self, backend: BackendAdapter, settings: Settings, mode: Mode) -> None:
         self._backend = backend
+        self._mode = mode
         self._codec: Codec[Any] = Codec("json", check=settings.check_values)
         self._values: Values[Any] = Values(self._codec, settings)
         self._page = Limits().max_batch
@@ -58,26 +61,33 @@ class _Check:
         self._keys: set[str] = set()
         self.malformed = 0
         self.refused = 0
-        self.asked = True
+        # What an update makes depends on what the backend holds when it comes.
+        self.asked = not mode.updates
 
     async def look(self, items: Sequence[Item]) -> None:
         good: list[tuple[Row, Record]] = []
         for item in items:
             self._rows += 1
-            found = item if isinstance(item, MalformedLine) else self._record(item)
+            found = item if isinstance(item, MalformedLine) else self._checked(item)
             if isinstance(found, MalformedLine):
                 self.malformed += 1
                 self._tell(str(found))
-            else:
+            elif found is not None:
                 assert isinstance(item, Row)
                 good.append((item, found))
         for start in range(0, len(good), self._page):
             await self._ask(good[start : start + self._page])
 
-    def _record(self, row: Row) -> Record | MalformedLine:
+    def _checked(self, row: Row) -> Record | MalformedLine | None:
+        """The record that a row makes; None if it is an update that can be taken."""
         self._keys.add(row.key)
+        raw = row.key.encode()
         try:
-            payload = self._values.payload(row.key.encode(), row.value)
+            if self._mode.updates:
+                change = self._mode.change_of(row.value)
+                self._values.update(raw, change, default=ABSENT, upsert=self._mode.upsert)
+                return None
+            payload = self._values.payload(raw, row.value)
         except InvalidValue as error:
             return malformed(row.file, row.line, error)
         # Versions are of the highest epoch and rising, so that no record is stale and the backend checks them all.
@@ -114,7 +124,8 @@ class _Check:
         refused = (
             f"{self.refused:,} that the backend would refuse"
             if self.asked
-            else "whether the backend would refuse any is unknown, since it can't be asked"
+            else "whether the backend would refuse any is unknown, since "
+            + ("that depends on what it holds" if self._mode.updates else "it can't be asked")
         )
         click.echo(
             f"{self._rows:,} rows checked, {len(self._keys):,} keys: {self.malformed:,} malformed, {refused}; "

@@ -12,9 +12,11 @@ from typing import Any, Final
 import msgspec
 
 from asyncwb.backend import COLUMN_TYPES
+from asyncwb.cli.ingest.modes import Mode
 from asyncwb.cli.ingest.rows import named
 from asyncwb.errors import ConfigurationError
 from asyncwb.support.plain import excerpt
+from asyncwb.updates import Add
 
 Convert = Callable[[str], Any]
 """Converts a field's text to its value; raises ValueError."""
@@ -82,6 +84,13 @@ _KINDS: Final[dict[str, tuple[Convert, str]]] = {
 }
 """Type -> the function that converts a text that isn't empty, and a description of what the text has to be."""
 
+_OPERANDS: Final[dict[str, Convert]] = {
+    "decimal": lambda text: Decimal(_decimal(text)),
+    "date": date.fromisoformat,
+    "datetime": datetime.fromisoformat,
+}
+"""Types whose values are added and compared as such, and not as the texts that JSON has for them."""
+
 
 @dataclass(frozen=True, slots=True)
 class Types:
@@ -95,8 +104,10 @@ class Types:
     asked: Mapping[str, str] = field(default_factory=dict)
     told: Mapping[str, str] = field(default_factory=dict)
 
-    def converters(self, file: str, header: Sequence[str]) -> list[tuple[int, Convert]]:
+    def converters(self, file: str, header: Sequence[str], mode: Mode) -> list[tuple[int, Convert]]:
         """Returns the positions of fields to convert and the functions for it, whose ValueError says what is wrong.
+
+        What is added is a number unless its column has another type; an empty field adds nothing.
 
         Raises:
             ConfigurationError: a column isn't in the header.
@@ -107,11 +118,19 @@ class Types:
                     f"{file}: --types names column {excerpt(name)}, which isn't in the header; "
                     f"there are {named(header)}"
                 )
+        for name in mode.operators:
+            if name not in header:
+                raise ConfigurationError(
+                    f"{file}: --add, --max or --min names column {excerpt(name)}, which isn't in the header; "
+                    f"there are {named(header)}"
+                )
         found = []
         for at, name in enumerate(header):
-            type_ = self.asked.get(name) or self.told.get(name, "text")
+            operator = mode.operator_of(name)
+            type_ = self.asked.get(name) or self.told.get(name) or ("number?" if operator is Add else "text")
             if type_ != "text":
-                found.append((at, _converter(name, type_, by_backend=name not in self.asked)))
+                by_backend = name in self.told and name not in self.asked
+                found.append((at, _converter(name, type_, by_backend=by_backend, is_operand=operator is not None)))
         return found
 
 
@@ -141,11 +160,13 @@ def types_from_option(text: str | None) -> dict[str, str]:
     return types
 
 
-def _converter(name: str, type_: str, *, by_backend: bool) -> Convert:
+def _converter(name: str, type_: str, *, by_backend: bool, is_operand: bool) -> Convert:
     kind, nullable = type_.removesuffix("?"), type_.endswith("?")
     if kind == "text":
         return lambda text: text or None
     convert, what = _KINDS[kind]
+    if is_operand:
+        convert = _OPERANDS.get(kind, convert)
     source = " for its column in the backend" if by_backend else ""
 
     def converted(text: str) -> Any:

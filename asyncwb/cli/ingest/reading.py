@@ -12,6 +12,7 @@ from typing import Final, Literal
 from asyncwb.cli.ingest.csv_rows import Dialect, csv_rows
 from asyncwb.cli.ingest.fieldtypes import Types
 from asyncwb.cli.ingest.json_rows import json_rows
+from asyncwb.cli.ingest.modes import Mode
 from asyncwb.cli.ingest.rows import Item, Key, MalformedLine
 from asyncwb.cli.ingest.sources import Source, shown, size_of, unpacked_suffix
 from asyncwb.cli.ingest.streams import DamagedSource
@@ -42,6 +43,7 @@ class Reading:
         quotechar: CSV's quote character; None if fields aren't quoted.
         encoding: the encoding, as `checked_encoding` returns it.
         types: the types of CSV's columns.
+        mode: what rows do; CSV has other types for what is added or compared.
         limit: the most rows to read, including malformed ones; None for no limit.
     """
 
@@ -51,6 +53,7 @@ class Reading:
     quotechar: str | None = '"'
     encoding: str = "utf-8"
     types: Types = field(default_factory=Types)
+    mode: Mode = field(default_factory=Mode)
     limit: int | None = None
 
     def format_of(self, file: str) -> Format:
@@ -105,7 +108,7 @@ class Reading:
                     yield from json_rows(source, stream, key=self.key)
                 else:
                     dialect = self._dialect(file)
-                    yield from csv_rows(source, stream, key=self.key, dialect=dialect, types=self.types)
+                    yield from csv_rows(source, stream, key=self.key, dialect=dialect, types=self.types, mode=self.mode)
         except OSError as error:
             raise ConfigurationError(f"{source.name}: {error.strerror or error}") from error
         except DamagedSource as error:

@@ -22,6 +22,8 @@ class Counts:
     """What has been done so far; `position` is how many bytes of the files were read.
 
     Attributes:
+        unknown: rows that may or may not have been applied, and that would be applied twice if they were repeated.
+        blocked: rows that weren't taken, because an earlier update of their key can't be applied.
         hashes: an 8-byte hash of each key, to count distinct keys.
         malformed: the first malformed line, if it ended the work.
     """
@@ -29,6 +31,8 @@ class Counts:
     rows: int = 0
     acknowledged: int = 0
     skipped: int = 0
+    unknown: int = 0
+    blocked: int = 0
     position: int = 0
     refused: int = 0
     hashes: set[bytes] = field(default_factory=set)
@@ -41,6 +45,8 @@ def report(counts: Counts, totals: Totals, seconds: float, *, as_json: bool) -> 
         "rows": counts.rows,
         "acknowledged": counts.acknowledged,
         "skipped": counts.skipped,
+        "unknown": counts.unknown,
+        "blocked": counts.blocked,
         "distinct_keys": len(counts.hashes),
         "saved": totals.saved,
         "coalesced": max(0, counts.acknowledged - totals.saved - totals.dead),

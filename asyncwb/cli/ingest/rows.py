@@ -8,6 +8,7 @@ from typing import Any, Final
 import msgspec
 
 from asyncwb.core.userkeys import raw_key
+from asyncwb.core.uuids import new_uuid7
 from asyncwb.errors import AsyncwbError, ConfigurationError, InvalidKey
 from asyncwb.support.plain import excerpt
 
@@ -48,9 +49,11 @@ class Key:
     The key of one column is its text. The key of several columns is their texts, none of which may be empty, joined
     with colons; a colon or backslash in a text is escaped with a backslash, so that rows with different texts never
     share a key.
+
+    Without any column, each row gets a new key: a UUID of version 7, greater than those before it.
     """
 
-    names: tuple[str, ...]
+    names: tuple[str, ...] = ()
 
     @classmethod
     def from_option(cls, text: str) -> "Key":
@@ -59,16 +62,12 @@ class Key:
         Raises:
             ConfigurationError: it can't be parsed, or a name is empty or occurs twice.
         """
-        try:
-            (names,) = csv.reader([text], strict=True)
-        except (csv.Error, ValueError) as error:
-            raise ConfigurationError(f"--key {excerpt(text)} can't be read: {error}") from error
-        if not names or not all(names) or len(set(names)) != len(names):
-            raise ConfigurationError(f"--key {excerpt(text)}: name one column or several, as in --key id or --key a,b")
-        return cls(tuple(names))
+        return cls(names_of("--key", text))
 
     def row(self, file: str, line: int, value: dict[str, Any]) -> Item:
         """Makes a row, or a malformed line if its key isn't valid; `value` has to have every field of the key."""
+        if not self.names:
+            return Row(file, line, new_uuid7(), value)
         try:
             key = self._of(value)
             raw_key(key)
@@ -93,6 +92,23 @@ def _text(name: str, fields: Mapping[str, Any]) -> str:
     if type(value) is not int:
         raise ValueError(f"field {excerpt(name)} has to be a string or a whole number to be a key")
     return str(value)
+
+
+def names_of(option: str, text: str) -> tuple[str, ...]:
+    """Parses names of columns, separated by commas; a name that contains a comma is put in double quotes.
+
+    Raises:
+        ConfigurationError: they can't be parsed, or a name is empty or occurs twice.
+    """
+    try:
+        (names,) = csv.reader([text], strict=True)
+    except (csv.Error, ValueError) as error:
+        raise ConfigurationError(f"{option} {excerpt(text)} can't be read: {error}") from error
+    if not names or not all(names) or len(set(names)) != len(names):
+        raise ConfigurationError(
+            f"{option} {excerpt(text)}: name one column or several, as in {option} id or {option} a,b"
+        )
+    return tuple(names)
 
 
 def named(names: Sequence[str], *, most: int = 30) -> str:

@@ -10,11 +10,12 @@ import anyio
 import click
 
 from asyncwb.buffer import Buffer
+from asyncwb.cli.ingest.modes import Mode
 from asyncwb.cli.ingest.reading import Chunk
 from asyncwb.cli.ingest.report import Counts
 from asyncwb.cli.ingest.rows import MalformedLine, Row, malformed
 from asyncwb.cli.output import plain
-from asyncwb.errors import InvalidValue, OutcomeUnknown
+from asyncwb.errors import DeadLettered, InvalidValue, OutcomeUnknown
 from asyncwb.events import DeadLetter, Event
 from asyncwb.stats import Stats
 
@@ -46,6 +47,11 @@ class Refusals:
         if isinstance(event, DeadLetter):
             self.count += 1
             self.note(event.key, event.reason)
+
+    def blocked(self, key: str, reason: str) -> None:
+        """Counts a row that isn't taken, because an earlier update of its key can't be applied."""
+        self.count += 1
+        self.note(key, reason)
 
     def note(self, key: str, reason: str) -> None:
         """Keeps a reason, if it is among the first few different ones."""
@@ -101,11 +107,21 @@ class Writing:
     """Writes rows with several writers; all rows of a key go through the same one, which preserves their order."""
 
     def __init__(
-        self, buffer: Buffer[dict[str, Any]], counts: Counts, refusals: Refusals, *, writers: int, skip: bool
+        self,
+        buffer: Buffer[dict[str, Any]],
+        counts: Counts,
+        refusals: Refusals,
+        *,
+        mode: Mode,
+        writers: int,
+        skip: bool,
     ) -> None:
         self._buffer = buffer
+        self._mode = mode
         self._counts = counts
         self._refusals = refusals
+        # A row that is inserted has its key already, so repeating it leaves the same.
+        self._adds = mode.updates and not mode.repeatable
         self._skip = skip
         self._window = _Window(buffer.stats)
         self.stopped = False
@@ -151,14 +167,28 @@ class Writing:
                     self.stopped = True
                     break
                 try:
-                    await self._buffer.set(row.key, row.value)
+                    await self._apply(row)
                 except InvalidValue as error:
                     self._malformed(malformed(row.file, row.line, error))
-                except OutcomeUnknown:
-                    continue  # write the same row again, before the next one of its key
+                except OutcomeUnknown as error:
+                    if not self._adds:
+                        continue  # write the same row again, before the next one of its key
+                    self._counts.unknown += 1
+                    click.echo(
+                        f"unknown: {row.file}, line {row.line}: it may have been added or not: {error}", err=True
+                    )
+                except DeadLettered as error:
+                    self._counts.blocked += 1
+                    self._refusals.blocked(row.key, error.reasons.get(row.key, str(error)))
                 else:
                     self._counts.acknowledged += 1
                 break
+
+    async def _apply(self, row: Row) -> None:
+        if self._mode.updates:
+            await self._buffer.update(row.key, self._mode.change_of(row.value), upsert=self._mode.upsert)
+        else:
+            await self._buffer.set(row.key, row.value)
 
     def _malformed(self, line: MalformedLine) -> None:
         if self._skip:

@@ -20,6 +20,7 @@ from rich.live import Live
 from rich.table import Table
 
 from asyncwb.buffer import Buffer
+from asyncwb.cli.counting import Visits, counting_process
 from asyncwb.cli.options import arguments_for, check_flushers, settings_options
 from asyncwb.cli.shared import EXIT_FAULT, asynchronous, json_option
 from asyncwb.cli.workload import TABLE, DirectWrites, Ledger, Value, Verdict, Workload
@@ -57,7 +58,8 @@ async def demo(*, seconds: float, writers: int, settings: Settings, as_json: boo
     """Write under load with faults, drain, and prove that nothing acknowledged was lost.
 
     Starts a private Valkey and a SQLite file in a temporary folder. Midway a flusher process is killed, and the
-    backend fails for a second. Takes at most SECONDS + 20.
+    backend fails for a second. Meanwhile this process and another one add visits to the same counters, whose sums have
+    to be exact. Takes at most SECONDS + 20.
     """
     check_flushers(settings)
     # The demo causes the outage itself; warnings about it would only disturb the display.
@@ -66,7 +68,7 @@ async def demo(*, seconds: float, writers: int, settings: Settings, as_json: boo
         report = await _Demo(Path(folder), seconds, writers, settings.replace(_FIXED), Console(quiet=as_json)).run()
     if as_json:
         sys.stdout.write(json.dumps(report) + "\n")
-    if report["lost"] or report["stale"]:
+    if report["lost"] or report["stale"] or report["miscounted"]:
         raise SystemExit(EXIT_FAULT)
 
 
@@ -79,6 +81,7 @@ class _Demo:
         self._console = console
         self._started = time.monotonic()
         self._ledger = Ledger()
+        self._visits = Visits()
         self._database = folder / "demo.db"
         self._redis = f"embedded://{folder}/redis"
         self._url = f"sqlite:///{self._database}?table={TABLE}"
@@ -91,7 +94,7 @@ class _Demo:
         buffer: Buffer[Value] = Buffer(self._redis, backend=self._backend, settings=self._settings)
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(buffer)
-            workload = Workload(buffer, self._ledger, self._writers)
+            workload = Workload(buffer, self._ledger, self._visits, self._writers)
             stack.callback(workload.cancel)
             await stack.enter_async_context(self._live(buffer))
             flushed_per_second = await self._write_under_faults(buffer, workload)
@@ -108,6 +111,9 @@ class _Demo:
             "persisted": verdict.persisted,
             "lost": verdict.lost,
             "stale": verdict.stale,
+            "visits": self._visits.count,
+            "visits_by_other_process": self._visits.by_others,
+            "miscounted": self._visits.miscounted(self._database, TABLE),
             "sets_per_second": round(sets),
             "flushed_per_second": round(flushed_per_second),
             "direct_sets_per_second": round(direct),
@@ -118,8 +124,10 @@ class _Demo:
 
     async def _write_under_faults(self, buffer: Buffer[Value], workload: Workload) -> float:
         """Writes while the worker is killed and the backend fails; returns records per second saved by this process."""
-        async with self._worker() as worker:
+        namespace = self._settings.namespace
+        async with counting_process(self._redis, self._url, namespace) as counting, self._worker() as worker:
             self._status = "writing, flushed by this process and a worker"
+            await counting.begin()
             began = time.monotonic()
             workload.go()
             await asyncio.sleep(self._seconds * 0.4)
@@ -135,6 +143,7 @@ class _Demo:
             self._status = "the backend is back"
             await asyncio.sleep(max(0.0, began + self._seconds - time.monotonic()))
             workload.pause()
+            self._visits.include(await counting.end())
             await buffer.drain(timeout=_DRAIN_SECONDS)
             return buffer.totals.saved / (time.monotonic() - began)
 
@@ -212,6 +221,7 @@ class _Demo:
         table.add_column(justify="right")
         for name, value in (
             ("acknowledged", f"{self._ledger.acknowledged:,}"),
+            ("visits added by this process", f"{self._visits.count:,}"),
             ("buffered now", f"{stats.dirty + stats.leased:,}"),
             ("flushed by this process", f"{stats.totals.saved:,}"),
             ("coalesced", f"{max(0, self._ledger.acknowledged - stats.totals.saved - stats.dirty):,}"),
@@ -233,6 +243,8 @@ class _Demo:
             ("keys persisted as acknowledged", f"{verdict.persisted:,}"),
             ("lost", f"{verdict.lost:,}"),
             ("stale", f"{verdict.stale:,}"),
+            ("visits added, by two processes", f"{report['visits']:,}"),
+            ("counters whose sum isn't that of the visits", f"{report['miscounted']:,}"),
             ("outages of the backend, lived through", f"{outages:,}"),
             ("records flushed per second", f"{report['flushed_per_second']:,}"),
             ("acknowledged sets per second", f"{report['sets_per_second']:,}"),
@@ -241,6 +253,10 @@ class _Demo:
         ):
             table.add_row(name, value)
         self._console.print(table)
-        good = not verdict.lost and not verdict.stale
-        verdict_line = "nothing acknowledged was lost" if good else "acknowledged writes are missing"
+        good = not verdict.lost and not verdict.stale and not report["miscounted"]
+        verdict_line = (
+            "nothing acknowledged was lost, and each visit was counted once" if good
+            else "acknowledged writes are missing" if verdict.lost or verdict.stale
+            else "visits were lost, or counted twice"
+        )  # fmt: skip
         self._console.print(f"[bold {'green' if good else 'red'}]{verdict_line}[/] ({report['seconds']:.1f} s)")

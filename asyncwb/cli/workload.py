@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from asyncwb.buffer import Buffer
+from asyncwb.cli.counting import Visits
 from asyncwb.errors import BackendError, BufferFull, OutcomeUnknown, RedisUnavailable
 from asyncwb.records import Version
 
@@ -19,6 +20,7 @@ TABLE: Final = "demo"
 """The table that the demo's backend is told to save into."""
 _DELETE_SHARE: Final = 0.02
 _READ_SHARE: Final = 0.05
+_VISIT_SHARE: Final = 0.1
 
 Value = dict[str, Any]
 
@@ -107,9 +109,10 @@ class Verdict:
 class Workload:
     """Concurrent writers, which can be paused."""
 
-    def __init__(self, buffer: Buffer[Value], ledger: Ledger, writers: int) -> None:
+    def __init__(self, buffer: Buffer[Value], ledger: Ledger, visits: Visits, writers: int) -> None:
         self._buffer = buffer
         self._ledger = ledger
+        self._visits = visits
         self._going = asyncio.Event()
         self._stopping = False
         self.mixed = True
@@ -147,6 +150,8 @@ class Workload:
                     self._ledger.note(key, await self._buffer.delete(key), None)
                 elif what < _DELETE_SHARE + _READ_SHARE:
                     await self._read_own_write(own, make_value(number, count))
+                elif what < _DELETE_SHARE + _READ_SHARE + _VISIT_SHARE:
+                    await self._visits.add(self._buffer, rng)
                 else:
                     key, value = hot_key(rng), make_value(number, count)
                     self._ledger.note(key, await self._buffer.set(key, value), value)

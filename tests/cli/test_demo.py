@@ -14,6 +14,7 @@ import pytest
 from click.testing import CliRunner
 
 from asyncwb.cli import main
+from asyncwb.cli.counting import Visits
 from asyncwb.cli.demo import _Demo
 from asyncwb.cli.workload import TABLE, Ledger, Verdict
 from asyncwb.codecs import Codec
@@ -23,8 +24,8 @@ from asyncwb.records import Record
 ROOT = Path(__file__).parents[2]
 
 KEYS = [
-    "acknowledged", "distinct_keys", "persisted", "lost", "stale", "sets_per_second", "flushed_per_second",
-    "direct_sets_per_second", "seconds",
+    "acknowledged", "distinct_keys", "persisted", "lost", "stale", "visits", "visits_by_other_process",
+    "miscounted", "sets_per_second", "flushed_per_second", "direct_sets_per_second", "seconds",
 ]  # fmt: skip
 
 
@@ -42,6 +43,8 @@ def test_demo_proves_that_nothing_is_lost() -> None:
     assert (report["lost"], report["stale"]) == (0, 0)
     assert report["persisted"] == report["distinct_keys"] > 100
     assert report["acknowledged"] > 1000
+    assert report["visits"] > report["visits_by_other_process"] > 10
+    assert report["miscounted"] == 0
     assert report["sets_per_second"] > report["direct_sets_per_second"] > 0
     assert 1.5 < report["seconds"] < 21.5
 
@@ -49,10 +52,10 @@ def test_demo_proves_that_nothing_is_lost() -> None:
 def test_demo_shows_its_verdict_to_people() -> None:
     result = CliRunner().invoke(main, ["demo", "--seconds", "0.5", "--writers", "20"])
     assert result.exit_code == 0, result.output
-    assert "nothing acknowledged was lost" in result.stdout
+    assert "nothing acknowledged was lost, and each visit was counted once" in result.stdout
 
 
-@pytest.mark.parametrize("wrong", [{"lost": 1}, {"stale": 1}])
+@pytest.mark.parametrize("wrong", [{"lost": 1}, {"stale": 1}, {"miscounted": 1}])
 def test_loss_is_an_exit_status(monkeypatch: pytest.MonkeyPatch, wrong: dict[str, int]) -> None:
     async def run(self: _Demo) -> dict[str, int]:
         return {**dict.fromkeys(KEYS, 0), **wrong}
@@ -83,6 +86,33 @@ def test_verdict_compares_versions_values_and_deletes(tmp_path: Path, rows: list
     ledger.note("b", 8, None)
     assert ledger.verdict(tmp_path / "a.db") == verdict
     assert (ledger.acknowledged, ledger.keys) == (3, 2)
+
+
+@pytest.mark.parametrize(
+    ("held", "wrong"),
+    [
+        ({"page:1": 5, "page:2": 2}, 0),
+        ({"page:1": 8, "page:2": 2}, 0),  # what was unknown has arrived
+        ({"page:1": 4, "page:2": 2}, 1),
+        ({"page:1": 9, "page:2": 2}, 1),
+        ({"page:1": 5}, 1),
+        ({"page:1": 5, "page:2": 3, "page:3": 1}, 2),
+        ({}, 2),
+    ],
+)
+def test_each_visit_has_to_be_counted_once(tmp_path: Path, held: dict[str, int], wrong: int) -> None:
+    with closing(sqlite3.connect(tmp_path / "a.db")) as connection, connection:
+        connection.execute("CREATE TABLE demo (key, version, value, deleted_at)")
+        rows = [(page, json.dumps({"visits": visits})) for page, visits in held.items()]
+        connection.executemany("INSERT INTO demo VALUES (?, 1, ?, NULL)", [*rows, ("user:1", "{}")])
+    here, there = Visits(), Visits()
+    here.added.update({"page:1": 2, "page:2": 2})
+    there.added.update({"page:1": 3})
+    there.unknown.update({"page:1": 3})
+    there.count = 2
+    here.include(there.as_json())
+    assert here.miscounted(tmp_path / "a.db", TABLE) == wrong
+    assert (here.count, here.by_others) == (2, 2)
 
 
 def documented_columns() -> list[tuple[str, str, bool]]:

@@ -53,7 +53,9 @@ local function updated(keys, bodies, firsts, versions, records, leased, now)
       whole[key] = version .. string.sub(there, 9) .. entry
     elseif there then
       local base, kind = string.sub(there, 1, 8), string.sub(there, 17, 17)
-      whole[key] = pending_of(version, since_of(key), string.sub(there, 18, 18), base, NEVER, base, kind,
+      -- A tombstone has no codec of its own, so the update's counts.
+      local codec = kind == 'd' and string.sub(body, 2, 2) or string.sub(there, 18, 18)
+      whole[key] = pending_of(version, since_of(key), codec, base, NEVER, base, kind,
         string.sub(there, HEADER + 1), entry)
     else
       whole[key] = pending_of(version, since_of(key), string.sub(body, 2, 2), first, NEVER, NEVER, '?', '',

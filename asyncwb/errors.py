@@ -193,7 +193,8 @@ class OutcomeUnknown(RedisError):
     """A write was sent, its answer was lost, and nobody can know whether it was applied.
 
     Write again with the same buffer, or read the key. If you write again, a late arrival of the first attempt can't
-    overwrite the retry; until then a read may show either.
+    overwrite the retry; until then a read may show either. An update that adds or appends may count twice if it is made
+    again; a write with `expected=` can't.
     """
 
 
@@ -258,7 +259,8 @@ class FlushTimeout(AsyncwbError, TimeoutError):
 class DeadLettered(AsyncwbError):
     """Records were dead-lettered: the backend refused them for good, or they failed too often.
 
-    They stay readable; the next write of such a key makes it dirty again.
+    They stay readable, and the next write of such a key makes it dirty again. But where an update can't be applied, the
+    key has no value and takes no further updates until it is set, deleted, retried or dropped.
 
     Args:
         message: what happened.

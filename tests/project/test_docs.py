@@ -128,7 +128,7 @@ def test_functions_that_a_document_names_exist(document: str) -> None:
 
 
 def test_routes_name_a_function_at_each_step() -> None:
-    for title in ("A write", "A read", "A failing record", "A failover"):
+    for title in ("A write", "An update", "A read", "A failing record", "A failover"):
         (route,) = re.findall(rf"^## {title}.*?(?=^## )", ARCHITECTURE, re.MULTILINE | re.DOTALL)
         assert len(re.findall(r"`[\w/]+\.py`\s+`[\w.]+`", route)) >= 6
 

@@ -83,7 +83,7 @@ class FlusherPool:
             backend, settings, self.circuit, rng, on_bisect=self._bisected, on_pace=self._emit
         )
         stale = StaleRecords(backend, epochs, totals=totals, emit=emit)
-        settler = Settler(backend, saves, stale, self.circuit)
+        settler = Settler(backend, saves, stale, self.circuit, max_value_bytes=settings.max_value_bytes)
         self._flushers = [
             Flusher(
                 queues,

@@ -42,13 +42,23 @@ class Settler:
         saves: saves batches, and isolates what fails.
         stale: finds out why records were stale.
         circuit: is told when a load fails.
+        max_value_bytes: the largest value that updates may lead to.
     """
 
-    def __init__(self, backend: BackendAdapter, saves: BatchSaver, stale: StaleRecords, circuit: Circuit) -> None:
+    def __init__(
+        self,
+        backend: BackendAdapter,
+        saves: BatchSaver,
+        stale: StaleRecords,
+        circuit: Circuit,
+        *,
+        max_value_bytes: int,
+    ) -> None:
         self._backend = backend
         self._saves = saves
         self._stale = stale
         self._circuit = circuit
+        self._most = max_value_bytes
 
     async def save(self, queue: Queue, records: Sequence[Record], pending: Sequence[PendingRecord]) -> Settled:
         """Saves records of a partition; a failure of the backend is part of the result, and isn't raised."""
@@ -98,6 +108,12 @@ class Settler:
             else:
                 if record.based_on is None:
                     present.append(each)
+                elif len(record.payload) > self._most:
+                    result.failed[each.key] = Failure(
+                        f"an update can't be applied: it leads to a value of {len(record.payload)} bytes, over "
+                        f"max_value_bytes={self._most}",
+                        "stuck",
+                    )
                 else:
                     records.append(record)
         if present:

@@ -61,6 +61,7 @@ class Bench:
                     self.saves,
                     StaleRecords(guarded, self.epochs, totals=self.totals, emit=self.events.append),
                     self.circuit,
+                    max_value_bytes=settings.max_value_bytes,
                 ),
             ),
             self.circuit,

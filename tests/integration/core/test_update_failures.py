@@ -247,3 +247,23 @@ async def test_part_of_folded_updates_that_a_lost_history_has_saved_is_told(
     await buffer.set("k", 100)
     await buffer.flush("k", timeout=10)
     assert await buffer.get("k") == 100
+
+
+async def test_updates_that_lead_to_a_value_over_the_limit_are_a_dead_letter(
+    valkey_url: str, namespace: str, memory: MemoryBackend
+) -> None:
+    settings = Settings(namespace=namespace, max_value_bytes=100)
+    async with Buffer[Any](valkey_url, backend=memory, settings=settings) as buffer:
+        for _ in range(2):
+            await buffer.append("list", "x" * 40)
+            await buffer.drain(timeout=10)
+        await buffer.append("list", "x" * 40)
+        assert await dead(buffer, "list") == (
+            "an update can't be applied: it leads to a value of 130 bytes, over max_value_bytes=100"
+        )
+        with pytest.raises(DeadLettered):
+            await buffer.append("list", "x")
+        await buffer.set("list", [])
+        await buffer.append("list", "x")
+        await buffer.drain(timeout=10)
+    assert memory.values["list"] == ["x"]

@@ -20,14 +20,14 @@ class Outcome(Settled):
 
     Attributes:
         read: key -> the version that was saved, if it isn't the claimed one.
-        origins: key -> the origin of what has failed, if it isn't that of the claimed record.
+        watched: key -> the version of a record without updates that was read instead of the claimed one.
         rest: what becomes of the records that have not failed.
         freed: how many bytes transactions have removed from Redis.
         conflicts: how many transactions failed because the record was written meanwhile (WatchErrors).
     """
 
     read: dict[str, Version] = field(default_factory=dict)
-    origins: dict[str, Version] = field(default_factory=dict)
+    watched: dict[str, Version] = field(default_factory=dict)
     rest: Rest = "saved"
     freed: int = 0
     conflicts: int = 0
@@ -102,10 +102,10 @@ class WatchStrategy:
             # Only what the claim has read, and noted as read, may be used. What came since is left for the next claim.
             whole = record.version == claimed.version
             done = await self._settler.save(queue, [], [claimed])
-            outcome.read[key], outcome.origins[key] = claimed.version, claimed.origin
+            outcome.read[key] = claimed.version
         else:
             done = await self._settler.save(queue, [record], [])
-            outcome.read[key] = outcome.origins[key] = record.version
+            outcome.read[key] = outcome.watched[key] = record.version
         outcome.updated.update(done.updated)
         if done.failed:
             outcome.failed.update(done.failed)

@@ -182,7 +182,7 @@ class Flusher:
                 lambda: queue.ack(
                     claim,
                     failed=outcome.failed,
-                    read=outcome.origins,
+                    read=outcome.watched,
                     updated=outcome.updated,
                     rest=outcome.rest,
                     freed=outcome.freed,

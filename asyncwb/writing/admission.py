@@ -5,6 +5,7 @@ import contextlib
 import logging
 import random
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Final, NoReturn, cast
 
 from asyncwb.backend import newest_per_key
@@ -284,7 +285,13 @@ class Admission:
                     failed[key] = BackendError(f"key {key!r} wasn't written: {failure.reason}; write it again")
         saved = [(record.key.encode(), record.version) for record in records if record.key not in failed]
         limit = self._settings.redis_retry_seconds
-        await retrying(lambda: self._queue.supersede(saved), limit_seconds=limit, rng=self._rng)
+        supersede = partial(self._queue.supersede, saved, written_through=True)
+        if not await retrying(supersede, limit_seconds=limit, rng=self._rng):
+            reason = (
+                "a failover has lost that the buffer writes through, so updates that were made since may have replaced "
+                "what was written"
+            )
+            return [OutcomeUnknown(reason) for _ in groups]
         self._acknowledged.saved(saved)
         return [
             self._saved_but_for(dict(zip(_names(group), numbers, strict=True)), failed)

@@ -72,6 +72,11 @@ class Rig:
             after=after,
         )
 
+    def next_request(self) -> int:
+        """Returns the number of the next request of writer "w"."""
+        self._requests += 1
+        return self._requests
+
     async def put(self, key: str, value: bytes | None = b"1", *, delay: float = 0.0) -> Version:
         reply = await self.request([(key, value)], delay=delay)
         assert isinstance(reply, Applied), reply

@@ -147,7 +147,7 @@ class FlusherSteps(PartitionSteps):
         Args:
             claim: the claim.
             failed: what becomes of the records that weren't saved.
-            read: the origins of what has failed, for keys where these aren't the claimed ones.
+            read: the versions that have failed, of records without updates that aren't the claimed ones.
             updated: the versions that were saved of records that had updates. What is in them up to that version may
                 go.
             rest: what becomes of all others of the claim. Saved ones leave Redis, but for those that were changed since
@@ -168,16 +168,18 @@ class FlusherSteps(PartitionSteps):
             len(failed or ()), len(updated or ()),
         ]  # fmt: skip
         if failed:
-            origins = {record.key: pack_version(record.version) for record in claim.records}
-            origins.update((record.key, pack_version(record.origin)) for record in claim.pending)
-            origins.update((key, each.origin) for key, each in claim.garbage.items())
-            origins.update((key, pack_version(version)) for key, version in (read or {}).items())
+            content = {record.key: (pack_version(record.version),) * 2 for record in claim.records}
+            content.update(
+                (record.key, (pack_version(record.origin), pack_version(record.version))) for record in claim.pending
+            )
+            content.update((key, (each.origin, each.origin)) for key, each in claim.garbage.items())
+            content.update((key, (pack_version(version),) * 2) for key, version in (read or {}).items())
             for key, failure in failed.items():
                 number = failure.attempts if failure.fate in ("dead", "stuck") else ms(failure.due_in_seconds)
                 if failure.fate == "retry":
                     number = ms(rng.uniform(0.5, 1.0) if rng is not None else 1.0)
                 reason = failure.reason.encode("utf-8", "replace")
-                args += (raw_of(key), failure.fate, number, origins[key], reason)
+                args += (raw_of(key), failure.fate, number, *content[key], reason)
         for key, version in (updated or {}).items():
             args += (raw_of(key), pack_version(version))
         reply = await self._script(scripts.ACK, *args)

@@ -2,6 +2,7 @@
 
 from typing import Any, Final
 
+from asyncwb.errors import NamespaceMismatch
 from asyncwb.protocol.keys import PartitionKeys
 from asyncwb.redis.link import Argument, Link
 from asyncwb.redis.script import Script
@@ -34,6 +35,13 @@ class PartitionSteps:
 
     async def _script(self, script: Script, *args: Argument) -> Any:
         return await self.link.script(script, self.keys.common, (self.keys.record_prefix, *args))
+
+    def _mixed_modes(self, what: str, why: str) -> NamespaceMismatch:
+        """The error of a partition that has both write-through and updates."""
+        return NamespaceMismatch(
+            f"nothing was written: {what} not for namespace {self.namespace!r}, since in partition {self.partition} "
+            f"{why}: one of the two could lose writes of the other; use another namespace for them"
+        )
 
     async def _command(self, *args: Argument) -> Any:
         return await self.link.command(*args)

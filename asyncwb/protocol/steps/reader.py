@@ -43,8 +43,13 @@ class ReaderSteps(PartitionSteps):
         Returns:
             The present epoch, the token, and the packed record of the key, None without one; None if the server is in
             another history or a lower epoch.
+
+        Raises:
+            NamespaceMismatch: the partition is written through.
         """
         reply = await self._script(scripts.TAKE_TOKEN, epoch, uuid4().bytes, key)
+        if reply == b"MODE":
+            raise self._mixed_modes("updates and conditional writes are", "it writes through at limits")
         return None if reply == b"EPOCH" else (int(reply[0]), reply[1], reply[2])
 
     async def look(self, keys: Sequence[bytes], *, epoch: int, hasten: bool) -> Look | None:

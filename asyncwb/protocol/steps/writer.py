@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from itertools import chain, starmap
 from typing import Final, get_args
 
-from asyncwb.errors import NamespaceMismatch
 from asyncwb.protocol import scripts
 from asyncwb.protocol.body import is_plain
 from asyncwb.protocol.messages import Applied, Bounds, PutReply, Refusal, Request
@@ -94,7 +93,7 @@ class WriterSteps(PartitionSteps):
             scripts.PUT, (*self.keys.common, self.keys.writer(writer)), (self.keys.record_prefix, *args)
         )
         if reply == b"MODE":
-            raise self._mixed("updates and conditional writes are", "it writes through, with on_full='write-through'")
+            raise self._mixed_modes("updates and conditional writes are", "it writes through at limits")
         refusal = _REFUSALS.get(reply)
         if refusal is not None:
             return refusal
@@ -135,14 +134,8 @@ class WriterSteps(PartitionSteps):
         keys = (*self.keys.common, self.keys.writer(writer))
         reply = await self.link.script(scripts.ALLOT, keys, (self.keys.record_prefix, epoch, count, request))
         if reply == b"MODE":
-            raise self._mixed("on_full='write-through' is", "it has updates or conditional writes")
+            raise self._mixed_modes("on_full='write-through' is", "it has updates or conditional writes")
         return None if reply == b"EPOCH" else (epoch, int(reply))
-
-    def _mixed(self, what: str, why: str) -> NamespaceMismatch:
-        return NamespaceMismatch(
-            f"nothing was written: {what} not for namespace {self.namespace!r}, since in partition {self.partition} "
-            f"{why}: one of the two could lose writes of the other; use another namespace for them"
-        )
 
     async def packed(self, key: bytes) -> bytes | None:
         """The packed record of a key, None without one; whatever history the server is in."""
@@ -164,11 +157,19 @@ class WriterSteps(PartitionSteps):
         saved: int = await self._script(scripts.FOLD, key, at + 1, pack_entries(read), pack_entries(folded))
         return saved
 
-    async def supersede(self, saved: Sequence[tuple[bytes, Version]]) -> None:
-        """Removes the records of these keys that aren't newer than the given versions, which the backend holds."""
+    async def supersede(self, saved: Sequence[tuple[bytes, Version]], *, written_through: bool = False) -> bool:
+        """Removes the records of these keys that aren't newer than the given versions, which the backend holds.
+
+        Returns:
+            Whether that is all. If not, they were written through, but a failover has lost that their versions were
+            allotted, and updates that were worked out since may have replaced what was written.
+        """
         for start in range(0, len(saved), PAGE):
             pairs = [(key, pack_version(version)) for key, version in saved[start : start + PAGE]]
-            await self._script(scripts.SUPERSEDE, *(part for pair in pairs for part in pair))
+            args = (part for pair in pairs for part in pair)
+            if await self._script(scripts.SUPERSEDE, int(written_through), *args) == b"MODE":
+                return False
+        return True
 
 
 def _numbers(text: bytes) -> frozenset[int]:

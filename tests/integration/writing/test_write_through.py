@@ -8,6 +8,7 @@ import pytest
 
 from asyncwb import BackendUnavailable, Buffer, OutcomeUnknown, PartialFailure, RecordRejected
 from asyncwb.protocol import scripts
+from asyncwb.protocol.keys import PartitionKeys
 from asyncwb.redis.connection import RedisLink
 from asyncwb.testing import FaultyBackend, MemoryBackend
 from tests.harness.proxy import open_proxy
@@ -131,3 +132,21 @@ async def test_lost_answer_of_supersede_is_asked_again(valkey_server: Server, na
         await buffer.set("b", 2)
         assert [fault.happened for fault in faults] == [1, 1]
         assert memory.values == {"b": 2}
+
+
+async def test_write_through_beside_updates_of_another_history_is_unknown(valkey_url: str, namespace: str) -> None:
+    """A failover has lost that the buffer writes through, and an update was worked out without the write meanwhile."""
+    slow = FaultyBackend(MemoryBackend())
+    async with through(valkey_url, namespace, slow, max_dirty=1) as buffer:
+        await buffer.set("b", 1)
+        slow.before_save.clear()
+        call = asyncio.create_task(buffer.set("a", "through"))
+        await asyncio.wait_for(slow.save_started.wait(), 5)
+        link = RedisLink.from_url(valkey_url, timeout_seconds=5)
+        try:
+            await link.command("HSET", PartitionKeys(namespace, 0, 1).meta, "mode", "updates")
+        finally:
+            await link.close()
+        slow.before_save.set()
+        with pytest.raises(OutcomeUnknown, match="a failover has lost that the buffer writes through"):
+            await call

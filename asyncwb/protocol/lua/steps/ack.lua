@@ -7,8 +7,8 @@
 --       5 attempts after which a record is dead (0: never)  6 first and  7 longest back-off (ms)
 --       8 how many records were saved  9 their bytes when they were read; with 'again', how many bytes are gone already
 --       10 number of failures  11 number of saved records that had updates
---       for each failure: key, what becomes of it, a number, its origin when it was read (see origin_of; eight zeros:
---       another program wrote it), the reason:
+--       for each failure: key, what becomes of it, a number, its origin and its version when it was read (see
+--       origin_of; eight zeros: another program wrote it), the reason:
 --         'retry' an attempt counts; jitter of its back-off, in thousandths
 --         'later' none counts; ms until due
 --         'dead'  it will never be taken; how often it was tried, 0: as often as is noted
@@ -45,14 +45,15 @@ local marks = marks_of(keys)
 local tries = redis.call('HLEN', RETRY) > 0 and read_all('HMGET', RETRY, keys) or nil
 local failed = {}
 for n = 1, FAILURES do
-  local at = 5 * n + 7
+  local at = 6 * n + 6
   failed[ARGV[at]] = {
-    what = ARGV[at + 1], number = tonumber(ARGV[at + 2]), origin = ARGV[at + 3], reason = ARGV[at + 4],
+    what = ARGV[at + 1], number = tonumber(ARGV[at + 2]), origin = ARGV[at + 3], version = ARGV[at + 4],
+    reason = ARGV[at + 5],
   }
 end
 local settled = {}
 for n = 1, SETTLED do
-  local at = 5 * FAILURES + 2 * n + 10
+  local at = 6 * FAILURES + 2 * n + 10
   settled[ARGV[at]] = ARGV[at + 1]
 end
 
@@ -105,6 +106,25 @@ local function fail(key, failure, old)
   end
 end
 
+-- Whether what has failed is still in a record: its origin is the same, and updates that were read are among its own. A
+-- replica that was promoted may have begun with the same, and gone on differently.
+local function has_failed(key, failure)
+  local origin = origin_of(key)
+  if origin == '' and redis.call('EXISTS', PREFIX .. key) == 1 then origin = NO_VERSION end
+  if origin == '' or origin ~= failure.origin then return false end
+  if failure.version == failure.origin then return true end
+  local record = try('GET', PREFIX .. key)
+  local base = record and is_pending(record) and base_of(record)
+  local found = false
+  if base then
+    each_entry(record, base.entries, function(_, last)
+      found = last == failure.version
+      return found
+    end)
+  end
+  return found
+end
+
 -- The backend holds what a record had up to this version, unless that was put later. What is left has no base: only the
 -- updates behind that version, which come on top of what the backend holds.
 local function shorten(key, saved)
@@ -129,9 +149,7 @@ for i = 1, #keys do
   local failure, old, marked = failed[key], tries and tries[i], marks and marks[i] == 1
   if marked then unmarked[#unmarked + 1] = key end
   if failure then
-    local origin = origin_of(key)
-    if origin == '' and redis.call('EXISTS', PREFIX .. key) == 1 then origin = NO_VERSION end
-    if failure.what ~= 'later' and origin ~= '' and origin == failure.origin then
+    if failure.what ~= 'later' and has_failed(key, failure) then
       fail(key, failure, old)
     else
       -- What was written meanwhile has not failed.

@@ -14,7 +14,8 @@ from dataclasses import dataclass, field
 from tests.proofs.model.invariants import broken, stuck
 from tests.proofs.model.protocol import successors
 from tests.proofs.model.rules import Configuration, Rules
-from tests.proofs.model.states import Label, State, tell
+from tests.proofs.model.states import Label, State
+from tests.proofs.model.words import tell
 
 
 @dataclass

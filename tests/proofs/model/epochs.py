@@ -4,19 +4,9 @@ from typing import Final
 
 from asyncwb.protocol.handshake import can_begin, is_acceptable, number_to_allot
 from tests.proofs.model import scripts
+from tests.proofs.model.left import CHECKS, LOSSES
 from tests.proofs.model.rules import Out, Rules
-from tests.proofs.model.states import (
-    AGAIN,
-    ALLOT,
-    CHECKS,
-    INSTALL,
-    INSTALL_EPOCH,
-    LOSSES,
-    Client,
-    State,
-    put_at,
-    with_late,
-)
+from tests.proofs.model.states import AGAIN, ALLOT, INSTALL, INSTALL_EPOCH, Client, State, put_at, with_late
 
 LEARNED: Final = "C{0} says hello and learns epoch {1}"
 HELLO: Final = "C{0} says hello: server {1}, meta of server {2}, epoch {3}"

@@ -5,40 +5,44 @@ number of its claim; idle ones are all alike. Extending a lease isn't modelled: 
 another deadline that nothing has had, in the leases and in what is remembered of the claim; nothing else goes by it.
 """
 
-from collections.abc import Iterator
 from typing import Final
 
 from tests.proofs.model import scripts
+from tests.proofs.model.left import CLAIMS, FAILURES, KILLS, LOSSES
+from tests.proofs.model.records import is_unfit
 from tests.proofs.model.rules import Out, Rules
+from tests.proofs.model.saving import connected, failures, next_one, saved, saves_of, splits
 from tests.proofs.model.stale import STALE_STEPS, looks
 from tests.proofs.model.states import (
     ACK,
     ACKING,
     CLAIM,
-    CLAIMS,
     COMMITTING,
-    DEAD,
+    COUNTED,
     EXEC,
-    FAILURES,
     FETCHING,
     IDLE,
-    KILLS,
-    LOSSES,
+    NOTING,
     RELEASE,
     RELEASING,
     RETRY,
     SAVE,
+    SAVE_ON,
     SAVING,
+    SAVING_ON,
     SAVING_ONE,
+    SAVING_ONE_ON,
     WATCHING,
-    Backend,
+    WITH_ENTRIES,
     Flusher,
+    Label,
     Server,
     State,
     put_at,
     with_flusher,
     with_late,
 )
+from tests.proofs.model.updating import ENTRY_STEPS, read, watch_entries
 
 CLAIMED: Final = "F{0} claims {1!m}"
 CLAIMED_AT_OLD: Final = "F{0} claims {1!m} at the former primary"
@@ -64,19 +68,10 @@ EXEC_CUT: Final = "F{0} can't commit {1!k}={2!v}: the server with its WATCH is g
 EXEC_LOST: Final = "F{0} commits {1!k}={2!v} by EXEC, and the reply is lost"
 EXEC_LATE: Final = "F{0} sends EXEC for {1!k}={2!v}, and the request is delayed"
 KILLED: Final = "F{0} is killed"
+KILLED_SAVING_ON: Final = "F{0} is killed, and its save of {1!s} goes on"
 KILLED_SAVING: Final = "F{0} is killed, and its save of {1!m} goes on"
 
 _NOBODY: Final = Flusher()
-
-
-def saved(backend: Backend, versions: tuple[int, ...], drops: scripts.Drops) -> Backend:
-    """`Backend.save`: what is newer than what is held, tombstones like values."""
-    held, highest = list(backend.held), list(backend.highest)
-    for at, version in enumerate(versions):
-        if version and (version > held[at] or "saves are conditional" in drops):
-            held[at] = 0 if version & 1 and "the backend keeps tombstones" in drops else version
-            highest[at] = max(highest[at], version)
-    return Backend(backend.epoch, tuple(held), tuple(highest))
 
 
 def flusher_steps(state: State, rules: Rules, out: Out) -> None:
@@ -93,7 +88,12 @@ def flusher_steps(state: State, rules: Rules, out: Out) -> None:
             out.append(((KILLED, flusher.claim), state.to(flushers=idle, left=left)))
             if flusher.doing == SAVING and rules.configuration.late_saves:
                 late = with_late(state.late, SAVE, flusher.versions)
-                label = (KILLED_SAVING, flusher.claim, flusher.versions)
+                label: Label = (KILLED_SAVING, flusher.claim, flusher.versions)
+                out.append((label, state.to(flushers=idle, left=left, late=late)))
+            elif flusher.doing in (SAVING_ON, SAVING_ONE_ON) and rules.configuration.late_saves:
+                saves = saves_of(flusher)
+                late = with_late(state.late, SAVE_ON, saves)
+                label = (KILLED_SAVING_ON, flusher.claim, saves)
                 out.append((label, state.to(flushers=idle, left=left, late=late)))
 
 
@@ -134,17 +134,20 @@ def _claim(state: State, rules: Rules, out: Out, at: int, flusher: Flusher) -> N
 def _begun(rules: Rules, server: Server, claim_id: int, taken: tuple[int, ...]) -> Flusher:
     """A flusher that has claimed some keys. It reads them next, on the same connection."""
     deadline = server.claims[claim_id - 1] if "an ack names its claim" in rules.drops else 0
-    doing = WATCHING if rules.configuration.watch else FETCHING
-    return Flusher(doing, claim_id, taken, rules.zeros, rules.zeros, connection=server.identity, deadline=deadline)
+    if rules.configuration.watch:
+        return Flusher(WATCHING, claim_id, taken, rules.zeros, rules.zeros, deadline=deadline)
+    return Flusher(FETCHING, claim_id, taken, rules.zeros, rules.zeros, connection=server.identity, deadline=deadline)
 
 
 def _fetch(state: State, rules: Rules, out: Out, at: int, flusher: Flusher) -> None:
     """Reads the records of its claim, or gives the claim back if the connection that made it is gone."""
-    servers: list[Server | tuple[()]] = [_connected(state, flusher.connection)[0]]
+    servers: list[Server | tuple[()]] = [connected(state, flusher.connection)[0]]
     if "records are read on the connection of their claim" in rules.drops:
         servers = [state.server, state.old]
     for server in servers:
-        if server:
+        if server and rules.configuration.updates:
+            out.append(read(state, rules, server, at, flusher))
+        elif server:
             versions = scripts.read(server, flusher.keys)
             busy = flusher._replace(doing=SAVING, versions=versions, connection=0)
             out.append(((READ, flusher.claim, versions), state.to(flushers=with_flusher(state, at, busy))))
@@ -183,8 +186,8 @@ def _save(state: State, rules: Rules, out: Out, at: int, flusher: Flusher) -> No
     if not state.left.failures:
         return
     left = state.left.without(FAILURES)
-    for failed, rest in _splits(versions):
-        for fate in (RETRY, DEAD) if rules.configuration.dead else (RETRY,):
+    for failed, rest in splits(versions):
+        for fate in failures(rules):
             fates = tuple(fate if each else 0 for each in failed)
             busy = with_flusher(state, at, looks(state, rules, acking._replace(fates=fates)))
             some = saved(state.backend, rest, drops)
@@ -196,31 +199,48 @@ def _save(state: State, rules: Rules, out: Out, at: int, flusher: Flusher) -> No
                 out.append((label, state.to(backend=some, flushers=busy, left=left, late=late)))
 
 
-def _splits(versions: tuple[int, ...]) -> Iterator[tuple[tuple[int, ...], tuple[int, ...]]]:
-    """Which of them fail, at least one, and which are saved."""
-    members = sum(1 << bit for bit, version in enumerate(versions) if version)
-    for failing in range(1, members + 1):
-        if not failing & ~members:
-            failed = tuple(version if failing >> bit & 1 else 0 for bit, version in enumerate(versions))
-            rest = tuple(0 if failing >> bit & 1 else version for bit, version in enumerate(versions))
-            yield failed, rest
-
-
 def _ack(state: State, rules: Rules, out: Out, at: int, flusher: Flusher) -> None:
     claim_id, left, idle = flusher.claim, state.left, with_flusher(state, at, _NOBODY)
     versions, fates, deadline = flusher.versions, flusher.fates, flusher.deadline
     done = tuple(0 if fate else version for version, fate in zip(versions, fates, strict=True))
-    server = scripts.ack(state.server, claim_id, versions, fates, False, rules.drops, deadline)
-    out.append(((ACKED, claim_id, done), state.to(server=server, flushers=idle)))
+    attempts = rules.configuration.attempts
+    server = scripts.ack(state.server, claim_id, versions, fates, False, rules.drops, deadline, attempts)
+    after = counted(state, server, claim_id, versions, fates, rules)
+    out.append(((ACKED, claim_id, done), after.to(flushers=idle)))
     if state.old:
-        old = scripts.ack(state.old, claim_id, versions, fates, False, rules.drops, deadline)
+        old = scripts.ack(state.old, claim_id, versions, fates, False, rules.drops, deadline, attempts)
         out.append(((ACK_AT_OLD, claim_id, done), state.to(old=old, flushers=idle)))
     if left.losses:
         fewer = left.without(LOSSES)
         if server != state.server:
-            out.append(((ACK_LOST, claim_id, done), state.to(server=server, left=fewer)))
+            out.append(((ACK_LOST, claim_id, done), after.to(left=fewer)))
         late = with_late(state.late, ACK, claim_id, versions, fates, deadline)
         out.append(((ACK_LATE, claim_id, done), state.to(late=late, left=fewer)))
+
+
+def counted(
+    state: State, server: Server, claim_id: int, versions: tuple[int, ...], fates: tuple[int, ...], rules: Rules
+) -> State:
+    """After an ack: where attempts are counted, whether what has failed too often is dead, whatever came meanwhile."""
+    broken = state.broken
+    if rules.configuration.updates and state.left.returns == rules.configuration.left.returns:
+        for before, key in zip(state.server.keys, server.keys, strict=True):
+            if key.unfit and not before.unfit and key.pending and not is_unfit((0, *sum(key.pending.entries, ()))):
+                # Only a former primary that comes back may have an entry that the backend has half of.
+                broken = broken or "I7"
+    if not rules.configuration.attempts:
+        return state.to(server=server, broken=broken)
+    failed = list(state.failed)
+    for at, (version, fate, key) in enumerate(zip(versions, fates, state.server.keys, strict=True)):
+        if not scripts.holds(state.server, claim_id, at) or not version:
+            continue
+        if not fate:
+            failed[at] = 0
+        elif fate == COUNTED and key.record and key.base <= version:
+            failed[at] += 1
+            if failed[at] >= rules.configuration.attempts and not server.keys[at].dead:
+                broken = broken or "dead"
+    return state.to(server=server, failed=tuple(failed), broken=broken)
 
 
 # The transaction: one record after the other, WATCH, read, save, EXEC. The ack gives back whatever EXEC hasn't removed.
@@ -231,33 +251,28 @@ def _watch(state: State, rules: Rules, out: Out, at: int, flusher: Flusher) -> N
     if not flusher.keys[key]:
         # Isn't in the claim: no step of its own.
         out.append(
-            ((WATCHED, flusher.claim, key, 0), state.to(flushers=with_flusher(state, at, _next(flusher, rules))))
+            ((WATCHED, flusher.claim, key, 0), state.to(flushers=with_flusher(state, at, next_one(flusher, rules))))
         )
         return
+    if flusher.connection:
+        watch_entries(state, rules, out, at, flusher)  # it has noted what there is
+        return
     for server in (state.server, state.old):
-        if server:
+        if server and server.keys[key].pending:
+            noting = flusher._replace(doing=NOTING, keys=put_at(flusher.keys, key, WITH_ENTRIES))
+            label: Label = (WATCHED, flusher.claim, key, server.keys[key].record)
+            out.append((label, state.to(flushers=with_flusher(state, at, noting))))
+        elif server:
             record = server.keys[key].record
             busy = (
                 flusher._replace(doing=SAVING_ONE, watched=record, connection=server.identity)
                 if record
-                else _next(flusher, rules)
+                else next_one(flusher, rules)
             )
             out.append(((WATCHED, flusher.claim, key, record), state.to(flushers=with_flusher(state, at, busy))))
     if state.left.losses:
-        busy_ = with_flusher(state, at, _next(flusher, rules))
+        busy_ = with_flusher(state, at, next_one(flusher, rules))
         out.append(((WATCH_FAILS, flusher.claim, key), state.to(flushers=busy_, left=state.left.without(LOSSES))))
-
-
-def _next(flusher: Flusher, rules: Rules, *, fate: int = RETRY) -> Flusher:
-    """On to the next record of the claim, or to its ack, which removes nothing."""
-    at = flusher.at + 1
-    if fate == RETRY and "what EXEC has not removed is given back" in rules.drops:
-        fate = 0
-    fates = put_at(flusher.fates, flusher.at, fate) if flusher.keys[flusher.at] else flusher.fates
-    over = at == len(rules.zeros)
-    doing = ACKING if over else WATCHING
-    versions = put_at(flusher.versions, flusher.at, flusher.watched)
-    return Flusher(doing, flusher.claim, flusher.keys, versions, fates, 0 if over else at, deadline=flusher.deadline)
 
 
 def _save_one(state: State, rules: Rules, out: Out, at: int, flusher: Flusher) -> None:
@@ -269,8 +284,8 @@ def _save_one(state: State, rules: Rules, out: Out, at: int, flusher: Flusher) -
     if not state.left.failures:
         return
     left = state.left.without(FAILURES)
-    for fate in (RETRY, DEAD) if rules.configuration.dead else (RETRY,):
-        busy = with_flusher(state, at, _next(flusher, rules, fate=fate))
+    for fate in failures(rules):
+        busy = with_flusher(state, at, next_one(flusher, rules, fate=fate))
         out.append(((SAVE_FAILS, claim_id, rules.zeros, one), state.to(flushers=busy, left=left)))
         out.append(((SAVE_UNKNOWN, claim_id, one, one), state.to(backend=backend, flushers=busy, left=left)))
         if rules.configuration.late_saves:
@@ -280,13 +295,17 @@ def _save_one(state: State, rules: Rules, out: Out, at: int, flusher: Flusher) -
 
 def _commit(state: State, rules: Rules, out: Out, at: int, flusher: Flusher) -> None:
     version, key, claim_id, drops = flusher.watched, flusher.at, flusher.claim, rules.drops
-    done = with_flusher(state, at, _next(flusher, rules))
+    # A record with entries is read where its claim holds it, so that the ack may look after it: it trims.
+    fate = 0 if flusher.keys[key] == WITH_ENTRIES else RETRY
+    done = with_flusher(state, at, next_one(flusher, rules, fate=fate))
     told = (claim_id, key, version)
-    server, where = _connected(state, flusher.connection)
+    server, where = connected(state, flusher.connection)
     if not server:
         out.append(((EXEC_CUT, *told), state.to(flushers=done)))
         return
-    applied, after = scripts.commit(server, key, version, drops)
+    pending = flusher.read[key] if flusher.read else ()
+    seen = pending.entries[-1][-1] if pending else version
+    applied, after = scripts.commit(server, key, seen, pending, drops)
     changed = {where: after}
     if not applied:
         again = flusher._replace(doing=WATCHING, watched=0) if "the article's loop" in drops else None
@@ -298,17 +317,8 @@ def _commit(state: State, rules: Rules, out: Out, at: int, flusher: Flusher) -> 
         left = state.left.without(LOSSES)
         if applied:
             out.append(((EXEC_LOST, *told), state.to(flushers=done, left=left, **changed)))
-        late = with_late(state.late, EXEC, key, version, flusher.connection)
+        late = with_late(state.late, EXEC, key, seen, pending, flusher.connection)
         out.append(((EXEC_LATE, *told), state.to(flushers=done, left=left, late=late)))
-
-
-def _connected(state: State, identity: int) -> tuple[Server | tuple[()], str]:
-    """The server that a connection leads to, if it is still there."""
-    if state.server.identity == identity:
-        return state.server, "server"
-    if state.old and state.old.identity == identity:
-        return state.old, "old"
-    return (), ""
 
 
 _STEPS: Final = {
@@ -320,5 +330,6 @@ _STEPS: Final = {
     WATCHING: _watch,
     SAVING_ONE: _save_one,
     COMMITTING: _commit,
+    **ENTRY_STEPS,
     **STALE_STEPS,
 }

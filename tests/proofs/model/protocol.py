@@ -2,8 +2,10 @@
 
 from typing import Final
 
+from tests.proofs.model.conditions import token_steps
 from tests.proofs.model.epochs import handshake_steps
 from tests.proofs.model.flushers import flusher_steps
+from tests.proofs.model.folding import fold_steps
 from tests.proofs.model.readers import flush_steps, reader_steps
 from tests.proofs.model.rules import Out, Rules, Steps
 from tests.proofs.model.states import State
@@ -20,6 +22,8 @@ _ALL: Final[tuple[Steps, ...]] = (
     handshake_steps,
     failure_steps,
     plant_steps,
+    fold_steps,
+    token_steps,
 )
 
 

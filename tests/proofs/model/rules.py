@@ -4,22 +4,27 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
-from tests.proofs.model.states import (
-    FOREIGN_SEQ,
-    Backend,
-    Client,
-    Flusher,
-    Key,
-    Label,
-    Left,
-    Reader,
-    Server,
-    State,
-    Writer,
-)
+from tests.proofs.model.left import Left
+from tests.proofs.model.records import NOTHING
+from tests.proofs.model.states import FOREIGN_SEQ, Backend, Client, Flusher, Key, Label, Reader, Server, State, Writer
 
 LARGEST_SEQ: Final = FOREIGN_SEQ - 1
 """What a version of the model has room for."""
+
+LETTERS: Final = {
+    "p": "a put",
+    "d": "a delete",
+    "b": "two puts of one key, by two callers, of which the later is stored",
+    "u": "an update",
+    "f": "two updates, folded before they are sent",
+    "x": "an update that can't be applied to anything",
+    "c": "a put that expects a version",
+    "e": "an update that expects a version",
+}
+"""What a request may be."""
+
+UPDATING: Final = frozenset("ufxe")
+CONDITIONAL: Final = frozenset("ce")
 
 Out = list[tuple[Label, State]]
 Steps = Callable[[State, "Rules", Out], None]
@@ -32,9 +37,8 @@ class Configuration:
     Attributes:
         name: on the command line.
         keys, flushers, readers: how many.
-        writes: for each writer how many writes it makes, to any key.
+        writes: for each writer what it writes, to any key: a letter for each request, see `LETTERS`.
         watch: the commit strategy.
-        deletes: every second write of a writer is a delete.
         dead: what fails may be dead-lettered, and retried.
         drops: what is dead may be dropped.
         late_saves: a save that has failed for its caller may yet be applied, later.
@@ -43,6 +47,7 @@ class Configuration:
             (see asyncwb/core/partition.py).
         registered: writers and epochs are known from the start.
         most: the highest seq.
+        attempts: after so many failures a record is dead-lettered, 0 if it may be after any.
         left: the misfortunes.
     """
 
@@ -50,9 +55,8 @@ class Configuration:
     keys: int = 1
     flushers: int = 2
     readers: int = 0
-    writes: tuple[int, ...] = (2,)
+    writes: tuple[str, ...] = ("pp",)
     watch: bool = False
-    deletes: bool = False
     dead: bool = False
     drops: bool = False
     late_saves: bool = False
@@ -60,7 +64,13 @@ class Configuration:
     pipelined: bool = False
     registered: bool = True
     most: int = LARGEST_SEQ
+    attempts: int = 0
     left: Left = field(default_factory=lambda: Left(claims=3))
+
+    @property
+    def updates(self) -> bool:
+        """Whether somebody updates, so that contents have to be told apart."""
+        return any(letter in UPDATING for letters in self.writes for letter in letters)
 
 
 @dataclass(frozen=True)
@@ -106,7 +116,7 @@ class Rules:
         most = 4 * epochs + (bounds.left.plants and bounds.left.plants * (self.gap + 3) + 4 * bounds.left.claims)
         return State(
             server=server,
-            backend=Backend(known, self.zeros, self.zeros),
+            backend=Backend(known, self.zeros, self.zeros, (NOTHING,) * keys if bounds.updates else ()),
             flushers=(Flusher(),) * bounds.flushers,
             writers=(Writer(),) * writers,
             clients=(Client(known),) * writers,
@@ -120,4 +130,7 @@ class Rules:
             tops=(0,) * most,
             applied=(0,) * writers,
             broken="",
+            owed=(NOTHING,) * keys if bounds.updates else (),
+            gone=((),) * keys if bounds.updates else (),
+            failed=self.zeros if bounds.attempts else (),
         )

@@ -3,6 +3,7 @@
 from typing import Final
 
 from tests.proofs.model import scripts
+from tests.proofs.model.left import LOSSES
 from tests.proofs.model.rules import Out, Rules
 from tests.proofs.model.states import (
     ACKING,
@@ -14,7 +15,6 @@ from tests.proofs.model.states import (
     GREETING,
     LOOKING,
     LOOKING_AGAIN,
-    LOSSES,
     RESTAMP,
     RESTAMPING,
     RETRY,

@@ -1,12 +1,17 @@
-"""What a state of the model is, and how states and steps are told in words. All of it is tuples of small integers."""
+"""What a state of the model is: tuples of small integers all the way down."""
 
-import string
-from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
+
+from tests.proofs.model.left import Left
+from tests.proofs.model.records import Content, Entries, Pending
 
 DELETED: Final = 1
 RETRY: Final = 1
 DEAD: Final = 2
+UNFIT: Final = 3
+COUNTED: Final = 4
+"""What becomes of a record that isn't saved: it is given back; dead-lettered because the backend refuses it, or because
+nobody can work it out; or its attempts are counted, and decide."""
 FOREIGN_SEQ: Final = 127
 """Of versions that somebody has planted into the backend: no history gives it out."""
 
@@ -29,11 +34,15 @@ class Key(NamedTuple):
     """One user's key in Redis: its record and its places in the sets.
 
     Attributes:
-        record: its version, 0 without one.
+        record: its version, that of its last entry if it has some, 0 without one.
         dirty: 1 if a member.
         lease: the deadline that is its score, 0 if it isn't a member.
         dead: the version that is dead-lettered, 0 if none.
         marked: 1 if the record was changed while it was leased.
+        pending: the record if it has entries.
+        unfit: 1 if it is dead because it can't be worked out.
+        tried: how many of its attempts are counted.
+        token: which one conditional writes of the key have taken, 0 for none; as a version.
     """
 
     record: int = 0
@@ -41,6 +50,19 @@ class Key(NamedTuple):
     lease: int = 0
     dead: int = 0
     marked: int = 0
+    pending: Pending | tuple[()] = ()
+    unfit: int = 0
+    tried: int = 0
+    token: int = 0
+
+    def without_record(self) -> "Key":
+        """Nothing of the record is left, in no set; the token of the key stays."""
+        return Key(token=self.token) if self.token else Key()
+
+    @property
+    def base(self) -> int:
+        """The put or delete that the record began with, 0 if it isn't in Redis."""
+        return self.pending.base if self.pending else self.record
 
 
 class Server(NamedTuple):
@@ -54,6 +76,8 @@ class Server(NamedTuple):
         memory: for each writer what is remembered of it under each of its names, () where nothing is: (last request,
             version in its reply), and, where two may be under way, the same of the one before.
         foreign: the epochs noted in meta as nobody's, first and last of each range.
+        mode: which kind of write has been first, `THROUGH` or `UPDATES`, 0 while there was neither.
+        dropped: the newest version that somebody has dropped or left out.
     """
 
     identity: int
@@ -65,6 +89,16 @@ class Server(NamedTuple):
     claims: tuple[int, ...]
     memory: tuple[tuple[tuple[int, ...], ...], ...]
     foreign: tuple[tuple[int, int], ...]
+    mode: int = 0
+    dropped: int = 0
+
+    def closed(self, epoch: int) -> bool:
+        """Whether nothing may be put or read: a former primary in this epoch, before anybody has compared epochs."""
+        return bool(self.returned) and self.epoch == epoch
+
+
+THROUGH, UPDATES = 1, 2
+"""What a namespace may have besides puts and deletes: one of these, not both."""
 
 
 class Flusher(NamedTuple):
@@ -72,7 +106,7 @@ class Flusher(NamedTuple):
 
     Attributes:
         claim: its id, 0 when idle.
-        keys: per key, 1 if it is in the claim.
+        keys: per key, 1 if it is in the claim; `WITH_ENTRIES` if its record had entries then or when it was read.
         versions: as read, per key, 0 without a record.
         fates: per key, what becomes of it if it isn't saved: 0, RETRY or DEAD.
         at: with `watch`, the key that it works on.
@@ -82,6 +116,8 @@ class Flusher(NamedTuple):
         met: after a save that met something newer, that of each key, 0 where there is nothing of the kind.
         allotted: the highest epoch that was allotted when it asked, or that is known to have begun.
         spare: the epoch that its records get versions of.
+        read: per key the record with entries that was read, () for any other.
+        found: per key what the backend had of those: version and content.
     """
 
     doing: int = 0
@@ -96,11 +132,17 @@ class Flusher(NamedTuple):
     met: tuple[int, ...] = ()
     allotted: int = 0
     spare: int = 0
+    read: tuple[Pending | tuple[()], ...] = ()
+    found: tuple[tuple[int, Content] | tuple[()], ...] = ()
 
+
+WITH_ENTRIES: Final = 2
 
 IDLE, RELEASING, FETCHING, SAVING, ACKING, WATCHING, SAVING_ONE, COMMITTING = range(8)
 LOOKING, COUNTING, GREETING, DISOWNING, BEGINNING, LOOKING_AGAIN, RESTAMPING = range(8, 15)
 """After a save that met something newer: see asyncwb/flushing/stale.py."""
+LOADING, SAVING_ON, NOTING, LOADING_ONE, SAVING_ONE_ON = range(15, 20)
+"""Of records with entries: see `updating`."""
 
 
 class Request(NamedTuple):
@@ -110,12 +152,16 @@ class Request(NamedTuple):
         key: 1 + the key of one whose outcome is uncertain.
         epoch, name: which it was sent with first, if it is uncertain. (With a mutant, also a name that it holds on to.)
         done: 1 if it has its outcome: answered, refused for good, or OutcomeUnknown.
+        expected, token, newest: of a conditional write, see `Put`.
     """
 
     key: int = 0
     epoch: int = 0
     name: int = 0
     done: int = 0
+    expected: int = 0
+    token: int = 0
+    newest: int = 0
 
 
 CERTAIN: Final = Request()
@@ -130,6 +176,7 @@ class Writer(NamedTuple):
         asked: those after it; neither is the first of them done, nor the last one certain.
         name: the id that it goes by, counted from 1.
         allotted: with write-through, the version that was allotted; its stage is `stage`.
+        looking: of a conditional write, the key, what is expected, the token, and the newest version it knows of.
     """
 
     request: int = 0
@@ -137,6 +184,7 @@ class Writer(NamedTuple):
     name: int = 1
     allotted: int = 0
     stage: int = 0
+    looking: tuple[int, ...] = ()
 
     def at(self, place: int) -> Request:
         """The one that is so many after the first without an outcome."""
@@ -162,6 +210,8 @@ class Put(NamedTuple):
         writer, request, key, epoch: whose, its number, and what it is about.
         after: the request that has to be applied before, 0 for none.
         name: of the writer.
+        expected: of a conditional write, the version that has to be there, 0 for none.
+        token, newest: the token that it names, 0 for none, and the newest version that was known behind that.
     """
 
     writer: int
@@ -170,6 +220,9 @@ class Put(NamedTuple):
     epoch: int
     after: int
     name: int
+    expected: int = 0
+    token: int = 0
+    newest: int = 0
 
 
 class Client(NamedTuple):
@@ -201,6 +254,7 @@ class Reader(NamedTuple):
         floor: what it must not fall below. found: what Redis had.
         loaded: what the backend held, while it has to be told whether that is foreign.
         allotted: the highest epoch after that.
+        owed: what its content must have. pending: what Redis had, if that has entries.
     """
 
     doing: int = 0
@@ -209,6 +263,8 @@ class Reader(NamedTuple):
     found: int = 0
     loaded: int = 0
     allotted: int = 0
+    owed: Content = ()
+    pending: Pending | tuple[()] = ()
 
 
 BEGUN, ASKING, COUNTS, GREETS = 1, 2, 3, 4
@@ -234,34 +290,13 @@ class Backend(NamedTuple):
     Attributes:
         epoch: the highest allotted.
         held: 0 if it holds nothing. highest: ever held, but for what somebody has planted.
+        contents: what is held under these versions; () where nobody updates anything.
     """
 
     epoch: int
     held: tuple[int, ...]
     highest: tuple[int, ...]
-
-
-class Left(NamedTuple):
-    """How much of everything that is bounded may still happen."""
-
-    claims: int = 0
-    losses: int = 0
-    failures: int = 0
-    kills: int = 0
-    failovers: int = 0
-    restarts: int = 0
-    returns: int = 0
-    flushes: int = 0
-    forgets: int = 0
-    checks: int = 0
-    plants: int = 0
-
-    def without(self, what: int) -> "Left":
-        """One less of a field, by its place."""
-        return Left(*put_at(self, what, self[what] - 1))
-
-
-CLAIMS, LOSSES, FAILURES, KILLS, FAILOVERS, RESTARTS, RETURNS, FLUSHES, FORGETS, CHECKS, PLANTS = range(11)
+    contents: tuple[Content, ...] = ()
 
 
 class State(NamedTuple):
@@ -279,6 +314,10 @@ class State(NamedTuple):
         broken: what a step has just broken, "" as a rule.
         flush: one that has asked Redis and will ask the backend next, () without one.
         restamped: key, version and the version that its write was given by put, sorted.
+        owed: where somebody updates, per key the content that there has to be: everything that was applied, no failover
+            has lost, and no later put or delete has replaced. gone: per key what a failover has lost of it, sorted.
+        failed: where attempts are counted, per key how many have failed since it began or was saved.
+        folding: a writer that has read entries to fold: key, place, entries; () without one.
     """
 
     server: Server
@@ -298,6 +337,10 @@ class State(NamedTuple):
     broken: str
     flush: Flush | tuple[()] = ()
     restamped: tuple[tuple[int, int, int], ...] = ()
+    owed: tuple[Content, ...] = ()
+    gone: tuple[Content, ...] = ()
+    failed: tuple[int, ...] = ()
+    folding: tuple[()] | tuple[int, int, Entries] = ()
 
     def stands(self, key: int, version: int) -> int:
         """The write that a version stands for: what put gave out, and 0 for what was planted."""
@@ -318,7 +361,7 @@ class State(NamedTuple):
 
 _FIELDS: Final = {name: at for at, name in enumerate(State._fields)}
 
-PUT, CLAIM, RELEASE, ACK, EXEC, SAVE, REGISTER, INSTALL_EPOCH, DISOWN, RESTAMP = range(10)
+PUT, CLAIM, RELEASE, ACK, EXEC, SAVE, REGISTER, INSTALL_EPOCH, DISOWN, RESTAMP, SAVE_ON = range(11)
 """What may arrive late: the first item of a message, of integers and tuples of them alone, so that they sort."""
 
 Label = tuple[Any, ...]
@@ -341,36 +384,3 @@ def with_late(late: tuple[tuple[Any, ...], ...], *message: Any) -> tuple[tuple[A
 def put_at(items: tuple[Any, ...], at: int, item: Any) -> tuple[Any, ...]:
     """A tuple with one item exchanged."""
     return (*items[:at], item, *items[at + 1 :])
-
-
-def name_of(key: int) -> str:
-    return "ab"[key]
-
-
-def version_text(version: int) -> str:
-    """As `e1.2`; a tombstone with a cross, nothing as `-`, and what was planted as `e9.foreign`."""
-    if is_planted(version):
-        return f"e{version >> 8}.foreign"
-    return f"e{version >> 8}.{version >> 1 & 127}{'†' if version & DELETED else ''}" if version else "-"
-
-
-def versions_text(versions: Sequence[int]) -> str:
-    return " ".join(f"{name_of(key)}={version_text(each)}" for key, each in enumerate(versions) if each)
-
-
-class Words(string.Formatter):
-    """Templates of steps: `!v` is a version, `!k` a key, `!m` a version for each key."""
-
-    def convert_field(self, value: Any, conversion: str | None) -> Any:
-        if conversion == "v":
-            return version_text(value)
-        if conversion == "k":
-            return name_of(value)
-        if conversion == "m":
-            return versions_text(value) or "nothing"
-        return super().convert_field(value, conversion)
-
-
-def tell(label: Label) -> str:
-    """A step in words."""
-    return Words().format(label[0], *label[1:])

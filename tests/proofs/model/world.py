@@ -4,26 +4,26 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from tests.proofs.model import scripts
-from tests.proofs.model.flushers import saved
+from tests.proofs.model.contents import switched, without
+from tests.proofs.model.flushers import counted
+from tests.proofs.model.left import FAILOVERS, FORGETS, PLANTS, RESTARTS, RETURNS
+from tests.proofs.model.records import Pending, is_inside, is_unfit
 from tests.proofs.model.rules import Out, Rules
+from tests.proofs.model.saving import Save, saved, saved_on
 from tests.proofs.model.stale import restamped
 from tests.proofs.model.states import (
     ACK,
     CLAIM,
     DISOWN,
     EXEC,
-    FAILOVERS,
     FOREIGN_SEQ,
-    FORGETS,
     INSTALL_EPOCH,
-    PLANTS,
     PUT,
     REGISTER,
     RELEASE,
     RESTAMP,
-    RESTARTS,
-    RETURNS,
     SAVE,
+    SAVE_ON,
     Backend,
     Key,
     Put,
@@ -33,10 +33,11 @@ from tests.proofs.model.states import (
     put_at,
     version_of,
 )
-from tests.proofs.model.writers import applied, closed, deleting
+from tests.proofs.model.writers import applied, letter_of
 
 EXPIRED: Final = "the lease of {0!k} expires, and it is recovered"
 RETRIED: Final = "{0!k} is retried"
+LEFT_OUT: Final = "{0!k} is retried without {1!c}, which can't be applied"
 DROPPED: Final = "the dead letter {0!k}={1!v} is dropped"
 LAGGING: Final = "from here on the replica gets nothing more"
 FAILOVER: Final = "failover: the replica is promoted as server {0}"
@@ -51,6 +52,7 @@ LATE_ACK: Final = "F{0}'s ack arrives late"
 LATE_ACK_AT_OLD: Final = "F{0}'s ack arrives late at the former primary"
 LATE_EXEC: Final = "the EXEC for {0!k}={1!v} arrives late"
 LATE_SAVE: Final = "the save of {0!m} is applied late (the backend held {1!m})"
+LATE_SAVE_ON: Final = "the save of {0!s} is applied late (the backend held {1!m})"
 LATE_REGISTER: Final = "the registration of W{0} arrives late"
 PLANTED: Final = "somebody copies {0!k}={1!v} into the backend"
 LATE_DISOWN: Final = "the note arrives late that epochs {0} to {1} are nobody's"
@@ -69,13 +71,33 @@ def lease_steps(state: State, rules: Rules, out: Out) -> None:
     if rules.configuration.dead:
         for at, key in enumerate(state.server.keys):
             if key.dead:
-                out.append(((RETRIED, at), state.to(server=scripts.retry_dead(state.server, at, rules.drops))))
+                out.append(((RETRIED, at), _revived(state, at, scripts.retry_dead(state.server, at, rules.drops))))
+                if key.unfit and key.pending:
+                    for entry in key.pending.entries:
+                        if is_unfit((0, *entry)) or is_inside(entry, state.backend.held[at]):
+                            out.append(((LEFT_OUT, at, entry), _left_out(state, at, entry)))
                 if rules.configuration.drops:
                     out.append(((DROPPED, at, key.dead), _dropped(state, at)))
 
 
+def _revived(state: State, at: int, server: Server) -> State:
+    failed = put_at(state.failed, at, 0) if state.failed else ()
+    return state.to(server=server, failed=failed)
+
+
+def _left_out(state: State, at: int, entry: tuple[int, ...]) -> State:
+    """An operator gives up one entry: of what is folded into it all."""
+    server = scripts.retry_without(state.server, at, entry)
+    floor = min(state.floor[at], max(server.keys[at].record, state.backend.held[at]))
+    return without(_revived(state, at, server), at, set(entry)).to(floor=put_at(state.floor, at, floor))
+
+
 def _dropped(state: State, at: int) -> State:
     """What an operator gives up is lost, but for what the backend holds of it after all."""
+    if state.owed:
+        given_up = {version for version in state.owed[at] if version not in state.backend.contents[at]}
+        state = without(state, at, given_up)
+        state = state.to(owed=put_at(state.owed, at, state.backend.contents[at]))
     held, record = (state.stands(at, each) for each in (state.backend.held[at], state.server.keys[at].record))
     lost = put_at(state.lost, at, max(state.lost[at], record if held < record else 0))
     readers = tuple(each._replace(floor=min(each.floor, held)) if each.key == at else each for each in state.readers)
@@ -108,7 +130,7 @@ def failure_steps(state: State, rules: Rules, out: Out) -> None:
             # because its process has closed, whatever puts are still on their way. (A late registration is of a name
             # that nothing was sent under; but where one name stands for all, see `writers.fresh`, it would bring back
             # that.)
-            closed_in_order = state.writers[at].request == rules.configuration.writes[at]
+            closed_in_order = state.writers[at].request == len(rules.configuration.writes[at])
             on_their_way = {(REGISTER, at)} if closed_in_order else {(PUT, at), (REGISTER, at)}
             if any(message[:2] in on_their_way for message in state.late):
                 continue
@@ -126,7 +148,7 @@ def plant_steps(state: State, rules: Rules, out: Out) -> None:
     """
     if not state.left.plants:
         return
-    left, (epoch, held, highest) = state.left.without(PLANTS), state.backend
+    left, (epoch, held, highest, _) = state.left.without(PLANTS), state.backend
     version = version_of(max(epoch, epoch_of(max(held))) + rules.gap, FOREIGN_SEQ, 0)
     for at, key in enumerate(state.server.keys):
         if key.record and not held[at]:
@@ -145,7 +167,8 @@ def _switched(state: State, server: Server, *, old: Server | tuple[()], left: An
         for before, floor, now in zip(state.lost, state.floor, kept, strict=True)
     )
     readers = tuple(reader._replace(floor=min(reader.floor, kept[reader.key])) for reader in state.readers)
-    return state.to(server=server, old=old, replica=(), left=left, floor=kept, lost=lost, readers=readers)
+    after = state.to(server=server, old=old, replica=(), left=left, floor=kept, lost=lost, readers=readers)
+    return switched(after) if state.owed else after
 
 
 def late_steps(state: State, rules: Rules, out: Out) -> None:
@@ -158,18 +181,22 @@ def late_steps(state: State, rules: Rules, out: Out) -> None:
 
 def _put(state: State, rules: Rules, out: Out, *message: int) -> None:
     sent = Put(*message)
-    most, deleted, told = rules.configuration.most, deleting(sent.request, rules), (sent.writer + 1, *sent[1:3])
-    if not closed(state.server, sent.epoch) or "clients compare epochs with the backend" in rules.drops:
-        reply, server = scripts.put(state.server, sent, deleted, most, rules.drops)
-        after = state if server is state.server else applied(state, server, sent, reply)
-        out.append(((LATE_PUT, *told, reply if reply > scripts.EARLY else 0), after))
+    most, letter = rules.configuration.most, letter_of(sent.writer, sent.request, rules)
+    told = (sent.writer + 1, *sent[1:3])
+    if not state.server.closed(sent.epoch) or "clients compare epochs with the backend" in rules.drops:
+        reply, server = scripts.put(state.server, sent, letter, most, rules.drops)
+        after = state if server is state.server else applied(state, server, sent, reply, letter, rules.drops)
+        out.append(((LATE_PUT, *told, reply if scripts.is_version(reply) else 0), after))
     if state.old:
-        reply, old = scripts.put(state.old, sent, deleted, most, rules.drops)
-        if old is not state.old:
-            after = applied(state.to(floor=rules.zeros), state.server, sent, reply, elsewhere=True)
+        reply, old = scripts.put(state.old, sent, letter, most, rules.drops)
+        if old is not state.old and scripts.is_version(reply):
+            after = applied(state.to(floor=rules.zeros), state.server, sent, reply, letter, rules.drops, elsewhere=True)
             # The new primary's clients never hear of it.
             lost = put_at(state.lost, sent.key, max(state.lost[sent.key], reply))
             after = after.to(old=old, floor=state.floor, lost=lost)
+            if state.gone:
+                gone = {*state.gone[sent.key], *scripts.numbers(reply, letter)}
+                after = after.to(gone=put_at(state.gone, sent.key, tuple(sorted(gone))))
             out.append(((LATE_PUT_AT_OLD, *told, reply), after))
 
 
@@ -192,25 +219,33 @@ def _ack(
     fates: tuple[int, ...],
     deadline: int,
 ) -> None:
-    server = scripts.ack(state.server, claim_id, versions, fates, False, rules.drops, deadline)
-    out.append(((LATE_ACK, claim_id), state.to(server=server)))
+    attempts = rules.configuration.attempts
+    server = scripts.ack(state.server, claim_id, versions, fates, False, rules.drops, deadline, attempts)
+    out.append(((LATE_ACK, claim_id), counted(state, server, claim_id, versions, fates, rules)))
     if state.old:
-        old = scripts.ack(state.old, claim_id, versions, fates, False, rules.drops, deadline)
+        old = scripts.ack(state.old, claim_id, versions, fates, False, rules.drops, deadline, attempts)
         out.append(((LATE_ACK_AT_OLD, claim_id), state.to(old=old)))
 
 
-def _exec(state: State, rules: Rules, out: Out, key: int, version: int, connection: int) -> None:
+def _exec(
+    state: State, rules: Rules, out: Out, key: int, version: int, pending: Pending | tuple[()], connection: int
+) -> None:
     if state.server.identity == connection:
-        _, server = scripts.commit(state.server, key, version, rules.drops)
+        _, server = scripts.commit(state.server, key, version, pending, rules.drops)
         out.append(((LATE_EXEC, key, version), state.to(server=server)))
     elif state.old and state.old.identity == connection:
-        _, old = scripts.commit(state.old, key, version, rules.drops)
+        _, old = scripts.commit(state.old, key, version, pending, rules.drops)
         out.append(((LATE_EXEC, key, version), state.to(old=old)))
 
 
 def _save(state: State, rules: Rules, out: Out, versions: tuple[int, ...]) -> None:
     backend = saved(state.backend, versions, rules.drops)
     out.append(((LATE_SAVE, versions, state.backend.held), state.to(backend=backend)))
+
+
+def _save_on(state: State, rules: Rules, out: Out, saves: tuple[Save, ...]) -> None:
+    backend = saved_on(state.backend, saves, rules.drops)
+    out.append(((LATE_SAVE_ON, saves, state.backend.held), state.to(backend=backend)))
 
 
 def _register(state: State, rules: Rules, out: Out, writer: int, name: int, memory: tuple[int, ...]) -> None:
@@ -248,4 +283,5 @@ _ARRIVALS: Final[dict[int, Callable[..., None]]] = {
     INSTALL_EPOCH: _install,
     DISOWN: _disown,
     RESTAMP: _restamp,
+    SAVE_ON: _save_on,
 }

@@ -4,12 +4,14 @@ from typing import Final
 
 from asyncwb.writing.attempts import Next, after_reply
 from tests.proofs.model import scripts
-from tests.proofs.model.flushers import saved
-from tests.proofs.model.rules import Out, Rules
+from tests.proofs.model.conditions import conditional_steps
+from tests.proofs.model.contents import written, written_through
+from tests.proofs.model.left import LOSSES
+from tests.proofs.model.rules import CONDITIONAL, UPDATING, Out, Rules
+from tests.proofs.model.saving import saved
 from tests.proofs.model.states import (
     CERTAIN,
     DONE,
-    LOSSES,
     PUT,
     REGISTER,
     Put,
@@ -26,6 +28,7 @@ PUT_DONE: Final = "W{0} puts {1!k}={2!v}"
 PUT_NUMBERED: Final = "W{0} puts {1!k}={2!v} in its request {3}"
 PUT_LOST: Final = "W{0} puts {1!k}={2!v} in its request {3}, and the reply is lost"
 PUT_LATE: Final = "W{0} puts {1!k} in its request {2}, and the request is delayed"
+PUT_ANSWERED: Final = "W{0} is told {2} in its request {1}"
 PUT_REFUSED: Final = "W{0} is refused in its request {1}, and the reply is lost"
 REFUSED: Final = "W{0} gives its request {1} up, which was refused: nothing of it was applied"
 AGAIN_DONE: Final = "W{0} repeats its request {1} and is told {2!v}"
@@ -40,54 +43,75 @@ THROUGH: Final = "W{0} saves {1!k}={2!v} in the backend itself"
 SUPERSEDED: Final = "W{0} supersedes what is older than {1!k}={2!v}, and is done"
 
 
-def applied(state: State, server: Server, sent: Put, version: int, *, elsewhere: bool = False) -> State:
+def applied(
+    state: State, server: Server, sent: Put, version: int, letter: str, drops: scripts.Drops, *, elsewhere: bool = False
+) -> State:
     """After put has applied a request: judges it, and remembers what is needed to judge the rest.
 
     Elsewhere, at a former primary, what came later may be missing: the order of what the others have says nothing.
     """
     writer, request, key = sent[:3]
+    if not scripts.is_version(version):
+        return state.to(server=server)
     bit = 1 << request
     broken = state.broken
     if state.applied[writer] & bit:
         broken = "I5"
     elif state.applied[writer] > bit and not elsewhere:
         broken = broken or "order"
-    epoch, seq = epoch_of(version), version >> 1 & 127
-    if seq <= state.tops[epoch] or version < state.floor[key]:
-        broken = broken or "versions"
+    epoch, versions = epoch_of(version), scripts.numbers(version, letter, drops)
+    top = state.tops[epoch]
+    for given in versions:
+        seq = given >> 1 & 127
+        if seq <= top or version < state.floor[key]:
+            broken = broken or "versions"
+        top = max(seq, top)
+    newest = state.floor[key]
+    if letter in CONDITIONAL and not elsewhere and newest > sent.expected and (sent.expected or not newest & 1):
+        broken = broken or "conditional"
     if not elsewhere and any(at == key and version < stamped for at, stamped, _ in state.restamped):
         broken = broken or "versions"  # an earlier write was given a newer one
+    if letter in UPDATING and not elsewhere and state.server.keys[key].unfit:
+        broken = broken or "dead"
+    failed = state.failed
+    if failed and not elsewhere and (letter not in UPDATING or state.server.keys[key].dead):
+        failed = put_at(failed, key, 0)
     return state.to(
         server=server,
+        failed=failed,
         floor=put_at(state.floor, key, max(state.floor[key], version)),
-        tops=put_at(state.tops, epoch, max(seq, state.tops[epoch])),
+        tops=put_at(state.tops, epoch, top),
         applied=put_at(state.applied, writer, state.applied[writer] | bit),
         broken=broken,
+        owed=state.owed if elsewhere or not state.owed else written(state.owed, key, versions, letter),
     )
 
 
-def deleting(request: int, rules: Rules) -> int:
-    """Whether a request is a delete."""
-    return int(rules.configuration.deletes and request % 2 == 0)
+def barred(applied: tuple[int, ...], sent: Put) -> tuple[int, ...]:
+    """After its caller has been told that nothing was applied: from now on nothing may be."""
+    return put_at(applied, sent.writer, applied[sent.writer] | 1 << sent.request)
 
 
-def closed(server: Server, epoch: int) -> bool:
-    """Whether nothing may be put or read now: a former primary in this epoch, before anybody has compared epochs."""
-    return bool(server.returned) and server.epoch == epoch
+def letter_of(writer: int, request: int, rules: Rules) -> str:
+    """What a request is, see `rules.LETTERS`."""
+    return rules.configuration.writes[writer][request - 1]
 
 
 def writer_steps(state: State, rules: Rules, out: Out) -> None:
     for at, writer in enumerate(state.writers):
-        if writer.stage:
+        if writer.stage in (1, 2):
             _write_through(state, rules, out, at, writer)
             continue
-        for place in range(min(_width(rules), rules.configuration.writes[at] - writer.request)):
+        for place in range(min(_width(rules), len(rules.configuration.writes[at]) - writer.request)):
             request = writer.at(place)
             if request.key:
                 _repeat(state, rules, out, at, place)
             elif not request.done:
                 if place < len(writer.asked):
                     _refuse(state, out, at, place)
+                if letter_of(at, writer.request + place + 1, rules) in CONDITIONAL:
+                    conditional_steps(state, rules, out, at, _begin)
+                    continue
                 for key in range(rules.configuration.keys):
                     _begin(state, rules, out, at, place, key)
 
@@ -99,41 +123,49 @@ def _width(rules: Rules) -> int:
     return 3 if "a request begins when the one before the last has its outcome" in rules.drops else 2
 
 
-def _numbered(state: State, rules: Rules, at: int, place: int, key: int, epoch: int, name: int) -> Put:
+def _numbered(
+    state: State, rules: Rules, at: int, place: int, key: int, epoch: int, name: int, looked: tuple[int, ...] = ()
+) -> Put:
     """A request as it is sent now: while the one before has no outcome, it may only come after it."""
     writer = state.writers[at]
     ahead = place and not writer.at(place - 1).done and "a request ahead says what it comes after" not in rules.drops
-    return Put(at, writer.request + place + 1, key, epoch, writer.request + place if ahead else 0, name)
+    return Put(at, writer.request + place + 1, key, epoch, writer.request + place if ahead else 0, name, *looked)
 
 
 def _put(state: State, rules: Rules, sent: Put) -> tuple[int, State]:
     """The reply, and the state after the script."""
-    deleted, most = deleting(sent.request, rules), rules.configuration.most
-    reply, server = scripts.put(state.server, sent, deleted, most, rules.drops)
+    letter, most = letter_of(sent.writer, sent.request, rules), rules.configuration.most
+    reply, server = scripts.put(state.server, sent, letter, most, rules.drops)
     if server is not state.server:
-        state = applied(state, server, sent, reply)
+        state = applied(state, server, sent, reply, letter, rules.drops)
     return reply, state
 
 
-def _begin(state: State, rules: Rules, out: Out, at: int, place: int, key: int) -> None:
-    """An attempt of a request that certainly isn't applied. A reply that nothing was applied leaves it so."""
+def _begin(state: State, rules: Rules, out: Out, at: int, place: int, key: int, looked: tuple[int, ...] = ()) -> None:
+    """An attempt of a request that certainly isn't applied. A reply that nothing was applied leaves it so.
+
+    `looked`: of a conditional write, what is expected, the token that it names, and the newest version behind it.
+    """
     epoch = state.clients[at].known
-    if closed(state.server, epoch) and "clients compare epochs with the backend" not in rules.drops:
+    if state.server.closed(epoch) and "clients compare epochs with the backend" not in rules.drops:
         return
     writer = state.writers[at]
     # Only a mutant holds on to a name that isn't the present one, until it is told that nobody knows it.
     held = writer.at(place).name
     name = held if held and scripts.remembered(state.server, at, held) else writer.name
-    sent = _numbered(state, rules, at, place, key, epoch, name)
+    sent = _numbered(state, rules, at, place, key, epoch, name, looked)
     number, request = at + 1, sent.request
     reply, after = _put(state, rules, sent)
     follows = after_reply(scripts.REFUSALS.get(reply), uncertain=False)
     if follows is Next.RENEW and reply == scripts.WRITER:
         _register(state, rules, out, at, place)
-    asked = Request(key + 1, epoch, name)
+    asked = Request(key + 1, epoch, name, 0, *looked)
     uncertain = put_at(state.writers, at, writer.having(place, asked))
     done = put_at(state.writers, at, writer.having(place, DONE))
-    if follows is Next.DONE:
+    if follows is Next.DONE and not scripts.is_version(reply):
+        told_no = after.to(writers=done, applied=barred(after.applied, sent))
+        out.append(((PUT_ANSWERED, number, request, scripts.ANSWERS[reply]), told_no))
+    elif follows is Next.DONE:
         told = (
             (PUT_NUMBERED, number, key, reply, request)
             if rules.configuration.pipelined
@@ -142,7 +174,7 @@ def _begin(state: State, rules: Rules, out: Out, at: int, place: int, key: int) 
         out.append((told, after.to(writers=done)))
     if state.left.losses:
         left = state.left.without(LOSSES)
-        if reply > scripts.EARLY:
+        if scripts.is_version(reply):
             out.append(((PUT_LOST, number, key, reply, request), after.to(writers=uncertain, left=left)))
         else:
             out.append(((PUT_REFUSED, number, request), after.to(writers=uncertain, left=left)))
@@ -151,10 +183,10 @@ def _begin(state: State, rules: Rules, out: Out, at: int, place: int, key: int) 
         if "an uncertain request is asked for again" in rules.drops:
             lost = state.to(writers=done, left=left, broken="I5")  # it was told OK, and nothing was applied
             out.append(((PUT_LATE, number, key, request), lost))
-    if rules.configuration.write_through and epoch:
-        version, server = scripts.allot(
-            state.server, sent, deleting(request, rules), rules.configuration.most, rules.drops
-        )
+    letter = letter_of(at, request, rules)
+    if rules.configuration.write_through and epoch and letter in "pd":
+        deleted = int(letter == "d")
+        version, server = scripts.allot(state.server, sent, deleted, rules.configuration.most, rules.drops)
         if version:
             seq = version >> 1 & 127
             allotted = state.to(
@@ -206,20 +238,26 @@ def _repeat(state: State, rules: Rules, out: Out, at: int, place: int) -> None:
     writer, request = state.writers[at], state.writers[at].at(place)
     moves = "an uncertain request keeps its epoch" in rules.drops
     epoch = state.clients[at].known if moves else request.epoch
-    sent = _numbered(state, rules, at, place, request.key - 1, epoch, request.name)
+    sent = _numbered(state, rules, at, place, request.key - 1, epoch, request.name, request[4:])
     told = (at + 1, sent.request)
     over = writer.having(place, DONE)
     if "an unknown outcome leaves the writer its name" in rules.drops:
         over = over._replace(name=writer.name + 1)
     done = put_at(state.writers, at, over)
     out.append(((GIVEN_UP, *told), state.to(writers=done)))
-    if closed(state.server, epoch) and "clients compare epochs with the backend" not in rules.drops:
+    if state.server.closed(epoch) and "clients compare epochs with the backend" not in rules.drops:
         return
     reply, after = _put(state, rules, sent)
     follows = after_reply(scripts.REFUSALS.get(reply), uncertain=True)
     if follows is Next.DONE:
-        broken = after.broken if after.applied[at] >> sent.request & 1 else "I5"
-        out.append(((AGAIN_DONE, *told, reply), after.to(writers=done, broken=broken)))
+        if scripts.is_version(reply):
+            broken = after.broken if after.applied[at] >> sent.request & 1 else "I5"
+            out.append(((AGAIN_DONE, *told, reply), after.to(writers=done, broken=broken)))
+        else:
+            # Nothing of it was applied, and nothing may be.
+            broken = "I5" if after.applied[at] >> sent.request & 1 else after.broken
+            told_no = after.to(writers=done, broken=broken, applied=barred(after.applied, sent))
+            out.append(((PUT_ANSWERED, *told, scripts.ANSWERS[reply]), told_no))
     elif reply == scripts.WRITER and "an uncertain request keeps its name" in rules.drops:
         anew = put_at(state.writers, at, writer.having(place, CERTAIN))
         _register(state.to(writers=anew), rules, out, at, place)
@@ -246,6 +284,8 @@ def _write_through(state: State, rules: Rules, out: Out, at: int, writer: Writer
         out.append(((THROUGH, *told), state.to(backend=backend, writers=writers, floor=floor)))
         return
     server = scripts.supersede(state.server, key, version, rules.drops)
+    if state.owed:
+        state = state.to(owed=written_through(state.owed, key, version))
     after = state.to(
         server=server,
         writers=put_at(state.writers, at, writer.having(0, DONE)),

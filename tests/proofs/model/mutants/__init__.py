@@ -10,14 +10,24 @@ request may have followed (a retry of the one before is told that the writer isn
 a request ahead still says what it comes after when that has its outcome (if that was never applied, it is never
 applied either); it is asked for again without waiting (it is told EARLY again); restamp doesn't compare identities (a
 server that is in another history begins an epoch above all that was allotted before it takes a write); a restamp is
-sent though its handshake has failed (restamp looks itself whether a later epoch has begun).
+sent though its handshake has failed (restamp looks itself whether a later epoch has begun); supersede leaves the lease
+of what it removes (the next write marks it); a fold begins before the note that was made since it was read (whoever
+noted has read all of it); a record whose base is of the present epoch is worked out without the backend (it has all
+that was written since, unless a trim keeps the base).
 """
 
 from typing import Final
 
-from tests.proofs.model.mutants import epochs, flushing, reading, writing
+from tests.proofs.model.mutants import conditions, epochs, flushing, reading, updating, writing
 from tests.proofs.model.mutants.mutant import Mutant
 
-MUTANTS: Final = (*flushing.mutants(), *writing.mutants(), *epochs.mutants(), *reading.mutants())
+MUTANTS: Final = (
+    *flushing.mutants(),
+    *writing.mutants(),
+    *epochs.mutants(),
+    *reading.mutants(),
+    *updating.mutants(),
+    *conditions.mutants(),
+)
 
 __all__ = ["MUTANTS", "Mutant"]

@@ -10,13 +10,13 @@ def mutants() -> Iterator[Mutant]:
     yield mutant(
         "put to whatever server answers",
         "put compares identity",
-        small(flushers=0, writes=(2,), failovers=1),
+        small(flushers=0, writes=("pp",), failovers=1),
         "versions",
     )
     yield mutant(
         "put in whatever epoch",
         "put compares epoch",
-        small(flushers=0, writes=(2,), losses=1, failovers=1),
+        small(flushers=0, writes=("pp",), losses=1, failovers=1),
         "I5",
     )
     yield mutant(
@@ -29,7 +29,7 @@ def mutants() -> Iterator[Mutant]:
     yield mutant(
         "install whatever was read",
         "install compares",
-        small(flushers=0, writes=(1, 1), losses=1, failovers=1),
+        small(flushers=0, writes=("p", "p"), losses=1, failovers=1),
         "versions",
     )
     yield mutant(
@@ -41,13 +41,13 @@ def mutants() -> Iterator[Mutant]:
     yield mutant(
         "install a number that was allotted for another server",
         "a number is outdated by another server",
-        small(flushers=0, writes=(1, 1), claims=0, failovers=1, returns=1, write_through=True),
+        small(flushers=0, writes=("p", "p"), claims=0, failovers=1, returns=1, write_through=True),
         "versions",
     )
     yield mutant(
         "trust a former primary that comes back",
         "clients compare epochs with the backend",
-        small(flushers=1, readers=1, writes=(0, 2), claims=1, failovers=1, returns=1),
+        small(flushers=1, readers=1, writes=("", "pp"), claims=1, failovers=1, returns=1),
         "I4",
     )
 
@@ -55,25 +55,25 @@ def mutants() -> Iterator[Mutant]:
     yield mutant(
         "take for saved whatever met something newer",
         "stale records are looked at",
-        small(flushers=1, writes=(1,), claims=1, plants=1),
+        small(flushers=1, writes=("p",), claims=1, plants=1),
         "I2",
     )
     yield mutant(
         "ack what met a foreign version",
         "what met a foreign version is tried again",
-        small(flushers=1, writes=(1,), claims=1, losses=1, plants=1),
+        small(flushers=1, writes=("p",), claims=1, losses=1, plants=1),
         "I2",
     )
     yield mutant(
         "begin an epoch above what isn't noted",
         "foreign epochs are noted before an epoch above them begins",
-        small(flushers=1, writes=(1,), losses=1, plants=1),
+        small(flushers=1, writes=("p",), losses=1, plants=1),
         "I2",
     )
     yield mutant(
         "read meta before what was allotted",
         "meta is read after what was allotted",
-        small(writes=(1,), plants=1),
+        small(writes=("p",), plants=1),
         "I2",
     )
     yield mutant(
@@ -101,12 +101,12 @@ def mutants() -> Iterator[Mutant]:
     yield mutant(
         "get trusts what is foreign",
         "get takes what is foreign for older",
-        small(flushers=1, readers=1, writes=(1,), claims=1, plants=1),
+        small(flushers=1, readers=1, writes=("p",), claims=1, plants=1),
         "I4",
     )
     yield mutant(
         "flush trusts what is foreign",
         "what is foreign confirms nothing",
-        small(flushers=1, writes=(1,), claims=1, flushes=1, plants=1),
+        small(flushers=1, writes=("p",), claims=1, flushes=1, plants=1),
         "flush",
     )

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from tests.proofs.model.checker import Result, explore
+from tests.proofs.model.left import Left
 from tests.proofs.model.rules import Configuration
-from tests.proofs.model.states import Left
 
 
 @dataclass(frozen=True)

@@ -32,21 +32,21 @@ def mutants() -> Iterator[Mutant]:
     yield mutant(
         "flush takes what is gone for saved, after a failover",
         "absence from Redis proves nothing",
-        small(flushers=0, writes=(1,), failovers=1, flushes=1),
+        small(flushers=0, writes=("p",), failovers=1, flushes=1),
         "flush",
     )
     yield mutant(
         "flush takes what is gone for saved, after a dead letter was dropped",
         "absence from Redis proves nothing",
-        small(flushers=1, writes=(1,), failures=1, dead=True, drops=True, flushes=1),
+        small(flushers=1, writes=("p",), failures=1, dead=True, drops=True, flushes=1),
         "flush",
     )
     yield mutant(
-        "flush asks the backend first", "flush asks Redis first", small(flushers=1, writes=(1,), flushes=1), "flush"
+        "flush asks the backend first", "flush asks Redis first", small(flushers=1, writes=("p",), flushes=1), "flush"
     )
     yield mutant(
         "flush believes a server that is behind",
         "a server that is behind is asked again",
-        small(flushers=1, writes=(1, 1), failovers=1, returns=1, flushes=1),
+        small(flushers=1, writes=("p", "p"), failovers=1, returns=1, flushes=1),
         "flush",
     )

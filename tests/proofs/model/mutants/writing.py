@@ -11,7 +11,7 @@ def mutants() -> Iterator[Mutant]:
     yield mutant(
         "delete by deleting from Redis",
         "a delete keeps a tombstone in Redis",
-        small(flushers=1, deletes=True),
+        small(flushers=1, writes=("pd",)),
         "I6",
     )
     yield mutant(
@@ -36,7 +36,7 @@ def mutants() -> Iterator[Mutant]:
     yield mutant(
         "put registers its writer itself",
         "writers are made by registration only",
-        small(flushers=0, writes=(1,), losses=1, forgets=1),
+        small(flushers=0, writes=("p",), losses=1, forgets=1),
         "I5",
     )
     yield mutant(
@@ -51,19 +51,19 @@ def mutants() -> Iterator[Mutant]:
     yield mutant(
         "acknowledge after a lost request",
         "an uncertain request is asked for again",
-        small(flushers=0, writes=(1,), losses=1),
+        small(flushers=0, writes=("p",), losses=1),
         "I5",
     )
     yield mutant(
         "repeat an uncertain request in the new epoch",
         "an uncertain request keeps its epoch",
-        small(flushers=0, writes=(1,), losses=1, failovers=1),
+        small(flushers=0, writes=("p",), losses=1, failovers=1),
         "I5",
     )
     yield mutant(
         "repeat an uncertain request under the new writer",
         "an uncertain request keeps its name",
-        small(flushers=0, writes=(1,), pipelined=True, losses=1, forgets=1),
+        small(flushers=0, writes=("p",), pipelined=True, losses=1, forgets=1),
         "I5",
     )
     yield mutant("count beyond the highest seq", "put stops at the highest seq", small(flushers=0, most=1), "versions")
@@ -81,7 +81,7 @@ def mutants() -> Iterator[Mutant]:
     yield mutant(
         "begin a third while the first has no outcome",
         "a request begins when the one before the last has its outcome",
-        small(flushers=0, writes=(3,), pipelined=True, losses=1),
+        small(flushers=0, writes=("ppp",), pipelined=True, losses=1),
         "order",
     )
     yield mutant(
@@ -107,24 +107,24 @@ def mutants() -> Iterator[Mutant]:
     yield mutant(
         "supersede what is newer",
         "only what is older is superseded",
-        small(flushers=0, writes=(1, 1), write_through=True),
+        small(flushers=0, writes=("p", "p"), write_through=True),
         "I2",
     )
     yield mutant(
         "answer before Redis is superseded",
         "write-through supersedes before it answers",
-        small(flushers=0, writes=(2,), readers=1, write_through=True),
+        small(flushers=0, writes=("pp",), readers=1, write_through=True),
         "I4",
     )
     yield mutant(
         "write through and leave what is under way",
         "allot remembers the request",
-        small(flushers=0, writes=(2,), losses=1, write_through=True),
+        small(flushers=0, writes=("pp",), losses=1, write_through=True),
         "order",
     )
     yield mutant(
         "allot at whatever server answers",
         "allot compares identity and epoch",
-        small(flushers=0, writes=(2,), failovers=1, write_through=True),
+        small(flushers=0, writes=("pp",), failovers=1, write_through=True),
         "versions",
     )

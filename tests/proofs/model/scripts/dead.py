@@ -1,0 +1,40 @@
+"""Scripts for dead letters: retry.lua, drop.lua."""
+
+from tests.proofs.model.records import Drops, Pending
+from tests.proofs.model.scripts.server import with_keys
+from tests.proofs.model.states import Key, Server, put_at
+
+
+def retry_dead(server: Server, at: int, drops: Drops) -> Server:
+    """retry.lua, for one key."""
+    record, dirty, lease, dead, marked, pending, unfit, _, token = server.keys[at]
+    if record and "retry makes dirty" not in drops:
+        dirty = 1
+    if "retry clears dead" not in drops:
+        dead = unfit = 0
+    changed = Key(record, dirty, lease, dead, marked, pending, unfit, 0, token)
+    return with_keys(server, put_at(server.keys, at, changed), server.claims)
+
+
+def retry_without(server: Server, at: int, entry: tuple[int, ...]) -> Server:
+    """retry.lua, which leaves an entry out."""
+    key = server.keys[at]
+    assert key.pending
+    server = server._replace(dropped=max(server.dropped, entry[-1]))
+    base, entries, noted = key.pending
+    place = entries.index(entry)
+    entries = entries[:place] + entries[place + 1 :]
+    noted = max(0, noted - (place < noted))
+    if not base and not entries:
+        return with_keys(server, put_at(server.keys, at, key.without_record()), server.claims)
+    pending = Pending(base, entries, noted) if entries else ()
+    record = entries[-1][-1] if entries else base
+    changed = Key(record, 1, 0, 0, 0, pending, token=key.token)
+    return with_keys(server, put_at(server.keys, at, changed), server.claims)
+
+
+def drop(server: Server, at: int) -> Server:
+    """drop.lua, for one key: an operator gives a dead letter up."""
+    key = server.keys[at]
+    server = server._replace(dropped=max(server.dropped, key.record))
+    return with_keys(server, put_at(server.keys, at, key.without_record()), server.claims)

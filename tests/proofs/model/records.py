@@ -85,7 +85,7 @@ def is_inside(entry: Entry, held: int) -> bool:
     return entry[0] <= held < entry[-1]
 
 
-def trimmed(record: int, pending: Pending, saved: int, drops: Drops = ()) -> Pending | tuple[()]:
+def trimmed(pending: Pending, saved: int, drops: Drops = ()) -> Pending | tuple[()]:
     """What stays of a record that was written since it was read, when that is saved; () if nothing does.
 
     A put or delete that came since is unsaved, and all that follows it. Else the backend has the base and what is
@@ -96,8 +96,6 @@ def trimmed(record: int, pending: Pending, saved: int, drops: Drops = ()) -> Pen
         return pending
     if "trim leaves the entries above what is saved" in drops:
         rest = entries[-1:]
-    elif "trim drops what is saved" in drops:
-        return pending
     else:
         rest = tuple(entry for entry in entries if entry[-1] > saved)
     if not rest:

@@ -44,7 +44,7 @@ class Configuration:
         late_saves: a save that has failed for its caller may yet be applied, later.
         write_through: writers may bypass Redis, as at a limit.
         pipelined: writers have two requests under way at once; not with `write_through`
-            (see asyncwb/core/partition.py).
+            (see asyncwb/core/partition.py), nor with conditional writes.
         registered: writers and epochs are known from the start.
         most: the highest seq.
         attempts: after so many failures a record is dead-lettered, 0 if it may be after any.

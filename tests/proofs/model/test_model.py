@@ -13,6 +13,7 @@ from tests.proofs.model.left import Left
 from tests.proofs.model.mutants import MUTANTS, Mutant
 from tests.proofs.model.proof import PROOF, all_steps, examine, kill, shares
 from tests.proofs.model.protocol import successors
+from tests.proofs.model.records import Pending
 from tests.proofs.model.rules import Configuration, Rules
 from tests.proofs.model.states import Key, State
 from tests.proofs.runner.report import Report
@@ -29,6 +30,14 @@ def state(**changes: object) -> State:
     held = {name: changes.pop(name) for name in ("held", "highest") if name in changes}
     server = first.server._replace(keys=(Key(**fields),))  # type: ignore[arg-type] # of integers
     return first._replace(server=server, backend=first.backend._replace(**held), **changes)  # type: ignore[arg-type]
+
+
+def updated(**changes: object) -> State:
+    """The same where somebody updates."""
+    contents = {"contents": changes.pop("contents", ((0,),))}
+    first = state(**changes)
+    owed = changes.get("owed", ((0,),))
+    return first._replace(owed=owed, gone=((),), backend=first.backend._replace(**contents))  # type: ignore[arg-type] # of integers
 
 
 QUICK = tuple(mutant for mutant in MUTANTS if not mutant.configuration.left.returns)
@@ -88,6 +97,11 @@ def test_articles_algorithm_fails_as_the_article_tells() -> None:
         (state(held=(258,), highest=(260,)), "I3"),
         (state(held=(258,), highest=(261,)), "I6"),
         (state(broken="I4"), "I4"),
+        (updated(owed=((0, 258),)), "I7"),
+        (updated(owed=((0, 258),), held=(260,), highest=(260,), contents=((0, 260),)), "I7"),
+        (updated(held=(260,), highest=(260,), contents=((0, 258, 258),)), "I7"),
+        (updated(held=(260,), highest=(260,), contents=((0, 260, 258),)), "I7"),
+        (updated(record=260, dirty=1, pending=Pending(256, ((260,),)), owed=((258, 260),)), "I7"),
     ],
 )
 def test_what_is_wrong_is_seen(wrong: State, invariant: str) -> None:
@@ -96,6 +110,9 @@ def test_what_is_wrong_is_seen(wrong: State, invariant: str) -> None:
 
 def test_a_sound_state_is_none_of_these() -> None:
     assert broken(state(record=260, dirty=1, floor=(260,), held=(258,), highest=(258,))) == ""
+    pending = Pending(256, ((260,),))
+    content = {"held": (258,), "highest": (258,), "contents": ((256, 258),)}
+    assert broken(updated(record=260, dirty=1, pending=pending, owed=((256, 258, 260),), **content)) == ""
 
 
 def test_mutants_drop_what_the_steps_know() -> None:

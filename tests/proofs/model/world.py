@@ -77,7 +77,7 @@ def lease_steps(state: State, rules: Rules, out: Out) -> None:
                         if is_unfit((0, *entry)) or is_inside(entry, state.backend.held[at]):
                             out.append(((LEFT_OUT, at, entry), _left_out(state, at, entry)))
                 if rules.configuration.drops:
-                    out.append(((DROPPED, at, key.dead), _dropped(state, at)))
+                    out.append(((DROPPED, at, key.dead), _dropped(state, rules, at)))
 
 
 def _revived(state: State, at: int, server: Server) -> State:
@@ -92,7 +92,7 @@ def _left_out(state: State, at: int, entry: tuple[int, ...]) -> State:
     return without(_revived(state, at, server), at, set(entry)).to(floor=put_at(state.floor, at, floor))
 
 
-def _dropped(state: State, at: int) -> State:
+def _dropped(state: State, rules: Rules, at: int) -> State:
     """What an operator gives up is lost, but for what the backend holds of it after all."""
     if state.owed:
         given_up = {version for version in state.owed[at] if version not in state.backend.contents[at]}
@@ -102,7 +102,7 @@ def _dropped(state: State, at: int) -> State:
     lost = put_at(state.lost, at, max(state.lost[at], record if held < record else 0))
     readers = tuple(each._replace(floor=min(each.floor, held)) if each.key == at else each for each in state.readers)
     floor = put_at(state.floor, at, min(state.floor[at], held))
-    return state.to(server=scripts.drop(state.server, at), floor=floor, lost=lost, readers=readers)
+    return state.to(server=scripts.drop(state.server, at, rules.drops), floor=floor, lost=lost, readers=readers)
 
 
 def failure_steps(state: State, rules: Rules, out: Out) -> None:

@@ -66,9 +66,12 @@ def applied(
         if seq <= top or version < state.floor[key]:
             broken = broken or "versions"
         top = max(seq, top)
-    newest = state.floor[key]
-    if letter in CONDITIONAL and not elsewhere and newest > sent.expected and (sent.expected or not newest & 1):
-        broken = broken or "conditional"
+    if letter in CONDITIONAL and not elsewhere:
+        # What a lost history shows late, or a failover brings back, may be replaced as well.
+        newest, shown = state.floor[key], (state.backend.held[key], state.server.keys[key].record)
+        absent = not sent.expected and newest & 1
+        if not absent and (sent.expected < newest or sent.expected not in (newest, *shown)):
+            broken = broken or "conditional"
     if not elsewhere and any(at == key and version < stamped for at, stamped, _ in state.restamped):
         broken = broken or "versions"  # an earlier write was given a newer one
     if letter in UPDATING and not elsewhere and state.server.keys[key].unfit:

@@ -13,7 +13,7 @@ server that is in another history begins an epoch above all that was allotted be
 sent though its handshake has failed (restamp looks itself whether a later epoch has begun); supersede leaves the lease
 of what it removes (the next write marks it); a fold begins before the note that was made since it was read (whoever
 noted has read all of it); a record whose base is of the present epoch is worked out without the backend (it has all
-that was written since, unless a trim keeps the base).
+that was written since, unless a trim keeps the base); an ack trims nothing (what the backend has is passed over).
 """
 
 from typing import Final

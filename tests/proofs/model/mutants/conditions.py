@@ -22,6 +22,12 @@ def mutants() -> Iterator[Mutant]:
         "a write leaves the token", "a write takes the token away", small(writes=("p", "c"), flushers=1), "conditional"
     )
     yield mutant(
+        "a drop leaves the token",
+        "a drop takes the token away",
+        small(writes=("p", "c"), flushers=1, claims=1, failures=1, dead=True, drops=True),
+        "conditional",
+    )
+    yield mutant(
         "a token outlives its epoch",
         "a token is void in another epoch",
         small(writes=("p", "c"), flushers=1, claims=1, failovers=1),

@@ -102,7 +102,7 @@ def _settled(key: Key, version: int, fate: int, release: bool, attempts: int, dr
     if "ack makes dirty what changed" not in drops:
         dirty = 1
     if pending:
-        pending = trimmed(record, pending, version, drops)
+        pending = trimmed(pending, version, drops)
         if not pending:
             return Key(token=token)
     return Key(record, dirty, 0, dead, left, pending, unfit, 0, token)

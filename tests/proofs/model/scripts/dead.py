@@ -17,7 +17,7 @@ def retry_dead(server: Server, at: int, drops: Drops) -> Server:
 
 
 def retry_without(server: Server, at: int, entry: tuple[int, ...]) -> Server:
-    """retry.lua, which leaves an entry out."""
+    """retry.lua, which leaves an entry out. What was looked up about the key isn't true any more: no token stays."""
     key = server.keys[at]
     assert key.pending
     server = server._replace(dropped=max(server.dropped, entry[-1]))
@@ -26,15 +26,16 @@ def retry_without(server: Server, at: int, entry: tuple[int, ...]) -> Server:
     entries = entries[:place] + entries[place + 1 :]
     noted = max(0, noted - (place < noted))
     if not base and not entries:
-        return with_keys(server, put_at(server.keys, at, key.without_record()), server.claims)
+        return with_keys(server, put_at(server.keys, at, Key()), server.claims)
     pending = Pending(base, entries, noted) if entries else ()
     record = entries[-1][-1] if entries else base
-    changed = Key(record, 1, 0, 0, 0, pending, token=key.token)
+    changed = Key(record, 1, 0, 0, 0, pending)
     return with_keys(server, put_at(server.keys, at, changed), server.claims)
 
 
-def drop(server: Server, at: int) -> Server:
-    """drop.lua, for one key: an operator gives a dead letter up."""
+def drop(server: Server, at: int, drops: Drops) -> Server:
+    """drop.lua, for one key: an operator gives a dead letter up. No token stays, as after a write."""
     key = server.keys[at]
     server = server._replace(dropped=max(server.dropped, key.record))
-    return with_keys(server, put_at(server.keys, at, key.without_record()), server.claims)
+    changed = key.without_record() if "a drop takes the token away" in drops else Key()
+    return with_keys(server, put_at(server.keys, at, changed), server.claims)

@@ -10,8 +10,8 @@ from tests.proofs.model.contents import is_wrong
 from tests.proofs.model.states import DELETED, State, is_planted
 
 INVARIANTS: Final = {
-    "I1": "a record is in exactly one of dirty, leased and dead; what is dead is the version that failed; only what is "
-    "leased is marked",
+    "I1": "a record is in exactly one of dirty, leased and dead; what is dead is the version that failed, or that with "
+    "later updates; only what is leased is marked",
     "I2": "a write that was applied is in Redis or in the backend, or something newer is",
     "I3": "the version that the backend holds never decreases",
     "I4": "get never returns something older than a write that was made before it began",
@@ -35,7 +35,7 @@ def broken(state: State, ignored: str = "") -> str:
     held, highest = state.backend.held, state.backend.highest
     special = state.restamped or any(map(is_planted, held))
     for at, key in enumerate(state.server.keys):
-        record, dirty, lease, dead, marked, pending = key[:6]
+        record, dirty, lease, dead, marked = key[:5]
         now, ever, newest = held[at], highest[at], state.floor[at]
         if 0 < now < ever and "I3" not in ignored:
             return "I6" if ever & DELETED else "I3"
@@ -45,10 +45,7 @@ def broken(state: State, ignored: str = "") -> str:
         # A tombstone that the backend has held and purged is nowhere, and nothing is wrong with that.
         if newest > there and newest > now and (now or newest > ever):
             return "I6" if newest & DELETED else "I2"
-        misplaced = record and (
-            dirty + (lease > 0) + (dead > 0) != 1
-            or (dead and dead != record and not (pending and pending.base <= dead <= record))
-        )
+        misplaced = record and (dirty + (lease > 0) + (dead > 0) != 1 or (dead and dead != record))
         if (misplaced or marked > (lease > 0)) and "I1" not in ignored:
             return "I1"
     return "I7" if state.owed and "I7" not in ignored and is_wrong(state) else ""

@@ -109,12 +109,15 @@ def _settled(key: Key, version: int, fate: int, release: bool, attempts: int, dr
 
 
 def _failed(key: Key, version: int, fate: int, left: int, attempts: int, drops: Drops) -> Key:
-    """A record that isn't saved: dirty again, or dead. Only what was read can have failed, updates that came since
-    don't change that: a hot counter is always marked, and would never die."""
+    """A record that isn't saved: dirty again, or dead.
+
+    Only what was read can have failed. Updates that came since don't change that: a hot counter is always marked, and
+    would never die. It dies as it is now.
+    """
     record, _, _, dead, _, pending, unfit, tried, token = key
     same = record == version
     if pending and pending.base <= version and "updates don't hide a failure" not in drops:
-        same = True
+        same, version = True, record
     if "only the version that failed is dead-lettered" in drops:
         same = True
     if same and fate == COUNTED:

@@ -9,7 +9,7 @@ from typing import Final
 
 from tests.proofs.model import scripts
 from tests.proofs.model.left import CLAIMS, FAILURES, KILLS, LOSSES
-from tests.proofs.model.records import is_unfit
+from tests.proofs.model.records import has_version, is_unfit
 from tests.proofs.model.rules import Out, Rules
 from tests.proofs.model.saving import connected, failures, next_one, saved, saves_of, splits
 from tests.proofs.model.stale import STALE_STEPS, looks
@@ -236,7 +236,7 @@ def counted(
             continue
         if not fate:
             failed[at] = 0
-        elif fate == COUNTED and key.record and key.base <= version:
+        elif fate == COUNTED and (key.record == version or (key.pending and has_version(key.pending, version))):
             failed[at] += 1
             if failed[at] >= rules.configuration.attempts and not server.keys[at].dead:
                 broken = broken or "dead"

@@ -85,6 +85,16 @@ def is_inside(entry: Entry, held: int) -> bool:
     return entry[0] <= held < entry[-1]
 
 
+def has_version(pending: Pending, version: int, drops: Drops = ()) -> bool:
+    """Whether a record is what had that version when it was read, with updates that came since at most.
+
+    Neither if something was put since, nor if it is that of a replica which hadn't got as far: what failed isn't in it.
+    """
+    if "what has failed is in the record" in drops:
+        return pending.base <= version
+    return version == pending.base or any(entry[-1] == version for entry in pending.entries)
+
+
 def trimmed(pending: Pending, saved: int, drops: Drops = ()) -> Pending | tuple[()]:
     """What stays of a record that was written since it was read, when that is saved; () if nothing does.
 

@@ -40,7 +40,8 @@ class Configuration:
         writes: for each writer what it writes, to any key: a letter for each request, see `LETTERS`.
         watch: the commit strategy.
         dead: what fails may be dead-lettered, and retried.
-        drops: what is dead may be dropped.
+        drops: what is dead may be dropped, or what can't be applied of it left out; not with updates and failovers,
+            which might bring it back.
         late_saves: a save that has failed for its caller may yet be applied, later.
         write_through: writers may bypass Redis, as at a limit.
         pipelined: writers have two requests under way at once; not with `write_through`

@@ -72,12 +72,11 @@ def lease_steps(state: State, rules: Rules, out: Out) -> None:
         for at, key in enumerate(state.server.keys):
             if key.dead:
                 out.append(((RETRIED, at), _revived(state, at, scripts.retry_dead(state.server, at, rules.drops))))
-                if key.unfit and key.pending:
-                    for entry in key.pending.entries:
-                        if is_unfit((0, *entry)) or is_inside(entry, state.backend.held[at]):
-                            out.append(((LEFT_OUT, at, entry), _left_out(state, at, entry)))
                 if rules.configuration.drops:
                     out.append(((DROPPED, at, key.dead), _dropped(state, rules, at)))
+                    for entry in key.pending.entries if key.unfit and key.pending else ():
+                        if is_unfit((0, *entry)) or is_inside(entry, state.backend.held[at]):
+                            out.append(((LEFT_OUT, at, entry), _left_out(state, at, entry)))
 
 
 def _revived(state: State, at: int, server: Server) -> State:
@@ -168,6 +167,8 @@ def _switched(state: State, server: Server, *, old: Server | tuple[()], left: An
     )
     readers = tuple(reader._replace(floor=min(reader.floor, kept[reader.key])) for reader in state.readers)
     after = state.to(server=server, old=old, replica=(), left=left, floor=kept, lost=lost, readers=readers)
+    if state.failed:
+        after = after.to(failed=tuple(key.tried for key in server.keys))
     return switched(after) if state.owed else after
 
 

@@ -14,6 +14,12 @@ def mutants() -> Iterator[Mutant]:
         small(writes=("up",), flushers=1, failures=1, dead=True),
         "I1",
     )
+    yield mutant(
+        "dead-letter a replica's record for what it has not got",
+        "what has failed is in the record",
+        small(writes=("ux",), flushers=1, claims=1, dead=True, failovers=1),
+        "I7",
+    )
     yield mutant("leave a revived key dead", "update clears dead", small(writes=("uu",), failures=1, dead=True), "I1")
     yield mutant(
         "update what is dead and leave it there",

@@ -2,7 +2,7 @@
 
 import itertools
 
-from tests.proofs.model.records import Drops, Pending, trimmed
+from tests.proofs.model.records import Drops, Pending, has_version, trimmed
 from tests.proofs.model.scripts.server import with_keys
 from tests.proofs.model.states import COUNTED, DEAD, UNFIT, WITH_ENTRIES, Key, Server, put_at
 
@@ -116,7 +116,7 @@ def _failed(key: Key, version: int, fate: int, left: int, attempts: int, drops: 
     """
     record, _, _, dead, _, pending, unfit, tried, token = key
     same = record == version
-    if pending and pending.base <= version and "updates don't hide a failure" not in drops:
+    if pending and has_version(pending, version, drops) and "updates don't hide a failure" not in drops:
         same, version = True, record
     if "only the version that failed is dead-lettered" in drops:
         same = True

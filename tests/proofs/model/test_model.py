@@ -128,7 +128,7 @@ def test_names_and_configurations_differ() -> None:
     assert len({repr(each).split(", ", 1)[1] for each in everything}) == len(everything)
     assert len({mutant.name for mutant in MUTANTS}) == len(MUTANTS)
     assert sorted(each.name for unit in shares() for each in unit) == sorted(each.name for each in LARGE)
-    assert PROOF.long == len(shares()) + 1
+    assert PROOF.long == len(shares()) + 2
 
 
 def test_hashes_of_states_are_as_many_as_the_states() -> None:

@@ -161,6 +161,12 @@ def mutants() -> Iterator[Mutant]:
 
     # Others.
     yield mutant(
+        "get of updates asks the backend first",
+        "get asks Redis first",
+        small(writes=("uu",), flushers=1, readers=1),
+        "I4",
+    )
+    yield mutant(
         "write through what has updates",
         "a namespace has write-through or updates",
         small(writes=("u", "p"), flushers=1, write_through=True),

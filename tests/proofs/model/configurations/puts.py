@@ -1,4 +1,4 @@
-"""The configurations that are explored whole: who takes part, and how often each misfortune may happen."""
+"""Of puts, deletes and write-throughs."""
 
 from typing import Final
 
@@ -109,101 +109,7 @@ SMALL: Final = (
         writes=("p",),
         left=Left(claims=1, losses=1, failovers=1, returns=1, plants=1),
     ),
-    Configuration(
-        name="small: updates, folds, lost messages, late saves, kills",
-        writes=("uu",),
-        late_saves=True,
-        left=Left(claims=2, losses=1, failures=1, kills=1, folds=1),
-    ),
-    Configuration(
-        name="small: updates of what is put, folds, a reader",
-        readers=1,
-        writes=("puu",),
-        left=Left(claims=2, folds=1),
-    ),
-    Configuration(
-        name="small: updates by the transaction, folds, late saves",
-        watch=True,
-        writes=("pu", "u"),
-        late_saves=True,
-        left=Left(claims=2, failures=1, folds=1),
-    ),
-    Configuration(
-        name="small: updates by the transaction, lost messages, kills",
-        watch=True,
-        writes=("uu",),
-        late_saves=True,
-        left=Left(claims=2, losses=1, failures=1, kills=1),
-    ),
-    Configuration(
-        name="small: updates that can't be applied, dead letters are dropped, a flush",
-        flushers=1,
-        writes=("ux", "p"),
-        dead=True,
-        drops=True,
-        left=Left(claims=2, failures=1, flushes=1),
-    ),
-    Configuration(
-        name="small: updates whose attempts are counted",
-        flushers=1,
-        writes=("uuu",),
-        dead=True,
-        attempts=2,
-        left=Left(claims=3, failures=3),
-    ),
-    Configuration(
-        name="small: updates of two keys, partial failures",
-        keys=2,
-        writes=("uu",),
-        left=Left(claims=2, failures=1),
-    ),
-    Configuration(
-        name="small: updates, a failover, a flush",
-        flushers=1,
-        writes=("uu",),
-        left=Left(claims=2, failovers=1, flushes=1),
-    ),
-    Configuration(
-        name="small: updates, folds, a failover, a reader",
-        flushers=1,
-        readers=1,
-        writes=("uu",),
-        left=Left(claims=1, failovers=1, folds=1),
-    ),
-    Configuration(
-        name="small: updates, folds, the former primary comes back",
-        flushers=1,
-        writes=("uu",),
-        left=Left(claims=2, failovers=1, returns=1, folds=1),
-    ),
-    Configuration(
-        name="small: updates by the transaction while the former primary runs on",
-        flushers=1,
-        watch=True,
-        writes=("uu",),
-        left=Left(claims=1, losses=1, failovers=1, returns=1),
-    ),
-    Configuration(
-        name="small: writes that come together, write-through or updates",
-        flushers=1,
-        writes=("bf", "p"),
-        write_through=True,
-        left=Left(claims=1, losses=1),
-    ),
-    Configuration(
-        name="small: conditional writes, lost messages",
-        flushers=1,
-        writes=("pe", "c"),
-        left=Left(claims=1, losses=1),
-    ),
-    Configuration(
-        name="small: conditional writes, a failover",
-        flushers=1,
-        writes=("p", "c"),
-        left=Left(claims=1, failovers=1),
-    ),
 )
-"""All steps there are happen in these, in seconds."""
 
 LARGE: Final = (
     Configuration(

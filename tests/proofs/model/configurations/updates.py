@@ -1,0 +1,255 @@
+"""Of updates and conditional writes."""
+
+from typing import Final
+
+from tests.proofs.model.left import Left
+from tests.proofs.model.rules import Configuration
+
+SMALL: Final = (
+    Configuration(
+        name="small: updates, folds, lost messages, late saves, kills",
+        writes=("uu",),
+        late_saves=True,
+        left=Left(claims=2, losses=1, failures=1, kills=1, folds=1),
+    ),
+    Configuration(
+        name="small: updates of what is put, folds, a reader",
+        readers=1,
+        writes=("puu",),
+        left=Left(claims=2, folds=1),
+    ),
+    Configuration(
+        name="small: updates by the transaction, folds, late saves",
+        watch=True,
+        writes=("pu", "u"),
+        late_saves=True,
+        left=Left(claims=2, failures=1, folds=1),
+    ),
+    Configuration(
+        name="small: updates by the transaction, lost messages, kills",
+        watch=True,
+        writes=("uu",),
+        late_saves=True,
+        left=Left(claims=2, losses=1, failures=1, kills=1),
+    ),
+    Configuration(
+        name="small: updates that can't be applied, dead letters are dropped, a flush",
+        flushers=1,
+        writes=("ux", "p"),
+        dead=True,
+        drops=True,
+        left=Left(claims=2, failures=1, flushes=1),
+    ),
+    Configuration(
+        name="small: updates whose attempts are counted",
+        flushers=1,
+        writes=("uuu",),
+        dead=True,
+        attempts=2,
+        left=Left(claims=3, failures=3),
+    ),
+    Configuration(
+        name="small: updates of two keys, partial failures",
+        keys=2,
+        writes=("uu",),
+        left=Left(claims=2, failures=1),
+    ),
+    Configuration(
+        name="small: updates, a failover, a flush",
+        flushers=1,
+        writes=("uu",),
+        left=Left(claims=2, failovers=1, flushes=1),
+    ),
+    Configuration(
+        name="small: updates, folds, a failover, a reader",
+        flushers=1,
+        readers=1,
+        writes=("uu",),
+        left=Left(claims=1, failovers=1, folds=1),
+    ),
+    Configuration(
+        name="small: updates, folds, the former primary comes back",
+        flushers=1,
+        writes=("uu",),
+        left=Left(claims=2, failovers=1, returns=1, folds=1),
+    ),
+    Configuration(
+        name="small: updates by the transaction while the former primary runs on",
+        flushers=1,
+        watch=True,
+        writes=("uu",),
+        left=Left(claims=1, losses=1, failovers=1, returns=1),
+    ),
+    Configuration(
+        name="small: writes that come together, write-through or updates",
+        flushers=1,
+        writes=("bf", "p"),
+        write_through=True,
+        left=Left(claims=1, losses=1),
+    ),
+    Configuration(
+        name="small: conditional writes, lost messages",
+        flushers=1,
+        writes=("pe", "c"),
+        left=Left(claims=1, losses=1),
+    ),
+    Configuration(
+        name="small: conditional writes, a failover",
+        flushers=1,
+        writes=("p", "c"),
+        left=Left(claims=1, failovers=1),
+    ),
+)
+
+LARGE: Final = (
+    Configuration(
+        name="updates and puts of two writers, three flushers, folds, kills",
+        flushers=3,
+        writes=("uu", "pu"),
+        left=Left(claims=3, kills=1, folds=1),
+    ),
+    Configuration(
+        name="updates and puts of two keys, folds, partial failures",
+        keys=2,
+        writes=("uup",),
+        left=Left(claims=2, failures=1, folds=1),
+    ),
+    Configuration(
+        name="updates by the transaction, folds, dead letters",
+        watch=True,
+        writes=("uu", "pu"),
+        dead=True,
+        left=Left(claims=3, failures=1, folds=1),
+    ),
+    Configuration(
+        name="updates and deletes, dead letters are dropped, conditional updates, kills",
+        writes=("pd", "ue"),
+        dead=True,
+        drops=True,
+        left=Left(claims=2, failures=1, kills=1),
+    ),
+    Configuration(
+        name="updates whose attempts are counted, folds, kills",
+        writes=("uuu",),
+        dead=True,
+        attempts=2,
+        left=Left(claims=3, failures=3, kills=1, folds=1),
+    ),
+    Configuration(
+        name="updates that can't be applied, a failover",
+        writes=("uxu",),
+        dead=True,
+        left=Left(claims=2, failures=1, failovers=1),
+    ),
+    Configuration(
+        name="updates and puts, a failover, folds",
+        writes=("uup",),
+        left=Left(claims=2, failovers=1, folds=1),
+    ),
+    Configuration(
+        name="updates of what is put, a failover, a reader",
+        flushers=1,
+        readers=1,
+        writes=("puu",),
+        left=Left(claims=2, failovers=1),
+    ),
+    Configuration(
+        name="updates, a failover, flushes",
+        writes=("uuu",),
+        left=Left(claims=2, failovers=1, flushes=1),
+    ),
+    Configuration(
+        name="updates, a failover, failed saves that are late, a flush",
+        flushers=1,
+        writes=("uu",),
+        late_saves=True,
+        left=Left(claims=2, failures=1, failovers=1, flushes=1),
+    ),
+    Configuration(
+        name="updates, two failovers, a flush",
+        flushers=1,
+        writes=("uu",),
+        left=Left(claims=2, failovers=2, flushes=1),
+    ),
+    Configuration(
+        name="updates of two keys, a failover",
+        keys=2,
+        writes=("uu",),
+        left=Left(claims=2, failovers=1),
+    ),
+    Configuration(
+        name="updates that come together, puts of another writer, a failover",
+        flushers=1,
+        writes=("fu", "p"),
+        left=Left(claims=2, failovers=1),
+    ),
+    Configuration(
+        name="updates, split brain, lost messages",
+        flushers=1,
+        writes=("uu",),
+        left=Left(claims=2, losses=1, failovers=1, returns=1, checks=1),
+    ),
+    Configuration(
+        name="updates, split brain, a flush",
+        writes=("uu",),
+        left=Left(claims=2, failovers=1, returns=1, flushes=1),
+    ),
+    Configuration(
+        name="updates by the transaction, split brain, lost messages",
+        flushers=1,
+        watch=True,
+        writes=("uu",),
+        left=Left(claims=2, losses=1, failovers=1, returns=1),
+    ),
+    Configuration(
+        name="updates, a start without data, lost messages, a reader",
+        flushers=1,
+        readers=1,
+        writes=("uu",),
+        left=Left(claims=2, losses=1, restarts=1),
+    ),
+    Configuration(
+        name="updates, two requests under way",
+        flushers=1,
+        writes=("uup",),
+        pipelined=True,
+        left=Left(claims=2, losses=2),
+    ),
+    Configuration(
+        name="updates or write-through, a failover, lost messages",
+        flushers=1,
+        writes=("p", "u"),
+        write_through=True,
+        left=Left(claims=1, losses=1, failovers=1),
+    ),
+    Configuration(
+        name="conditional writes of two writers, a failover",
+        flushers=1,
+        writes=("c", "c"),
+        left=Left(claims=1, failovers=1),
+    ),
+    Configuration(
+        name="conditional writes of two writers, lost messages",
+        flushers=1,
+        writes=("pc", "c"),
+        left=Left(claims=2, losses=1),
+    ),
+    Configuration(
+        name="conditional writes, a failover, lost messages",
+        flushers=1,
+        writes=("pc",),
+        left=Left(claims=1, losses=1, failovers=1),
+    ),
+    Configuration(
+        name="conditional writes, split brain",
+        flushers=1,
+        writes=("pc",),
+        left=Left(claims=1, failovers=1, returns=1, checks=1),
+    ),
+    Configuration(
+        name="conditional updates, a failover",
+        flushers=1,
+        writes=("ue", "c"),
+        left=Left(claims=1, failovers=1),
+    ),
+)

@@ -5,7 +5,7 @@ number of its claim; idle ones are all alike. Extending a lease isn't modelled: 
 another deadline that nothing has had, in the leases and in what is remembered of the claim; nothing else goes by it.
 """
 
-from typing import Final
+from typing import Any, Final
 
 from tests.proofs.model import scripts
 from tests.proofs.model.left import CLAIMS, FAILURES, KILLS, LOSSES
@@ -306,7 +306,9 @@ def _commit(state: State, rules: Rules, out: Out, at: int, flusher: Flusher) -> 
     pending = flusher.read[key] if flusher.read else ()
     seen = pending.entries[-1][-1] if pending else version
     applied, after = scripts.commit(server, key, seen, pending, drops)
-    changed = {where: after}
+    changed: dict[str, Any] = {where: after}
+    if applied and state.failed and where == "server":
+        changed["failed"] = put_at(state.failed, key, 0)
     if not applied:
         again = flusher._replace(doing=WATCHING, watched=0) if "the article's loop" in drops else None
         refused = with_flusher(state, at, again) if again else done

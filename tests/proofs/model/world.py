@@ -232,8 +232,9 @@ def _exec(
     state: State, rules: Rules, out: Out, key: int, version: int, pending: Pending | tuple[()], connection: int
 ) -> None:
     if state.server.identity == connection:
-        _, server = scripts.commit(state.server, key, version, pending, rules.drops)
-        out.append(((LATE_EXEC, key, version), state.to(server=server)))
+        applied, server = scripts.commit(state.server, key, version, pending, rules.drops)
+        failed = put_at(state.failed, key, 0) if applied and state.failed else state.failed
+        out.append(((LATE_EXEC, key, version), state.to(server=server, failed=failed)))
     elif state.old and state.old.identity == connection:
         _, old = scripts.commit(state.old, key, version, pending, rules.drops)
         out.append(((LATE_EXEC, key, version), state.to(old=old)))

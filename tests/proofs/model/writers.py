@@ -39,6 +39,7 @@ GIVEN_UP: Final = "W{0} gives its request {1} up: OutcomeUnknown"
 REGISTERED: Final = "W{0} registers"
 REGISTER_LATE: Final = "W{0} registers, and the request is delayed"
 ALLOTTED: Final = "W{0} is allotted {2!v} to write {1!k} through"
+THROUGH_UNKNOWN: Final = "W{0} can't save {1!k}={2!v} in the backend itself, which holds {3!v}: OutcomeUnknown"
 THROUGH: Final = "W{0} saves {1!k}={2!v} in the backend itself"
 SUPERSEDED: Final = "W{0} supersedes what is older than {1!k}={2!v}, and is done"
 
@@ -279,6 +280,15 @@ def _write_through(state: State, rules: Rules, out: Out, at: int, writer: Writer
     key, version = writer.at(0).key - 1, writer.allotted
     told = (at + 1, key, version)
     if writer.stage == 1:
+        held = state.backend.held[key]
+        if (
+            epoch_of(held) > epoch_of(version)
+            and "a stale write-through is unknown in a later epoch" not in rules.drops
+        ):
+            # There it may have been lost before what is held was built: with updates, that isn't newer in all it has.
+            done = put_at(state.writers, at, writer.having(0, DONE))
+            out.append(((THROUGH_UNKNOWN, *told, held), state.to(writers=done)))
+            return
         backend = saved(state.backend, put_at(rules.zeros, key, version), rules.drops)
         writers = put_at(state.writers, at, writer._replace(stage=2))
         floor = state.floor

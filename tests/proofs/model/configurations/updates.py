@@ -51,7 +51,7 @@ SMALL: Final = (
     Configuration(
         name="small: updates of two keys, partial failures",
         keys=2,
-        writes=("uu",),
+        writes=("ub",),
         left=Left(claims=2, failures=1),
     ),
     Configuration(
@@ -81,11 +81,11 @@ SMALL: Final = (
         left=Left(claims=1, losses=1, failovers=1, returns=1),
     ),
     Configuration(
-        name="small: writes that come together, write-through or updates",
+        name="small: writes that come together, write-through or updates, a failover",
         flushers=1,
-        writes=("bf", "p"),
+        writes=("f", "p"),
         write_through=True,
-        left=Left(claims=1, losses=1),
+        left=Left(claims=1, failovers=1),
     ),
     Configuration(
         name="small: conditional writes, lost messages",
@@ -249,7 +249,7 @@ LARGE: Final = (
     Configuration(
         name="conditional updates, a failover",
         flushers=1,
-        writes=("ue", "c"),
+        writes=("e", "c"),
         left=Left(claims=1, failovers=1),
     ),
 )

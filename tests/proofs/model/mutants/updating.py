@@ -173,6 +173,12 @@ def mutants() -> Iterator[Mutant]:
         "I7",
     )
     yield mutant(
+        "acknowledge a stale write-through of a lost history",
+        "a stale write-through is unknown in a later epoch",
+        small(writes=("p", "u"), flushers=1, claims=1, write_through=True, failovers=1),
+        "I7",
+    )
+    yield mutant(
         "flush confirms what a later epoch may have lost",
         "a later epoch confirms no earlier write",
         small(writes=("uu",), flushers=1, failovers=1, flushes=1, claims=1),

@@ -39,6 +39,7 @@ GIVEN_UP: Final = "W{0} gives its request {1} up: OutcomeUnknown"
 REGISTERED: Final = "W{0} registers"
 REGISTER_LATE: Final = "W{0} registers, and the request is delayed"
 ALLOTTED: Final = "W{0} is allotted {2!v} to write {1!k} through"
+SUPERSEDE_UNKNOWN: Final = "W{0} can't supersede what is older than {1!k}={2!v}, in another epoch: OutcomeUnknown"
 THROUGH_UNKNOWN: Final = "W{0} can't save {1!k}={2!v} in the backend itself, which holds {3!v}: OutcomeUnknown"
 THROUGH: Final = "W{0} saves {1!k}={2!v} in the backend itself"
 SUPERSEDED: Final = "W{0} supersedes what is older than {1!k}={2!v}, and is done"
@@ -296,7 +297,13 @@ def _write_through(state: State, rules: Rules, out: Out, at: int, writer: Writer
             floor = put_at(floor, key, max(floor[key], version))
         out.append(((THROUGH, *told), state.to(backend=backend, writers=writers, floor=floor)))
         return
-    server = scripts.supersede(state.server, key, version, rules.drops)
+    server = state.server
+    present = server.meta == server.identity and server.epoch == epoch_of(version)
+    if not present and "supersede compares identity and epoch" not in rules.drops:
+        done = put_at(state.writers, at, writer.having(0, DONE))
+        out.append(((SUPERSEDE_UNKNOWN, *told), state.to(writers=done)))
+        return
+    server = scripts.supersede(server, key, version, rules.drops)
     if state.owed:
         state = state.to(owed=written_through(state.owed, key, version))
     after = state.to(

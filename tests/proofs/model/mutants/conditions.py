@@ -46,6 +46,12 @@ def mutants() -> Iterator[Mutant]:
         "conditional",
     )
     yield mutant(
+        "acknowledge a write-through in another epoch",
+        "supersede compares identity and epoch",
+        small(writes=("p", "c"), flushers=0, claims=0, write_through=True, failovers=1),
+        "conditional",
+    )
+    yield mutant(
         "apply later what was told not to be",
         "what is refused for good is remembered",
         small(writes=("pd", "c"), flushers=0, losses=1),

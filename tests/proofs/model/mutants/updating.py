@@ -175,7 +175,7 @@ def mutants() -> Iterator[Mutant]:
     yield mutant(
         "acknowledge a stale write-through of a lost history",
         "a stale write-through is unknown in a later epoch",
-        small(writes=("p", "u"), flushers=1, claims=1, write_through=True, failovers=1),
+        small(writes=("p", "u"), flushers=1, claims=1, write_through=True, failovers=1, returns=1),
         "I7",
     )
     yield mutant(

@@ -34,7 +34,8 @@ What the model abstracts from, and why that hides nothing:
 - Flushers that meet them share the known epoch and the handshake of a client process. The lock of that process is
   modelled as no more than that one handshake runs at a time; each restamp has an epoch of its own, where the code may
   use one again. With the transaction what a save has met isn't looked at: what follows from a look is the same. Nor
-  are foreign versions combined with dead letters, with write-through or with updates.
+  are foreign versions combined with dead letters or with write-through. With updates a look is one step, and what it
+  comes to is a dead letter; there nothing is put over a foreign version.
 - Updates and failovers aren't combined with dropped dead letters: a failover may bring back what was dropped.
 - Tombstones are never purged: flushers are frozen for less than the stated time.
 """

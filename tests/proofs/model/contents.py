@@ -4,7 +4,7 @@ import itertools
 
 from tests.proofs.model.records import Content, content_of, work_out
 from tests.proofs.model.rules import UPDATING
-from tests.proofs.model.states import Backend, Server, State, put_at
+from tests.proofs.model.states import Backend, Server, State, is_planted, put_at
 
 
 def written(owed: tuple[Content, ...], key: int, versions: tuple[int, ...], letter: str) -> tuple[Content, ...]:
@@ -25,6 +25,8 @@ def content_at(server: Server, backend: Backend, key: int) -> Content | None:
     """What a get would work out, if nothing happened meanwhile. (Without the mutants' drops: this is what is true.)"""
     record, pending = server.keys[key].record, server.keys[key].pending
     held, content = backend.held[key], backend.contents[key]
+    if is_planted(held):
+        held = 0  # not one of ours: older than all
     if pending:
         return work_out(pending, held, content)
     return content_of(record) if record > held else content

@@ -38,6 +38,7 @@ from tests.proofs.model.states import (
     Label,
     Server,
     State,
+    is_planted,
     put_at,
     with_flusher,
     with_late,
@@ -224,7 +225,9 @@ def counted(
     """After an ack: where attempts are counted, whether what has failed too often is dead, whatever came meanwhile."""
     broken = state.broken
     if rules.configuration.updates and state.left.returns == rules.configuration.left.returns:
-        for before, key in zip(state.server.keys, server.keys, strict=True):
+        for before, key, held in zip(state.server.keys, server.keys, state.backend.held, strict=True):
+            if is_planted(held):
+                continue
             if key.unfit and not before.unfit and key.pending and not is_unfit((0, *sum(key.pending.entries, ()))):
                 # Only a former primary that comes back may have an entry that the backend has half of.
                 broken = broken or "I7"

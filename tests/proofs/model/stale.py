@@ -18,7 +18,6 @@ from tests.proofs.model.states import (
     RESTAMP,
     RESTAMPING,
     RETRY,
-    Backend,
     Client,
     Flusher,
     State,
@@ -180,7 +179,7 @@ def _begin(state: State, rules: Rules, out: Out, at: int, flusher: Flusher) -> N
     clients = state.clients
     if "a later epoch begins before a restamp" not in rules.drops:
         clients = put_at(clients, who, Client(client.known, AGAIN, least=spare + 1))
-    backend = Backend(spare, state.backend.held, state.backend.highest)
+    backend = state.backend._replace(epoch=spare)
     told = (SPARED, flusher.claim, spare, who + 1)
     out.append((told, state.to(backend=backend, flushers=busy, clients=clients)))
 

@@ -27,6 +27,7 @@ from tests.proofs.model.states import (
     Label,
     Server,
     State,
+    is_planted,
     put_at,
     with_flusher,
     with_late,
@@ -81,6 +82,9 @@ def _worked_out(
     `epoch`: with a mutant, the one that it was read in.
     """
     held, content = state.backend.held[at], state.backend.contents[at]
+    if is_planted(held) and "what is foreign to entries is looked at" not in rules.drops:
+        # Found by a look, as in `stale`. The entries would have to get new versions, in their order; nobody does that.
+        return [(UNFIT, ())]
     if record.entries[-1][-1] <= held:
         return [(0, ())]  # it is saved
     if knows_all(record, epoch, rules.drops):
@@ -115,6 +119,11 @@ def _load(state: State, rules: Rules, out: Out, at: int, flusher: Flusher) -> No
         out.append((told, _judged(state, rules, fates).to(flushers=with_flusher(state, at, busy))))
 
 
+def _met(held: int, version: int) -> bool:
+    """Whether a save wasn't applied, and what is held has to be looked at. (Where it is newer, a load would say so.)"""
+    return held < version or is_planted(held)
+
+
 def _judged(state: State, rules: Rules, fates: tuple[int, ...]) -> State:
     """Without a failover nothing is ever odd but an operation that can't be applied."""
     odd = RETRY in fates and state.left[FAILOVERS] == rules.configuration.left.failovers
@@ -129,7 +138,8 @@ def _save(state: State, rules: Rules, out: Out, at: int, flusher: Flusher) -> No
     saves, claim_id, drops = saves_of(flusher), flusher.claim, rules.drops
     backend = saved_on(state.backend, saves, drops)
     missed = any(
-        save and record and held < save[0] for save, record, held in zip(saves, flusher.read, backend.held, strict=True)
+        save and record and _met(held, save[0])
+        for save, record, held in zip(saves, flusher.read, backend.held, strict=True)
     )
     if missed and "what was not applied is worked out again" not in drops:
         again = with_flusher(state, at, flusher._replace(doing=LOADING))
@@ -147,7 +157,7 @@ def _save(state: State, rules: Rules, out: Out, at: int, flusher: Flusher) -> No
             # What the rest has met is looked at by the next claim: it is given back.
             given_back = 0 if "what else was not applied is given back" in drops else RETRY
             fates = tuple(
-                given_back if save and record and held < save[0] else old
+                given_back if save and record and _met(held, save[0]) else old
                 for save, record, held, old in zip(
                     rest, flusher.read, saved_on(state.backend, rest, drops).held, fates, strict=True
                 )
@@ -236,7 +246,7 @@ def _to_commit(flusher: Flusher, rules: Rules) -> Flusher:
 def _save_one(state: State, rules: Rules, out: Out, at: int, flusher: Flusher) -> None:
     saves, claim_id, key = saves_of(flusher), flusher.claim, flusher.at
     backend = saved_on(state.backend, saves, rules.drops)
-    if backend.held[key] < flusher.watched and "what was not applied is worked out again" not in rules.drops:
+    if _met(backend.held[key], flusher.watched) and "what was not applied is worked out again" not in rules.drops:
         again = with_flusher(state, at, flusher._replace(doing=LOADING_ONE, found=()))
         out.append(((SAVED_NOT, claim_id, saves, state.backend.held), state.to(backend=backend, flushers=again)))
     else:

@@ -147,11 +147,11 @@ def plant_steps(state: State, rules: Rules, out: Out) -> None:
     """
     if not state.left.plants:
         return
-    left, (epoch, held, highest, _) = state.left.without(PLANTS), state.backend
+    left, (epoch, held, highest, contents) = state.left.without(PLANTS), state.backend
     version = version_of(max(epoch, epoch_of(max(held))) + rules.gap, FOREIGN_SEQ, 0)
     for at, key in enumerate(state.server.keys):
         if key.record and not held[at]:
-            backend = Backend(epoch, put_at(held, at, version), highest)
+            backend = Backend(epoch, put_at(held, at, version), highest, contents)
             out.append(((PLANTED, at, version), state.to(backend=backend, left=left)))
 
 

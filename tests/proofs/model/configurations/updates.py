@@ -49,6 +49,12 @@ SMALL: Final = (
         left=Left(claims=3, failures=3),
     ),
     Configuration(
+        name="small: updates, a foreign version, kills",
+        writes=("uu",),
+        dead=True,
+        left=Left(claims=2, kills=1, plants=1),
+    ),
+    Configuration(
         name="small: updates of two keys, partial failures",
         keys=2,
         writes=("ub",),

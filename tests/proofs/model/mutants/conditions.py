@@ -28,6 +28,12 @@ def mutants() -> Iterator[Mutant]:
         "conditional",
     )
     yield mutant(
+        "a token that is made again after a drop",
+        "a drop takes a number",
+        small(writes=("p", "c", "c"), flushers=1, claims=1, failures=1, dead=True, drops=True),
+        "conditional",
+    )
+    yield mutant(
         "a token outlives its epoch",
         "a token is void in another epoch",
         small(writes=("p", "c"), flushers=1, claims=1, failovers=1),

@@ -161,6 +161,12 @@ def mutants() -> Iterator[Mutant]:
 
     # Others.
     yield mutant(
+        "take for saved what is below a foreign version",
+        "what is foreign to entries is looked at",
+        small(writes=("uu",), flushers=1, plants=1),
+        "I2",
+    )
+    yield mutant(
         "get of updates asks the backend first",
         "get asks Redis first",
         small(writes=("uu",), flushers=1, readers=1),

@@ -16,11 +16,17 @@ def retry_dead(server: Server, at: int, drops: Drops) -> Server:
     return with_keys(server, put_at(server.keys, at, changed), server.claims)
 
 
+def _noted(server: Server, version: int, drops: Drops = ()) -> Server:
+    """Notes what was dropped, and takes a number: a token that is made now isn't the one that was taken away."""
+    seq = server.seq if "a drop takes a number" in drops else server.seq + 1
+    return server._replace(seq=seq, dropped=max(server.dropped, version))
+
+
 def retry_without(server: Server, at: int, entry: tuple[int, ...]) -> Server:
     """retry.lua, which leaves an entry out. What was looked up about the key isn't true any more: no token stays."""
     key = server.keys[at]
     assert key.pending
-    server = server._replace(dropped=max(server.dropped, entry[-1]))
+    server = _noted(server, entry[-1])
     base, entries, noted = key.pending
     place = entries.index(entry)
     entries = entries[:place] + entries[place + 1 :]
@@ -36,6 +42,6 @@ def retry_without(server: Server, at: int, entry: tuple[int, ...]) -> Server:
 def drop(server: Server, at: int, drops: Drops) -> Server:
     """drop.lua, for one key: an operator gives a dead letter up. No token stays, as after a write."""
     key = server.keys[at]
-    server = server._replace(dropped=max(server.dropped, key.record))
+    server = _noted(server, key.record, drops)
     changed = key.without_record() if "a drop takes the token away" in drops else Key()
     return with_keys(server, put_at(server.keys, at, changed), server.claims)

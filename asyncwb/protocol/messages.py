@@ -27,6 +27,7 @@ class PartitionMeta:
         as_read: identity and epoch exactly as meta has them.
         foreign: first and last of each range of epochs that are foreign: versions of them in the backend were made by
             no history of this namespace, see `asyncwb.flushing.stale`.
+        updates: whether the partition has updates or conditional writes.
     """
 
     identity: str
@@ -38,6 +39,7 @@ class PartitionMeta:
     seq: int
     as_read: tuple[bytes, bytes] = (b"", b"")
     foreign: tuple[tuple[int, int], ...] = ()
+    updates: bool = False
 
     @property
     def is_sound(self) -> bool:

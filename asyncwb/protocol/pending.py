@@ -134,6 +134,13 @@ def foldable(pending: PendingRecord) -> tuple[Entry, ...]:
     return tuple(behind)
 
 
+def newest_of_epochs(pending: PendingRecord) -> list[Version]:
+    """The newest version in it of each epoch."""
+    versions = [pending.base.version] if pending.base is not None else []
+    versions += [entry.last for entry in pending.entries]
+    return [*{epoch_of(version): version for version in versions}.values()]
+
+
 def _base(key: str, codec: CodecName, version: Version, kind: bytes, payload: bytes) -> Record | None:
     if kind == Kind.PUT.value:
         return Record(key, version, payload, codec=codec)

@@ -3,23 +3,31 @@
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from itertools import chain
+from typing import Final
 
+from asyncwb.protocol.body import update_prefix
 from asyncwb.protocol.keys import PartitionKeys
 from asyncwb.protocol.messages import Applied, Bounds, Claim, PutReply, Request, Write
 from asyncwb.protocol.namespace import Namespace
+from asyncwb.protocol.pending import PendingRecord
 from asyncwb.protocol.queue import Queue
-from asyncwb.protocol.wire import unpack_record
-from asyncwb.records import Version, make_version
+from asyncwb.protocol.wire import unpack, unpack_record
+from asyncwb.records import CodecName, Record, Version, make_version
 from asyncwb.redis.connection import RedisLink
 from asyncwb.redis.link import Link
 from tests.harness.servers import Server
 
-CODEC = "json"
+CODEC: Final[CodecName] = "json"
 
 
 def body(value: bytes | None) -> bytes:
     """Returns the body of a request to put this JSON, or to delete if it is None."""
     return b"dj" if value is None else b"pj" + value
+
+
+def update_body(payload: bytes = b"+1") -> bytes:
+    """Returns the body of a request to add an entry with this payload."""
+    return update_prefix(CODEC) + payload
 
 
 def request_of(groups: Iterable[Sequence[Write]]) -> Request:
@@ -72,10 +80,50 @@ class Rig:
             after=after,
         )
 
-    def next_request(self) -> int:
-        """Returns the number of the next request of writer "w"."""
-        self._requests += 1
-        return self._requests
+    async def send(
+        self,
+        *writes: tuple[str, bytes],
+        numbers: Sequence[tuple[int, int]] | None = None,
+        sizes: Sequence[int] = (),
+        writer: str = "w",
+        request: int | None = None,
+        repeated: bool = False,
+        epoch: int | None = None,
+        bounds: Bounds | None = None,
+    ) -> PutReply:
+        """Sends writes whose bodies are given, each as a group of its own unless there are sizes."""
+        if request is None:
+            request = self._requests + 1
+        if writer == "w":
+            self._requests = max(self._requests, request)
+        count = len(writes) if numbers is None else max(last for _, last in numbers)
+        sent = Request([(key.encode(), body) for key, body in writes], count, numbers, sizes)
+        return await self.queue.put(
+            sent,
+            writer=writer,
+            request=request,
+            repeated=repeated,
+            epoch=self.epoch if epoch is None else epoch,
+            delay_seconds=0.0,
+            bounds=bounds or Bounds(),
+        )
+
+    async def update(self, key: str, payload: bytes = b"+1") -> Version:
+        """Adds an entry, whose payload has no meaning to Redis."""
+        reply = await self.send((key, update_body(payload)))
+        assert isinstance(reply, Applied), reply
+        assert reply == Applied(reply.seq, reply.woken, long=reply.long), "not applied"
+        return make_version(self.epoch, reply.seq + 1)
+
+    async def record(self, key: str) -> Record | PendingRecord | None:
+        """What Redis holds of a key."""
+        packed = await self.queue.packed(key.encode())
+        return None if packed is None else unpack(key, packed)
+
+    async def pending(self, key: str) -> PendingRecord:
+        record = await self.record(key)
+        assert isinstance(record, PendingRecord)
+        return record
 
     async def put(self, key: str, value: bytes | None = b"1", *, delay: float = 0.0) -> Version:
         reply = await self.request([(key, value)], delay=delay)

@@ -25,7 +25,7 @@ class EpochSteps(PartitionSteps):
         foreign = tuple(each for each in _ranges(reply[7]) if not each[0] <= (epoch or 0) <= each[1])
         return PartitionMeta(
             identity, layout, partitions, codec, meta_identity, epoch or 0, seq or 0,
-            as_read=(reply[4], reply[5]), foreign=foreign,
+            as_read=(reply[4], reply[5]), foreign=foreign, updates=reply[8] == b"updates",
         )  # fmt: skip
 
     async def install_epoch(self, seen: PartitionMeta, epoch: int, *, codec: str) -> bool:

@@ -2,6 +2,7 @@
 -- @include try
 local ABSENT = string.rep('\255', 8)  -- the expected version of a key that has to be absent
 local NO_TOKEN = string.rep('\0', 16)
+local CONDITION = 24  -- bytes of a condition in the body of a write
 
 -- Which writes of a request may be applied, as far as that depends on what their keys have now. A write with a
 -- condition has an upper-case kind, and before its payload the expected version (8 bytes) and a token (16). It is
@@ -41,7 +42,7 @@ local function judge(keys, bodies, versions, records, epoch, place)
           .. (version ~= '' and string.format('%08x%08x', struct.unpack('>I4I4', version)) or '')
       end
       kind = string.lower(kind)
-      bodies[i] = kind .. string.sub(bodies[i], 2, 2) .. string.sub(bodies[i], 27)
+      bodies[i] = kind .. string.sub(bodies[i], 2, 2) .. string.sub(bodies[i], 3 + CONDITION)
     end
     if kind == 'u' and any_dead and not now[key] and not out[i] then
       local letter = redis.call('HGET', DEAD, key)

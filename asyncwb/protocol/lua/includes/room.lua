@@ -1,5 +1,6 @@
 -- @include keys
 -- @include clock
+-- @include conditions
 -- @include header
 -- @include oldest_since
 -- @include pending
@@ -76,9 +77,10 @@ local function admit(limits, low, waiting, request, bytes, was_full)
     local reason = nil
     for i = at + 1, stop do
       local key, before = keys[i], fresh[keys[i]] or new[keys[i]] or length[keys[i]]
-      local size = #bodies[i] + HEADER - 2
+      local kind, size = string.sub(bodies[i], 1, 1), #bodies[i] + HEADER - 2
+      if kind ~= string.lower(kind) then size = size - CONDITION end
       -- An update is added to what is there.
-      if string.sub(bodies[i], 1, 1) == 'u' then size = #bodies[i] + ENTRY - 2 + (before or ENTRIES - 1) end
+      if string.lower(kind) == 'u' then size = size - HEADER + ENTRY + (before or ENTRIES - 1) end
       if not before then added = added + 1 end
       grown = grown + size - (before or 0)
       fresh[key] = size

@@ -37,7 +37,9 @@ local function updated(keys, bodies, firsts, versions, records, leased, now)
   -- While a save of the earlier content runs, a write is the first that it doesn't cover.
   local function since_of(key)
     local record = records[key]
-    return not leased[key] and record and record.since and record.since or now
+    local since = not leased[key] and record and record.since
+    -- Another program may have put a record there with any bytes in this place.
+    return since and struct.unpack('>I8', since) < struct.unpack('>I8', now) and since or now
   end
 
   local function append(key, body, first, version)

@@ -157,7 +157,10 @@ for i = 1, #keys do
       released = released + 1
     end
   elseif REST ~= 'saved' then
-    if settled[key] then shorten(key, settled[key]) end
+    if settled[key] then
+      shorten(key, settled[key])
+      if old then unretry[#unretry + 1] = key end
+    end
     make_due(key, REST == 'again' and CHANGED_MS or 0)
     released = released + 1
   else

@@ -13,16 +13,23 @@
 -- @include whole
 local EPOCH, PRESENT = tonumber(ARGV[2]), tonumber(ARGV[3])
 
--- All that a pending record has, as if it had been written at once in this version: its parts may be of several epochs,
--- and none of them is in what the backend holds now.
-local function stamped(record, version)
-  local base, entries = base_of(record), {}
-  if not base then return version .. string.sub(record, 9) end
-  each_entry(record, base.entries, function(_, _, payload)
-    entries[#entries + 1] = entry_of(version, version, payload)
+-- All that a pending record has, as if it had been written anew in this epoch, of which there are no other versions of
+-- this key: its parts may be of several epochs, and none of them is in what the backend holds now.
+local function stamped(record, epoch)
+  local base, payloads = base_of(record), {}
+  local sound = base and each_entry(record, base.entries, function(_, _, payload)
+    payloads[#payloads + 1] = payload
   end)
-  return pending_of(version, string.sub(record, 9, 16), string.sub(record, 18, 18), version, version,
-    base.kind == '?' and NEVER or version, base.kind, base.payload, table.concat(entries))
+  if not sound then return epoch .. string.sub(record, 5) end
+  local count, is_known = #payloads, base.kind ~= '?'
+  local last = math.max(struct.unpack('>I4', record, 5), is_known and count + 1 or count)
+  -- That of the base, 0, and of the entries, from 1.
+  local function version_at(number) return epoch .. struct.pack('>I4', last - count + number) end
+  local entries = {}
+  for i = 1, count do entries[i] = entry_of(version_at(i), version_at(i), payloads[i]) end
+  return pending_of(version_at(count), string.sub(record, 9, 16), string.sub(record, 18, 18),
+    version_at(is_known and 0 or 1), version_at(count), is_known and version_at(0) or NEVER, base.kind, base.payload,
+    table.concat(entries))
 end
 
 local meta = redis.call('HMGET', META, 'identity', 'epoch')
@@ -38,7 +45,8 @@ for i = 4, #ARGV, 2 do
   local newest = struct.pack('>I4', EPOCH) .. string.sub(version, 5)
   if record and string.sub(record, 1, 8) == version and newer(newest, version) then
     if redis.call('ZSCORE', LEASE, key) then mark({key}) end
-    redis.call('SET', PREFIX .. key, is_pending(record) and stamped(record, newest) or newest .. string.sub(record, 9))
+    redis.call('SET', PREFIX .. key, is_pending(record) and stamped(record, string.sub(newest, 1, 4))
+      or newest .. string.sub(record, 9))
     try('HDEL', TOKENS, key)
     done = done + 1
   end

@@ -188,7 +188,11 @@ class Router:
             first = await submitted
         except PartialFailure as error:
             if level != "memory" and error.versions:
-                await self._confirm(partition, level, error.versions)
+                try:
+                    await self._confirm(partition, level, error.versions)
+                except AsyncwbError as unconfirmed:
+                    failed = error.failed | failures_of([*error.versions], unconfirmed)
+                    raise failure(failed, of=len(page)) from unconfirmed
             raise
         versions = {raw.decode(): first + number for number, (raw, _) in enumerate(page)}
         if level != "memory":

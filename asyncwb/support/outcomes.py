@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, Final
 
-from asyncwb.errors import AsyncwbError, NotConfirmed, PartialFailure
+from asyncwb.errors import AsyncwbError, DeadLettered, NotConfirmed, PartialFailure
 
 _SHOWN: Final = 3
 
@@ -31,6 +31,10 @@ def failure(
         if isinstance(first, NotConfirmed):
             every = [error.versions for error in failed.values() if isinstance(error, NotConfirmed)]
             return NotConfirmed(str(first), versions={key: version for each in every for key, version in each.items()})
+        if isinstance(first, DeadLettered):
+            letters = [error for error in failed.values() if isinstance(error, DeadLettered)]
+            reasons = {key: reason for each in letters for key, reason in each.reasons.items()}
+            return first if len(failed) == 1 else DeadLettered(_reasons(failed), reasons=reasons)
         return first
     return PartialFailure(
         f"{len(failed)} of {of} keys failed: {_reasons(failed)}", failed=failed, versions=versions, values=values

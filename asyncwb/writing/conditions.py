@@ -2,11 +2,10 @@
 
 from collections.abc import Sequence
 
-from asyncwb.errors import AsyncwbError, DeadLettered, VersionMismatch
+from asyncwb.errors import AsyncwbError, DeadLettered, PartialFailure, VersionMismatch
 from asyncwb.protocol.body import conditional
 from asyncwb.protocol.messages import LookedUp, Write
 from asyncwb.records import Version
-from asyncwb.support.outcomes import failure
 from asyncwb.writing.producer import NotApplied
 
 
@@ -28,7 +27,10 @@ def not_applied(group: Sequence[Write], outcome: NotApplied) -> AsyncwbError:
             failed[key] = Undecided(f"whether the condition for key {key!r} is met is unknown")
         else:
             failed[key] = mismatch(key, version)
-    return failure(failed, of=len(group), versions=versions)
+    if len(group) == 1:
+        return next(iter(failed.values()))
+    # Each key keeps its own error until all parts of a call are put together.
+    return PartialFailure(f"{len(failed)} of {len(group)} writes weren't applied", failed=failed, versions=versions)
 
 
 def mismatch(key: str, version: Version | None) -> VersionMismatch:

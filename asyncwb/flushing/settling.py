@@ -12,7 +12,7 @@ from asyncwb.plugins.adapter import BackendAdapter, describe
 from asyncwb.protocol.messages import Failure
 from asyncwb.protocol.pending import PartlyApplied, PendingRecord, settled
 from asyncwb.protocol.queue import Queue
-from asyncwb.records import Record, Version
+from asyncwb.records import Record, Version, epoch_of
 from asyncwb.updates import UpdateFailed
 
 _ROUNDS: Final = 4
@@ -27,11 +27,14 @@ class Settled:
         stale: how many records without updates were older than what the backend held.
         failed: key -> why it wasn't saved, and what becomes of it.
         updated: for records with updates: key -> the version up to which the backend holds them.
+        overtaken: those of them of which the backend holds a version of a later epoch, which a history that was lost
+            may have saved without them.
     """
 
     stale: int = 0
     failed: dict[str, Failure] = field(default_factory=dict)
     updated: dict[str, Version] = field(default_factory=dict)
+    overtaken: set[str] = field(default_factory=set)
 
 
 class Settler:
@@ -59,6 +62,7 @@ class Settler:
         self._stale = stale
         self._circuit = circuit
         self._most = max_value_bytes
+        self._partly_applied: set[str] = set()
 
     async def save(self, queue: Queue, records: Sequence[Record], pending: Sequence[PendingRecord]) -> Settled:
         """Saves records of a partition; a failure of the backend is part of the result, and isn't raised."""
@@ -101,13 +105,20 @@ class Settler:
             except UpdateFailed as error:
                 result.failed[each.key] = Failure(f"an update can't be applied: {error.reason}", "stuck")
             except PartlyApplied:
+                # Perhaps a former primary has shown the record, so it is read once more before it dies of this.
+                again = each.key not in self._partly_applied
+                (self._partly_applied.add if again else self._partly_applied.discard)(each.key)
                 result.failed[each.key] = Failure(
                     "the backend holds a part of updates that were made as one, saved by a history that was lost in a "
-                    "failover: what the rest of them would add is unknown"
+                    "failover: what the rest of them would add is unknown",
+                    "later" if again else "stuck",
                 )
             else:
+                self._partly_applied.discard(each.key)
                 if record.based_on is None:
                     present.append(each)
+                    if epoch_of(record.version) > epoch_of(each.version):
+                        result.overtaken.add(each.key)
                 elif len(record.payload) > self._most:
                     result.failed[each.key] = Failure(
                         f"an update can't be applied: it leads to a value of {len(record.payload)} bytes, over "
@@ -137,7 +148,8 @@ class Settler:
                 result.failed.update((key, Failure(describe(error), "later")) for key in keys)
                 return {}
             if len(keys) == 1:
-                result.failed[keys[0]] = Failure(describe(error))
+                alone = self._circuit.failed_alone(keys[0], error)
+                result.failed[keys[0]] = Failure(describe(error), "retry" if alone else "later")
                 return {}
         half = len(keys) // 2
         return {**await self._loaded(keys[:half], result), **await self._loaded(keys[half:], result)}

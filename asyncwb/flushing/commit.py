@@ -52,7 +52,7 @@ class ScriptStrategy:
 
     async def save(self, queue: Queue, claim: Claim) -> Outcome:
         done = await self._settler.save(queue, claim.records, claim.pending)
-        return Outcome(done.stale, done.failed, done.updated)
+        return Outcome(done.stale, done.failed, done.updated, done.overtaken)
 
 
 class WatchStrategy:
@@ -107,6 +107,7 @@ class WatchStrategy:
             done = await self._settler.save(queue, [record], [])
             outcome.read[key] = outcome.watched[key] = record.version
         outcome.updated.update(done.updated)
+        outcome.overtaken |= done.overtaken
         if done.failed:
             outcome.failed.update(done.failed)
             return

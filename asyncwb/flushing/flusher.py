@@ -15,7 +15,7 @@ from asyncwb.flushing.circuit_breaker import Circuit
 from asyncwb.flushing.commit import Outcome, Strategy
 from asyncwb.flushing.saver import BatchSaver
 from asyncwb.protocol.messages import Acked, Claim, Failure, Retries
-from asyncwb.protocol.pending import PendingRecord
+from asyncwb.protocol.pending import PendingRecord, newest_of_epochs
 from asyncwb.protocol.queue import Queue
 from asyncwb.protocol.steps.flusher import RELEASE_SECONDS
 from asyncwb.protocol.waits import Waits
@@ -205,8 +205,12 @@ class Flusher:
         """Tells the waiting callers of this process what was saved and what was dead-lettered."""
         failed, read = outcome.failed, outcome.read
         versions = [(record.key, record.version) for record in claim.records]
-        versions += [(record.key, record.version) for record in claim.pending]
+        # `watch` may have found a put in place of updates.
+        versions += [(each.key, each.version) for each in claim.pending if each.key not in outcome.updated]
         waits.saved([(key.encode(), read.get(key, version)) for key, version in versions if key not in failed])
+        for each in claim.pending:
+            if each.key in outcome.updated and each.key not in failed and each.key not in outcome.overtaken:
+                waits.updated(each.key.encode(), newest_of_epochs(each))
         for key in acked.dead if acked is not None else ():
             waits.died(raw_of(key))
 

@@ -73,13 +73,18 @@ class Acknowledged:
             self._old, self._young = young, {}
             self._told.intersection_update(young)
 
-    def saved(self, writes: Iterable[tuple[bytes, Version]]) -> None:
-        """Forgets these writes, and earlier ones of their keys: the backend holds these versions or later ones."""
+    def saved(self, writes: Sequence[tuple[bytes, Version]], *, same_epoch: bool = False) -> None:
+        """Forgets these writes, and earlier ones of their keys: the backend holds these versions or later ones.
+
+        Args:
+            writes: keys and versions.
+            same_epoch: whether to forget only those of the same epochs.
+        """
         for generation in (self._young, self._old):
             if generation:
                 for key, version in writes:
                     held = generation.get(key)
-                    if held is not None and held <= version:
+                    if held is not None and held <= version and not (same_epoch and epoch_of(held) < epoch_of(version)):
                         del generation[key]
                         self._told.discard(key)
 

@@ -2,12 +2,12 @@
 
 import asyncio
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from asyncwb.protocol.acknowledged import Acknowledged
 from asyncwb.protocol.messages import DeadRecord
-from asyncwb.records import Version
+from asyncwb.records import Version, epoch_of
 
 
 @dataclass(slots=True, eq=False)
@@ -26,6 +26,8 @@ class Wait:
         pause: seconds until the next look.
         hastened: when the write was last made due at once.
         saved: the highest version that was reported as saved before the reply to the first look.
+        overtaken: whether the wait has ended because the backend holds a version of a later epoch, which may have been
+            built without this write.
     """
 
     key: bytes
@@ -37,6 +39,7 @@ class Wait:
     pause: float = 0.0
     hastened: float = -math.inf
     saved: Version = 0
+    overtaken: bool = False
 
     def end(self, error: Exception | None = None) -> None:
         """Ends the wait, with an error if given; only the first call has an effect."""
@@ -83,6 +86,19 @@ class Waits:
                 if wait.version is None:
                     wait.saved = max(wait.saved, version)  # the first look, which sets `wait.version`, isn't back yet
                 elif wait.version <= version:
+                    wait.end()
+
+    def updated(self, key: bytes, versions: Iterable[Version]) -> None:
+        """Ends the waits for these versions of a key, and for earlier ones of the same epochs.
+
+        The backend holds what updates up to these versions have led to. A write of another epoch may have been lost
+        before they were made.
+        """
+        for version in versions:
+            self.acknowledged.saved([(key, version)], same_epoch=True)
+            for wait in self._by_key.get(key, ()):
+                # A wait without a version yet asks Redis and the backend.
+                if wait.version is not None and wait.version <= version and epoch_of(wait.version) == epoch_of(version):
                     wait.end()
 
     def died(self, key: bytes) -> None:

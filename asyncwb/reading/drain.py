@@ -31,6 +31,8 @@ class Drained:
         forgotten: how many more writes may be lost, whose keys this process no longer remembers.
         unknown: keys of which there is no record anywhere: their writes are lost, or the keys were deleted since and
             the backend has forgotten that.
+        overtaken: keys of which the backend holds versions of a later epoch, which may have been built without writes
+            of this process.
         dead: key -> reason, for records that were dead-lettered during the drain.
         errors: errors because of which it couldn't be determined what is saved.
     """
@@ -38,13 +40,14 @@ class Drained:
     lost: list[str] = field(default_factory=list)
     forgotten: int = 0
     unknown: list[str] = field(default_factory=list)
+    overtaken: list[str] = field(default_factory=list)
     dead: dict[str, str] = field(default_factory=dict)
     errors: list[AsyncwbError] = field(default_factory=list)
 
     @property
     def gone(self) -> list[bytes]:
-        """The keys in `lost` and `unknown`, as bytes."""
-        return [raw_of(key) for key in (*self.lost, *self.unknown)]
+        """The keys in `lost`, `unknown` and `overtaken`, as bytes."""
+        return [raw_of(key) for key in (*self.lost, *self.unknown, *self.overtaken)]
 
     def raise_for_loss(self) -> None:
         """Raises the first of `errors`, or else WriteLost, OutcomeUnknown or DeadLettered, whichever applies first."""
@@ -70,6 +73,13 @@ class Drained:
                 f"neither Redis nor the backend has anything of {len(self.unknown)} key(s) written over an hour ago: "
                 f"{_some(map(repr, self.unknown))}; the writes are lost, unless the keys were deleted since and the "
                 "backend has forgotten that, too" + (f". Besides, {dead}" if self.dead else "")
+            )
+        if self.overtaken:
+            raise OutcomeUnknown(
+                f"the backend holds later versions of {len(self.overtaken)} key(s) than were written: "
+                f"{_some(map(repr, self.overtaken))}; they are of a later history of the server, and in a namespace "
+                "with updates may have been built without these writes, if it lost data in between"
+                + (f". Besides, {dead}" if self.dead else "")
             )
         if self.dead:
             raise DeadLettered(dead, reasons=self.dead)
@@ -146,8 +156,10 @@ class Drain:
     def _sort_out(self, drained: Drained, failed: Mapping[bytes, Unsaved], unsaved: Container[bytes]) -> None:
         lost: list[bytes] = []
         unknown: list[bytes] = []
-        for key, (error, letter) in failed.items():
-            if letter is not None:
+        for key, (error, letter, overtaken) in failed.items():
+            if overtaken:
+                drained.overtaken.append(text_of(key))
+            elif letter is not None:
                 # A write of this process that it didn't know to be dead counts: nobody has been told of it.
                 if key in unsaved or self._known_dead.get(key) != letter.version:
                     drained.dead[letter.key] = letter.reason
@@ -182,6 +194,7 @@ def together(parts: Iterable[Drained]) -> Drained:
         whole.lost += part.lost
         whole.forgotten += part.forgotten
         whole.unknown += part.unknown
+        whole.overtaken += part.overtaken
         whole.dead |= part.dead
         whole.errors += part.errors
     return whole

@@ -12,7 +12,7 @@ from anyio.abc import TaskGroup
 
 from asyncwb.errors import AsyncwbError, DeadLettered, OutcomeUnknown, WriteLost, twin
 from asyncwb.protocol.epochs import Epochs
-from asyncwb.protocol.messages import DeadRecord, Held, Look
+from asyncwb.protocol.messages import DeadRecord, Held, Look, PartitionMeta
 from asyncwb.protocol.queue import Queue
 from asyncwb.protocol.waits import Wait, Waits
 from asyncwb.records import Record, Version, epoch_of
@@ -36,10 +36,17 @@ _MOST_LOADS: Final = 8
 
 
 class Unsaved(NamedTuple):
-    """Why a write isn't saved, or why that can't be determined, and its dead letter if it has been dead-lettered."""
+    """Why a write isn't saved, or why that can't be determined.
+
+    Attributes:
+        error: what the wait raised.
+        letter: its dead letter, if it has been dead-lettered.
+        overtaken: whether the backend holds a version of a later epoch, which may have been built without it.
+    """
 
     error: AsyncwbError
     letter: DeadRecord | None
+    overtaken: bool = False
 
 
 class Waiter:
@@ -49,6 +56,9 @@ class Waiter:
     If it doesn't (the record is gone, was dead-lettered, was written again, or belongs to another history), the backend
     is asked whether it holds at least that version. The absence of a record from Redis proves nothing: a dead letter
     may have been dropped, or a server may have lost the record.
+
+    In a partition with updates, a version of a later epoch confirms no write of an earlier one: the server may have
+    lost that write before the later one was built on what was left.
 
     Flushers of this process report what they have saved, so that nobody has to ask for that. For everything else a
     single loop asks, with one request for all waits that are due.
@@ -92,7 +102,8 @@ class Waiter:
         Raises:
             DeadLettered: the write is dead-lettered: the backend refused it for good, or it failed too often.
             WriteLost: neither Redis nor the backend has the write.
-            OutcomeUnknown: neither has any record of the key, which may also be because it was deleted long ago.
+            OutcomeUnknown: neither has any record of the key, which may also be because it was deleted long ago; or
+                the backend holds a version of a later epoch, which may have been built without this write.
             RedisError, BackendError, NamespaceMismatch: it can't be determined whether the write is saved.
         """
         wait = self._begin(key, version)
@@ -110,7 +121,7 @@ class Waiter:
                 try:
                     await wait.done
                 except AsyncwbError as error:
-                    failed[wait.key] = Unsaved(error, wait.letter)
+                    failed[wait.key] = Unsaved(error, wait.letter, wait.overtaken)
         finally:
             for wait in waits:
                 self._forget(wait)
@@ -245,7 +256,7 @@ class Waiter:
         keys = list(dict.fromkeys(text_of(wait.key) for wait, _ in unknown))
         try:
             loaded = await self._load(keys)
-            foreign = await self._foreign(unknown, loaded)
+            meta = await self._meta(unknown, loaded)
         except AsyncwbError as error:
             for wait, held in unknown:
                 if held is not None and held.version >= (wait.version or 0) and held.dead is None:
@@ -254,24 +265,24 @@ class Waiter:
                     wait.end(twin(error))  # even if it is a dead letter, which may be saved nevertheless
         else:
             for wait, held in unknown:
-                self._decide(wait, held, loaded.get(text_of(wait.key)), epoch, foreign)
+                self._decide(wait, held, loaded.get(text_of(wait.key)), epoch, meta)
         finally:
             self._loads -= 1
             self._bell.ring()
 
-    async def _foreign(
+    async def _meta(
         self, unknown: Sequence[tuple[Wait, Held | None]], loaded: Mapping[str, Record]
-    ) -> tuple[tuple[int, int], ...]:
-        """Returns ranges of epochs whose stored versions prove nothing (see `asyncwb.flushing.stale`).
+    ) -> PartitionMeta | None:
+        """Returns what the partition's meta says, None if that makes no difference.
 
-        Redis is asked for them only if the backend holds a version of a later epoch than one that is waited for.
+        It does only if the backend holds a version of a later epoch than one that is waited for.
         """
         for wait, _ in unknown:
             stored = loaded.get(text_of(wait.key))
             if stored is not None and epoch_of(stored.version) > epoch_of(wait.version or 0):
                 limit = self._settings.redis_retry_seconds
-                return (await retrying(self._queue.read_meta, limit_seconds=limit, rng=self._rng)).foreign
-        return ()
+                return await retrying(self._queue.read_meta, limit_seconds=limit, rng=self._rng)
+        return None
 
     def _decide(
         self,
@@ -279,15 +290,24 @@ class Waiter:
         held: Held | None,
         stored: Record | None,
         epoch: int,
-        foreign: Sequence[tuple[int, int]],
+        meta: PartitionMeta | None,
     ) -> None:
-        """Decides a wait by what Redis had (`held`), and by what the backend held after that (`stored`)."""
+        """Decides a wait by what Redis had (`held`), and by what the backend held after that (`stored`).
+
+        `meta` is None if nothing that is stored is of a later epoch than the writes that are waited for.
+        """
         assert wait.version is not None, "it was set when Redis was asked"
+        foreign = meta.foreign if meta is not None else ()
+        # Versions of these epochs prove nothing, see `asyncwb.flushing.stale`.
         if stored is not None and any(first <= epoch_of(stored.version) <= last for first, last in foreign):
             stored = None
         if stored is not None and stored.version >= wait.version:
-            if epoch_of(stored.version) <= epoch:
-                self._waits.acknowledged.saved([(wait.key, wait.version)])
+            later = epoch_of(stored.version) > epoch_of(wait.version)
+            if later and meta is not None and meta.updates and epoch_of(stored.version) <= epoch:
+                wait.overtaken = True
+                wait.end(_overtaken(wait.key, wait.version, stored.version))
+            elif epoch_of(stored.version) <= epoch:
+                self._waits.acknowledged.saved([(wait.key, wait.version)], same_epoch=True)
                 wait.end()
             elif held is not None and held.version >= wait.version and held.dead is not None:
                 self._end_dead(wait, held)
@@ -328,4 +348,12 @@ def _unknown(raw: bytes, version: Version) -> OutcomeUnknown:
     return OutcomeUnknown(
         f"key {text_of(raw)!r}: neither Redis nor the backend has anything of version {version} or later; it is lost, "
         "unless the key was deleted so long ago that the backend has forgotten that, too"
+    )
+
+
+def _overtaken(raw: bytes, version: Version, stored: Version) -> OutcomeUnknown:
+    return OutcomeUnknown(
+        f"key {text_of(raw)!r}: the backend holds version {stored}, of a later history of the server than version "
+        f"{version}: in a namespace with updates it may have been built without that, if the server lost data in "
+        "between; read the key to see"
     )

@@ -7,6 +7,9 @@ import pytest
 from asyncwb.errors import WriteLost
 from asyncwb.protocol.acknowledged import Acknowledged
 from asyncwb.protocol.waits import Wait, Waits
+from asyncwb.records import make_version
+
+TWO = (make_version(2, 3), make_version(2, 4))
 
 
 @pytest.fixture
@@ -80,3 +83,19 @@ async def test_death_is_that_of_the_newest_version_that_this_process_has_written
     waits.died(b"a")
     waits.died(b"of another process")
     assert waits.acknowledged.dead == {b"a": 7}
+
+
+async def test_updates_confirm_no_write_of_an_earlier_epoch(waits: Waits) -> None:
+    """It may have been lost in a failover before they were made."""
+    lost, kept, same, later = (
+        wait_for(waits, b"a", version) for version in (make_version(1, 9), make_version(1, 4), *TWO)
+    )
+    unknown = wait_for(waits, b"a", None)
+    waits.acknowledged.add([[(b"a", b"")]], [make_version(1, 9)])
+    waits.updated(b"a", [make_version(1, 5), TWO[0]])
+    assert [each.done.done() for each in (lost, kept, same, later)] == [False, True, True, False]
+    assert unknown.saved == 0, "Redis and the backend are asked"
+    assert waits.acknowledged.version_of(b"a") == make_version(1, 9)
+    waits.acknowledged.add([[(b"a", b"")]], [TWO[0]])
+    waits.updated(b"a", [TWO[0]])
+    assert waits.acknowledged.version_of(b"a") is None

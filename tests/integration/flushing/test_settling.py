@@ -9,6 +9,7 @@ import pytest
 from asyncwb import DeadLetter, ForeignVersions
 from asyncwb.events import Retried
 from asyncwb.protocol.pending import Entry, PendingRecord
+from asyncwb.protocol.waits import Wait
 from asyncwb.records import Record, Version, epoch_of, make_version
 from asyncwb.settings import Commit
 from asyncwb.testing import FaultyBackend, MemoryBackend
@@ -39,6 +40,12 @@ class Stage:
         self.memory = MemoryBackend()
         self.backend = FaultyBackend(self.memory)
         self.bench = Bench(rig, self.backend, **options)
+
+    def wait_for(self, key: str, version: Version) -> "asyncio.Future[None]":
+        """A caller that only this flusher tells anything."""
+        wait = Wait(key.encode(), version, 0, asyncio.get_running_loop().create_future())
+        self.bench.flusher._waits[0].add(wait)
+        return wait.done
 
     def store(self, key: str, value: int | str, version: Version = 0) -> None:
         payload = b'"%s"' % value.encode() if isinstance(value, str) else b"%d" % value
@@ -322,3 +329,43 @@ async def test_put_that_comes_while_its_updates_are_saved_stays(rig: Rig) -> Non
     assert isinstance(await rig.record("a"), PendingRecord)
     await stage.flush()
     assert stage.stored("a") == (last, 55)
+
+
+@BOTH
+async def test_callers_are_told_of_each_epoch_what_was_in_the_record(rig: Rig, commit: Commit) -> None:
+    stage = Stage(rig, commit=commit)
+    await stage.memory.new_epoch(1)
+    kept = await rig.update("a", plus(1))
+    waits = {version: stage.wait_for("a", version) for version in (kept - 1, kept, kept + 1)}
+    await rig.prepare(await stage.memory.new_epoch(2))
+    last = await rig.update("a", plus(1))
+    later = stage.wait_for("a", last + 1)
+    waits[last] = stage.wait_for("a", last)
+    plain = await rig.put("plain", b"1")
+    earlier = stage.wait_for("plain", kept)
+    await stage.flush()
+    assert stage.stored("a") == (last, 2)
+    assert plain
+    assert {version: wait.done() for version, wait in waits.items()} == {
+        kept - 1: True, kept: True, kept + 1: False, last: True,
+    }  # fmt: skip
+    assert not later.done()
+    assert earlier.done(), "a put replaces whatever was there"
+
+
+@BOTH
+async def test_nobody_is_told_of_a_record_that_the_backend_has_overtaken_in_a_later_epoch(
+    rig: Rig, commit: Commit
+) -> None:
+    """A history that has begun without it may have led to that."""
+    stage = Stage(rig, commit=commit)
+    await stage.memory.new_epoch(2)
+    old = await rig.update("a", plus(1))
+    await rig.prepare(2)
+    stage.store("a", 50, make_version(2, 40))
+    await rig.link.command("HSET", rig.keys.meta, "seq", 50)
+    wait = stage.wait_for("a", old)
+    await stage.flush()
+    assert stage.stored("a") == (make_version(2, 40), 50)
+    assert await rig.record("a") is None
+    assert not wait.done()

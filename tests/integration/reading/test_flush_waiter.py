@@ -251,3 +251,42 @@ async def test_closing_fails_who_waits_and_who_comes(desk: Desk) -> None:
     for each in (flush, desk.flush("a")):
         with pytest.raises(UsageError, match="was closed"):
             await each
+
+
+async def test_version_of_a_later_epoch_confirms_nothing_where_there_are_updates(desk: Desk) -> None:
+    """It may have been built without the write, if the server lost that in between."""
+    version = await desk.rig.update("a")
+    desk.waits.acknowledged.add([[(b"a", b"")]], [version])
+    await desk.rig.queue.ack(await desk.rig.claim())
+    await desk.memory.save([Record("a", make_version(2, 1), b"9", codec="json")])
+    await desk.parts.adapter.new_epoch(2)
+    await desk.parts.epochs.check()
+    with pytest.raises(OutcomeUnknown, match=r"'a'.*later history"):
+        await desk.flush("a", version)
+    with pytest.raises(OutcomeUnknown):
+        await desk.flush("a")
+    assert desk.waits.acknowledged.version_of(b"a") == version
+    failed = await desk.waiter.wait_all({b"a": version})
+    assert failed[b"a"].overtaken
+
+
+async def test_version_of_its_own_epoch_confirms_a_write_where_there_are_updates(desk: Desk) -> None:
+    version = await desk.rig.update("a")
+    later = await desk.rig.update("a")
+    await desk.rig.queue.ack(await desk.rig.claim())
+    await desk.memory.save([Record("a", later, b"2", codec="json")])
+    await desk.flush("a", version)
+    await desk.flush("a", later)
+
+
+async def test_update_is_on_its_way_until_the_backend_has_it(desk: Desk) -> None:
+    first, second = await desk.rig.update("a"), await desk.rig.update("a")
+    flushes = [desk.flush("a", version) for version in (first, second, None)]
+    for flush in flushes:
+        await desk.still_waits(flush)
+    await desk.memory.save([Record("a", first, b"1", codec="json")])
+    await flushes[0]
+    await desk.still_waits(flushes[1])
+    await desk.rig.queue.ack(await desk.rig.claim())
+    await desk.memory.save([Record("a", second, b"2", codec="json", based_on=first)])
+    await asyncio.gather(*flushes)

@@ -13,17 +13,19 @@ from asyncwb.errors import (
     AsyncwbError,
     BackendError,
     BufferFull,
+    NamespaceMismatch,
     OutcomeUnknown,
     PartialFailure,
     RedisError,
     RedisOutOfMemory,
     SaveError,
+    twin,
 )
 from asyncwb.events import Event, FullChanged
 from asyncwb.flushing.stale import StaleRecords
 from asyncwb.plugins.adapter import BackendAdapter
 from asyncwb.protocol.acknowledged import Acknowledged
-from asyncwb.protocol.body import record_of
+from asyncwb.protocol.body import is_plain, record_of
 from asyncwb.protocol.epochs import Epochs
 from asyncwb.protocol.messages import Write
 from asyncwb.protocol.queue import Queue
@@ -143,7 +145,7 @@ class Admission:
         """Writes only groups that need no room, as earlier writes wait; groups that share keys with those wait, too."""
         following = self._room.following(groups)
         sent = [number for number in range(len(groups)) if number not in following]
-        outcomes: list[Outcome] = [Full("turn")] * len(groups)
+        outcomes: list[Outcome | NamespaceMismatch] = [Full("turn")] * len(groups)
         if sent:
             for number, outcome in zip(
                 sent, await self._outcomes([groups[number] for number in sent], others_wait=True), strict=True
@@ -179,9 +181,11 @@ class Admission:
                 waiting.future.set_result(answer)
         return all(isinstance(answer, WaitingWrites) for answer in answers)
 
-    def _answer(self, group: Sequence[Write], outcome: Outcome) -> Answer:
+    def _answer(self, group: Sequence[Write], outcome: Outcome | NamespaceMismatch) -> Answer:
         if isinstance(outcome, NotApplied):
             return not_applied(group, outcome)
+        if isinstance(outcome, NamespaceMismatch):
+            return twin(outcome)
         if not isinstance(outcome, Full):
             return outcome
         error = self._error(outcome)
@@ -195,11 +199,21 @@ class Admission:
             for group, answer in zip(groups, answers, strict=True)
         )
 
-    async def _outcomes(self, groups: Sequence[Sequence[Write]], *, others_wait: bool = False) -> Sequence[Outcome]:
+    async def _outcomes(
+        self, groups: Sequence[Sequence[Write]], *, others_wait: bool = False
+    ) -> Sequence[Outcome | NamespaceMismatch]:
         try:
             outcomes = await self._producer.put(groups, others_wait=others_wait)
         except RedisOutOfMemory:
             return [Full("maxmemory")] * len(groups)
+        except NamespaceMismatch as error:
+            plain = [all(is_plain(body) for _, body in group) for group in groups]
+            if all(plain) or not any(plain):
+                raise
+            # Perhaps the namespace has no updates; that isn't the fault of those who only share the request.
+            rest = [group for group, is_one in zip(groups, plain, strict=True) if is_one]
+            found = iter(await self._outcomes(rest, others_wait=others_wait))
+            return [next(found) if is_one else error for is_one in plain]
         self._acknowledged.add(groups, outcomes)
         for group, outcome in zip(groups, outcomes, strict=True) if not isinstance(outcomes, range) else ():
             if isinstance(outcome, NotApplied):
@@ -207,7 +221,7 @@ class Admission:
                     self._acknowledged.add([[group[place]]], [outcome.first + place])
         return outcomes
 
-    async def _note(self, outcomes: Sequence[Outcome]) -> None:
+    async def _note(self, outcomes: Sequence[Outcome | NamespaceMismatch]) -> None:
         limit = next((each.limit for each in outcomes if isinstance(each, Full)), "")
         if bool(limit) == bool(self._full):
             return

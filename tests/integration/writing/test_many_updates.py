@@ -6,7 +6,18 @@ from typing import Any
 
 import pytest
 
-from asyncwb import Add, Append, Buffer, BufferFull, DeadLettered, NotConfirmed, PartialFailure, Record, VersionMismatch
+from asyncwb import (
+    Add,
+    Append,
+    Buffer,
+    BufferFull,
+    DeadLettered,
+    NamespaceMismatch,
+    NotConfirmed,
+    PartialFailure,
+    Record,
+    VersionMismatch,
+)
 from asyncwb.protocol.keys import partition_of
 from asyncwb.protocol.messages import PutReply, Request
 from asyncwb.protocol.pending import PendingRecord
@@ -196,9 +207,30 @@ async def test_updates_wait_for_room_in_the_order_of_their_calls(redis_url: str,
                 writer.set("a", [0], expected=None),
             )
         ]
-        await asyncio.sleep(0.2)
+        await asyncio.wait_for(asyncio.shield(calls[1]), 5)
         assert [call.done() for call in calls] == [False, True, False, False]
         async with Buffer[Any](redis_url, backend=memory, namespace=namespace) as worker:
             outcomes = await asyncio.gather(*calls, return_exceptions=True)
             assert [type(each) for each in outcomes] == [int, int, int, VersionMismatch]
             assert await worker.get("a") == [1, 3]
+
+
+async def test_neighbours_of_an_update_that_the_namespace_has_not_are_written(redis_url: str, namespace: str) -> None:
+    """Another process writes through, so this one may have no updates; calls of other tasks share the request."""
+    memory = MemoryBackend()
+    options: Any = {"backend": memory, "namespace": namespace, "flushers": 0}
+    async with (
+        Buffer[Any](redis_url, on_full="write-through", max_dirty=1, **options) as through,
+        Buffer[Any](redis_url, **options) as buffer,
+    ):
+        await through.set_many({"a": 1, "b": 1})
+        assert memory.values, "one of them was written through"
+        outcomes = await asyncio.gather(
+            buffer.set("c", 1), buffer.add("d"), buffer.set_many({"e": 1, "f": 2}), buffer.set("g", 1, expected=None),
+            return_exceptions=True,
+        )  # fmt: skip
+        assert [type(each) for each in outcomes] == [int, NamespaceMismatch, dict, NamespaceMismatch]
+        assert await buffer.get_many([*"cdefg"]) == {"c": 1, "e": 1, "f": 2}
+        with pytest.raises(NamespaceMismatch, match="write-through"):
+            await buffer.update_many({"d": Add(1)})
+        assert buffer.totals.acknowledged == 3

@@ -49,7 +49,7 @@ class ReaderSteps(PartitionSteps):
         """
         reply = await self._script(scripts.TAKE_TOKEN, epoch, uuid4().bytes, key)
         if reply == b"MODE":
-            raise self._mixed_modes("updates and conditional writes are", "it writes through at limits")
+            raise self._mixed_modes("updates and conditional writes are", "on_full='write-through' is used")
         return None if reply == b"EPOCH" else (int(reply[0]), reply[1], reply[2])
 
     async def look(self, keys: Sequence[bytes], *, epoch: int, hasten: bool) -> Look | None:

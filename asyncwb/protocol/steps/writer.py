@@ -93,7 +93,7 @@ class WriterSteps(PartitionSteps):
             scripts.PUT, (*self.keys.common, self.keys.writer(writer)), (self.keys.record_prefix, *args)
         )
         if reply == b"MODE":
-            raise self._mixed_modes("updates and conditional writes are", "it writes through at limits")
+            raise self._mixed_modes("updates and conditional writes are", "on_full='write-through' is used")
         refusal = _REFUSALS.get(reply)
         if refusal is not None:
             return refusal

@@ -242,7 +242,7 @@ class Oracle(AppliedWrites):
                 self.fail(f"litter: in the end Redis still has {raw!r}")
 
 
-_MADE_BY = {b":claim:": "claim", b":workers": "heartbeat", b":writer:": "SET"}
+_MADE_BY = {b":claims": "claim", b":workers": "heartbeat", b":writer:": "SET"}
 
 
 def _may_stay(server: ModelServer, raw: bytes, overdue: set[str] | None) -> bool:

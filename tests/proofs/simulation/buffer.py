@@ -3,7 +3,7 @@
 import random
 from collections.abc import Iterable, Mapping
 from contextlib import AsyncExitStack
-from typing import Any
+from typing import Any, TypeVar
 
 from asyncwb.buffer import Buffer
 from asyncwb.core.engine import Engine
@@ -18,7 +18,10 @@ class _Engine(Engine):
     check_seconds = 0.1
 
 
-class SimulatedBuffer(Buffer[int]):
+T = TypeVar("T")
+
+
+class SimulatedBuffer(Buffer[T]):
     """The real buffer, on a simulated network, with the seed's randomness."""
 
     def __init__(self, network: Network, rng: random.Random, **options: Any) -> None:

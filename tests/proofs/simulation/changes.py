@@ -15,11 +15,13 @@ class Changes:
     Attributes:
         scripts: by name.
         conditional: whether the backend compares versions.
+        based: whether the backend applies a record that has a base only onto that.
         judged: whether the answers of the backend are judged.
     """
 
     scripts: Mapping[str, str] = field(default_factory=dict)
     conditional: bool = True
+    based: bool = True
     judged: bool = True
 
 

@@ -18,6 +18,7 @@ from asyncwb.errors import (
     RedisUnavailable,
     UnsuitableServer,
     UsageError,
+    VersionMismatch,
     WriteLost,
 )
 from asyncwb.settings import Durability
@@ -32,10 +33,21 @@ _NO_WAIT = ("dead letter", "maxmemory", "earlier writes of this process")
 """What the errors of writes say that dead letters kept out, that the server's memory did, or that others did."""
 
 
-class Client:
-    """Attributes: acknowledged: when each write was called, its key and its version."""
+_NOTHING_WRITTEN = (
+    BufferFull, RedisUnavailable, BackendError, UnsuitableServer, UsageError, VersionMismatch, DeadLettered,
+)  # fmt: skip
+"""The errors of writes that say so."""
 
-    def __init__(self, world: "SimulatedWorld", buffer: "SimulatedBuffer", rng: random.Random) -> None:
+
+class Client:
+    """A caller.
+
+    Attributes:
+        acknowledged: when each write was called, its key and its version.
+        looked_up: versions of writes that had to look before they were sent, so that later calls may come before them.
+    """
+
+    def __init__(self, world: "SimulatedWorld", buffer: "SimulatedBuffer[Any]", rng: random.Random) -> None:
         self._world = world
         self._oracle = world.oracle
         self._buffer = buffer
@@ -45,35 +57,46 @@ class Client:
         # A level that the buffer wasn't opened with has to be asked of the server at its first use.
         self._levels: tuple[Durability | None, ...] = (None, None, world.durability, "memory")
         self.acknowledged: list[tuple[int, str, int]] = []
+        self.looked_up: set[int] = set()
 
     async def run(self) -> None:
         """Its calls, one after the other, until the world heals."""
-        work: list[Callable[[], Any]] = [
-            self._set, self._set, self._set, self._set_many, self._delete, self._delete_many, self._get, self._get,
-            self._get_many, self._flush, self._drain, self._drop,
-        ]  # fmt: skip
-        if self._world.calm:
-            work = [self._set, *[self._get_all_at_once] * 5]
+        work = [self._set, *[self._get_all_at_once] * 5] if self._world.calm else self._work()
         for _ in range(self._calls):
             if self._world.healed or self._buffer.closed:
                 return
             await self._rng.choice(work)()
             await asyncio.sleep(self._pause * self._rng.random())
 
+    def _work(self) -> list[Callable[[], Any]]:
+        return [
+            self._set, self._set, self._set, self._set_many, self._delete, self._delete_many, self._get, self._get,
+            self._get_many, self._flush, self._drain, self._drop,
+        ]  # fmt: skip
+
+    def _new(self) -> int:
+        """The number of a write that is made now."""
+        return next(self._world.values)
+
+    def _value(self, number: int) -> Any:
+        """What is set by the write of this number: the number itself."""
+        return number
+
     def _key(self) -> str:
         return self._rng.choice(self._world.keys)
 
     async def _set(self) -> None:
-        key, value = self._key(), next(self._world.values)
-        await self._write({key: value}, lambda level: self._buffer.set(key, value, durability=level))
+        key, number = self._key(), self._new()
+        await self._write({key: number}, lambda level: self._buffer.set(key, self._value(number), durability=level))
 
     async def _delete(self) -> None:
         key = self._key()
         await self._write({key: None}, lambda level: self._buffer.delete(key, durability=level))
 
     async def _set_many(self) -> None:
-        values = {key: next(self._world.values) for key in {self._key(): None, self._key(): None}}
-        await self._write(values, lambda level: self._buffer.set_many(values, durability=level))
+        numbers = {key: self._new() for key in {self._key(): None, self._key(): None}}
+        values = {key: self._value(number) for key, number in numbers.items()}
+        await self._write(numbers, lambda level: self._buffer.set_many(values, durability=level))
 
     async def _delete_many(self) -> None:
         keys = list({self._key(): None, self._key(): None})
@@ -89,7 +112,7 @@ class Client:
             self._acknowledged(called, values, error.versions)
             for key, each in error.failed.items():
                 self._failed({key: values[key]}, each, begin)
-        except (RedisError, BackendError, BufferFull, UnsuitableServer, UsageError) as error:
+        except (RedisError, *_NOTHING_WRITTEN) as error:
             self._failed(values, error, begin)
         else:
             self._acknowledged(called, values, answer if isinstance(answer, dict) else dict.fromkeys(values, answer))
@@ -108,7 +131,7 @@ class Client:
                 self._oracle.fail(f"of {list(values)}: {error!r} has the versions {error.versions}")
             for key, version in error.versions.items():
                 self._oracle.not_confirmed(key, values[key], version)
-        elif isinstance(error, BufferFull | RedisUnavailable | BackendError | UnsuitableServer | UsageError):
+        elif isinstance(error, _NOTHING_WRITTEN):
             # Each of these says that nothing was written.
             for key, value in values.items():
                 self._oracle.refused(key, value, error)

@@ -39,6 +39,8 @@ class Misfortunes:
             kinds.append(self.promote)
         if self._world.durability == "replicated":
             kinds.remove(self.restart)  # what a restart keeps isn't what a replica has
+        if self._world.updating:
+            kinds.remove(self.plant)  # what is planted is no document
         chosen = rng.sample(kinds, rng.randint(0, 3))
         if self.plant in chosen:
             # What a server notes of foreign epochs it can lose with its latest writes.

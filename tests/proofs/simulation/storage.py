@@ -23,14 +23,16 @@ class Storage:
 
     Args:
         on_apply: is told of each record before it is stored, with the one that was stored before.
-        conditional: False breaks the contract, so that tests can see it being found.
+        conditional, based: False breaks the contract, so that tests can see it being found.
 
     Attributes:
         records: what is seen.
         durable: key -> the version of it that a crash leaves.
     """
 
-    def __init__(self, on_apply: Callable[[Record, Record | None], None], *, conditional: bool = True) -> None:
+    def __init__(
+        self, on_apply: Callable[[Record, Record | None], None], *, conditional: bool = True, based: bool = True
+    ) -> None:
         self.records: dict[str, Record] = {}
         self.durable: dict[str, int] = {}
         self.down = False
@@ -40,6 +42,7 @@ class Storage:
         self._servers: dict[int, list[Began]] = defaultdict(list)
         self._on_apply = on_apply
         self._conditional = conditional
+        self._based = based
 
     def opened(self, namespace: str, former: str | None) -> None:
         """Notes the first namespace. Raises PlaceTaken."""
@@ -65,11 +68,11 @@ class Storage:
         """Stores a record if it is newer, or if what it is based on is stored; whether it was."""
         held = self.records.get(record.key)
         if record.based_on is not None:
-            if self._conditional and record.based_on != (held.version if held is not None else 0):
+            if self._based and record.based_on != (held.version if held is not None else 0):
                 return False
-            record = msgspec.structs.replace(record, based_on=None)
         elif self._conditional and held is not None and held.version >= record.version:
             return False
+        record = msgspec.structs.replace(record, based_on=None)
         self._on_apply(record, held)
         self.records[record.key] = record
         return True

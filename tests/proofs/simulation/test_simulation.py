@@ -62,8 +62,8 @@ def broken(script: Script, old: str, new: str) -> Changes:
         pytest.param(
             broken(
                 scripts.ACK,
-                "if marked then\n      make_due",
-                "if false then\n      make_due",
+                "if marked then\n      if settled",
+                "if false then\n      if settled",
             ),
             "I2",
             id="ack without looking at marks",
@@ -93,7 +93,7 @@ def broken(script: Script, old: str, new: str) -> Changes:
             id="foreign epochs aren't noted",
         ),
         pytest.param(
-            broken(scripts.PUT, "NUMBERS == '' and at or struct.unpack('>I4', NUMBERS, 4 * at - 3)", "at"),
+            broken(scripts.PUT, "if NUMBERS ~= '' then number =", "if false then number ="),
             "key",
             id="a write gets another's number",
         ),

@@ -10,6 +10,7 @@ from typing import Any
 
 from asyncwb.errors import AsyncwbError, DeadLettered
 from asyncwb.events import Event, FlusherCrashed, TaskCrashed
+from asyncwb.protocol import scripts
 from asyncwb.protocol.keys import PartitionKeys
 from asyncwb.protocol.wire import pack_epoch
 from asyncwb.settings import Durability
@@ -17,6 +18,7 @@ from tests.proofs.simulation.buffer import SimulatedBuffer
 from tests.proofs.simulation.changes import Changes, Credulous
 from tests.proofs.simulation.clients import Client
 from tests.proofs.simulation.commands import Command
+from tests.proofs.simulation.documents import Document
 from tests.proofs.simulation.loop import OWNER, Process, SimulatedLoop
 from tests.proofs.simulation.lua import ScriptHost
 from tests.proofs.simulation.misfortunes import Misfortunes
@@ -25,6 +27,8 @@ from tests.proofs.simulation.oracle import Oracle
 from tests.proofs.simulation.result import Result
 from tests.proofs.simulation.server import ModelServer
 from tests.proofs.simulation.storage import SimulatedBackend, Storage, StorageFaults
+from tests.proofs.simulation.updates_oracle import UpdatesOracle
+from tests.proofs.simulation.updating_client import UpdatingClient, change_of
 
 NAMESPACE = "simulated"
 STEPS = 1000
@@ -57,7 +61,11 @@ class SimulatedWorld:
         calm: nothing goes wrong, but that loads hang in the backend.
         orderly: all that a process has left behind was removed, or has to expire.
         clock_ahead_ms: of the server.
+        updating: whether it has updates and writes on conditions; then it has no write-through.
+        client: who calls.
     """
+
+    updating_share = 0.4
 
     def __init__(self, seed: int, changes: Changes | None = None, *, narrate: Any = None) -> None:
         changes = changes or Changes()
@@ -73,7 +81,9 @@ class SimulatedWorld:
         self.loop.trace = self._trace
         self.context = contextvars.copy_context()
         self.context.run(OWNER.set, self.loop.world)
-        self.storage = self.oracle.storage = Storage(self._on_apply, conditional=changes.conditional)
+        self.storage = self.oracle.storage = Storage(
+            self._on_apply, conditional=changes.conditional, based=changes.based
+        )
         self.storage_faults = StorageFaults(rng)
         self.network = Network(self.loop, rng, self.context, self.counts, self._on_step)
         self.network.changed = dict(changes.scripts)
@@ -105,8 +115,24 @@ class SimulatedWorld:
             self.storage_faults.reject = 0.7
             self.settings["on_full"], self.settings["max_dirty"] = special.choice(("wait", "wait", "raise")), 1
             self.oracle.most_dirty = 1
+        special = random.Random(f"updates {seed}")
+        self.updating = not self.calm and special.random() < self.updating_share
+        self.client: type[Client] = UpdatingClient if self.updating else Client
+        if self.updating:
+            self._begin_updates(special)
         self.values = iter(range(1, 10**9))
         self.services: dict[Process, asyncio.Task[None]] = {}
+
+    def _begin_updates(self, rng: random.Random) -> None:
+        """A namespace has either updates or write-through."""
+        if self.settings["on_full"] == "write-through":
+            self.settings["on_full"] = rng.choice(("wait", "raise"))
+        before, self.oracle = self.oracle, UpdatesOracle()
+        for name in ("storage", "clock", "most_dirty", "partitions"):
+            setattr(self.oracle, name, getattr(before, name))
+        # Records are soon so long that they are folded.
+        put = self.network.changed.get(scripts.PUT.name, scripts.PUT.source)
+        self.network.changed[scripts.PUT.name] = put.replace("LONG = 4096", f"LONG = {rng.choice((200, 500, 4096))}")
 
     def run(self) -> Result:
         """Runs it to its end, or until something doesn't hold."""
@@ -176,12 +202,15 @@ class SimulatedWorld:
             options["max_dirty"] = rng.randint(1, 4)
         return options
 
-    def buffer(self, **options: Any) -> SimulatedBuffer:
+    def buffer(self, **options: Any) -> SimulatedBuffer[Any]:
         """The buffer of a process."""
         rng = random.Random(self.rng.random())
         backend = SimulatedBackend(self.storage, self.storage_faults, rng, self.context, self.counts, self.possible.die)
         settings = {**self.settings, **options}
-        buffer = SimulatedBuffer(self.network, rng, backend=backend, type=int, observer=self._observe, **settings)
+        type_: Any = Document if self.updating else int
+        buffer = SimulatedBuffer[Any](
+            self.network, rng, backend=backend, type=type_, observer=self._observe, **settings
+        )
         if not self._judged:
             buffer._backend._judge = Credulous("broken")
         return buffer
@@ -201,7 +230,7 @@ class SimulatedWorld:
                 if self.healed:
                     raise
                 await asyncio.sleep(rng.random() * 0.1)
-        clients = [Client(self, buffer, rng) for _ in range(rng.randint(1, 4))]
+        clients = [self.client(self, buffer, rng) for _ in range(rng.randint(1, 4))]
         tasks = [asyncio.create_task(client.run()) for client in clients]
         self._cancel_some(tasks, rng)
         if rng.random() < 0.3:  # it closes amid the calls of its clients
@@ -212,7 +241,8 @@ class SimulatedWorld:
             if isinstance(outcome, Exception):
                 self.oracle.fail(f"a client has ended with {outcome!r}")
         acknowledged = sorted(write for client in clients for write in client.acknowledged)
-        self.oracle.in_order([(key, version) for _, key, version in acknowledged])
+        looked_up = {version for client in clients for version in client.looked_up}
+        self.oracle.in_order([(key, version) for _, key, version in acknowledged if version not in looked_up])
         self.orderly = self.orderly and self.healed
         await buffer.aclose(drain=rng.random() < 0.5)
 
@@ -257,10 +287,15 @@ class SimulatedWorld:
             if strays := await buffer.audit():
                 self.oracle.fail(f"I1: audit has found {strays} strays")
 
-    async def _write_late(self, buffer: SimulatedBuffer) -> None:
+    async def _write_late(self, buffer: SimulatedBuffer[Any]) -> None:
         """A key of its own, so that it hides nothing that became of the others."""
-        value = next(self.values)
-        self.oracle.acknowledged(_LATE, value, await buffer.set(_LATE, value))
+        number = next(self.values)
+        if isinstance(self.oracle, UpdatesOracle):
+            self.oracle.kinds[number] = "update"
+            version = await buffer.update(_LATE, change_of(number))
+        else:
+            version = await buffer.set(_LATE, number)
+        self.oracle.acknowledged(_LATE, number, version)
 
     def _all_ended(self) -> bool:
         return all(task.done() or process.dead for process, task in self.services.items())

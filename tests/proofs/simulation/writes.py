@@ -16,7 +16,7 @@ Value = int | None
 """Every value that is written is a number of its own; None is a deletion, or nothing yet."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Write:
     """One version of a key, as Redis or the backend really took it.
 
@@ -89,13 +89,21 @@ class AppliedWrites:
         elif name == b"MSET":
             for raw, packed in zip(command[1::2], command[2::2], strict=True):
                 if (key := self._record_key(raw)) is not None:
-                    self._applied(unpack_record(key, packed), len(server.log))
+                    self.on_record(key, packed, len(server.log))
         elif name == b"DEL":
             for raw in command[1:]:
                 if (key := self._record_key(raw)) is not None:
                     self._removed(key)
         elif name == b"SET" and (key := self._record_key(command[1])) is not None:
-            self._restamped(unpack_record(key, command[2]))
+            self.on_rewritten(key, command[2])
+
+    def on_record(self, key: str, packed: bytes, position: int) -> None:
+        """A record was written."""
+        self._applied(unpack_record(key, packed), position)
+
+    def on_rewritten(self, key: str, packed: bytes) -> None:
+        """What a record has was written anew, by a step that is no write of its key."""
+        self._restamped(unpack_record(key, packed))
 
     def planted(self, record: Record, version: int) -> None:
         """A row of another history was put over what the backend held; Redis has the write of `version`."""

@@ -5,7 +5,7 @@ from decimal import Decimal
 from typing import Any, TypeVar
 
 from asyncwb.buffer.base import BufferCalls
-from asyncwb.core.arguments import ANY_VERSION, AnyVersion, checked_flag, checked_items
+from asyncwb.core.arguments import ANY_VERSION, AnyVersion, checked_field, checked_flag, checked_items
 from asyncwb.core.userkeys import raw_key
 from asyncwb.records import Version
 from asyncwb.settings import Durability
@@ -94,7 +94,9 @@ class UpdatingCalls(BufferCalls[T]):
         self._life.check()
         self._require_updates()
         raw = raw_key(key)
-        return await self._engine.router.put(raw, self._values.addition(raw, amount, field), self._level(durability))
+        return await self._engine.router.put(
+            raw, self._values.addition(raw, amount, checked_field(field)), self._level(durability)
+        )
 
     async def append(
         self,
@@ -108,8 +110,8 @@ class UpdatingCalls(BufferCalls[T]):
 
         Returns the version of the change. Raises the same errors as `update`.
         """
-        operation = Append(*items, keep=keep)
-        return await self.update(key, operation if field is None else {field: operation}, durability=durability)
+        operation, name = Append(*items, keep=keep), checked_field(field)
+        return await self.update(key, operation if name is None else {name: operation}, durability=durability)
 
     def _update(self, raw: bytes, change: Change, default: Any, *, upsert: bool) -> bytes:
         self._require_updates()

@@ -4,9 +4,9 @@ from collections.abc import Iterable, Mapping
 from enum import Enum
 from typing import Any, Final
 
-from asyncwb.errors import InvalidArgument
+from asyncwb.errors import InvalidArgument, InvalidValue
 from asyncwb.records import MAX_EPOCH, MAX_SEQ, Version, make_version
-from asyncwb.support.plain import excerpt, plain_int, plain_number
+from asyncwb.support.plain import excerpt, plain_int, plain_number, plain_str
 
 _LOWEST: Final = make_version(1, 1)
 _HIGHEST: Final = make_version(MAX_EPOCH, MAX_SEQ)
@@ -78,6 +78,14 @@ def checked_flag(name: str, value: object) -> bool:
     if value is True or value is False:
         return value
     raise InvalidArgument(f"{name}={excerpt(value)}: pass True or False")
+
+
+def checked_field(field: object) -> str | None:
+    """Returns the name of a field as a plain str, or None for the whole value; raises `InvalidValue` otherwise."""
+    name = plain_str(field)
+    if name is None and field is not None:
+        raise InvalidValue(f"field={excerpt(field)}: pass the name of a field, or None for the whole value")
+    return name
 
 
 def checked_items(values: Mapping[str, Any]) -> Iterable[tuple[str, Any]]:

@@ -69,7 +69,7 @@ class Changes:
                     f"a change is a mapping from names of fields, or an operation such as Add(1), not a "
                     f"{type(change).__name__}; use set() to replace the value"
                 )
-            return self._of_fields(change, default, upsert=upsert)
+            return self._of_fields(_items(change), default, upsert=upsert)
         except InvalidValue as error:
             raise InvalidValue(f"update of key {key!r}: {error}") from error
 
@@ -92,9 +92,9 @@ class Changes:
                 raise InvalidValue(f"the value {error}; {_HOW}") from error
         return pack(self._form, Entry(absent, change))
 
-    def _of_fields(self, change: Mapping[Any, Any], default: object, *, upsert: bool) -> bytes:
+    def _of_fields(self, items: list[tuple[Any, Any]], default: object, *, upsert: bool) -> bytes:
         changes: dict[str, Change] = {}
-        for name, operation in change.items():
+        for name, operation in items:
             encoded, part = self._part(name)
             if encoded in changes:
                 raise InvalidValue(f"two of the fields are stored as {encoded!r}")
@@ -174,6 +174,13 @@ class Changes:
     @cached_property
     def _value(self) -> Part:
         return Part(self._codec, Field("", self._type, required=True))
+
+
+def _items(change: Mapping[Any, Any]) -> list[tuple[Any, Any]]:
+    try:
+        return [(name, operation) for name, operation in change.items()]
+    except Exception as error:  # the mapping is the caller's
+        raise InvalidValue(f"reading the change failed: {excerpt(error)}") from error
 
 
 def _change(where: str, part: Part, operation: object) -> Change:

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Final
 
-from asyncwb import AsyncwbError, Buffer
+from asyncwb import Add, AsyncwbError, Buffer
+from asyncwb.core.arguments import ANY_VERSION
 from asyncwb.testing import MemoryBackend
 from tests.harness.servers import Server
 from tests.proofs.hostile.objects import name_of, nasty
@@ -20,9 +21,13 @@ from tests.proofs.runner.report import Report
 
 VALID: Final[dict[str, Any]] = {
     "key": "mine", "value": 1, "values": {"mine": 1}, "keys": ["mine"], "durability": None, "version": None,
-    "timeout": 5, "drain": False,
+    "timeout": 5, "drain": False, "change": Add(1), "changes": {"mine": Add(1)}, "amount": 1, "field": None,
+    "items": 1, "keep": None, "default": 1, "upsert": True, "expected": ANY_VERSION,
 }  # fmt: skip
 """For each parameter of a method a value that is fine; a new parameter needs one here."""
+
+_OWN_VALID: Final[dict[tuple[str, str], Any]] = {("insert_many", "values"): [1]}
+"""The same where a method means something else by a name."""
 
 _LONGEST_SECONDS: Final = 20.0
 
@@ -51,10 +56,19 @@ def forms() -> list[Form]:
     return found
 
 
-def arguments(form: Form, thing: Any) -> dict[str, Any]:
-    """Of a call: all valid but one."""
-    names = list(inspect.signature(getattr(Buffer, form.method)).parameters)[1:]
-    return {name: thing if name == form.parameter else VALID[name] for name in names}
+def called(buffer: Buffer[Any], form: Form, thing: Any) -> Any:
+    """What the method returns if all its arguments are valid but one."""
+    method = getattr(Buffer, form.method)
+    positional: list[Any] = [buffer]
+    named: dict[str, Any] = {}
+    for name, parameter in list(inspect.signature(method).parameters.items())[1:]:
+        valid = _OWN_VALID.get((form.method, name), VALID[name])
+        value = thing if name == form.parameter else valid
+        if parameter.kind is parameter.KEYWORD_ONLY:
+            named[name] = value
+        else:  # of *items, one
+            positional.append(value)
+    return method(*positional, **named)
 
 
 class Neighbour:
@@ -99,7 +113,7 @@ async def attempt(buffer: Buffer[Any], calls: Sequence[Call], neighbour: Neighbo
     """Some calls with nonsense at once, amid calls of a neighbour; what went wrong."""
     requests = neighbour.requests()
     half = len(requests) // 2
-    hostile = [getattr(buffer, form.method)(**arguments(form, thing)) for form, thing in calls]
+    hostile = [called(buffer, form, thing) for form, thing in calls]
     try:
         async with asyncio.timeout(_LONGEST_SECONDS):
             outcomes = await asyncio.gather(*requests[:half], *hostile, *requests[half:], return_exceptions=True)

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Awaitable
 from typing import Any
 
-from asyncwb import AsyncwbError, Buffer, DeadLettered, FlushTimeout, InvalidKey
+from asyncwb import Add, AsyncwbError, Buffer, DeadLettered, FlushTimeout, InvalidKey, VersionMismatch
 from asyncwb.admin.partition_view import Inspection, Place
 from asyncwb.cli.output import value_of
 from asyncwb.core.userkeys import raw_key
@@ -84,7 +84,7 @@ class Scene:
                 await buffer.aclose(drain=False)
 
     async def _act(self) -> bool:
-        await self._writer.set_many(self._values)
+        await self._write()
         leased = self.plant.moment == "leased" or (self.plant.moment == "either" and self._rng.random() < 0.5)
         if leased:
             self._backend.before_save.clear()
@@ -105,6 +105,12 @@ class Scene:
         if self._flusher.totals.crashes or self._writer.totals.crashes:
             raise Violation("a flusher crashed")
         return True
+
+    async def _write(self) -> None:
+        """Values, some of them with updates that are worked out when they are saved."""
+        updated = [key for key in self._values if self._rng.random() < 0.5]
+        await self._writer.set_many(self._values | {key: self._values[key] - 1 for key in updated})
+        await self._writer.update_many(dict.fromkeys(updated, Add(1)))
 
     async def _opened(self) -> None:
         """A namespace that is broken can't be opened: that is said, and is so until it is repaired."""
@@ -147,8 +153,12 @@ class Scene:
 
     async def _all_but_the_victim(self) -> None:
         for number in range(2):
-            self._values[f"after {number}"] = number
+            self._values[f"after {number}"] = number + 1
             await self._writer.set(f"after {number}", number)
+        for key in self._values:
+            if key.startswith("after ") or (key != _VICTIM and self._rng.random() < 0.5):
+                await self._writer.add(key)
+                self._values[key] += not key.startswith("after ")
         for key, value in self._values.items():
             if key == _VICTIM:
                 continue
@@ -162,6 +172,9 @@ class Scene:
         if self.plant.harm == "victim":
             await _fails_in_words(self._writer.get(_VICTIM))
             await _fails_in_words(self._writer.flush(_VICTIM, timeout=_PATIENCE), except_for=FlushTimeout)
+            if self._rng.random() < 0.5:
+                await _fails_in_words(self._writer.add(_VICTIM))
+                await _fails_in_words(self._writer.flush(_VICTIM, timeout=_PATIENCE), except_for=FlushTimeout)
         else:
             if await self._writer.get(_VICTIM) != 1:
                 raise Violation("the victim's value is lost, though its record was left alone")
@@ -171,8 +184,20 @@ class Scene:
         await self._writer.set(_VICTIM, 2)
         await self._writer.flush(_VICTIM, timeout=_PATIENCE)
         await self._saved(_VICTIM, 2)
-        if (got := await self._writer.get(_VICTIM)) != 2:
-            raise Violation(f"get of the victim gave {got!r} after a new write")
+        value, version = await self._writer.get_versioned(_VICTIM)
+        if value != 2:
+            raise Violation(f"get of the victim gave {value!r} after a new write")
+        # Nobody else writes it, so the condition is met, and nothing may say otherwise.
+        version = await self._writer.set(_VICTIM, 3, expected=version)
+        await self._writer.add(_VICTIM)
+        await self._writer.flush(_VICTIM, timeout=_PATIENCE)
+        await self._saved(_VICTIM, 4)
+        try:
+            await self._writer.set(_VICTIM, 5, expected=version)
+        except VersionMismatch:
+            pass
+        else:
+            raise Violation("a write was applied though its condition wasn't met")
         await self._drain()
 
     async def _drain(self) -> None:

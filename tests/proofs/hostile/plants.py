@@ -2,12 +2,16 @@
 
 import random
 import struct
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from asyncwb import Add, DecodeError
 from asyncwb.protocol.keys import TYPES, PartitionKeys, namespace_key
+from asyncwb.protocol.wire import unpack
 from asyncwb.redis.connection import RedisLink
+from asyncwb.updates import Changes
 from tests.proofs.hostile.inputs import mutations
 
 Harm = Literal["none", "victim", "namespace"]
@@ -59,6 +63,51 @@ class Plant:
 
 _RECORD: Final = struct.pack(">IIQ", 1, 1, 1_700_000_000_000) + b"pj1"
 
+ENTRY_OF_ADD: Final = bytes(Changes("json", int).encode("victim", Add(1)))
+"""The payload of an update that adds 1."""
+
+
+def _entry_bytes(first: int, last: int, payload: bytes = ENTRY_OF_ADD, *, length: int | None = None) -> bytes:
+    size = len(payload) if length is None else length
+    return struct.pack(">IIIII", 1, first, 1, last, size) + payload
+
+
+def _pending(
+    *, last: int = 2, base: bytes = b"7", base_seq: int = 1, base_kind: bytes = b"p", base_length: int | None = None,
+    codec: bytes = b"j", entries: Sequence[bytes] = (_entry_bytes(2, 2),),
+) -> bytes:  # fmt: skip
+    """A record with updates, as `protocol/pending.py` reads it; sound unless the arguments say otherwise."""
+    base_version = struct.pack(">II", 1, base_seq) if base_seq else bytes(8)
+    length = len(base) if base_length is None else base_length
+    head = struct.pack(">IIQ", 1, last, 1_700_000_000_000) + b"u" + codec + struct.pack(">II", 1, 1) + bytes(8)
+    return head + base_version + base_kind + struct.pack(">I", length) + base + b"".join(entries)
+
+
+UNSOUND: Final = (
+    _pending()[:-1],
+    _pending()[:40],
+    _pending()[:17],
+    _pending() + b"x",
+    _pending(entries=()),
+    _pending(base_length=2**20),
+    _pending(base_length=2**32 - 1),
+    _pending(base_length=8),
+    _pending(base_length=0),
+    _pending(entries=[_entry_bytes(2, 2, length=2**32 - 1)]),
+    _pending(entries=[_entry_bytes(2, 2, length=0)]),
+    _pending(last=3, entries=[_entry_bytes(2, 2)]),
+    _pending(last=2, entries=[_entry_bytes(3, 3), _entry_bytes(2, 2)]),
+    _pending(last=2, entries=[_entry_bytes(2, 2), _entry_bytes(2, 2)]),
+    _pending(last=2, entries=[_entry_bytes(3, 2)]),
+    _pending(base_seq=2),
+    _pending(base_kind=b"d"),
+    _pending(base_kind=b"?"),
+    _pending(base_kind=b"x"),
+    _pending(base_kind=b"?", base=b""),
+    _pending(codec=b"x"),
+)
+"""Records with updates, none of which may be taken for one."""
+
 
 async def _record(field: Field) -> bool:
     data = field.garbage(_RECORD)
@@ -72,6 +121,38 @@ async def _record(field: Field) -> bool:
 async def _payload(field: Field) -> bool:
     name = field.keys.record(field.victim)
     await field.do("SETRANGE", name, 18, field.garbage(b'{"a":1}'))
+    return True
+
+
+async def _pending_record(field: Field) -> bool:
+    """A record with updates that is unsound in one way."""
+    await field.do("SET", field.keys.record(field.victim), field.rng.choice(UNSOUND))
+    return True
+
+
+async def _mutated_pending_record(field: Field) -> bool:
+    """One with any bytes in it changed; only if nobody could take it for a record with updates."""
+    data = field.garbage(_pending())
+    with suppress(DecodeError):
+        unpack("victim", data)
+        data = b"no record, " + data
+    await field.do("SET", field.keys.record(field.victim), data)
+    return True
+
+
+async def _updates_that_fail(field: Field) -> bool:
+    """A sound record, whose updates can't be read or can't be applied."""
+    entry = field.rng.choice((b"", b"{", b"[]", b"null", b'{"o":{"+":1}}', field.garbage(ENTRY_OF_ADD)))
+    if entry == ENTRY_OF_ADD:
+        entry = b"garbage"
+    await field.do("SET", field.keys.record(field.victim), _pending(entries=(_entry_bytes(2, 2, entry),)))
+    return True
+
+
+async def _pending_payload(field: Field) -> bool:
+    """Bytes behind the header of a record, which may have updates."""
+    name = field.keys.record(field.victim)
+    await field.do("SETRANGE", name, field.rng.randint(18, 90), field.garbage(bytes(8), b"\xff" * 8))
     return True
 
 
@@ -108,6 +189,14 @@ def _entry(which: str, *seeds: bytes, somewhere_else: bool = False) -> Callable[
         return True
 
     return plant
+
+
+async def _old_dead_letter(field: Field) -> bool:
+    """As layout 2 had them: without the byte that says whether an update is the cause."""
+    version = field.rng.choice((bytes(8), b"\xff" * 8, struct.pack(">II", 1, 1)))
+    entry = version + struct.pack(">IQQ", 3, 1_700_000_000_000, 1_700_000_000_001) + field.rng.choice((b"", b"unfit"))
+    await field.do("HSET", field.keys.dead, field.victim, entry)
+    return True
 
 
 def _member(which: str, score: Callable[[random.Random], str]) -> Callable[[Field], Awaitable[bool]]:
@@ -212,7 +301,7 @@ async def _mark(field: Field) -> bool:
     return bool(await field.do("SADD", field.keys.changed, field.victim, field.garbage()))
 
 
-_ONCE: Final = ("meta", "dirty", "lease", "expired", "dead", "wake", "retry", "changed", "claims", "workers")
+_ONCE: Final = ("meta", "dirty", "lease", "expired", "dead", "wake", "retry", "changed", "claims", "tokens", "workers")
 
 
 def _type_of(which: str) -> Callable[[Field], Awaitable[bool]]:
@@ -229,11 +318,19 @@ def _type_of(which: str) -> Callable[[Field], Awaitable[bool]]:
 PLANTS: Final[dict[str, Plant]] = {
     "a record": Plant(_record, "victim"),
     "a payload": Plant(_payload, "victim"),
+    "a record with updates that is unsound": Plant(_pending_record, "victim"),
+    "a record with updates, changed": Plant(_mutated_pending_record, "victim"),
+    "updates that can't be applied": Plant(_updates_that_fail, "victim"),
+    "bytes behind a header": Plant(_pending_payload, "victim"),
     "a huge record": Plant(_huge_record, "victim"),
     "a record of another type": Plant(_type_of_record, "victim"),
     "no record": Plant(_no_record, "victim"),
     "a note in retry": Plant(_entry("retry", _RECORD[:8], _RECORD, b"\xff" * 20), "none"),
     "a dead letter": Plant(_entry("dead", _RECORD[:8], _RECORD + b"\0" * 10 + b"why"), "none"),
+    "a dead letter of an update": Plant(_entry("dead", _RECORD[:8] + b"\0" * 20 + b"uwhy")),
+    "a dead letter of another layout": Plant(_old_dead_letter),
+    "a token": Plant(_entry("tokens", struct.pack(">I", 1) + b"\0" * 16, b"\xff" * 20, b"\xff" * 19)),
+    "another token": Plant(_entry("tokens", b"\0" * 20, somewhere_else=True)),
     "a note in expired": Plant(_entry("expired", _RECORD[:8], _RECORD[:8] + b"\0\0\0\1" * 3, b"\xff" * 20)),
     "another note in expired": Plant(_entry("expired", _RECORD[:8] + b"\0\0\0\1" * 3, somewhere_else=True)),
     "another note in retry": Plant(_entry("retry", _RECORD[:8], somewhere_else=True)),

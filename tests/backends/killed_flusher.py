@@ -28,6 +28,8 @@ class Telling:
     def __init__(self, inner: Backend) -> None:
         self._inner = inner
         self.open, self.close, self.load, self.new_epoch = inner.open, inner.close, inner.load, inner.new_epoch
+        self.load_durable = getattr(inner, "load_durable", inner.load)
+        self.supports_based_on = getattr(inner, "supports_based_on", False)
 
     @property
     def limits(self) -> Limits:

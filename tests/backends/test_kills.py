@@ -1,4 +1,5 @@
-"""The flushing process is killed in the middle of its saves, 50 times for each backend; nothing is lost, stale or torn.
+"""The flushing process is killed in the middle of its saves, 50 times for each backend: nothing is lost, stale or torn,
+and every update is applied once.
 
 uv run pytest -m long -s tests/backends/test_kills.py
 """
@@ -11,20 +12,21 @@ import signal
 import statistics
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
 
-from asyncwb import Backend, Buffer, Codec, Version
+from asyncwb import Add, Backend, Buffer, Codec, Version
 from asyncwb.cli.workload import Ledger, Value, Verdict
 from asyncwb.plugins.registry import backend_from_url
 from tests.harness.servers import Server
 
-pytestmark = pytest.mark.long
-
 KILLS: Final = 50
+FEW_KILLS: Final = 3
+COUNTERS: Final = 20
 KEYS: Final = 400
 LEASE_SECONDS: Final = 0.3
 PROGRAM: Final = str(Path(__file__).with_name("killed_flusher.py"))
@@ -83,6 +85,26 @@ class Writer:
                 self._ledger.note(key, version, None)
             self.writes += len(values) + len(gone)
             await asyncio.sleep(0.005)
+
+
+class Adder:
+    """Adds to some numbers until it is stopped, and notes what was acknowledged."""
+
+    def __init__(self, buffer: Buffer[Any]) -> None:
+        self._buffer = buffer
+        self._rng = random.Random(20261127)
+        self.sums: Counter[str] = Counter()
+        self.updates = 0
+        self.stopped = False
+
+    async def run(self) -> None:
+        while not self.stopped:
+            amounts = {str(number): self._rng.randrange(1, 1000) for number in self._rng.sample(range(COUNTERS), 6)}
+            changes = {key: {"n": Add(amount)} for key, amount in amounts.items()}
+            await self._buffer.update_many(changes, default={"n": 0, "text": ""})
+            self.sums.update(amounts)
+            self.updates += len(amounts)
+            await asyncio.sleep(0.002)
 
 
 class Flushers:
@@ -154,55 +176,104 @@ def backend_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return url
 
 
+@contextlib.asynccontextmanager
+async def at_work(worker: Writer | Adder) -> AsyncIterator["asyncio.Task[None]"]:
+    """It works during the block."""
+    working = asyncio.create_task(worker.run())
+    try:
+        yield working
+        worker.stopped = True
+    finally:
+        if not worker.stopped:
+            working.cancel()
+        await asyncio.wait([working])
+    await working
+
+
+async def kill(
+    redis: str, backend: str, kills: int, working: "asyncio.Task[None]", look: Callable[[], Awaitable[None]]
+) -> int:
+    """Kills so many flushers in the middle of a save; returns how many there were. `look` comes after each."""
+    rng, seconds = random.Random(1), [0.002]
+    hits = attempts = 0
+    async with Flushers.started(redis, backend, "kills", str(LEASE_SECONDS)) as flushers:
+        while hits < kills:
+            attempts += 1
+            assert attempts < 8 * kills, f"only {hits} of {attempts} kills hit a save"
+            await flushers.start()
+            line = ""
+            for _ in range(rng.randrange(4, 12)):
+                line = await flushers.line()
+                if line.startswith("saved"):
+                    seconds.append(float(line.split()[1]))
+            while line != "save":
+                line = await flushers.line()
+            # A save may be over in a millisecond, which is all that the event loop's timers can tell.
+            time.sleep(rng.random() * statistics.median(seconds[-50:]))
+            hits += await flushers.kill()
+            assert not working.done()
+            await look()
+    return attempts
+
+
+async def drained(redis: str, backend: str) -> None:
+    async with Buffer[Any](redis, backend=backend, namespace="kills", lease_seconds=LEASE_SECONDS) as heir:
+        await heir.drain(timeout=30)
+
+
+@contextlib.asynccontextmanager
+async def reader_of(url: str) -> AsyncIterator[Backend]:
+    reader = backend_from_url(url, codec=Codec())
+    await reader.open(namespace="kills")
+    try:
+        yield reader
+    finally:
+        await reader.close()
+
+
+def writing_buffer(redis: str, backend: str) -> Buffer[Any]:
+    return Buffer(redis, backend=backend, namespace="kills", flushers=0, lease_seconds=LEASE_SECONDS)
+
+
+@pytest.mark.long
 async def test_flusher_killed_in_the_middle_of_saves(
     backend_url: str, valkey_server: Server, request: pytest.FixtureRequest
 ) -> None:
-    reader = backend_from_url(backend_url, codec=Codec())
-    ledger, rng, seconds = WatchedLedger(), random.Random(1), [0.002]
-    kills = attempts = 0
-    try:
-        buffer = Buffer[Any](
-            valkey_server.url, backend=backend_url, namespace="kills", flushers=0, lease_seconds=LEASE_SECONDS
-        )
-        async with buffer:
-            await reader.open(namespace="kills")
-            writer = Writer(buffer, ledger)
-            writing = asyncio.create_task(writer.run())
-            try:
-                async with Flushers.started(valkey_server.url, backend_url, "kills", str(LEASE_SECONDS)) as flushers:
-                    while kills < KILLS:
-                        attempts += 1
-                        assert attempts < 8 * KILLS, f"only {kills} of {attempts} kills hit a save"
-                        await flushers.start()
-                        line = ""
-                        for _ in range(rng.randrange(4, 12)):
-                            line = await flushers.line()
-                            if line.startswith("saved"):
-                                seconds.append(float(line.split()[1]))
-                        while line != "save":
-                            line = await flushers.line()
-                        # A save may be over in a millisecond, which is all that the event loop's timers can tell.
-                        time.sleep(rng.random() * statistics.median(seconds[-50:]))
-                        kills += await flushers.kill()
-                        assert not writing.done()
-                        await ledger.check(reader)
-                writer.stopped = True
-            finally:
-                if not writer.stopped:
-                    writing.cancel()
-                await asyncio.wait([writing])
-            await writing
-        async with Buffer[Any](
-            valkey_server.url, backend=backend_url, namespace="kills", lease_seconds=LEASE_SECONDS
-        ) as heir:
-            await heir.drain(timeout=30)
+    redis, ledger = valkey_server.url, WatchedLedger()
+    async with writing_buffer(redis, backend_url) as buffer, reader_of(backend_url) as reader:
+        writer = Writer(buffer, ledger)
+        async with at_work(writer) as writing:
+            attempts = await kill(redis, backend_url, KILLS, writing, lambda: ledger.check(reader))
+        await drained(redis, backend_url)
         await ledger.check(reader)
         held = await reader.load(list(ledger.newest))
-    finally:
-        await reader.close()
     verdict = ledger.compare({key: (each.version, None if each.deleted else each.value) for key, each in held.items()})
     print(
-        f"\n{request.node.callspec.id}: {kills} kills in the middle of a save ({attempts} kills), "
+        f"\n{request.node.callspec.id}: {KILLS} kills in the middle of a save ({attempts} kills), "
         f"{writer.writes} acknowledged writes to {ledger.keys} keys: {verdict}"
     )
     assert verdict == Verdict(persisted=KEYS, lost=0, stale=0)
+
+
+@pytest.mark.parametrize("kills", [FEW_KILLS, pytest.param(KILLS, marks=pytest.mark.long)])
+async def test_flusher_killed_amid_updates_applies_each_once(
+    backend_url: str, valkey_server: Server, request: pytest.FixtureRequest, kills: int
+) -> None:
+    redis = valkey_server.url
+    async with writing_buffer(redis, backend_url) as buffer, reader_of(backend_url) as reader:
+        adder = Adder(buffer)
+
+        async def never_too_high() -> None:
+            held = await reader.load(list(adder.sums))
+            begun = adder.sums.total() + COUNTERS * 1000  # and what is on its way
+            assert sum(each.value["n"] for each in held.values()) <= begun
+
+        async with at_work(adder) as adding:
+            attempts = await kill(redis, backend_url, kills, adding, never_too_high)
+        await drained(redis, backend_url)
+        held = await reader.load(list(adder.sums))
+    print(
+        f"\n{request.node.callspec.id}: {kills} kills in the middle of a save ({attempts} kills), "
+        f"{adder.updates} acknowledged updates of {len(adder.sums)} keys"
+    )
+    assert {key: each.value["n"] for key, each in held.items()} == dict(adder.sums)

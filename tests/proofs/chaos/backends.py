@@ -12,13 +12,17 @@ from pathlib import Path
 from typing import Any, Final
 
 from asyncwb import Backend, Codec, Limits, Record
+from asyncwb.flushing import settling
 from asyncwb.plugins.registry import backend_from_url
+from asyncwb.protocol.pending import PendingRecord, settled
+from asyncwb.updates import apply
 from asyncwb_backends import filesystem
 from asyncwb_backends.filesystem import readers
 from asyncwb_backends.sqlite import SQLiteBackend
 from asyncwb_backends.sqlite.backend import DAY_SECONDS
 from asyncwb_backends.sqlite.clock import TableClock
 from tests.proofs.chaos.history import Recorder
+from tests.proofs.chaos.tallies import value_id
 
 _LISTING_SECONDS: Final = 0.003
 
@@ -56,11 +60,6 @@ class Telling:
     async def _pause(self) -> None:
         if self._pause_seconds:
             await asyncio.sleep(self._pause_seconds * self._rng.random())
-
-
-def value_id(record: Record) -> int | None:
-    """The unique id in the value of a record; None for a tombstone."""
-    return None if record.deleted else int(record.value["id"])
 
 
 class FullSQLite(SQLiteBackend):
@@ -124,6 +123,14 @@ class UnconditionalSQLite(SQLiteBackend):
             connection.executemany("DELETE FROM chaos WHERE key = ?", [(each.key,) for each in records])
 
 
+def _settled_again(pending: PendingRecord, stored: Record | None) -> Record:
+    """Broken: it doesn't look which of the updates the backend's value has already."""
+    if pending.base is not None or stored is None or stored.deleted or stored.version >= pending.version:
+        return settled(pending, stored)
+    value = apply(pending.codec, stored.payload, [entry.payload for entry in pending.entries])
+    return Record(pending.key, pending.version, value or b"", codec=pending.codec, based_on=stored.version)
+
+
 _listdir = os.listdir
 
 
@@ -143,12 +150,15 @@ _SQLITE = {
     "credulous": CredulousSQLite,
     "early": EarlySQLite,
     "unconditional": UnconditionalSQLite,
+    "again": SQLiteBackend,
 }
 
 
 def make_backend(url: str) -> Backend:
     """From the URL of a plugin, or `KIND:PATH` with a kind of SQLite from this file; `blind://PATH` is of files."""
     kind, _, path = url.partition(":")
+    if kind == "again":
+        vars(settling)["settled"] = _settled_again
     if kind in _SQLITE:
         sqlite: Backend = _SQLITE[kind](Path(path))
         return sqlite

@@ -23,7 +23,9 @@ from typing import Final, Literal
 
 from tests.proofs.chaos.history import NEVER, Operation, Save
 
-Wrong = Literal["lost", "stale", "resurrected", "duplicate", "future", "order", "refused", "invented", "torn"]
+Wrong = Literal[
+    "lost", "stale", "resurrected", "duplicate", "future", "order", "refused", "invented", "torn", "overwritten"
+]
 
 MEANING: Final[dict[Wrong, str]] = {
     "lost": "an acknowledged write is nowhere",
@@ -34,7 +36,8 @@ MEANING: Final[dict[Wrong, str]] = {
     "order": "versions contradict real time",
     "refused": "a write was applied though its caller was told that it was not",
     "invented": "a value that nobody has written",
-    "torn": "the value of one write under the version of another",
+    "torn": "the value of one write under the version of another, or the sum of one set of updates beside another",
+    "overwritten": "a write on the condition of a version was applied after another one",
 }
 
 
@@ -61,20 +64,24 @@ class Held:
 NOTHING: Final = Held(None)
 
 
-def check(operations: Sequence[Operation], saves: Sequence[Save], final: Mapping[str, Held]) -> list[Violation]:
+def check(
+    operations: Sequence[Operation], saves: Sequence[Save], final: Mapping[str, Held], *, numbered: bool = True
+) -> list[Violation]:
     """Everything, for a world in which no history of Redis is ever lost.
 
     Args:
         operations: of all writers; the versions of unknown writes are filled in where they can be learned.
         saves: of all flushers.
         final: what the backend holds in the end, when all is drained.
+        numbered: whether each version that was used up is that of a write. Writes whose condition isn't met use up one.
     """
     placing = place(operations, saves, final)
     spoken_for = {id(each) for each in placing.spoken_for}
     found = placing.found
     found += linearize([*(each for each in operations if id(each) not in spoken_for), *placing.deletes])
     found += compare(operations, final)
-    found += account([*operations, *placing.deletes])
+    if numbered:
+        found += account([*operations, *placing.deletes])
     return found
 
 
@@ -337,7 +344,7 @@ def _by_key(operations: Iterable[Operation]) -> dict[str, list[Operation]]:
 
 def told(each: Operation) -> str:
     """An operation in words."""
-    what = {"set": "write of", "delete": "delete", "get": "read of"}[each.kind]
+    what = {"set": "write of", "delete": "delete", "get": "read of", "update": "update", "look": "read of"}[each.kind]
     value = "" if each.kind == "delete" else " nothing" if each.value is None else f" {each.value}"
     version = f" (version {each.version >> 32}.{each.version & 0xFFFFFFFF})" if each.version else ""
     end = "…" if each.completed == NEVER else f"{each.completed / 1e9:.6f}"

@@ -9,14 +9,19 @@ import os
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, Literal
 
 import msgspec
 
-Kind = Literal["set", "delete", "get"]
+from tests.proofs.chaos.tallies import is_register
+
+Kind = Literal["set", "delete", "get", "update", "look"]
 Outcome = Literal["ok", "unknown", "failed"]
+
+_BEGINNING: Final = 6
+"""How many parts the line of a call's beginning has."""
 
 NEVER: Final = 2**63
 """A time after all others."""
@@ -29,15 +34,17 @@ class Operation:
     Attributes:
         worker: its process.
         key: the key.
-        kind: what it did.
+        kind: what it did; "update" and "look" write and read values that are made by updates alone, see `tallies`.
         invoked: before the call.
         completed: after it; for a write of unknown outcome the latest time at which it can take effect.
         outcome: "ok"; "failed", it has certainly not been applied; "unknown".
-        value: the unique id of the value that was written or read; None for a delete, or if nothing was there.
+        value: the unique id of the value or of the update that was written, or what identifies the value that was read;
+            None for a delete, or if nothing was there.
         version: of an acknowledged write; 0 if it isn't known.
         level: the durability that was asked for.
         told: when the caller was told what became of it; NEVER if its process died.
         reason: what it was told, if it isn't "ok".
+        expected: the version that the key had to have, 0 for absence; None if it was written in any case.
     """
 
     worker: int
@@ -51,10 +58,11 @@ class Operation:
     level: str = "memory"
     told: int = NEVER
     reason: str = ""
+    expected: int | None = None
 
     @property
     def writes(self) -> bool:
-        return self.kind != "get"
+        return self.kind not in ("get", "look")
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +104,13 @@ class History:
     pending: dict[int, int] = field(default_factory=lambda: defaultdict(int))
     last: dict[int, int] = field(default_factory=dict)
 
+    def of_registers(self) -> "History":
+        """Without what concerns keys that only updates change."""
+        saves = [
+            replace(each, records=[record for record in each.records if is_register(record[0])]) for each in self.saves
+        ]
+        return History([each for each in self.operations if each.kind not in ("update", "look")], saves)
+
 
 class Recorder:
     """Writes the history of one process."""
@@ -104,10 +119,12 @@ class Recorder:
         self._file = os.open(folder / f"{worker}.jsonl", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
         self._calls = 0
 
-    def begin(self, kind: str, what: Mapping[str, Any] | Sequence[Any], level: str = "") -> int:
+    def begin(
+        self, kind: str, what: Mapping[str, Any] | Sequence[Any], level: str = "", *, expected: int | None = None
+    ) -> int:
         """Before a call; returns its number. Keys with the ids of their new values, or keys, or records."""
         self._calls += 1
-        self._write([self._calls, time.monotonic_ns(), kind, level, what])
+        self._write([self._calls, time.monotonic_ns(), kind, level, what, expected])
         return self._calls
 
     def end(self, call: int, outcome: str, what: Mapping[str, Any] | str = "") -> None:
@@ -134,7 +151,7 @@ def _read_worker(history: History, worker: int, text: bytes) -> None:
     ended: dict[int, list[Any]] = {}
     for line in text[: text.rfind(b"\n") + 1].splitlines():
         entry = msgspec.json.decode(line)
-        (begun if len(entry) == 5 else ended)[entry[0]] = entry
+        (begun if len(entry) == _BEGINNING else ended)[entry[0]] = entry
         history.last[worker] = max(history.last.get(worker, 0), entry[1])
     for call, beginning in begun.items():
         end = ended.get(call)
@@ -151,18 +168,18 @@ def _read_worker(history: History, worker: int, text: bytes) -> None:
 
 
 def _operations(worker: int, beginning: list[Any], end: list[Any] | None) -> Iterator[Operation]:
-    _, invoked, kind, level, what = beginning
+    _, invoked, kind, level, what, expected = beginning
     told = end[1] if end else NEVER
     for key in what:
         outcome, result = _outcome_of(key, end)
         completed = told if outcome == "ok" else NEVER
-        if kind == "get":
+        if kind in ("get", "look"):
             if outcome == "ok":  # a read that failed says nothing
-                yield Operation(worker, key, "get", invoked, completed, "ok", result, told=told)
+                yield Operation(worker, key, kind, invoked, completed, "ok", result, told=told)
             continue
-        value = what[key] if kind == "set" else None
+        value = None if kind == "delete" else what[key]
         version, reason = (result or 0, "") if outcome == "ok" else (0, result or "")
-        yield Operation(worker, key, kind, invoked, completed, outcome, value, version, level, told, reason)
+        yield Operation(worker, key, kind, invoked, completed, outcome, value, version, level, told, reason, expected)
 
 
 def _outcome_of(key: str, end: list[Any] | None) -> tuple[Outcome, Any]:

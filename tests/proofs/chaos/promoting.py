@@ -36,6 +36,8 @@ from tests.harness.servers import Server
 from tests.proofs.chaos.checker import Held, Violation, account, compare, linearize, place, told
 from tests.proofs.chaos.evidence import Evidence, Span, acknowledged
 from tests.proofs.chaos.history import NEVER, History, Operation, read_history
+from tests.proofs.chaos.sums import check_conditions, check_sums
+from tests.proofs.chaos.tallies import is_register
 from tests.proofs.chaos.world import ChaosWorld
 
 _PROMOTIONS: Final = 11
@@ -133,7 +135,7 @@ class Promoting(ChaosWorld):
         epoch, seq = await asyncio.to_thread(ask, self._replica, "HMGET", _META, "epoch", "seq")
         await asyncio.to_thread(ask, self._replica, "REPLICAOF", "NO", "ONE")
         self.server, self._replica = self._replica, self.server
-        keys = [f"key{number}" for number in range(self.keys)]
+        keys = self.registers
         # The first look: records of the replica that are older than what the backend holds have not been flushed yet.
         looked = time.monotonic_ns()
         async with self.buffer(redis=self.server.url, flushers=0) as auditor:
@@ -177,7 +179,7 @@ class Promoting(ChaosWorld):
             for each in [*others, *(newest[key] for key, kept in saved.items() if kept)]:
                 if each.key not in held or held[each.key].version < each.version:
                     self.found.append(Violation("lost", each.key, f"{told(each)} was called saved, and is not"))
-            keys = [f"key{number}" for number in range(self.keys)]
+            keys = self.registers
             values = await auditor.get_many(keys)
         now = {key: Held(values[key]["id"] if key in values else None) for key in keys}
         survived: dict[str, int] = defaultdict(int)  # until the first look
@@ -189,6 +191,8 @@ class Promoting(ChaosWorld):
                     self.late.add((key, version))
         unsettled = {key for key, _ in self.late}
         for key, group in writes.items():
+            if not is_register(key):
+                continue
             before = self.rounds[-1].initial[key] if self.rounds else Held(None)
             of_old_or_unknown = [each for each in group if each.outcome == "unknown" or epoch_of(each.version) <= old]
             self.check_first_look(key, of_old_or_unknown, before, first[key], max(last, survived[key]))
@@ -227,6 +231,7 @@ class Promoting(ChaosWorld):
             self.found.append(Violation("stale", key, f"{now.value} after a promotion, and {what} is not lost"))
 
     def verdict(self, history: History, final: dict[str, Held]) -> list[Violation]:
+        whole, history = history, history.of_registers()
         placing = place(history.operations, history.saves, final)
         found = [*self.found, *placing.found]
         begun = 0
@@ -243,7 +248,11 @@ class Promoting(ChaosWorld):
             if each:
                 begun, initial = each.audited, each.initial
         found += compare(history.operations, final, self.told_lost)
-        found += account([*history.operations, *placing.deletes])
+        if not self.updates:
+            found += account([*history.operations, *placing.deletes])
+        # What was confirmed and is missing has to have been told; nothing may be there twice.
+        found += check_sums(whole.operations, self.sums, self.told_lost, looks=False)
+        found += check_conditions(whole.operations, across_epochs=False)
         found += [
             Violation("resurrected", key, f"version {version} was called lost, and is in the backend")
             for key, version in self.told_lost - self.late
@@ -251,7 +260,7 @@ class Promoting(ChaosWorld):
         ]
         found += [
             Violation("lost", each.key, f"{told(each)} was confirmed as replicated")
-            for each in acknowledged(history.operations)
+            for each in acknowledged(whole.operations)
             if each.level == "replicated" and (each.key, each.version) in self.told_lost
         ]
         return found

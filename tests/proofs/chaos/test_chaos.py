@@ -12,6 +12,7 @@ from typing import Any
 import psutil
 import pytest
 
+from tests.proofs.chaos import tallies
 from tests.proofs.chaos.killing import Killing
 
 
@@ -39,8 +40,16 @@ class Broken(Killing):
             await self.kill()
             return
         async with asyncio.timeout(20):
-            while not self.backward:
+            while self.broken == "again" and not await self.doubled():
+                await self.kill()
+            while self.broken == "unconditional" and not self.backward:
                 await self.freeze()
+
+    async def doubled(self) -> bool:
+        """Whether an update is in a value twice, which it is only if the key had another one before the next save."""
+        held = await self.reader.load([key for key in tallies.KEYS if tallies.is_tally(key)])
+        found = (tallies.ids_in(key, record.value) for key, record in held.items())
+        return any(len(set(ids)) < len(ids) for ids in found)
 
 
 class WrongClock(Killing):
@@ -66,6 +75,8 @@ async def test_killed_workers_lose_nothing() -> None:
     assert report.problems == []
     assert (report.lost, report.stale, report.resurrected) == (0, 0, 0)
     assert report.counts["operations checked for linearizability"] > 1000
+    assert report.counts["updates applied once"] > 50
+    assert report.counts["writes on a condition that was met"] > 0
     assert report.counts["SIGKILL of workers"] > 0
     assert report.recoveries
 
@@ -75,6 +86,11 @@ async def test_broken_backend_is_caught(broken: str) -> None:
     report = await Broken(broken).run()
     assert report.problems
     assert report.lost + report.stale + report.resurrected > 0
+
+
+async def test_updates_that_are_applied_again_are_caught() -> None:
+    report = await Broken("again").run()
+    assert any("duplicate" in problem and "was applied 2 times" in problem for problem in report.problems)
 
 
 @pytest.mark.parametrize("kind", ["ahead", "credulous"])

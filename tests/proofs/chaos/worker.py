@@ -14,15 +14,18 @@ from typing import Any, Final, Literal
 
 import msgspec
 
-from asyncwb import AsyncwbError, Buffer, NotConfirmed, OutcomeUnknown, PartialFailure
+from asyncwb import Buffer
 from asyncwb.events import DeadLetter, Event, FlusherCrashed
 from tests.proofs.chaos.backends import Telling, make_backend
-from tests.proofs.chaos.history import Outcome, Recorder
+from tests.proofs.chaos.calls import named, read, write
+from tests.proofs.chaos.history import Recorder
+from tests.proofs.chaos.updating import Updater
 
 Role = Literal["writer", "flusher"]
 
 _HOT_SHARE: Final = 0.1
 _IDS: Final = 10**8
+_UPDATING_SHARE: Final = 0.25
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):
@@ -39,6 +42,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
         rate: of a writer: operations a second that it aims at.
         longest_padding: of a writer: bytes that make values longer.
         levels: of a writer: durabilities, one of which is asked for with each write.
+        updates: of a writer: whether it makes updates, and writes on conditions.
         pause_seconds: of a flusher: the longest pause before and after each save.
     """
 
@@ -53,6 +57,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     rate: float = 2000.0
     longest_padding: int = 40
     levels: tuple[str, ...] = ("memory",)
+    updates: bool = False
     pause_seconds: float = 0.0
 
 
@@ -109,6 +114,9 @@ class _Writer:
         loop.add_signal_handler(signal.SIGUSR2, self._flows.set)
         self._busy = job.tasks
         self._hot = max(1, int(job.keys * _HOT_SHARE))
+        self._updater = Updater(
+            buffer, recorder, rng, self._new_id, self._some, lambda text: tell("bug", job.worker, text)
+        )
 
     async def run(self) -> None:
         async with asyncio.TaskGroup() as group:
@@ -130,49 +138,29 @@ class _Writer:
 
     async def _step(self) -> int:
         """One call; returns how many operations it was."""
-        dice = self._rng.random()
         level: Any = self._rng.choice(self._job.levels)
+        if self._job.updates and self._rng.random() < _UPDATING_SHARE:
+            return await self._updater.step(level)
+        dice = self._rng.random()
         if dice < 0.45:
             values = {key: self._value() for key in self._some(24)}
-            await self._write("set", values, self._buffer.set_many(values, durability=level), level)
+            await self._set(values, self._buffer.set_many(values, durability=level), level)
             return len(values)
         if dice < 0.55:
             keys = self._some(6)
-            await self._write("delete", keys, self._buffer.delete_many(keys, durability=level), level)
+            await write(self._recorder, "delete", keys, self._buffer.delete_many(keys, durability=level), level)
             return len(keys)
         if dice < 0.60:
             (key,) = self._some(1)
             value = self._value()
-            await self._write("set", {key: value}, _named(key, self._buffer.set(key, value, durability=level)), level)
+            await self._set({key: value}, named(key, self._buffer.set(key, value, durability=level)), level)
             return 1
         keys = self._some(24)
-        call = self._recorder.begin("get", keys)
-        try:
-            found = await self._buffer.get_many(keys)
-        except PartialFailure as error:
-            read = {key: ["ok", error.values[key]["id"] if key in error.values else None] for key in keys}
-            self._recorder.end(
-                call, "partly", read | {key: ["failed", repr(error.failed[key])] for key in error.failed}
-            )
-        except AsyncwbError as error:
-            self._recorder.end(call, "failed", repr(error))
-        else:
-            self._recorder.end(call, "ok", {key: value["id"] for key, value in found.items()})
+        await read(self._recorder, "get", self._buffer, keys)
         return len(keys)
 
-    async def _write(self, kind: str, what: Any, write: Awaitable[dict[str, int]], level: str) -> None:
-        ids = {key: value["id"] for key, value in what.items()} if kind == "set" else what
-        call = self._recorder.begin(kind, ids, level)
-        try:
-            versions = await write
-        except PartialFailure as error:
-            told = {key: ["ok", version] for key, version in error.versions.items()}
-            told |= {key: [_outcome(each), repr(each)] for key, each in error.failed.items()}
-            self._recorder.end(call, "partly", told)
-        except AsyncwbError as error:
-            self._recorder.end(call, _outcome(error), repr(error))
-        else:
-            self._recorder.end(call, "ok", versions)
+    async def _set(self, values: dict[str, dict[str, Any]], call: Awaitable[dict[str, int]], level: str) -> None:
+        await write(self._recorder, "set", {key: value["id"] for key, value in values.items()}, call, level)
 
     def _some(self, most: int) -> list[str]:
         """Some keys, no key twice; half of them hot."""
@@ -181,17 +169,12 @@ class _Writer:
         hot = {f"key{rng.randrange(self._hot)}" for _ in range(wanted // 2)}
         return list(hot | {f"key{rng.randrange(self._job.keys)}" for _ in range(wanted - wanted // 2)})
 
-    def _value(self) -> dict[str, Any]:
+    def _new_id(self) -> int:
         self._id += 1
-        return {"id": self._id, "padding": "x" * self._rng.randrange(self._job.longest_padding + 1)}
+        return self._id
 
-
-def _outcome(error: AsyncwbError) -> Outcome:
-    return "unknown" if isinstance(error, OutcomeUnknown | NotConfirmed) else "failed"
-
-
-async def _named(key: str, write: Awaitable[int]) -> dict[str, int]:
-    return {key: await write}
+    def _value(self) -> dict[str, Any]:
+        return {"id": self._new_id(), "padding": "x" * self._rng.randrange(self._job.longest_padding + 1)}
 
 
 def end_with_parent() -> None:

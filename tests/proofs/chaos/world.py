@@ -18,11 +18,13 @@ import redis
 from asyncwb import AsyncwbError, Backend, Buffer, DeadLettered, OutcomeUnknown, WriteLost
 from tests.harness.replication import ask
 from tests.harness.servers import Server, ServerProcess
-from tests.proofs.chaos.backends import Telling, make_backend, value_id
+from tests.proofs.chaos import tallies
+from tests.proofs.chaos.backends import Telling, make_backend
 from tests.proofs.chaos.checker import Held, Violation, Wrong, check
 from tests.proofs.chaos.crew import Crew, Worker
 from tests.proofs.chaos.evidence import Evidence, Faults, Span
 from tests.proofs.chaos.history import History, Recorder, read_history
+from tests.proofs.chaos.sums import check_conditions, check_sums
 from tests.proofs.chaos.worker import Job
 from tests.proofs.runner.report import Report
 
@@ -41,6 +43,8 @@ class ChaosWorld(ABC):
 
     Attributes:
         kind: its name.
+        updates: whether there are updates and writes on conditions; else there is on_full="write-through". No
+            namespace can have both.
         backend_url: for `make_backend`; set by `prepare`.
     """
 
@@ -56,10 +60,13 @@ class ChaosWorld(ABC):
         self.number = number
         self.scale = scale
         self.rng = random.Random(number)
+        # Two of three, and so that each kind of world comes with both in its turn.
+        self.updates = (number + number // 12) % 3 != 1
         self.faults = Faults()
         self.report = Report()
         self.backend_url = ""
         self.backward: list[Violation] = []
+        self.sums: dict[str, Any] = {}
         self.folder: Path
         self.crew: Crew
         self.server: Server
@@ -91,8 +98,20 @@ class ChaosWorld(ABC):
         return self.url
 
     def verdict(self, history: History, final: dict[str, Held]) -> list[Violation]:
-        """What the checker finds."""
-        return check(history.operations, history.saves, final)
+        """What the checkers find."""
+        registers = history.of_registers()
+        found = check(registers.operations, registers.saves, final, numbered=not self.updates)
+        return [*found, *check_conditions(history.operations), *check_sums(history.operations, self.sums)]
+
+    @property
+    def all_keys(self) -> list[str]:
+        """The keys that are written here."""
+        return [*self.registers, *tallies.KEYS] if self.updates else self.registers
+
+    @property
+    def registers(self) -> list[str]:
+        """Those that are written as whole values."""
+        return [f"{tallies.REGISTER}{number}" for number in range(self.keys)]
 
     # The course of a world
 
@@ -138,7 +157,7 @@ class ChaosWorld(ABC):
         return range(max(1, round(count * self.scale)))
 
     async def start_writer(self) -> Worker:
-        return await self._start("writer", **self.writer)
+        return await self._start("writer", updates=self.updates, **self.writer)
 
     async def start_flusher(self) -> Worker:
         # One in four has a clock that is wrong, where the backend has none of its own.
@@ -186,8 +205,9 @@ class ChaosWorld(ABC):
         return await self.crew.start(job, ready=ready)
 
     def _options(self, **more: Any) -> dict[str, Any]:
+        own = {} if self.updates else {"on_full": "write-through"}
         return {
-            "namespace": "chaos", "lease_seconds": LEASE_SECONDS, "connect_timeout_seconds": 20.0,
+            "namespace": "chaos", **own, "lease_seconds": LEASE_SECONDS, "connect_timeout_seconds": 20.0,
             "max_attempts": None, "retry_max_seconds": 0.5, "probe_seconds": 0.1, **self.options, **more,
         }  # fmt: skip
 
@@ -203,10 +223,9 @@ class ChaosWorld(ABC):
         """The versions in the backend never decrease."""
         load = getattr(self.reader, "load_durable", self.reader.load)
         seen: dict[str, int] = {}
-        keys = [f"key{number}" for number in range(self.keys)]
         while True:
             with contextlib.suppress(AsyncwbError, OSError):
-                held = await load(keys)
+                held = await load(self.all_keys)
                 for key, version in seen.items():
                     now = held[key].version if key in held else 0
                     if now < version:
@@ -227,8 +246,17 @@ class ChaosWorld(ABC):
         left = [name for name in await asyncio.to_thread(ask, self.server, "KEYS", "*") if b":rec:" in name]
         if left:
             self.report.problems.append(f"drained, but {len(left)} records are left in Redis: {left[:3]}")
-        loaded = await self.reader.load([f"key{number}" for number in range(self.keys)])
-        return {key: Held(value_id(record), record.version) for key, record in loaded.items()}
+        loaded = await self.reader.load(self.all_keys)
+        self.sums = {
+            key: None if record.deleted else record.value
+            for key, record in loaded.items()
+            if not tallies.is_register(key)
+        }
+        return {
+            key: Held(tallies.value_id(record), record.version)
+            for key, record in loaded.items()
+            if tallies.is_register(key)
+        }
 
     def _judge(self, history: History, final: dict[str, Held]) -> None:
         report = self.report
@@ -237,6 +265,9 @@ class ChaosWorld(ABC):
         self.count(evidence, report.counts)
         report.problems += self.crew.bugs
         report.counts["operations checked for linearizability"] += len(history.operations)
+        written = [each for each in history.operations if each.writes and each.outcome != "failed"]
+        report.counts["updates applied once"] += sum(each.kind == "update" for each in written)
+        report.counts["writes on a condition that was met"] += sum(each.expected is not None for each in written)
         violations = self.verdict(history, final) + self.backward
         by_kind = Counter[Wrong](each.wrong for each in violations)
         report.lost += by_kind["lost"]

@@ -47,6 +47,8 @@ FIGURES: Final = (
     Figure("promotions of a lagging replica", "chaos", 5, 200),
     Figure("hostile inputs", "hostile", 100_000, 10_000_000),
     Figure("operations checked for linearizability", "chaos", 200_000, 5_000_000),
+    Figure("updates applied once", "chaos", 2_000, 50_000),
+    Figure("writes on a condition that was met", "chaos", 300, 7_500),
 )
 
 RECOVERY_SECONDS: Final = 1.0

@@ -15,6 +15,7 @@ from asyncwb import (
     OutcomeUnknown,
     PartialFailure,
     RedisUnavailable,
+    VersionMismatch,
 )
 from asyncwb.testing import FaultyBackend
 from tests.proofs.faults.history import History, Write
@@ -29,7 +30,7 @@ LEAVE_SECONDS: Final = 5.0
 
 _ATTEMPTS: Final = 40
 
-_NOT_APPLIED: Final = (RedisUnavailable, BufferFull)
+_NOT_APPLIED: Final = (RedisUnavailable, BufferFull, VersionMismatch)
 """Errors of a write that promise that nothing was written."""
 
 _TEMPORARY: Final = (RedisUnavailable, OutcomeUnknown)
@@ -67,7 +68,7 @@ class Driver:
 
     def __init__(
         self,
-        buffer: Buffer[int],
+        buffer: Buffer[Any],
         backend: FaultyBackend,
         keyspace: Keyspace,
         history: History,
@@ -143,10 +144,15 @@ class Driver:
         await self.ask("aclose", lambda: self.buffer.aclose(drain=drain))
         await self._nothing_left()
 
+    def whole(self, number: int) -> Any:
+        """The value that is known by this number."""
+        return number
+
     async def set(self, *keys: str) -> None:
         """New values; several keys with one call."""
-        values = {key: self.history.value() for key in keys}
-        writes = [self.history.begin(key, value) for key, value in values.items()]
+        numbers = {key: self.history.value() for key in keys}
+        writes = [self.history.begin(key, number) for key, number in numbers.items()]
+        values = {key: self.whole(number) for key, number in numbers.items()}
         if len(keys) == 1:
             answer = await self._do("set", lambda: self.buffer.set(keys[0], values[keys[0]]))
             self._judge("set", writes, answer if isinstance(answer, BaseException) else {keys[0]: answer})

@@ -1,7 +1,7 @@
 """What was written, what became of each write, and which values may be read after that."""
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from asyncwb.records import Version
 from tests.proofs.runner.report import Report
@@ -19,6 +19,7 @@ class Write:
         life: which opening of the buffer it went through: its requests are in order with each other.
         state: what its caller was told.
         version: if that told one.
+        adds: whether it is an update, which adds to the value, see `lists`.
     """
 
     key: str
@@ -26,13 +27,14 @@ class Write:
     life: int
     state: State = "pending"
     version: Version | None = None
+    adds: bool = False
 
     @property
     def may_be_applied(self) -> bool:
         return self.state != "not applied"
 
     def __str__(self) -> str:
-        what = "delete" if self.value is None else f"set {self.value}"
+        what = "delete" if self.value is None else f"{'append' if self.adds else 'set'} {self.value}"
         return f"{what} ({self.state})"
 
 
@@ -65,8 +67,8 @@ class History:
         self._values += 1
         return self._values
 
-    def begin(self, key: str, value: int | None) -> Write:
-        write = Write(key, value, self.life)
+    def begin(self, key: str, value: int | None, *, adds: bool = False) -> Write:
+        write = Write(key, value, self.life, adds=adds)
         self._writes.setdefault(key, []).append(write)
         return write
 
@@ -82,7 +84,7 @@ class History:
         drifting = [each for each in writes[: max(at, 0)] if self._drifts(each)]
         return drifting + ([floor] if floor is not None else []) + [each for each in writes[at + 1 :] if _open(each)]
 
-    def saw(self, key: str, value: int | None, where: str, version: Version | None = None) -> None:
+    def saw(self, key: str, value: Any, where: str, version: Version | None = None) -> None:
         """Judges what a read or the backend said of a key."""
         candidates, floor = self.candidates(key), self.floor(key)
         expected = ", ".join(map(str, candidates)) or "nothing"
@@ -111,7 +113,7 @@ class History:
                 self.problem(f"{where}: key {key!r} has version {version:x}, below {floor.version:x} of {floor}")
             self._is_applied(found)
 
-    def saved(self, key: str, value: int | None) -> None:
+    def saved(self, key: str, value: Any) -> None:
         """Judges what was ever given to the backend."""
         found = next((each for each in self._writes.get(key, ()) if each.value == value), None)
         if found is None or not any(each.may_be_applied for each in self._writes[key] if each.value == value):

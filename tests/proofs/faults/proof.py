@@ -60,7 +60,14 @@ _TRANSACTION: Final = frozenset(
 )
 """What one strategy does and the other doesn't, with the steps around it."""
 
-_QUICK: Final = [Unit("script", KINDS, 0, 12), Unit("watch", KINDS, 0, 24, _TRANSACTION)]
+_UPDATES: Final = frozenset({"put", "read_updates", "claim", "ack", "fold", "take_token", "flush", "get"})
+"""What updates and conditional writes go through."""
+
+_QUICK: Final = [
+    Unit("script", KINDS, 0, 12),
+    Unit("watch", KINDS, 0, 24, _TRANSACTION),
+    Unit("updates", KINDS, 0, 24, _UPDATES),
+]
 _CI: Final = [
     *_units("script"),
     # Of the other strategy what differs, with the kinds that have the widest effects; the long form has all of them.
@@ -68,14 +75,26 @@ _CI: Final = [
         Unit("watch", kinds, only=_TRANSACTION, modes=("once",))
         for kinds in (("drop reply",), ("cut",), ("delay request",), ("stop before", "stop after"))
     ),
+    *(Unit("updates", kinds, only=_UPDATES, modes=("once",)) for kinds in _GROUPS),
     # Without a colleague, what a late claim takes is what its repetition has left.
     Unit("single", ("delay request",), only=frozenset({"claim", "ack"})),
 ]
 _LONG: Final = [
     *_units("watch", of=4),
+    *_units("updates", of=2),
     *(
         unit
-        for name in ("single", "cold", "fsync", "sqlite", "redis62", "redis7")
+        for name in (
+            "single",
+            "cold",
+            "fsync",
+            "sqlite",
+            "redis62",
+            "redis7",
+            "updates-watch",
+            "updates-sqlite",
+            "updates-eager",
+        )
         if binary(VARIANTS[name].server)[0] is not None
         for unit in _units(name, modes=("once",))
     ),

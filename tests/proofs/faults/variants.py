@@ -37,6 +37,10 @@ _SETTINGS: Final = SettingOptions(
 )
 
 
+_WITH_UPDATES: Final = SettingOptions(on_full="raise", max_dirty=None)
+"""A buffer that writes through has no updates."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Variant:
     """One way to run the workload.
@@ -47,6 +51,7 @@ class Variant:
         config: of the server.
         settings: of the buffer, beyond those that all share.
         sqlite: whether the backend is SQLite, else it is memory.
+        updates: whether values are lists, to which updates add; else they are written as a whole.
         cold: whether the server knows no script when the buffer is opened; and redis-py introduces itself.
     """
 
@@ -55,11 +60,18 @@ class Variant:
     config: dict[str, str] = field(default_factory=dict)
     settings: SettingOptions = field(default_factory=SettingOptions)
     sqlite: bool = False
+    updates: bool = False
     cold: bool = False
 
     def options(self, namespace: str) -> dict[str, Any]:
         """Arguments of `Buffer`."""
-        return {**_SETTINGS, **self.settings, "namespace": namespace}
+        own = _WITH_UPDATES if self.updates else {}
+        return {**_SETTINGS, **own, **self.settings, "namespace": namespace}
+
+    @property
+    def type(self) -> Any:
+        """Of the values."""
+        return list[int] if self.updates else int
 
     def target(self, port: int) -> str | RedisClient:
         """What `Buffer` is given for Redis; a client that doesn't introduce itself spares two commands a connection."""
@@ -77,7 +89,7 @@ class Variant:
             yield MemoryBackend()
             return
         with tempfile.TemporaryDirectory(prefix="wb-") as folder:
-            yield backend_from_url(f"sqlite:///{Path(folder) / 'app.db'}", codec=Codec("json", int))
+            yield backend_from_url(f"sqlite:///{Path(folder) / 'app.db'}", codec=Codec("json", self.type))
 
 
 _APPEND_ONLY: Final = {"appendonly": "yes", "appendfsync": "always"}
@@ -93,6 +105,10 @@ VARIANTS: Final = {
         Variant(name="sqlite", sqlite=True),
         Variant(name="eager", settings={"max_delay_seconds": 0.0}),
         Variant(name="watch-sqlite", sqlite=True, settings={"commit": "watch"}),
+        Variant(name="updates", updates=True),
+        Variant(name="updates-watch", updates=True, settings={"commit": "watch"}),
+        Variant(name="updates-sqlite", updates=True, sqlite=True),
+        Variant(name="updates-eager", updates=True, settings={"max_delay_seconds": 0.0}),
         Variant(name="redis62", server="redis62"),
         Variant(name="redis62-watch", server="redis62", settings={"commit": "watch"}),
         Variant(name="redis7", server="redis7"),

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+from collections.abc import AsyncIterator
 
 from asyncwb import RecordRejected
 from tests.proofs.faults.driver import Driver
@@ -20,7 +21,8 @@ async def workload(driver: Driver) -> None:
     await driver.delete("b")
     await driver.flush("a")
     await driver.get("a", "b", "c")
-    await _written_while_saved(driver, "c")
+    async with held_up(driver, "c"):
+        await driver.set("c")
 
     backend.fail_saves = 3  # both halves of a batch, too
     backend.poison["e"] = RecordRejected("it is never taken")
@@ -43,15 +45,16 @@ async def workload(driver: Driver) -> None:
     await driver.close()
 
 
-async def _written_while_saved(driver: Driver, key: str) -> None:
-    """A write that comes while an earlier one of its key is being saved, for longer than its lease without renewal."""
+@contextlib.asynccontextmanager
+async def held_up(driver: Driver, key: str) -> AsyncIterator[None]:
+    """A key is being saved during the block, and for longer than its lease without renewal."""
     with driver.held_saves():
         flushing = asyncio.ensure_future(driver.flush(key))
         try:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(1):
                     await driver.backend.save_started.wait()
-            await driver.set(key)
+            yield
             await asyncio.sleep(0.11)
             driver.backend.before_save.set()
             await flushing

@@ -31,8 +31,8 @@ class WaitingCalls(BufferCalls[T]):
             DeadLettered: the write is dead-lettered: the backend refused it for good, or it failed too often.
             WriteLost: neither Redis nor the backend has the write.
             OutcomeUnknown: neither has any record of the key, and the write is so old that it may have been saved, then
-                deleted, and the deletion forgotten by the backend. Or, in a namespace with updates, the backend holds
-                a version that was made after a failover, which may have lost this write.
+                deleted, and the deletion forgotten by the backend. Or updates were made later, and since the server
+                has lost data, or dead letters were dropped, the backend's value may be without this write.
             RedisError, BackendError, NamespaceMismatch: it can't be determined whether the write is saved.
         """
         self._life.check()
@@ -57,8 +57,8 @@ class WaitingCalls(BufferCalls[T]):
                 are remembered (see `max_remembered_writes`).
             DeadLettered: records were dead-lettered during the drain, possibly by writes made after it began. Records
                 that were dead letters before it don't count.
-            OutcomeUnknown: there is no record anywhere of keys written over an hour ago; or, in a namespace with
-                updates, the backend holds later versions that may have been built without writes that a server lost.
+            OutcomeUnknown: there is no record anywhere of keys written over an hour ago; or updates were made later,
+                perhaps without these writes, see `flush`.
             RedisError, BackendError, NamespaceMismatch: it can't be determined what is saved.
 
         `WriteLost`, `DeadLettered` and `OutcomeUnknown` are raised only after everything else has been saved.

@@ -15,7 +15,7 @@ from asyncwb.flushing.circuit_breaker import Circuit
 from asyncwb.flushing.commit import Outcome, Strategy
 from asyncwb.flushing.saver import BatchSaver
 from asyncwb.protocol.messages import Acked, Claim, Failure, Retries
-from asyncwb.protocol.pending import PendingRecord, newest_of_epochs
+from asyncwb.protocol.pending import PendingRecord
 from asyncwb.protocol.queue import Queue
 from asyncwb.protocol.steps.flusher import RELEASE_SECONDS
 from asyncwb.protocol.waits import Waits
@@ -210,7 +210,7 @@ class Flusher:
         waits.saved([(key.encode(), read.get(key, version)) for key, version in versions if key not in failed])
         for each in claim.pending:
             if each.key in outcome.updated and each.key not in failed and each.key not in outcome.overtaken:
-                waits.updated(each.key.encode(), newest_of_epochs(each))
+                waits.updated(each.key.encode(), each.parts)
         for key in acked.dead if acked is not None else ():
             waits.died(raw_of(key))
 

@@ -27,7 +27,8 @@ class PartitionMeta:
         as_read: identity and epoch exactly as meta has them.
         foreign: first and last of each range of epochs that are foreign: versions of them in the backend were made by
             no history of this namespace, see `asyncwb.flushing.stale`.
-        updates: whether the partition has updates or conditional writes.
+        updates: whether there are updates, so that a newer version may have been made without an older one.
+        dropped: the newest version that an operator has dropped with its dead letter; 0 for none.
     """
 
     identity: str
@@ -40,6 +41,7 @@ class PartitionMeta:
     as_read: tuple[bytes, bytes] = (b"", b"")
     foreign: tuple[tuple[int, int], ...] = ()
     updates: bool = False
+    dropped: Version = 0
 
     @property
     def is_sound(self) -> bool:
@@ -322,10 +324,18 @@ class LookedUp(NamedTuple):
 
 
 class Look(NamedTuple):
-    """The present epoch, whether a pool has to be woken, and what Redis holds of each key (None: it has no record)."""
+    """What Redis tells of some keys.
+
+    Attributes:
+        epoch: the present one.
+        woken: whether a pool has to be woken.
+        updates: as in `PartitionMeta`.
+        found: what Redis holds of each key; None: it has no record.
+    """
 
     epoch: int
     woken: bool
+    updates: bool
     found: list[Held | None]
 
 

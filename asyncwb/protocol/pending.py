@@ -54,6 +54,12 @@ class PendingRecord:
     entries: tuple[Entry, ...]
     at: int
 
+    @property
+    def parts(self) -> list[tuple[Version, Version]]:
+        """The versions of all that is in it, oldest first: of the base, and the first and the last of each entry."""
+        base = [] if self.base is None else [(self.base.version, self.base.version)]
+        return [*base, *((entry.first, entry.last) for entry in self.entries)]
+
 
 class PartlyApplied(Exception):
     """The backend holds a version between the first and the last of updates that were folded.
@@ -132,13 +138,6 @@ def foldable(pending: PendingRecord) -> tuple[Entry, ...]:
     epoch = epoch_of(pending.version)
     behind = [entry for entry in pending.entries if entry.first > pending.note and epoch_of(entry.first) == epoch]
     return tuple(behind)
-
-
-def newest_of_epochs(pending: PendingRecord) -> list[Version]:
-    """The newest version in it of each epoch."""
-    versions = [pending.base.version] if pending.base is not None else []
-    versions += [entry.last for entry in pending.entries]
-    return [*{epoch_of(version): version for version in versions}.values()]
 
 
 def _base(key: str, codec: CodecName, version: Version, kind: bytes, payload: bytes) -> Record | None:

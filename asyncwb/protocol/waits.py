@@ -2,12 +2,12 @@
 
 import asyncio
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from asyncwb.protocol.acknowledged import Acknowledged
 from asyncwb.protocol.messages import DeadRecord
-from asyncwb.records import Version, epoch_of
+from asyncwb.records import Version
 
 
 @dataclass(slots=True, eq=False)
@@ -23,11 +23,10 @@ class Wait:
         done: resolved when the wait ends, with an exception if the write can't be saved any more.
         seen: whether Redis has had a record of the key since the wait began.
         letter: the dead letter that has ended the wait.
+        overtaken: whether it has ended because a newer version may or may not have been made with this write in it.
         pause: seconds until the next look.
         hastened: when the write was last made due at once.
         saved: the highest version that was reported as saved before the reply to the first look.
-        overtaken: whether the wait has ended because the backend holds a version of a later epoch, which may have been
-            built without this write.
     """
 
     key: bytes
@@ -36,10 +35,10 @@ class Wait:
     done: asyncio.Future[None]
     seen: bool = False
     letter: DeadRecord | None = None
+    overtaken: bool = False
     pause: float = 0.0
     hastened: float = -math.inf
     saved: Version = 0
-    overtaken: bool = False
 
     def end(self, error: Exception | None = None) -> None:
         """Ends the wait, with an error if given; only the first call has an effect."""
@@ -88,17 +87,17 @@ class Waits:
                 elif wait.version <= version:
                     wait.end()
 
-    def updated(self, key: bytes, versions: Iterable[Version]) -> None:
-        """Ends the waits for these versions of a key, and for earlier ones of the same epochs.
+    def updated(self, key: bytes, parts: Sequence[tuple[Version, Version]]) -> None:
+        """Ends the waits for exactly these updates, from the first to the last of each part: the backend holds them.
 
-        The backend holds what updates up to these versions have led to. A write of another epoch may have been lost
-        before they were made.
+        Earlier ones may have been lost in a failover or dropped, and then the backend's value is without them.
         """
-        for version in versions:
-            self.acknowledged.saved([(key, version)], same_epoch=True)
-            for wait in self._by_key.get(key, ()):
-                # A wait without a version yet asks Redis and the backend.
-                if wait.version is not None and wait.version <= version and epoch_of(wait.version) == epoch_of(version):
+        waits = self._by_key.get(key, ())
+        for first, last in parts:
+            if first <= (self.acknowledged.version_of(key) or 0) <= last:
+                self.acknowledged.saved([(key, last)])
+            for wait in waits:
+                if wait.version is not None and first <= wait.version <= last:
                     wait.end()
 
     def died(self, key: bytes) -> None:

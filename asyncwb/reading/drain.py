@@ -31,8 +31,7 @@ class Drained:
         forgotten: how many more writes may be lost, whose keys this process no longer remembers.
         unknown: keys of which there is no record anywhere: their writes are lost, or the keys were deleted since and
             the backend has forgotten that.
-        overtaken: keys of which the backend holds versions of a later epoch, which may have been built without writes
-            of this process.
+        overtaken: keys of which the backend holds updates that were made later, perhaps without these writes.
         dead: key -> reason, for records that were dead-lettered during the drain.
         errors: errors because of which it couldn't be determined what is saved.
     """
@@ -76,10 +75,9 @@ class Drained:
             )
         if self.overtaken:
             raise OutcomeUnknown(
-                f"the backend holds later versions of {len(self.overtaken)} key(s) than were written: "
-                f"{_some(map(repr, self.overtaken))}; they are of a later history of the server, and in a namespace "
-                "with updates may have been built without these writes, if it lost data in between"
-                + (f". Besides, {dead}" if self.dead else "")
+                f"the backend holds newer versions of {len(self.overtaken)} key(s), and whether earlier writes are "
+                f"part of them is unknown: {_some(map(repr, self.overtaken))}; the server's history has changed since, "
+                "or dead letters were dropped: read the keys to see" + (f". Besides, {dead}" if self.dead else "")
             )
         if self.dead:
             raise DeadLettered(dead, reasons=self.dead)
@@ -157,12 +155,12 @@ class Drain:
         lost: list[bytes] = []
         unknown: list[bytes] = []
         for key, (error, letter, overtaken) in failed.items():
-            if overtaken:
-                drained.overtaken.append(text_of(key))
-            elif letter is not None:
+            if letter is not None:
                 # A write of this process that it didn't know to be dead counts: nobody has been told of it.
                 if key in unsaved or self._known_dead.get(key) != letter.version:
                     drained.dead[letter.key] = letter.reason
+            elif overtaken:
+                drained.overtaken.append(text_of(key))
             elif isinstance(error, WriteLost) or (isinstance(error, OutcomeUnknown) and key in unsaved):
                 lost.append(key)
             elif isinstance(error, OutcomeUnknown):

@@ -36,13 +36,7 @@ _MOST_LOADS: Final = 8
 
 
 class Unsaved(NamedTuple):
-    """Why a write isn't saved, or why that can't be determined.
-
-    Attributes:
-        error: what the wait raised.
-        letter: its dead letter, if it has been dead-lettered.
-        overtaken: whether the backend holds a version of a later epoch, which may have been built without it.
-    """
+    """Why a write isn't saved, or why that can't be determined; `letter` and `overtaken` are those of the wait."""
 
     error: AsyncwbError
     letter: DeadRecord | None
@@ -206,7 +200,7 @@ class Waiter:
                     wait.hastened = now
             keys = list(dict.fromkeys(wait.key for wait in group))
             look = await self._looked(keys, hasten=hasten)
-            self._sort_out(group, dict(zip(keys, look.found, strict=True)), look.epoch, loads)
+            self._sort_out(group, dict(zip(keys, look.found, strict=True)), look, loads)
 
     async def _looked(self, keys: Sequence[bytes], *, hasten: bool) -> Look:
         def call() -> Awaitable[Look]:
@@ -218,7 +212,7 @@ class Waiter:
         return look
 
     def _sort_out(
-        self, waits: Iterable[Wait], found: Mapping[bytes, Held | None], epoch: int, loads: TaskGroup
+        self, waits: Iterable[Wait], found: Mapping[bytes, Held | None], look: Look, loads: TaskGroup
     ) -> None:
         """Ends or postpones the waits that Redis can decide, and starts to ask the backend about the others."""
         unknown: list[tuple[Wait, Held | None]] = []
@@ -245,18 +239,18 @@ class Waiter:
                 self._again(wait)
             return
         self._loads += 1
-        loads.start_soon(self._ask_backend, unknown, epoch)
+        loads.start_soon(self._ask_backend, unknown, look)
 
     def _end_dead(self, wait: Wait, held: Held) -> None:
         wait.letter = held.dead
         self._waits.acknowledged.note_dead(wait.key, held.version)
         wait.end(_dead(held))
 
-    async def _ask_backend(self, unknown: Sequence[tuple[Wait, Held | None]], epoch: int) -> None:
+    async def _ask_backend(self, unknown: Sequence[tuple[Wait, Held | None]], look: Look) -> None:
         keys = list(dict.fromkeys(text_of(wait.key) for wait, _ in unknown))
         try:
             loaded = await self._load(keys)
-            meta = await self._meta(unknown, loaded)
+            meta = await self._meta_if_needed(unknown, loaded, updates=look.updates)
         except AsyncwbError as error:
             for wait, held in unknown:
                 if held is not None and held.version >= (wait.version or 0) and held.dead is None:
@@ -265,21 +259,24 @@ class Waiter:
                     wait.end(twin(error))  # even if it is a dead letter, which may be saved nevertheless
         else:
             for wait, held in unknown:
-                self._decide(wait, held, loaded.get(text_of(wait.key)), epoch, meta)
+                self._decide(wait, held, loaded.get(text_of(wait.key)), look.epoch, meta)
         finally:
             self._loads -= 1
             self._bell.ring()
 
-    async def _meta(
-        self, unknown: Sequence[tuple[Wait, Held | None]], loaded: Mapping[str, Record]
+    async def _meta_if_needed(
+        self, unknown: Sequence[tuple[Wait, Held | None]], loaded: Mapping[str, Record], *, updates: bool
     ) -> PartitionMeta | None:
-        """Returns what the partition's meta says, None if that makes no difference.
+        """Returns what Redis says, after the load, of versions that prove nothing of earlier ones.
 
-        It does only if the backend holds a version of a later epoch than one that is waited for.
+        These are foreign ones (see `asyncwb.flushing.stale`), and where there are updates, such as may have been made
+        without a write that was lost or dropped. Redis is asked only if the backend holds a version that may be one.
         """
         for wait, _ in unknown:
-            stored = loaded.get(text_of(wait.key))
-            if stored is not None and epoch_of(stored.version) > epoch_of(wait.version or 0):
+            stored, version = loaded.get(text_of(wait.key)), wait.version or 0
+            if stored is None or stored.version <= version:
+                continue
+            if updates or epoch_of(stored.version) > epoch_of(version):
                 limit = self._settings.redis_retry_seconds
                 return await retrying(self._queue.read_meta, limit_seconds=limit, rng=self._rng)
         return None
@@ -297,17 +294,14 @@ class Waiter:
         `meta` is None if nothing that is stored is of a later epoch than the writes that are waited for.
         """
         assert wait.version is not None, "it was set when Redis was asked"
-        foreign = meta.foreign if meta is not None else ()
-        # Versions of these epochs prove nothing, see `asyncwb.flushing.stale`.
-        if stored is not None and any(first <= epoch_of(stored.version) <= last for first, last in foreign):
+        if stored is not None and meta is not None and _is_foreign(stored.version, meta):
             stored = None
-        if stored is not None and stored.version >= wait.version:
-            later = epoch_of(stored.version) > epoch_of(wait.version)
-            if later and meta is not None and meta.updates and epoch_of(stored.version) <= epoch:
-                wait.overtaken = True
-                wait.end(_overtaken(wait.key, wait.version, stored.version))
-            elif epoch_of(stored.version) <= epoch:
-                self._waits.acknowledged.saved([(wait.key, wait.version)], same_epoch=True)
+        if stored is not None and meta is not None and _may_be_without(stored.version, wait.version, meta):
+            wait.overtaken = True
+            wait.end(_unknown_in_updates(wait.key, wait.version))
+        elif stored is not None and stored.version >= wait.version:
+            if epoch_of(stored.version) <= epoch:
+                self._waits.acknowledged.saved([(wait.key, wait.version)])
                 wait.end()
             elif held is not None and held.version >= wait.version and held.dead is not None:
                 self._end_dead(wait, held)
@@ -324,6 +318,25 @@ class Waiter:
             wait.end(_unknown(wait.key, wait.version))
         else:
             wait.end(_lost(wait.key))
+
+
+def _is_foreign(stored: Version, meta: PartitionMeta) -> bool:
+    return any(first <= epoch_of(stored) <= last for first, last in meta.foreign)
+
+
+def _may_be_without(stored: Version, version: Version, meta: PartitionMeta) -> bool:
+    """Whether a stored version may have been made by updates of a value that a write was missing from.
+
+    A write of an earlier epoch may have been lost, and one up to `dropped` may have been dropped.
+    """
+    return meta.updates and stored > version and (epoch_of(stored) > epoch_of(version) or version <= meta.dropped)
+
+
+def _unknown_in_updates(raw: bytes, version: Version) -> OutcomeUnknown:
+    return OutcomeUnknown(
+        f"key {text_of(raw)!r}: the backend holds a newer version, but whether version {version} is part of it is "
+        "unknown: the server's history has changed since, or dead letters were dropped; read the key to see"
+    )
 
 
 def _dead(held: Held) -> DeadLettered:
@@ -348,12 +361,4 @@ def _unknown(raw: bytes, version: Version) -> OutcomeUnknown:
     return OutcomeUnknown(
         f"key {text_of(raw)!r}: neither Redis nor the backend has anything of version {version} or later; it is lost, "
         "unless the key was deleted so long ago that the backend has forgotten that, too"
-    )
-
-
-def _overtaken(raw: bytes, version: Version, stored: Version) -> OutcomeUnknown:
-    return OutcomeUnknown(
-        f"key {text_of(raw)!r}: the backend holds version {stored}, of a later history of the server than version "
-        f"{version}: in a namespace with updates it may have been built without that, if the server lost data in "
-        "between; read the key to see"
     )

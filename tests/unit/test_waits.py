@@ -34,6 +34,18 @@ async def test_save_ends_the_waits_for_its_version_and_for_earlier_ones(waits: W
     assert other.done.done()
 
 
+async def test_save_of_updates_ends_the_waits_for_exactly_these(waits: Waits) -> None:
+    """An earlier one may have been lost or dropped before these were made."""
+    waits.acknowledged.add([[(b"a", b"")]], [4])
+    earlier, first, between, last, later = (wait_for(waits, b"a", version) for version in (4, 5, 6, 7, 8))
+    waits.updated(b"a", [(5, 5), (7, 7)])
+    assert [each.done.done() for each in (earlier, first, between, last, later)] == [False, True, False, True, False]
+    assert waits.acknowledged.version_of(b"a") == 4
+    waits.updated(b"a", [(3, 6)])  # folded
+    assert [each.done.done() for each in (earlier, between, later)] == [True, True, False]
+    assert waits.acknowledged.version_of(b"a") is None
+
+
 async def test_save_that_is_told_before_the_version_is_known_is_kept_for_it(waits: Waits) -> None:
     wait = wait_for(waits, b"a", None)
     waits.saved([(b"a", 5)])

@@ -6,7 +6,7 @@ from asyncwb.protocol import scripts
 from asyncwb.protocol.keys import LAYOUT
 from asyncwb.protocol.messages import PartitionMeta
 from asyncwb.protocol.steps.partition import PartitionSteps
-from asyncwb.protocol.wire import pack_version
+from asyncwb.protocol.wire import pack_version, unpack_version
 from asyncwb.records import MAX_EPOCH, MAX_SEQ, Record
 from asyncwb.redis.link import Argument
 from asyncwb.support.key_encoding import raw_of
@@ -26,6 +26,7 @@ class EpochSteps(PartitionSteps):
         return PartitionMeta(
             identity, layout, partitions, codec, meta_identity, epoch or 0, seq or 0,
             as_read=(reply[4], reply[5]), foreign=foreign, updates=reply[8] == b"updates",
+            dropped=unpack_version(reply[9]) if len(reply[9]) == 8 else 0,
         )  # fmt: skip
 
     async def install_epoch(self, seen: PartitionMeta, epoch: int, *, codec: str) -> bool:

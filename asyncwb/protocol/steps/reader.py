@@ -69,9 +69,9 @@ class ReaderSteps(PartitionSteps):
             Held(_sound(unpack_version(version), present), unpack_dead(key, dead) if dead else None)
             if version
             else None
-            for key, version, dead in zip(keys, reply[2::2], reply[3::2], strict=True)
+            for key, version, dead in zip(keys, reply[3::2], reply[4::2], strict=True)
         ]
-        return Look(present, bool(reply[1]), found)
+        return Look(present, bool(reply[1]), bool(reply[2]), found)
 
     async def pending(self) -> tuple[int, int]:
         """How many records are dirty and how many are leased, counted in one step."""

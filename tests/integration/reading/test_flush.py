@@ -9,6 +9,7 @@ import redis.asyncio
 
 from asyncwb import Buffer, DeadLettered, FlushTimeout, OutcomeUnknown, Record, RecordRejected, WriteLost
 from asyncwb.admin.inspector import open_inspector
+from asyncwb.protocol.keys import PartitionKeys
 from asyncwb.protocol.messages import Look
 from asyncwb.testing import FaultyBackend, MemoryBackend
 from tests.harness.buffers import evict, int_buffer
@@ -32,6 +33,51 @@ async def test_dropped_dead_letter_is_not_called_saved(redis_url: str, namespace
         for wanted in (version, None):
             with pytest.raises(WriteLost, match="'a'"):
                 await buffer.flush("a", version=wanted, timeout=5)
+
+
+async def test_update_that_was_lost_is_not_called_saved_when_a_later_history_updates_the_key(
+    redis_url: str, namespace: str
+) -> None:
+    """The backend holds a newer version, but of a value that was made without it."""
+    memory = MemoryBackend()
+    async with int_buffer(redis_url, namespace, memory, flushers=0) as buffer:
+        lost = await buffer.add("a", 1)
+        await evict(redis_url, namespace, "a")
+        async with redis.asyncio.Redis.from_url(redis_url) as client:  # as after a failover to a replica without it
+            await client.hset(PartitionKeys(namespace, 0, 1).meta, "identity", "of another server")
+        async with int_buffer(redis_url, namespace, memory) as other:
+            later = await other.add("a", 10)
+            await other.flush("a", version=later, timeout=5)
+            assert memory.values == {"a": 10}
+            for each in (buffer, other):
+                with pytest.raises(OutcomeUnknown, match="whether version"):
+                    await each.flush("a", version=lost, timeout=5)
+            with pytest.raises(OutcomeUnknown, match="'a'"):
+                await buffer.drain(timeout=5)
+            await buffer.drain(timeout=5)  # it was told
+
+
+async def test_flusher_that_saves_a_later_update_does_not_call_a_dropped_one_saved(
+    redis_url: str, namespace: str
+) -> None:
+    backend = FaultyBackend(MemoryBackend())
+    async with int_buffer(redis_url, namespace, backend) as buffer:
+        backend.poison["a"] = RecordRejected("odd")
+        dropped = await buffer.add("a", 1)
+        with pytest.raises(DeadLettered, match="odd"):
+            await buffer.flush("a", timeout=5)
+        backend.before_save.clear()
+        waits = asyncio.create_task(buffer.flush("a", version=dropped, timeout=5))
+        await drop_dead(redis_url, namespace)
+        backend.poison.clear()
+        later = await buffer.add("a", 10)
+        backend.before_save.set()
+        await buffer.flush("a", version=later, timeout=5)
+        assert await buffer.get("a") == 10
+        with pytest.raises((DeadLettered, OutcomeUnknown, WriteLost)):
+            await waits
+        with pytest.raises(OutcomeUnknown, match="dropped"):
+            await buffer.flush("a", version=dropped, timeout=5)
 
 
 async def test_evicted_write_is_not_called_saved(redis_url: str, namespace: str) -> None:

@@ -58,6 +58,7 @@ async def test_other_updates_and_the_base_stay_and_are_due(rig: Rig) -> None:
     assert await Inspection(rig.queue).leave_out(before, before.entries[1])
     after = await pending(rig)
     assert versions(after.entries) == [(2, 2), (4, 4)]
+    assert (await rig.queue.read_meta()).dropped == before.entries[1].last, "later versions don't confirm it"
     assert [each.payload for each in after.entries] == [before.entries[0].payload, before.entries[2].payload]
     assert (after.base, after.version, after.origin) == (before.base, before.version, before.origin)
     assert after.note == before.note, "a flusher that is frozen may have read them"

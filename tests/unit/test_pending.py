@@ -13,7 +13,6 @@ from asyncwb.protocol.pending import (
     PartlyApplied,
     PendingRecord,
     is_pending,
-    newest_of_epochs,
     pack_entries,
     settled,
     unpack_pending,
@@ -99,12 +98,10 @@ def test_error_names_the_entry_by_its_place_in_the_record() -> None:
         settled(pending(*ONE_TWO), Record("k", v(4), b"\x01", codec="msgpack"))
 
 
-def test_newest_of_each_epoch_is_told() -> None:
-    record = pending(
-        Entry(v(5), v(6), add(1)), Entry(v(7), v(7), add(1)), Entry(v(1, 2), v(3, 2), add(1)), base=stored(v(4, 1), 1)
-    )
-    assert newest_of_epochs(record) == [v(7), v(3, 2)]
-    assert newest_of_epochs(pending(Entry(v(1, 2), v(1, 2), add(1)), base=stored(v(4), 1))) == [v(4), v(1, 2)]
+def test_parts_are_the_base_and_each_entry() -> None:
+    record = pending(Entry(v(5), v(6), add(1)), Entry(v(1, 2), v(3, 2), add(1)), base=stored(v(4, 1), 1))
+    assert [*record.parts] == [(v(4, 1), v(4, 1)), (v(5), v(6)), (v(1, 2), v(3, 2))]
+    assert [*pending(Entry(v(5), v(6), add(1))).parts] == [(v(5), v(6))]
 
 
 def packed(record: PendingRecord) -> bytes:

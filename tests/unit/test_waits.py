@@ -104,10 +104,10 @@ async def test_updates_confirm_no_write_of_an_earlier_epoch(waits: Waits) -> Non
     )
     unknown = wait_for(waits, b"a", None)
     waits.acknowledged.add([[(b"a", b"")]], [make_version(1, 9)])
-    waits.updated(b"a", [make_version(1, 5), TWO[0]])
+    waits.updated(b"a", [(make_version(1, 4), make_version(1, 5)), (TWO[0], TWO[0])])
     assert [each.done.done() for each in (lost, kept, same, later)] == [False, True, True, False]
     assert unknown.saved == 0, "Redis and the backend are asked"
     assert waits.acknowledged.version_of(b"a") == make_version(1, 9)
     waits.acknowledged.add([[(b"a", b"")]], [TWO[0]])
-    waits.updated(b"a", [TWO[0]])
+    waits.updated(b"a", [(TWO[0], TWO[0])])
     assert waits.acknowledged.version_of(b"a") is None

@@ -159,7 +159,7 @@ def test_documents_show_which_changes_are_in_them_and_how_often() -> None:
             id="writes leave tokens where they are",
         ),
         pytest.param(
-            broken(scripts.DROP, "try('HSET', META, 'dropped', newest)", ""),
+            broken(scripts.DROP, "if #dropped > 0 then note_dropped(versions) end", ""),
             "I7: flush",
             SimulatedWorld,
             id="dropped versions aren't noted",

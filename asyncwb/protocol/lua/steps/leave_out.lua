@@ -6,6 +6,7 @@
 -- @include allow_at_maxmemory
 -- @include clock
 -- @include count_bytes
+-- @include dropped
 -- @include header
 -- @include pending
 -- @include removal
@@ -40,6 +41,7 @@ elseif base.kind ~= '?' then
 end
 
 allow_at_maxmemory()
+note_dropped({LAST})
 if not left then
   count_bytes(-remove(KEY))  -- the backend has all that is left of it
   return 1

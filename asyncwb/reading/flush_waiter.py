@@ -301,7 +301,7 @@ class Waiter:
             wait.end(_unknown_in_updates(wait.key, wait.version))
         elif stored is not None and stored.version >= wait.version:
             if epoch_of(stored.version) <= epoch:
-                self._waits.acknowledged.saved([(wait.key, wait.version)])
+                self._waits.acknowledged.saved([(wait.key, wait.version)], same_epoch=True)
                 wait.end()
             elif held is not None and held.version >= wait.version and held.dead is not None:
                 self._end_dead(wait, held)

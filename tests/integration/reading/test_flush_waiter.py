@@ -261,7 +261,7 @@ async def test_version_of_a_later_epoch_confirms_nothing_where_there_are_updates
     await desk.memory.save([Record("a", make_version(2, 1), b"9", codec="json")])
     await desk.parts.adapter.new_epoch(2)
     await desk.parts.epochs.check()
-    with pytest.raises(OutcomeUnknown, match=r"'a'.*later history"):
+    with pytest.raises(OutcomeUnknown, match=r"'a'.*whether version"):
         await desk.flush("a", version)
     with pytest.raises(OutcomeUnknown):
         await desk.flush("a")

@@ -31,7 +31,7 @@ async def test_flush_and_drain_tell_an_update_that_was_lost_before_others_were_m
         assert epoch_of(saved) == epoch_of(lost) < epoch_of(kept)
         assert memory.values == {"n": 6, "m": 100}
         for version in (saved, lost, None):
-            with pytest.raises(OutcomeUnknown, match="later history"):
+            with pytest.raises(OutcomeUnknown, match="whether version"):
                 await writer.flush("n", version=version, timeout=5)
         with pytest.raises(OutcomeUnknown):
             await writer.flush("m", version=replaced, timeout=5)

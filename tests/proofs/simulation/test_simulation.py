@@ -79,7 +79,7 @@ def broken(script: Script, old: str, new: str) -> Changes:
         ),
         pytest.param(broken(scripts.PUT, "if REQUEST <= last then", "if false then"), "I5", id="no writer memory"),
         pytest.param(
-            broken(scripts.ACK, "if failure then\n    local", "if false then\n    local"), "I2", id="failures acked"
+            broken(scripts.ACK, "if failure then\n    if", "if false then\n    if"), "I2", id="failures acked"
         ),
         pytest.param(
             broken(scripts.PUT, "if no_room and is_hopeless(added, grown) then", "if false then"),

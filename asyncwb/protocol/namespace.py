@@ -4,7 +4,6 @@ import logging
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Final
 
 from asyncwb.errors import NamespaceMismatch
@@ -14,7 +13,6 @@ from asyncwb.protocol.keys import LAYOUT, meta_of_layout_2, namespace_key, patte
 from asyncwb.records import CodecName
 from asyncwb.redis.link import Link
 from asyncwb.settings import MOST_PARTITIONS
-from asyncwb.support.gathering import gather_bounded
 
 _log: Final = logging.getLogger("asyncwb")
 
@@ -126,7 +124,9 @@ class Namespace:
         if found is not None:
             return found
         others = (meta_of_layout_2(self._name), *possible_metas(self._name))
-        before, *metas = await gather_bounded([partial(self._fields, key) for key in others])
+        async with self._link.session() as session:  # one connection: a process may be near its limit of open files
+            replies = await session.commands(*(("HMGET", key, *_FIELDS) for key in others))
+        before, *metas = (self._made_of(key, found) for key, found in zip(others, replies, strict=True))
         if before is not None and before.layout in ("1", "2"):
             _refuse_older(before)
         return next((meta for meta in metas if meta is not None), None)
@@ -158,8 +158,12 @@ class Namespace:
         return self._made(self._key, reply).check(partitions=partitions, codec=codec)
 
     async def _fields(self, key: bytes) -> Made | None:
-        found: list[bytes | None] = await self._link.command("HMGET", key, *_FIELDS)
-        return None if found == [None] * len(_FIELDS) else self._made(key, [field or b"" for field in found])
+        return self._made_of(key, await self._link.command("HMGET", key, *_FIELDS))
+
+    def _made_of(self, key: bytes, found: Sequence[bytes | None]) -> Made | None:
+        return (
+            None if not any(each is not None for each in found) else self._made(key, [field or b"" for field in found])
+        )
 
     def _made(self, key: bytes, fields: Sequence[bytes]) -> Made:
         layout, partitions, codec = (field.decode("utf-8", "replace") for field in fields)

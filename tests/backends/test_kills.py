@@ -171,7 +171,7 @@ def backend_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     if kind == "file":
         return f"file://{tmp_path}/values"
     if kind == "postgresql":
-        return f"{request.getfixturevalue('postgresql').url}?table=users"
+        return f"{request.getfixturevalue('postgresql').url}?table=kills"
     url: str = request.getfixturevalue("mongods")(kind.endswith("set")).url("kills")
     return url
 

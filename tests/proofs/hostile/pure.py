@@ -294,7 +294,7 @@ def entry(data: bytes) -> None:
 
 def meta(data: bytes) -> None:
     """Whatever stands in meta, a client gets a sound answer or one that makes it begin a new epoch."""
-    parts = (data.split(b"|") + [b""] * 8)[:8]
+    parts = (data.split(b"|") + [b""] * 9)[:9]
     meta = _run(Queue(_Answer([b"a" * 40, *parts]), "n", 0, 1).read_meta())  # type: ignore[arg-type]
     assert 0 <= meta.epoch < 2**31
     assert 0 <= meta.seq < 2**32

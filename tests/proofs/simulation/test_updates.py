@@ -107,6 +107,7 @@ def test_documents_show_which_changes_are_in_them_and_how_often() -> None:
             "I7: the record of",
             SimulatedWorld,
             id="what is saved is removed, but not the base before it",
+            marks=pytest.mark.long,
         ),
         pytest.param(
             broken(
@@ -138,6 +139,7 @@ def test_documents_show_which_changes_are_in_them_and_how_often() -> None:
             "I5",
             SimulatedWorld,
             id="a repeated request of updates is applied again",
+            marks=pytest.mark.long,
         ),
         pytest.param(
             broken(scripts.FOLD, " or string.sub(record, AT, AT + #READ - 1) ~= READ then", " then"),
@@ -157,6 +159,7 @@ def test_documents_show_which_changes_are_in_them_and_how_often() -> None:
             "expected",
             Contended,
             id="writes leave tokens where they are",
+            marks=pytest.mark.long,
         ),
         pytest.param(
             broken(scripts.DROP, "if #dropped > 0 then note_dropped(versions) end", ""),

@@ -70,7 +70,7 @@ _HUGE = b"9" * 100_000
 @example(payloads=[b"\xdd\xff\xff\xff\xff"], value=None)
 @example(payloads=[pack([1, None, ["+", "i", None, b"1", None, None]])], value=_DEEP)
 @example(payloads=[pack([1, None, {"a": ["=", b"1", ""]}])], value=_DEEP)
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=300, deadline=None)
 def test_any_bytes_are_applied_or_refused(codec: CodecName, payloads: list[bytes], value: bytes | None) -> None:
     def outcome(entries: list[bytes]) -> Any:
         try:
@@ -92,7 +92,7 @@ def test_any_bytes_are_applied_or_refused(codec: CodecName, payloads: list[bytes
 
 @pytest.mark.parametrize("codec", CODECS)
 @given(_damaged() | _ENTRIES | st.binary())
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=300, deadline=None)
 def test_unreadable_entries_raise_one_error(codec: CodecName, payload: bytes) -> None:
     try:
         parse(FORMATS[codec], payload)

@@ -107,7 +107,7 @@ def encoded(codec: CodecName, value: Any) -> bytes:
 
 @pytest.mark.parametrize("codec", CODECS)
 @given(before=_VALUES, updates=_SEQUENCES)
-@settings(max_examples=2000, deadline=None)
+@settings(max_examples=400, deadline=None)
 def test_folding_changes_nothing(codec: CodecName, before: Any, updates: Any) -> None:
     made = entries_of(codec, updates)
     entries = list(map(bytes, made))  # as another process reads them
@@ -121,7 +121,7 @@ def test_folding_changes_nothing(codec: CodecName, before: Any, updates: Any) ->
 
 @pytest.mark.parametrize("codec", CODECS)
 @given(before=_VALUES, updates=_SEQUENCES, cuts=st.lists(st.integers(0, 6), max_size=3))
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=300, deadline=None)
 def test_folded_entries_may_be_folded_again(codec: CodecName, before: Any, updates: Any, cuts: list[int]) -> None:
     entries = entries_of(codec, updates)
     folded: list[bytes] = []

@@ -1,7 +1,8 @@
 -- flush: replies what Redis has of some keys, and makes those that aren't saved yet due at once.
 -- ARGV  2 lowest acceptable epoch  3 '1': make due, except what has failed and is in its back-off  4… keys
--- Reply epoch, 1 if a pool has to be woken, 1 if there are updates, then for each key the version of its record ('' without one, eight zeros if
---       another program wrote it) and its dead-letter entry ('' if it isn't dead); or 'EPOCH'
+-- Reply epoch, 1 if a pool has to be woken, 1 if there are updates, then for each key the version of its record (''
+--       without one, eight zeros if another program wrote it) and its dead-letter entry ('' if it isn't dead); or
+--       'EPOCH'
 -- @include keys
 -- @include allow_at_maxmemory
 -- @include chunks

@@ -3,7 +3,7 @@
 import re
 import sqlite3
 import struct
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,12 +18,14 @@ from asyncwb.codecs import Codec
 from asyncwb.core.userkeys import MAX_KEY_BYTES, raw_key
 from asyncwb.errors import AsyncwbError, ConfigurationError, DecodeError, InvalidKey, InvalidValue
 from asyncwb.plugins.registry import made_by
+from asyncwb.protocol import scripts
 from asyncwb.protocol.keys import PartitionKeys, partition_of
 from asyncwb.protocol.presence import _facts
 from asyncwb.protocol.queue import Queue
 from asyncwb.protocol.wire import unpack_dead, unpack_record
 from asyncwb.records import Record, make_version
 from asyncwb.redis.connect import checked_target
+from asyncwb.redis.script import Script
 from asyncwb.settings import Settings
 from asyncwb.support import redaction as urls
 from asyncwb.support.redaction import redact
@@ -75,7 +77,9 @@ class _ClaimAnswer:
     async def session(self) -> AsyncIterator["_ClaimAnswer"]:
         yield self
 
-    async def script(self, *_: Any) -> Any:
+    async def script(self, script: Script, _: Any, args: Sequence[Any]) -> Any:
+        if script is scripts.READ_UPDATES:  # of the same records, whose keys follow the prefix
+            return [self.records[self.keys.index(key)] for key in args[1:]]
         return [0, 0, 1, *self.keys]
 
     async def commands(self, *commands: Any) -> list[Any]:
@@ -309,7 +313,7 @@ def claimed(data: bytes) -> None:
     """What a claim finds is either a record with a key of text, or garbage; nothing is left out, nothing fails."""
     link = _ClaimAnswer([data, b"good", b"bad", b"odd"], [_HEADER + b"pj1", _HEADER + b"pj1", data, None])
     claim = _run(Queue(link, "n", 0, 1).claim(records=9, bytes=9, lease_seconds=1))  # type: ignore[arg-type]
-    names = {each.key for each in claim.records} | set(claim.garbage)
+    names = {each.key for each in (*claim.records, *claim.pending)} | set(claim.garbage)
     assert names == {text_of(data), "good", "bad", "odd"}
     for each in claim.records:
         each.key.encode()

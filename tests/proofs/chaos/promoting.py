@@ -27,7 +27,7 @@ from typing import Final
 
 import redis
 
-from asyncwb import WriteLost
+from asyncwb import OutcomeUnknown, WriteLost
 from asyncwb.protocol.keys import PartitionKeys
 from asyncwb.records import epoch_of
 from tests.harness.pipe import Pipe
@@ -82,6 +82,8 @@ class Promoting(ChaosWorld):
         super().__init__(number, scale)
         self.rounds: list[Round] = []
         self.told_lost: set[tuple[str, int]] = set()
+        # Updates of the new history may have been made without these, or with them.
+        self.told_unknown: set[tuple[str, int]] = set()
         self.found: list[Violation] = []
         self.late: set[tuple[str, int]] = set()
 
@@ -167,6 +169,9 @@ class Promoting(ChaosWorld):
                 except WriteLost:
                     self.told_lost.add((each.key, each.version))
                     return False
+                except OutcomeUnknown:
+                    self.told_unknown.add((each.key, each.version))
+                    return False
                 return True
 
             newest = {each.key: each for each in sorted(of_old, key=lambda each: each.version)}
@@ -202,6 +207,11 @@ class Promoting(ChaosWorld):
         lacked = sum(each.version > last for each in of_old)
         self.rounds.append(Round(killed, time.monotonic_ns(), initial, lacked))
 
+    @property
+    def _told(self) -> set[tuple[str, int]]:
+        """The writes that may be missing, as their callers are told."""
+        return self.told_lost | self.told_unknown
+
     def check_first_look(
         self, key: str, writes: list[Operation], before: Held | None, now: Held, survived: int
     ) -> None:
@@ -219,13 +229,16 @@ class Promoting(ChaosWorld):
     def check_survivor(self, key: str, writes: list[Operation], before: Held | None, now: Held) -> None:
         """What a key has after a promotion is its newest write that isn't lost, or one of unknown outcome."""
         kept = [
-            each for each in writes if each.outcome == "ok" and (each.key, each.version) not in self.told_lost
+            each for each in writes if each.outcome == "ok" and (each.key, each.version) not in self._told
         ]  # fmt: skip
         newest = max(kept, key=lambda each: each.version, default=None)
         if newest is None and before is None:
             return
         possible = {newest.value if newest else before.value if before else None}
-        possible |= {each.value for each in writes if each.outcome == "unknown"}
+        possible |= {
+            each.value for each in writes
+            if each.outcome == "unknown" or (each.key, each.version) in self.told_unknown
+        }  # fmt: skip
         if now.value not in possible:
             what = told(newest) if newest else f"nothing but {before}"
             self.found.append(Violation("stale", key, f"{now.value} after a promotion, and {what} is not lost"))
@@ -247,11 +260,11 @@ class Promoting(ChaosWorld):
             )  # fmt: skip
             if each:
                 begun, initial = each.audited, each.initial
-        found += compare(history.operations, final, self.told_lost)
+        found += compare(history.operations, final, self._told)
         if not self.updates:
             found += account([*history.operations, *placing.deletes])
         # What was confirmed and is missing has to have been told; nothing may be there twice.
-        found += check_sums(whole.operations, self.sums, self.told_lost, looks=False)
+        found += check_sums(whole.operations, self.sums, self._told, looks=False)
         found += check_conditions(whole.operations, across_epochs=False)
         found += [
             Violation("resurrected", key, f"version {version} was called lost, and is in the backend")

@@ -345,3 +345,15 @@ async def test_large_claim_passes_in_chunks(rig: Rig) -> None:
     assert len(claim.records) == 9000
     assert await rig.queue.ack(claim) == Acked(9000, 0, 0)
     assert await rig.queue.pending() == (0, 0)
+
+
+async def test_record_that_was_saved_but_not_removed_forgets_its_attempts(rig: Rig) -> None:
+    """A transaction that was too late leaves it: a drain must not take it for one that waits for its back-off."""
+    await rig.put("a")
+    await rig.queue.ack(await rig.claim(), failed={"a": Failure("no")}, retries=Retries(first_seconds=60))
+    await rig.link.command("ZADD", rig.keys.dirty, 0, "a")
+    await rig.queue.ack(await rig.claim(), rest="again", again_seconds=60)
+    assert not await rig.link.command("HEXISTS", rig.keys.retry, "a")
+    assert await rig.where("a") == {"dirty"}
+    await rig.queue.hasten()
+    assert [record.key for record in (await rig.claim()).records] == ["a"]

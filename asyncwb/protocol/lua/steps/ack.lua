@@ -157,10 +157,9 @@ for i = 1, #keys do
       released = released + 1
     end
   elseif REST ~= 'saved' then
-    if settled[key] then
-      shorten(key, settled[key])
-      if old then unretry[#unretry + 1] = key end
-    end
+    if settled[key] then shorten(key, settled[key]) end
+    -- It was saved, so its attempts are forgotten: a drain makes nothing due that waits for its back-off.
+    if old and REST == 'again' then unretry[#unretry + 1] = key end
     make_due(key, REST == 'again' and CHANGED_MS or 0)
     released = released + 1
   else

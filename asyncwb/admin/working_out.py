@@ -28,7 +28,7 @@ def worked_out(pending: PendingRecord, held: Record | None) -> WorkedOut:
         return WorkedOut(settled(pending, held))
     except UpdateFailed as error:
         entry = None if _is_of_another_codec(pending, held) else pending.entries[error.index]
-        return WorkedOut(None, f"an update can't be applied: {error.reason}", entry)
+        return WorkedOut(None, error.sentence, entry)
     except PartlyApplied:
         return WorkedOut(
             None,

@@ -242,8 +242,10 @@ class Flusher:
                 _log.warning("key %r wasn't saved, and is tried again (%s): %s", key, limit, reason)
             self._emit(Retried(key, reason, retry.attempts, retry.due_in_seconds))
         for key, attempts in acked.dead.items():
-            reason = outcome.failed[key].reason
-            _log.error("key %r is dead-lettered after %d attempt(s), but stays readable: %s", key, attempts, reason)
+            failure = outcome.failed[key]
+            reason = failure.reason
+            then = "and has no value until it is set or deleted" if failure.fate == "stuck" else "but stays readable"
+            _log.error("key %r is dead-lettered after %d attempt(s), %s: %s", key, attempts, then, reason)
             self._emit(DeadLetter(key, reason, attempts))
 
     async def _release(self, queue: Queue, claim: Claim) -> None:

@@ -103,7 +103,7 @@ class Settler:
             try:
                 record = settled(each, held.get(each.key))
             except UpdateFailed as error:
-                result.failed[each.key] = Failure(f"an update can't be applied: {error.reason}", "stuck")
+                result.failed[each.key] = Failure(error.sentence, "stuck")
             except PartlyApplied:
                 # Perhaps a former primary has shown the record, so it is read once more before it dies of this.
                 again = each.key not in self._partly_applied
@@ -120,11 +120,8 @@ class Settler:
                     if epoch_of(record.version) > epoch_of(each.version):
                         result.overtaken.add(each.key)
                 elif len(record.payload) > self._most:
-                    result.failed[each.key] = Failure(
-                        f"an update can't be applied: it leads to a value of {len(record.payload)} bytes, over "
-                        f"max_value_bytes={self._most}",
-                        "stuck",
-                    )
+                    over = f"it leads to a value of {len(record.payload)} bytes, over max_value_bytes={self._most}"
+                    result.failed[each.key] = Failure(UpdateFailed(over).sentence, "stuck")
                 else:
                     records.append(record)
         if present:

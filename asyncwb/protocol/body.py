@@ -41,7 +41,8 @@ def put_prefix(codec: CodecName) -> bytes:
 
 _ABSENT: Final = b"\xff" * 8
 _NO_TOKEN: Final = bytes(16)
-_PLAIN: Final = frozenset((ord(Kind.PUT.value), ord(Kind.DELETE.value)))
+PLAIN_KINDS: Final = frozenset((ord(Kind.PUT.value), ord(Kind.DELETE.value)))
+"""The first bytes of bodies that replace whatever there is: of puts and deletes without a condition."""
 
 
 def update_prefix(codec: CodecName) -> bytes:
@@ -51,7 +52,7 @@ def update_prefix(codec: CodecName) -> bytes:
 
 def is_plain(body: bytes) -> bool:
     """Whether this is the body of a put or a delete without a condition."""
-    return body[0] in _PLAIN
+    return body[0] in PLAIN_KINDS
 
 
 def is_conditional(body: bytes) -> bool:

@@ -342,8 +342,9 @@ def _unknown_in_updates(raw: bytes, version: Version) -> OutcomeUnknown:
 def _dead(held: Held) -> DeadLettered:
     letter = held.dead
     assert letter is not None, "only for dead letters"
+    then = "it has no value until it is set or deleted" if letter.stuck else "it stays readable"
     return DeadLettered(
-        f"key {letter.key!r} is dead-lettered: {letter.reason}; it stays readable, see `asyncwb dead list`",
+        f"key {letter.key!r} is dead-lettered: {letter.reason}; {then}, see `asyncwb dead list`",
         reasons={letter.key: letter.reason},
     )
 

@@ -231,7 +231,7 @@ def _worked_out(pending: PendingRecord, stored: Record | None) -> Record | Async
     try:
         return settled(pending, stored)
     except UpdateFailed as error:
-        reason = f"an update can't be applied: {error.reason}"
+        reason = error.sentence
         return DeadLettered(
             f"key {key!r} has no value: {reason}; `set` or `delete` it, or see `asyncwb dead list`",
             reasons={key: reason},

@@ -23,6 +23,11 @@ class UpdateFailed(ValueError):
         self.reason = reason
         self.index = index
 
+    @property
+    def sentence(self) -> str:
+        """What has happened, for a dead letter and for the error of a read."""
+        return f"an update can't be applied: {self.reason}"
+
 
 def apply(codec: str, value: bytes | None, entries: Sequence[bytes]) -> bytes | None:
     """Applies entries to a value, one after another.

@@ -5,11 +5,19 @@ from functools import lru_cache
 from itertools import chain
 from typing import Final, NamedTuple
 
-from asyncwb.protocol.body import CODECS, DELETE_BODY, PREFIX_BYTES, Kind, is_conditional, is_plain, put_prefix
+from asyncwb.protocol.body import (
+    CODECS,
+    DELETE_BODY,
+    PLAIN_KINDS,
+    PREFIX_BYTES,
+    Kind,
+    is_conditional,
+    is_plain,
+    put_prefix,
+)
 from asyncwb.protocol.messages import Request, Write
 from asyncwb.updates import UpdateFailed, apply, fold
 
-_PLAIN: Final = frozenset((ord(Kind.PUT.value), ord(Kind.DELETE.value)))
 _UPDATE: Final = frozenset((ord(Kind.UPDATE.value),))
 
 
@@ -47,7 +55,7 @@ def coalesced(groups: Sequence[Sequence[Write]], *, limited: bool) -> Coalesced:
     if len(last) == count:
         return Coalesced(Request(writes, count))
     kinds = {body[0] for _, body in writes}
-    if kinds <= _PLAIN and not limited:  # then none is refused, and nobody asks which stands for which
+    if kinds <= PLAIN_KINDS and not limited:  # then none is refused, and nobody asks which stands for which
         numbers = [(place + 1, place + 1) for place in last.values()]
         return Coalesced(Request([writes[place] for place in last.values()], count, numbers))
     by_key: dict[bytes, list[int]] = {key: [] for key in last}

@@ -261,6 +261,8 @@ async def test_updates_that_lead_to_a_value_over_the_limit_are_a_dead_letter(
         assert await dead(buffer, "list") == (
             "an update can't be applied: it leads to a value of 130 bytes, over max_value_bytes=100"
         )
+        with pytest.raises(DeadLettered, match="it has no value until it is set or deleted"):
+            await buffer.flush("list", timeout=10)
         with pytest.raises(DeadLettered):
             await buffer.append("list", "x")
         await buffer.set("list", [])

@@ -16,6 +16,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any, Final
+from uuid import uuid4
 
 import pytest
 
@@ -158,7 +159,9 @@ class Flushers:
 
 @pytest.fixture(params=["sqlite", "sqlite-mapped", "file", "mongodb", "mongodb-replica-set", "postgresql"])
 def backend_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """An empty place of the test's own: updates combine with what is there, so another test's rows would count."""
     kind: str = request.param
+    name = f"kills_{uuid4().hex[:12]}"
     if kind == "sqlite":
         return f"sqlite:///{tmp_path}/a.db"
     if kind == "sqlite-mapped":
@@ -171,8 +174,8 @@ def backend_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     if kind == "file":
         return f"file://{tmp_path}/values"
     if kind == "postgresql":
-        return f"{request.getfixturevalue('postgresql').url}?table=kills"
-    url: str = request.getfixturevalue("mongods")(kind.endswith("set")).url("kills")
+        return f"{request.getfixturevalue('postgresql').url}?table={name}"
+    url: str = request.getfixturevalue("mongods")(kind.endswith("set")).url(name)
     return url
 
 

@@ -51,6 +51,32 @@ class Contended(SimulatedWorld):
         return []
 
 
+class Bursting(UpdatingClient):
+    """Its updates come at once, so that records grow."""
+
+    def _work(self) -> list[Callable[[], Any]]:
+        return [*[self._burst] * 2, *[self._append] * 4, self._add, self._get]
+
+
+class Folding(SimulatedWorld):
+    """Several processes fold one record at the same time."""
+
+    updating_share = 1.0
+    long_bytes = (100,)
+
+    def __init__(self, seed: int, changes: Changes | None = None) -> None:
+        super().__init__(seed, changes)
+        self.keys = self.keys[:1]
+        self.settings["max_dirty"] = None
+        if self.updating:
+            self.client = Bursting
+            self.storage_faults.end()
+            self.storage_faults.latency = 0.1
+
+    def misfortunes(self) -> list[Callable[[], None]]:
+        return []
+
+
 def problem_of(changes: Changes, text: str, kind: type[SimulatedWorld] = SimulatedWorld) -> str:
     """The first problem with this text in worlds with updates; others needn't be run."""
     for seed in range(FIND_WITHIN):
@@ -144,9 +170,8 @@ def test_documents_show_which_changes_are_in_them_and_how_often() -> None:
         pytest.param(
             broken(scripts.FOLD, " or string.sub(record, AT, AT + #READ - 1) ~= READ then", " then"),
             "",
-            SimulatedWorld,
+            Folding,
             id="entries are folded that have changed meanwhile",
-            marks=pytest.mark.long,
         ),
         pytest.param(
             broken(scripts.PUT, "if not met then", "if false then"),

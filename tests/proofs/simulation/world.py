@@ -63,9 +63,12 @@ class SimulatedWorld:
         clock_ahead_ms: of the server.
         updating: whether it has updates and writes on conditions; then it has no write-through.
         client: who calls.
+        updating_share: of worlds that aren't calm, how many are updating.
+        long_bytes: from which length on records with updates are folded; one of these.
     """
 
     updating_share = 0.4
+    long_bytes = (200, 500, 4096)
 
     def __init__(self, seed: int, changes: Changes | None = None, *, narrate: Any = None) -> None:
         changes = changes or Changes()
@@ -132,7 +135,7 @@ class SimulatedWorld:
             setattr(self.oracle, name, getattr(before, name))
         # Records are soon so long that they are folded.
         put = self.network.changed.get(scripts.PUT.name, scripts.PUT.source)
-        self.network.changed[scripts.PUT.name] = put.replace("LONG = 4096", f"LONG = {rng.choice((200, 500, 4096))}")
+        self.network.changed[scripts.PUT.name] = put.replace("LONG = 4096", f"LONG = {rng.choice(self.long_bytes)}")
 
     def run(self) -> Result:
         """Runs it to its end, or until something doesn't hold."""

@@ -68,7 +68,7 @@ class SimulatedWorld:
     """
 
     updating_share = 0.4
-    long_bytes = (200, 500, 4096)
+    long_bytes: tuple[int, ...] = (200, 500, 4096)
 
     def __init__(self, seed: int, changes: Changes | None = None, *, narrate: Any = None) -> None:
         changes = changes or Changes()

@@ -56,6 +56,7 @@ class RedisLink:
         self._timeout_seconds = timeout_seconds
         self._closed = False
         self._lost_at: float | None = None
+        self._found_at = 0.0
         self._met = False
         self._quiet_until: dict[ServerError, float] = {}
         self.where = target.where
@@ -170,6 +171,7 @@ class RedisLink:
         continues: bool = False,
     ) -> list[Any]:
         request = [hiredis.pack_command(tuple[Any, ...](command)) for command in commands]
+        began = time.monotonic()
         sent, refusal = False, None
         try:
             async with asyncio.timeout(self._timeout_seconds + block_seconds):
@@ -190,13 +192,13 @@ class RedisLink:
                         raise reply
         except (ErrorReply, redis.exceptions.RedisError) as error:
             hide_credentials(error)  # the reply of a server that doesn't know AUTH repeats the whole command
-            mapped = await self._mapped(channel, error, sent=sent)
+            mapped = await self._mapped(channel, error, began, sent=sent)
             if not isinstance(mapped, RedisRefused):
                 raise mapped from error
             refusal = mapped
         except (OSError, TimeoutError) as error:
             await channel.cut()
-            raise self._lost(sent, error) from error
+            raise self._lost(sent, error, began) from error
         except BaseException:
             # Cancelled between request and reply: the next user of the connection must not take this reply for its own.
             await channel.cut()
@@ -205,22 +207,22 @@ class RedisLink:
             # Raised outside of the handler, so that the server's text, which may name the user, isn't the context.
             raise refusal
         self._met = True
-        if self._lost_at is not None:
+        if self._lost_at is not None and began >= self._lost_at:  # else it may have been answered before
             self._found()
         return replies
 
     async def _mapped(
-        self, channel: Channel, error: ErrorReply | redis.exceptions.RedisError, *, sent: bool
+        self, channel: Channel, error: ErrorReply | redis.exceptions.RedisError, began: float, *, sent: bool
     ) -> Exception:
         text = str(error) if isinstance(error, ErrorReply) else reply_text(error)
         if text is None:
             await channel.cut()
-            return self._lost(sent, error)
+            return self._lost(sent, error, began)
         row, says = judge(text)
         if row.meaning is Meaning.ELSEWHERE:
             await channel.cut()
             await self.reset()
-            self._note_loss(f"it {row.says}")
+            self._note_loss(f"it {row.says}", began)
         elif row.meaning is Meaning.WAIT:
             # The connection is kept: making a new one would only be more work for a server that may be busy.
             self._note_wait(row)
@@ -232,17 +234,18 @@ class RedisLink:
             self._quiet_until[row] = now + _QUIET_SECONDS
             _log.warning("%s %s; trying again", self.where, row.says)
 
-    def _lost(self, sent: bool, error: Exception) -> Exception:
+    def _lost(self, sent: bool, error: Exception, began: float) -> Exception:
         reason = str(error) or f"no answer within {self._timeout_seconds:g} s"
         if not sent:
             reason += advice(self._target.pool, reason, met=self._met)
-        self._note_loss(reason)
+        self._note_loss(reason, began)
         if sent:
             return OutcomeUnknown(f"the answer of {self.where} was lost: {reason}")
         return RedisUnavailable(f"{self.where} can't be reached: {reason}")
 
-    def _note_loss(self, reason: str) -> None:
-        if self._lost_at is not None or self._closed:
+    def _note_loss(self, reason: str, began: float) -> None:
+        # What began before the server was found again may have failed before, and is merely noticed late.
+        if self._lost_at is not None or self._closed or began < self._found_at:
             return
         self._lost_at = time.monotonic()
         _log.warning("lost %s, connecting again: %s", self.where, reason)
@@ -250,7 +253,8 @@ class RedisLink:
 
     def _found(self) -> None:
         assert self._lost_at is not None
-        seconds, self._lost_at = time.monotonic() - self._lost_at, None
+        self._found_at = time.monotonic()
+        seconds, self._lost_at = self._found_at - self._lost_at, None
         _log.info("connected to %s again, after %.1f s", self.where, seconds)
         self._emit(ConnectionChanged(up=True, seconds=seconds))
 

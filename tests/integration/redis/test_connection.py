@@ -8,9 +8,10 @@ import pytest
 import redis.asyncio
 
 from asyncwb.errors import ConfigurationError, OutcomeUnknown, RedisError, RedisUnavailable, UnsuitableServer
+from asyncwb.events import ConnectionChanged, Event
 from asyncwb.redis.connection import RedisLink
 from asyncwb.redis.suitability import check_server
-from asyncwb.redis.targets import is_client, target_of_client
+from asyncwb.redis.targets import is_client, target_of_client, target_of_url
 from tests.harness.proxy import open_proxy
 from tests.harness.servers import Server
 
@@ -54,6 +55,36 @@ async def test_cancelled_command_leaves_no_reply_behind(redis_server: Server) ->
             await command
         fault.release()
         assert await link.command("ECHO", "next") == b"next"
+        await link.close()
+
+
+async def test_what_began_before_a_change_does_not_tell_of_another(redis_server: Server) -> None:
+    """Replies and failures of commands that were on their way are noticed late, after the change that they show."""
+    events: list[Event] = []
+
+    def changes() -> list[bool]:
+        return [event.up for event in events if isinstance(event, ConnectionChanged)]
+
+    async with open_proxy(redis_server) as proxy:
+        link = RedisLink(target_of_url(proxy.url), timeout_seconds=2.0, emit=events.append)
+        answered, unanswered = proxy.fault("hold reply", b"EARLY"), proxy.fault("hold reply", b"NEVER")
+        commands = [asyncio.create_task(link.command("ECHO", text)) for text in ("EARLY", "NEVER")]
+        await asyncio.gather(answered.caught.wait(), unanswered.caught.wait())
+        proxy.fault("drop reply", b"LOST")
+        with pytest.raises(OutcomeUnknown):
+            await link.command("ECHO", "LOST")
+        answered.release()
+        assert await commands[0] == b"EARLY"
+        assert changes() == [False]
+        assert await link.command("ECHO", "now") == b"now"
+        assert changes() == [False, True]
+        with pytest.raises(OutcomeUnknown, match="no answer within"):
+            await commands[1]
+        assert changes() == [False, True]
+        proxy.fault("drop reply", b"LOST")
+        with pytest.raises(OutcomeUnknown):
+            await link.command("ECHO", "LOST")
+        assert changes() == [False, True, False]
         await link.close()
 
 

@@ -98,7 +98,7 @@ async def test_uncertain_update_under_a_new_number_is_seen(monkeypatch: pytest.M
 
 async def test_lost_answer_that_is_taken_for_a_refusal_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     lost = RedisLink._lost
-    monkeypatch.setattr(RedisLink, "_lost", lambda self, sent, error: lost(self, False, error))
+    monkeypatch.setattr(RedisLink, "_lost", lambda self, sent, error, began: lost(self, False, error, began))
     assert "was told that it was not written" in await problems("put#3", "drop reply", "from then on")
 
 

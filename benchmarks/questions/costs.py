@@ -26,6 +26,11 @@ _CALLERS: Final = 4
 _STEPS: Final = 20_000
 """So many records go through each step while it is measured: as often a fifth of what is there as that takes."""
 _NAMESPACE: Final = "costs"
+_RECORD: Final = f"{{wb:{_NAMESPACE}:0.0}}:record:"
+_DIRTY: Final = f"{{wb:{_NAMESPACE}:0.0}}:dirty"
+_LEASE: Final = f"{{wb:{_NAMESPACE}:0.0}}:lease"
+_HEADER: Final = b"." * 18
+"""As long as that of a record."""
 _STRIDE: Final = 61_803_399
 """Has no factor in common with 10^8: keys come in no order, and each one once."""
 _QUEUE_TAKES: Final = inspect.signature(Queue).parameters
@@ -73,6 +78,24 @@ async def dirty_record(records: int, *, appendonly: bool = False, writers: int =
         "record_bytes": used / records,
         "filled_per_s": records / took,
     }
+
+
+async def bare_commands(records: int) -> Sample:
+    """The same steps without scripts: only the commands that move keys from set to set, and store and delete records.
+
+    No buffer of these data structures can do with less of the server's time.
+    """
+    with _server(appendonly=True) as server:
+        async with _Meter.of(server) as meter, client_of(server.url) as client:
+            took = await fill(lambda page: _bare_put(client, page), records)
+            held = await client.zcard(_DIRTY)
+            if held != records:
+                raise AssertionError(f"{held} records are dirty, not {records}")
+            step = min(_STEPS, records // 5)
+            for start in range(records, records + _STEPS, step):
+                await _bare_cycle(client, meter, start, step)
+    medians = meter.medians()
+    return {**medians, "record_us": sum(medians.values()), "filled_per_s": records / took}
 
 
 async def plain_key(records: int) -> Sample:
@@ -133,6 +156,36 @@ async def _cycle(buffers: "Sequence[Buffer[bytes]]", queue: Queue, meter: "_Mete
         gone += acked.gone if acked else 0
     if gone != count:
         raise AssertionError(f"{gone} records were claimed and acked, not {count}")
+
+
+async def _bare_put(client: Any, page: dict[str, bytes]) -> None:
+    due = time.time()
+    await client.zadd(_DIRTY, dict.fromkeys(sorted(page), due))
+    await client.mset({_RECORD + key: _HEADER + value for key, value in page.items()})
+
+
+async def _bare_cycle(client: Any, meter: "_Meter", start: int, count: int) -> None:
+    """Puts new records, and claims and removes as many, of those that are due first."""
+    pages = [_page(first, start + count) for first in range(start, start + count, PAGE)]
+    for page in pages:
+        async with meter.reads("put", ("zadd", "mset"), len(page)):
+            await _bare_put(client, page)
+    for number, page in enumerate(pages):
+        async with meter.reads("claim", ("zrangebyscore", "zadd", "zremrangebyrank", "mget"), len(page)):
+            keys = await client.zrangebyscore(_DIRTY, "-inf", "+inf", start=0, num=len(page))
+            await client.zadd(_LEASE, dict.fromkeys(keys, number))
+            await client.zremrangebyrank(_DIRTY, 0, len(keys) - 1)
+            records = await client.mget([_RECORD.encode() + key for key in keys])
+        if None in records:
+            raise AssertionError("a record is missing")
+    gone = 0
+    for number, page in enumerate(pages):
+        async with meter.reads("ack", ("zrangebyscore", "zremrangebyscore", "del"), len(page)):
+            keys = await client.zrangebyscore(_LEASE, number, number)
+            await client.zremrangebyscore(_LEASE, number, number)
+            gone += await client.delete(*(_RECORD.encode() + key for key in keys))
+    if gone != count:
+        raise AssertionError(f"{gone} records were claimed and deleted, not {count}")
 
 
 async def _plain_cycle(client: Any, meter: "_Meter", start: int, count: int) -> None:

@@ -4,7 +4,7 @@ from functools import partial
 from typing import Final
 
 from benchmarks.harness.rounds import Bench, Contestant, Label, Results
-from benchmarks.questions.costs import dirty_record
+from benchmarks.questions.costs import bare_commands, dirty_record
 from benchmarks.questions.question import Question, cell
 
 _STEPS: Final = ("put", "claim", "ack", "record")
@@ -17,6 +17,8 @@ def _run(bench: Bench) -> None:
             labels: dict[str, Label] = {"records": records, "writers": writers}
             run = partial(dirty_record, records, appendonly=True, writers=writers)
             contestants.append(Contestant(name=_name(records, writers), run=run, labels=labels))
+        bare = partial(bare_commands, records)
+        contestants.append(Contestant(name=f"bare commands, {records} dirty", run=bare, labels={"records": records}))
     bench.measure("the server's time", contestants, rounds=3)
 
 
@@ -27,11 +29,13 @@ def _name(records: int, writers: int) -> str:
 def _tables(results: Results) -> str:
     rows = [
         "### Microseconds of the server for each record, with an append-only file", "",
-        "| already dirty | writers | put | claim and read | ack | together |", "|--:|--:|--:|--:|--:|--:|",
+        "| already dirty | by | put | claim and read | ack | together |", "|--:|---|--:|--:|--:|--:|",
     ]  # fmt: skip
     for series in results.where():
         steps = " | ".join(cell(results, series.name, f"{step}_us") for step in _STEPS)
-        rows.append(f"| {series.labels['records']} | {series.labels['writers']} | {steps} |")
+        writers = series.labels.get("writers")
+        by = f"asyncwb, {writers} writer{'s' * (writers != 1)}" if writers else "bare commands"
+        rows.append(f"| {series.labels['records']} | {by} | {steps} |")
     return "\n".join([*rows, ""])
 
 

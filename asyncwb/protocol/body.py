@@ -1,5 +1,6 @@
 """The body of a write in Redis: its kind, its codec and its payload. Everything that depends on the kind is here."""
 
+from collections.abc import Iterable
 from enum import Enum
 from typing import Final, TypeGuard
 
@@ -58,6 +59,14 @@ def is_plain(body: bytes) -> bool:
 def is_conditional(body: bytes) -> bool:
     """Whether a write with this body has a condition: its kind is an upper-case letter."""
     return body[0] < ord("a")
+
+
+def most_special(bodies: Iterable[bytes]) -> int:
+    """0 if all these bodies are plain; 1 if there are updates; 2 if there are conditions, too."""
+    kinds = {body[0] for body in bodies}
+    if kinds <= PLAIN_KINDS:
+        return 0
+    return 2 if min(kinds) < ord("a") else 1
 
 
 def conditional(body: bytes, expected: Version | None, token: bytes = _NO_TOKEN) -> bytes:

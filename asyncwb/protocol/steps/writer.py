@@ -6,7 +6,7 @@ from itertools import chain, starmap
 from typing import Final, get_args
 
 from asyncwb.protocol import scripts
-from asyncwb.protocol.body import is_plain
+from asyncwb.protocol.body import most_special
 from asyncwb.protocol.messages import Applied, Bounds, PutReply, Refusal, Request
 from asyncwb.protocol.pending import Entry, pack_entries
 from asyncwb.protocol.steps.partition import PAGE, PartitionSteps, ms
@@ -80,13 +80,12 @@ class WriterSteps(PartitionSteps):
             NamespaceMismatch: it has updates or conditions, and the partition is written through; nothing was applied.
         """
         numbers = b"" if sent.numbers is None else b"".join(starmap(_NUMBERS.pack, sent.numbers))
-        special = not all(is_plain(body) for _, body in sent.writes)
         args: list[Argument] = [
             epoch, request, int(repeated), WRITER_MEMORY_SECONDS * 1000, ms(delay_seconds),
             bounds.records, bounds.low_records, bounds.bytes, bounds.low_bytes,
             ms(bounds.age_seconds), ms(bounds.low_age_seconds),
             "others" if others_wait else "wait" if bounds.in_order else "none", after,
-            sent.takes, numbers, int(special), len(sent.sizes), *sent.sizes,
+            sent.takes, numbers, most_special(body for _, body in sent.writes), len(sent.sizes), *sent.sizes,
         ]  # fmt: skip
         args.extend(chain.from_iterable(sent.writes))
         reply: bytes = await self.link.script(

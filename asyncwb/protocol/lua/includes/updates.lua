@@ -1,27 +1,47 @@
 -- @include keys
+-- @include chunks
 -- @include header
 -- @include pending
 -- @include try
 
--- What each key has now: key -> version, kind, time of the first unsaved write (ms, 8 bytes), length of its record; nil
--- without one. Of what another program has put there, only the length is known.
-local function look_closely(keys)
+local SHORT = 512  -- bytes: records up to this length are read and written anew, longer ones are appended to
+
+-- What each key has now: key -> version, kind, time of the first unsaved write (ms, 8 bytes), length of its record, and
+-- all of it if it is short; false without one. Of what another program has put there, only the length is known.
+-- largest: the length of the largest record, as far as is known
+local function look_closely(keys, largest)
   local records = {}
-  for i = 1, #keys do
-    local key = keys[i]
-    if records[key] == nil then
-      local name = PREFIX .. key
-      local head = try('GETRANGE', name, 0, HEADER - 1)
-      if head == '' then
-        records[key] = false
-      elseif not head or #head < HEADER then
-        records[key] = {version = NEVER, kind = '?', since = nil, length = head and #head or 0}
-      else
-        records[key] = {
-          version = string.sub(head, 1, 8), since = string.sub(head, 9, 16), kind = string.sub(head, 17, 17),
-          length = redis.call('STRLEN', name),
-        }
+  local function note(key, text, length)
+    if text == '' then
+      records[key] = false
+    elseif #text < HEADER then
+      records[key] = {version = NEVER, kind = '?', length = length}
+    else
+      records[key] = {
+        version = string.sub(text, 1, 8), since = string.sub(text, 9, 16), kind = string.sub(text, 17, 17),
+        length = length, text = length <= SHORT and text or nil,
+      }
+    end
+  end
+
+  if largest <= SHORT then
+    for i = 1, #keys, CHUNK do
+      local names, stop = {}, math.min(i + CHUNK - 1, #keys)
+      for j = i, stop do names[j - i + 1] = PREFIX .. keys[j] end
+      local texts = redis.call('MGET', unpack(names))
+      for j = i, stop do
+        local text = texts[j - i + 1] or ''
+        note(keys[j], text, #text)
       end
+    end
+    return records
+  end
+  for i = 1, #keys do
+    if records[keys[i]] == nil then
+      local name = PREFIX .. keys[i]
+      -- Another program's data has no length.
+      local text = try('GETRANGE', name, 0, SHORT) or ''
+      note(keys[i], text, #text <= SHORT and #text or redis.call('STRLEN', name))
     end
   end
   return records
@@ -45,23 +65,32 @@ local function updated(keys, bodies, firsts, versions, records, leased, now)
   local function append(key, body, first, version)
     local record = records[key]
     local entry = entry_of(first, version, string.sub(body, 3))
-    if added[key] or (not whole[key] and record and record.kind == 'u' and record.length >= ENTRIES - 1) then
-      added[key] = (added[key] or '') .. entry
+    if added[key] then
+      added[key] = added[key] .. entry
       return
     end
-    local there = whole[key] or (record and (record.kind == 'p' or record.kind == 'd') and
-      redis.call('GET', PREFIX .. key))
-    if there and is_pending(there) then
+    local there = whole[key]
+    if not there and record then
+      if record.kind == 'u' and record.length >= ENTRIES - 1 then
+        if not record.text or record.length + #entry > SHORT then
+          added[key] = entry
+          return
+        end
+        there = NEVER .. (leased[key] and now or record.since) .. string.sub(record.text, 17)
+      elseif record.kind == 'p' or record.kind == 'd' then
+        there = record.text or redis.call('GET', PREFIX .. key)
+      end
+    end
+    if not there then
+      whole[key] = version .. since_of(key) .. 'u' .. string.sub(body, 2, 2) .. first .. UNREAD .. entry
+    elseif is_pending(there) then
       whole[key] = version .. string.sub(there, 9) .. entry
-    elseif there then
+    else
       local base, kind = string.sub(there, 1, 8), string.sub(there, 17, 17)
       -- A tombstone has no codec of its own, so the update's counts.
       local codec = kind == 'd' and string.sub(body, 2, 2) or string.sub(there, 18, 18)
       whole[key] = pending_of(version, since_of(key), codec, base, NEVER, base, kind,
         string.sub(there, HEADER + 1), entry)
-    else
-      whole[key] = pending_of(version, since_of(key), string.sub(body, 2, 2), first, NEVER, NEVER, '?', '',
-        entry)
     end
   end
 

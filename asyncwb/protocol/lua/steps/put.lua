@@ -9,7 +9,7 @@
 --       15 how many numbers the request takes from the sequence
 --       16 which of them each write has, from 1: the first and the last (4 bytes each), since an update may stand for
 --       several; '': the first write has the first number, and so on
---       17 '1' if there are updates or conditions
+--       17 '0' if no write is an update or has a condition; '1' if there are updates; '2' if there are conditions, too
 --       18 number of groups  19… size of each group; 0 and nothing: each write is a group of its own
 --       then for each write its key and its body (kind, codec, payload; for conditions see `judge`)
 -- Reply 'OK <seq before the first number> <1: a pool has to be woken> <refused groups, comma separated, from 0>
@@ -38,7 +38,8 @@ local DELAY_MS = tonumber(ARGV[6])
 local LIMITS = {records = tonumber(ARGV[7]), bytes = tonumber(ARGV[9]), age = tonumber(ARGV[11])}
 local LOW = {records = tonumber(ARGV[8]), bytes = tonumber(ARGV[10]), age = tonumber(ARGV[12])}
 local WAITING, AFTER = ARGV[13], tonumber(ARGV[14])
-local TAKES, NUMBERS, SPECIAL, GROUPS = tonumber(ARGV[15]), ARGV[16], ARGV[17] == '1', tonumber(ARGV[18])
+local TAKES, NUMBERS, SPECIAL, GROUPS = tonumber(ARGV[15]), ARGV[16], ARGV[17] ~= '0', tonumber(ARGV[18])
+local CONDITIONS = ARGV[17] == '2'
 local FIRST_GROUP = 19
 local FIRST_WRITE = FIRST_GROUP + GROUPS  -- where key, body, key, body, … begin
 local LONG = 4096  -- bytes: writers fold the updates of records that are longer
@@ -127,9 +128,10 @@ if SPECIAL then
   for i = 1, total do
     local from, to = i, i
     if NUMBERS ~= '' then from, to = struct.unpack('>I4I4', NUMBERS, 8 * i - 7) end
-    firsts[i], versions[i] = epoch .. pack('>I4', used + from), epoch .. pack('>I4', used + to)
+    versions[i] = epoch .. pack('>I4', used + to)
+    firsts[i] = from == to and versions[i] or epoch .. pack('>I4', used + from)
   end
-  present = look_closely(keys)
+  present = look_closely(keys, whole(meta[6]) or SHORT + 1)
 end
 local room = NO_LIMIT
 local bytes = whole(meta[4]) or 0
@@ -141,7 +143,7 @@ if LIMITS.records > 0 or LIMITS.bytes > 0 or LIMITS.age > 0 then
   bytes = room.bytes
   if #room.refused > 0 then leave_out(room.out) end
 end
-if SPECIAL then
+if CONDITIONS or (SPECIAL and redis.call('HLEN', DEAD) > 0) then
   local out
   out, blocked, unmet = judge(keys, bodies, versions, present, epoch, place)
   if next(out) then leave_out(out) end
@@ -218,6 +220,10 @@ end
 -- 5. The records, the sequence number and the estimate of bytes; then the reply, which the writer's memory keeps.
 
 local records, tails, size, longest = {}, {}, 0, 0
+local long = {}
+local function note_growth(key, before, after)
+  if math.floor(after / LONG) > math.floor(before / LONG) then long[key] = true end
+end
 local just_now = pack('>I8', now)
 if SPECIAL then
   look()
@@ -226,8 +232,10 @@ if SPECIAL then
   for key, record in pairs(new) do
     records[#records + 1] = PREFIX .. key
     records[#records + 1] = record
-    size = size + #record - (length[key] or 0)
+    local before = length[key] or 0
+    size = size + #record - before
     longest = math.max(longest, #record)
+    if is_pending(record) then note_growth(key, before, #record) end
   end
   for key, tail in pairs(tails) do
     tails[key] = {tail, newest[key] .. (leased and leased[key] and just_now or '')}
@@ -265,11 +273,9 @@ if SPECIAL and meta[7] ~= 'updates' then redis.call('HSET', META, 'mode', 'updat
 if room.fills then redis.call('HSET', META, 'full', 1) elseif room.empties then redis.call('HDEL', META, 'full') end
 -- In small chunks, whose memory is used again: a tenth less of the time of a put than all at once.
 for i = 1, #records, 128 do redis.call('MSET', unpack(records, i, math.min(i + 127, #records))) end
-local long = {}
 for key, tail in pairs(tails) do
   redis.call('SETRANGE', PREFIX .. key, 0, tail[2])
-  local bytes_now = redis.call('APPEND', PREFIX .. key, tail[1])
-  if math.floor(bytes_now / LONG) > math.floor(length[key] / LONG) then long[key] = true end
+  note_growth(key, length[key], redis.call('APPEND', PREFIX .. key, tail[1]))
 end
 local long_ones = {}
 for i = 1, next(long) and total or 0 do

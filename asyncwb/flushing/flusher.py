@@ -253,7 +253,7 @@ class Flusher:
             await queue.release(claim.id)
         except RedisError as error:
             _log.warning(
-                "%d claimed record(s) could not be released, and are claimed again when their lease ends: %s",
+                "%d claimed record(s) could not be released yet, and are claimed again by the end of their lease: %s",
                 len(claim.records) + len(claim.pending),
                 error,
             )

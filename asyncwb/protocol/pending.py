@@ -2,7 +2,6 @@
 
 import struct
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from asyncwb.errors import DecodeError
@@ -30,8 +29,7 @@ class Entry(NamedTuple):
     payload: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class PendingRecord:
+class PendingRecord(NamedTuple):  # one is made for each such read; a frozen dataclass takes thrice as long
     """A record whose value has yet to be worked out, from what it began with and the updates since.
 
     Attributes:
@@ -109,11 +107,11 @@ def settled(pending: PendingRecord, stored: Record | None) -> Record:
     base = pending.base
     if stored is not None and held >= pending.version:
         return stored
-    begin: Record | None
+    begin, entries = stored, pending.entries
     if base is not None and base.version > held:
-        begin, entries = base, pending.entries
-    else:
-        begin, entries = stored, tuple(entry for entry in pending.entries if entry.last > held)
+        begin = base
+    elif entries[0].first <= held:
+        entries = tuple(entry for entry in entries if entry.last > held)
         if entries and entries[0].first <= held:
             raise PartlyApplied
     codec, value = pending.codec, None
@@ -141,12 +139,12 @@ def foldable(pending: PendingRecord) -> tuple[Entry, ...]:
 
 
 def _base(key: str, codec: CodecName, version: Version, kind: bytes, payload: bytes) -> Record | None:
+    if kind == b"?" and not payload and not version:
+        return None
     if kind == Kind.PUT.value:
         return Record(key, version, payload, codec=codec)
     if kind == Kind.DELETE.value and not payload:
         return Record(key, version, deleted=True)
-    if kind == b"?" and not payload and not version:
-        return None
     raise ValueError("no base")
 
 

@@ -8,6 +8,7 @@ found by reading it. Writers make entries, workers read what any program may hav
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final
 
 import msgspec
@@ -72,6 +73,7 @@ class _Entry(_Wire, tag=1):
     changes: dict[str, _WireChange] | _WireChange
 
 
+_SHORT: Final = 128
 _ENCODE: Final = msgspec.msgpack.Encoder().encode
 _DECODE: Final = msgspec.msgpack.Decoder(_Entry).decode
 
@@ -105,6 +107,16 @@ def parse(form: Format, payload: bytes) -> Entry:
     """
     if isinstance(payload, PackedEntry) and payload.form is form:
         return payload.entry
+    return _parsed_short(form.name, payload) if len(payload) <= _SHORT else _parsed_entry(form, payload)
+
+
+@lru_cache(maxsize=1000)
+def _parsed_short(name: str, payload: bytes) -> Entry:
+    """The same for short ones, which are remembered: most counters count by one."""
+    return _parsed_entry(FORMATS[name], payload)
+
+
+def _parsed_entry(form: Format, payload: bytes) -> Entry:
     try:
         wire = _DECODE(payload)
     except (msgspec.DecodeError, ValueError, RecursionError, OverflowError, MemoryError) as error:

@@ -2,7 +2,11 @@
 
 import asyncio
 
+import pytest
+
+from asyncwb.errors import RedisUnavailable
 from asyncwb.protocol.messages import Acked, Applied, Failure, Retries, Retry
+from asyncwb.redis.script import Script
 from tests.harness.rig import Rig
 
 FAR_AHEAD_MS = 10**9
@@ -248,6 +252,33 @@ async def test_released_claim_is_due_at_once(rig: Rig) -> None:
     claim = await rig.claim()
     await rig.queue.release(claim.id)
     assert await rig.where("a") == {"dirty"}
+    assert [record.key for record in (await rig.claim()).records] == ["a"]
+
+
+async def test_claim_that_a_busy_server_cuts_short_is_released_by_the_next(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It refuses the read that follows the claim, and the release; the lease would hold the records for long."""
+    await rig.put("a", b"1")
+    refused: list[str] = []
+
+    async def read(*_: object) -> None:
+        refused.append("read")
+        raise RedisUnavailable("the server is busy with a script that takes long")
+
+    async def script(script: Script, *_: object) -> None:
+        refused.append(script.name)
+        raise RedisUnavailable("the server is busy with a script that takes long")
+
+    monkeypatch.setattr(rig.queue, "_read", read)
+    monkeypatch.setattr(rig.queue, "_script", script)
+    with pytest.raises(RedisUnavailable):
+        await rig.claim(lease=60.0)
+    assert refused == ["read", "ack"]
+    assert await rig.where("a") == {"leased"}
+    with pytest.raises(RedisUnavailable):
+        await rig.claim()
+    monkeypatch.undo()
     assert [record.key for record in (await rig.claim()).records] == ["a"]
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import random
+from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Final
 from uuid import uuid4
@@ -15,7 +16,8 @@ from asyncwb.protocol.pending import PendingRecord, is_pending, unpack_pending
 from asyncwb.protocol.steps.partition import PAGE, PartitionSteps, ms
 from asyncwb.protocol.wire import origin_bytes, pack_version, unpack_record
 from asyncwb.records import Record, Version
-from asyncwb.redis.link import Argument, Session
+from asyncwb.redis.link import Argument, Link, Session
+from asyncwb.redis.suitability import Suitability
 from asyncwb.support.key_encoding import raw_of, text_of
 
 _REMEMBERED_MS: Final = 10_000
@@ -27,8 +29,19 @@ RELEASE_SECONDS: Final = 1.0
 """How long a cancelled flusher may try to release its records; after that, their leases have to expire."""
 
 
+_MOST_OWED: Final = 64
+
+
 class FlusherSteps(PartitionSteps):
     """The steps of flushers."""
+
+    def __init__(
+        self, link: Link, namespace: str, partition: int, partitions: int, suitability: Suitability | None = None
+    ) -> None:
+        super().__init__(link, namespace, partition, partitions, suitability)
+        # Claims of which nothing will be saved, and whose end the server hasn't confirmed. The oldest are dropped:
+        # their leases expire.
+        self._owed: deque[str] = deque(maxlen=_MOST_OWED)
 
     async def claim(
         self,
@@ -52,6 +65,7 @@ class FlusherSteps(PartitionSteps):
                 if possible.
             RedisError: the server refused the script.
         """
+        await self._release_owed()
         claim_id, taken = uuid4().hex, False
         refusal: RedisError | None = None
         try:
@@ -75,7 +89,8 @@ class FlusherSteps(PartitionSteps):
         except RedisError as error:
             if not taken and not isinstance(error, OutcomeUnknown):
                 raise
-            # Safety doesn't need this, since the leases would expire: it only spares the records that wait.
+            # Safety doesn't need this, since the leases would expire: it only spares the records that wait. While the
+            # server is busy, say, it refuses this, too, and the next claim does it.
             await self.release(claim_id)
             raise RedisUnavailable(str(error)) from error
         except BaseException:
@@ -191,8 +206,19 @@ class FlusherSteps(PartitionSteps):
         return Acked(gone, changed, released, retried, dead)
 
     async def release(self, claim_id: str) -> None:
-        """Ends a claim of which nothing was saved: its records are due again at once."""
-        await self._script(scripts.ACK, claim_id, "now", 0, 0, 0, 0, 0, 0, 0, 0)
+        """Ends a claim of which nothing was saved: its records are due again at once.
+
+        If this fails, the next claim of this process does it.
+        """
+        self._owed.append(claim_id)
+        await self._release_owed()
+
+    async def _release_owed(self) -> None:
+        while self._owed:
+            claim_id = self._owed[0]
+            await self._script(scripts.ACK, claim_id, "now", 0, 0, 0, 0, 0, 0, 0, 0)
+            if claim_id in self._owed:  # not yet removed by another flusher
+                self._owed.remove(claim_id)
 
     async def extend(self, claim_id: str, *, lease_seconds: float) -> int:
         """Renews the leases that a claim still holds; returns how many these are."""

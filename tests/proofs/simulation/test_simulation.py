@@ -197,7 +197,7 @@ def _first_failure(failed: Mapping[str, AsyncwbError], **_: Any) -> AsyncwbError
         ),
         pytest.param(
             writing, "failure", _first_failure, "",
-            id="a call for several keys fails as its first key does",
+            id="a call for several keys fails as its first key does", marks=pytest.mark.long,
         ),
     ],
 )  # fmt: skip

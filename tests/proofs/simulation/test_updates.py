@@ -121,7 +121,7 @@ def test_documents_show_which_changes_are_in_them_and_how_often() -> None:
                 "      if string.sub(bodies[i], 1, 1) ~= 'u' then marked[#marked + 1] = keys[i] end\n",
             ),
             "I2",
-            SimulatedWorld,
+            Folding,
             id="an update leaves no mark",
         ),
         pytest.param(
@@ -159,6 +159,7 @@ def test_documents_show_which_changes_are_in_them_and_how_often() -> None:
             "hang",
             SimulatedWorld,
             id="a flusher doesn't note what it has read",
+            marks=pytest.mark.long,
         ),
         pytest.param(
             broken(scripts.PUT, "if REQUEST <= last then", "if REQUEST <= last and not SPECIAL then"),

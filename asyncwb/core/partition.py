@@ -88,8 +88,6 @@ class Partition:
             max_size=settings.batch_bytes,
             # With the other values refused writes wait or are written through, and later ones must not overtake them.
             width=2 if settings.on_full == "raise" else 1,
-            # The server inserts keys faster if they come in order. At limits, the order of arrival is kept instead.
-            sort_key=None if self._producer.bounds.any else _key_of,
         )
         confirmer = Confirmer(queue, support, settings, rng)
         self.confirms: Batcher[Confirmation, None] = Batcher(
@@ -140,10 +138,6 @@ class Partition:
         self.gets.close(error)
         self._reader.loader.close(error)
         self.waiter.close(error)
-
-
-def _key_of(group: Sequence[Write]) -> bytes:
-    return group[0][0]
 
 
 def in_pages(writes: Sequence[Write], settings: Settings) -> list[list[Write]]:

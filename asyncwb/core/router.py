@@ -150,7 +150,7 @@ class Router:
     async def put_many(self, writes: dict[bytes, bytes], level: Durability) -> dict[str, Version]:
         """Makes several writes, as one group for each page. Raises the same errors as `Buffer.set_many`."""
         parts: dict[Partition, list[Write]] = {}
-        for write in sorted(writes.items()):  # the server inserts keys faster if they come in order
+        for write in writes.items():
             parts.setdefault(self._partition_for(write[0]), []).append(write)
         pages: list[_Page] = [
             (partition, page) for partition, part in parts.items() for page in in_pages(part, self._settings)

@@ -61,9 +61,9 @@ def is_conditional(body: bytes) -> bool:
     return body[0] < ord("a")
 
 
-def most_special(bodies: Iterable[bytes]) -> int:
-    """0 if all these bodies are plain; 1 if there are updates; 2 if there are conditions, too."""
-    kinds = {body[0] for body in bodies}
+def most_special(writes: Iterable[tuple[bytes, bytes]]) -> int:
+    """0 if the bodies of all these writes are plain; 1 if there are updates; 2 if there are conditions, too."""
+    kinds = {body[0] for _, body in writes}
     if kinds <= PLAIN_KINDS:
         return 0
     return 2 if min(kinds) < ord("a") else 1

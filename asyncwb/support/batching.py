@@ -58,8 +58,6 @@ class Batcher(Generic[Item, Result]):
         width: how many batches may be under way at once. Calls of `run` begin in the order of the batches, and batch
             n + width begins only when batch n has its results. Many waiting items are spread over several batches, so
             that one side packs a batch while the other works on the one before.
-        sort_key: if given, a batch whose items all have a weight of 1 is sorted by it, and items that are equal by it
-            stay in the order of their arrival. The items of any other batch stay in that order, too.
     """
 
     def __init__(
@@ -69,10 +67,8 @@ class Batcher(Generic[Item, Result]):
         max_weight: int,
         max_size: int,
         width: int = 1,
-        sort_key: Callable[[Item], Any] | None = None,
     ) -> None:
         self._run = run
-        self._sort_key = sort_key
         self._max_weight = max_weight
         self._max_size = max_size
         self._width = width
@@ -183,9 +179,6 @@ class Batcher(Generic[Item, Result]):
                 size -= entry[3]
             else:
                 taken.append(entry)
-        key = self._sort_key
-        if key is not None and len(taken) == weight:
-            taken.sort(key=lambda entry: key(entry[1]))
         return taken
 
     async def _run_batch(self, entries: list[_Entry[Result, Item]]) -> None:

@@ -51,9 +51,9 @@ def coalesced(groups: Sequence[Sequence[Write]], *, limited: bool) -> Coalesced:
     count = len(writes)
     if limited and count > len(groups):
         return Coalesced(Request(writes, count, sizes=[*map(len, groups)]))
-    last = {key: place for place, (key, _) in enumerate(writes)}
-    if len(last) == count:
+    if len(dict(writes)) == count:
         return Coalesced(Request(writes, count))
+    last = {key: place for place, (key, _) in enumerate(writes)}
     kinds = {body[0] for _, body in writes}
     if kinds <= PLAIN_KINDS and not limited:  # then none is refused, and nobody asks which stands for which
         numbers = [(place + 1, place + 1) for place in last.values()]

@@ -34,14 +34,12 @@ async def serving(
     max_weight: int = 1000,
     max_size: int = 1000,
     width: int = 1,
-    sort_key: Callable[[int], int] | None = None,
 ) -> AsyncIterator[Batcher[int, int]]:
     batcher: Batcher[int, int] = Batcher(
         calls,  # type: ignore[arg-type]
         max_weight=max_weight,
         max_size=max_size,
         width=width,
-        sort_key=sort_key,
     )
     task = asyncio.create_task(batcher.serve())
     try:
@@ -50,16 +48,6 @@ async def serving(
         task.cancel()
         with suppress(asyncio.CancelledError):
             await task
-
-
-async def test_items_of_weight_one_are_sorted_and_equal_ones_keep_their_order() -> None:
-    calls = Calls()
-    async with serving(calls, sort_key=lambda item: item // 10) as batcher:
-        futures = [batcher.submit(item) for item in (35, 12, 31, 11, 30)]
-        assert await asyncio.gather(*futures) == [70, 24, 62, 22, 60], "each caller has its own result"
-        heavy = [batcher.submit(item, weight) for item, weight in ((2, 1), (1, 2))]
-        await asyncio.gather(*heavy)
-    assert calls.batches == [[12, 11, 35, 31, 30], [2, 1]]
 
 
 async def test_what_arrives_during_a_call_is_the_next_batch() -> None:

@@ -85,7 +85,7 @@ class WriterSteps(PartitionSteps):
             bounds.records, bounds.low_records, bounds.bytes, bounds.low_bytes,
             ms(bounds.age_seconds), ms(bounds.low_age_seconds),
             "others" if others_wait else "wait" if bounds.in_order else "none", after,
-            sent.takes, numbers, most_special(body for _, body in sent.writes), len(sent.sizes), *sent.sizes,
+            sent.takes, numbers, most_special(sent.writes), len(sent.sizes), *sent.sizes,
         ]  # fmt: skip
         args.extend(chain.from_iterable(sent.writes))
         reply: bytes = await self.link.script(

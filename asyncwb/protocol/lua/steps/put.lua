@@ -156,7 +156,7 @@ end
 
 local now, behind, ahead, leaps = times(true)
 -- As text: a number would be formatted anew for each member. Its fraction makes it a time of this request alone, so its
--- keys stand together in the set; where they come in order, each is inserted next to the one before.
+-- keys stand together at the end of the set, where they are inserted quickly.
 local due = string.format('%.3f', now + ahead + DELAY_MS)
 -- Most of the time no record has failed, nobody waits to write on a condition, and nothing needs to be forgotten.
 local forget = total > 0 and redis.call('EXISTS', RETRY, DEAD, TOKENS) > 0

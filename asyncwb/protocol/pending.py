@@ -19,6 +19,7 @@ PENDING_BYTES: Final = _HEAD.size
 """The length of a pending record without its base and its entries."""
 KIND_AT: Final = 16
 """Where the kind of a record stands."""
+_UPDATE: Final = Kind.UPDATE.value  # a member's value is a call, and every record that is read is asked
 
 
 class Entry(NamedTuple):
@@ -69,7 +70,7 @@ class PartlyApplied(Exception):
 
 def is_pending(packed: bytes) -> bool:
     """Whether a packed record has updates; such a record has to be read by `FlusherSteps.claim` or `unpack_pending`."""
-    return packed[KIND_AT : KIND_AT + 1] == Kind.UPDATE.value
+    return packed[KIND_AT : KIND_AT + 1] == _UPDATE
 
 
 def unpack_pending(key: str, packed: bytes) -> PendingRecord:

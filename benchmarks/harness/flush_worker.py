@@ -56,7 +56,14 @@ class Worker:
 @contextlib.asynccontextmanager
 async def worker(url: str, namespace: str, backend: str) -> AsyncIterator[Worker]:
     """One that is ready; ended by its own id."""
-    command = (sys.executable, "-m", "benchmarks.harness.flush_worker", url, namespace, backend)
+    async with started("benchmarks.harness.flush_worker", url, namespace, backend) as found:
+        yield found
+
+
+@contextlib.asynccontextmanager
+async def started(module: str, *arguments: str) -> AsyncIterator[Worker]:
+    """A process of such a module that is ready; ended by its own id."""
+    command = (sys.executable, "-m", module, *arguments)
     pipe = subprocess.PIPE
     process = await asyncio.create_subprocess_exec(*command, cwd=_ROOT, stdin=pipe, stdout=pipe)
     try:
@@ -69,18 +76,29 @@ async def worker(url: str, namespace: str, backend: str) -> AsyncIterator[Worker
         await process.wait()
 
 
+async def until_saved(buffer: "Buffer[bytes]") -> None:
+    """Returns when nothing is unsaved, whoever saves it."""
+    async with asyncio.timeout(60):
+        while True:
+            stats = await buffer.stats()
+            if not stats.dirty and not stats.leased:
+                break
+            await asyncio.sleep(0.01)
+
+
 async def _serve(url: str, namespace: str, backend: str) -> None:
     sink: str | Backend = NullSink() if backend == "null" else backend
     buffer: Buffer[bytes] = Buffer(url, backend=sink, namespace=namespace, codec="bytes")
-    _say("ready")
+    say("ready")
     await asyncio.to_thread(sys.stdin.readline)
     async with buffer:
         await asyncio.to_thread(sys.stdin.readline)
         await asyncio.sleep(0.3)  # the server has forgotten the last records before its answer is counted here
-        _say(str(buffer.totals.saved))
+        say(str(buffer.totals.saved))
 
 
-def _say(word: str) -> None:
+def say(word: str) -> None:
+    """Says a word to the process that measures."""
     sys.stdout.write(f"{word}\n")
     sys.stdout.flush()
 

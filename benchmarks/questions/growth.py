@@ -1,6 +1,5 @@
 """Growth: whether a record costs more the more of them are dirty; and what shares the work of flushing many."""
 
-import asyncio
 import time
 from contextlib import AsyncExitStack, closing
 from functools import partial
@@ -9,7 +8,7 @@ from sqlite3 import connect
 from typing import Final
 
 from asyncwb import Buffer, Settings
-from benchmarks.harness.flush_worker import NullSink, worker
+from benchmarks.harness.flush_worker import NullSink, until_saved, worker
 from benchmarks.harness.rounds import Bench, Contestant, Label, Results, Sample
 from benchmarks.questions.costs import client_of, dirty_record, fill, plain_key
 from benchmarks.questions.question import Figure, Plot, Question, at_most, cell
@@ -109,12 +108,7 @@ async def _by_workers(bench: Bench, sink: str, processes: int) -> Sample:
             started = time.perf_counter()
             for each in found:
                 await each.tell("begin")
-            async with asyncio.timeout(60):
-                while True:
-                    stats = await filling.stats()
-                    if not stats.dirty and not stats.leased:
-                        break
-                    await asyncio.sleep(0.01)
+            await until_saved(filling)
             took = time.perf_counter() - started
             for each in found:
                 await each.tell("end")

@@ -70,12 +70,13 @@ _QUICK: Final = [
 ]
 _CI: Final = [
     *_units("script"),
-    # Of the other strategy what differs, with the kinds that have the widest effects; the long form has all of them.
+    # Of the other strategy, and of updates, what differs, with the kinds that have the widest effects; the long form has
+    # all of them.
     *(
-        Unit("watch", kinds, only=_TRANSACTION, modes=("once",))
+        Unit(variant, kinds, only=only, modes=("once",))
+        for variant, only in (("watch", _TRANSACTION), ("updates", _UPDATES))
         for kinds in (("drop reply",), ("cut",), ("delay request",), ("stop before", "stop after"))
     ),
-    *(Unit("updates", kinds, only=_UPDATES, modes=("once",)) for kinds in _GROUPS),
     # Without a colleague, what a late claim takes is what its repetition has left.
     Unit("single", ("delay request",), only=frozenset({"claim", "ack"})),
 ]

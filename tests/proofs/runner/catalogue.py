@@ -39,7 +39,7 @@ class Figure:
 FIGURES: Final = (
     Figure("model states", "model", 1_000_000, 10_000_000),
     Figure("mutants killed", "model", 20, 35),
-    Figure("simulation seeds", "simulation", 3_000, 50_000),
+    Figure("simulation seeds", "simulation", 1_500, 50_000),
     Figure("fault points", "faults", 0, 0),
     Figure("SIGKILL of workers", "chaos", 60, 2_000),
     Figure("SIGKILL of the server under fsync", "chaos", 30, 1_000),

@@ -37,4 +37,4 @@ def note(result: Result, report: Report) -> None:
         )
 
 
-PROOF = Proof(name="simulation", run=run, quick=1, ci=12, long=200, unit_seconds=12)
+PROOF = Proof(name="simulation", run=run, quick=1, ci=6, long=200, unit_seconds=12)

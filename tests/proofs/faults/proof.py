@@ -70,8 +70,8 @@ _QUICK: Final = [
 ]
 _CI: Final = [
     *_units("script"),
-    # Of the other strategy, and of updates, what differs, with the kinds that have the widest effects; the long form has
-    # all of them.
+    # Of the other strategy, and of updates, what differs, with the kinds that have the widest effects; the long form
+    # has all of them.
     *(
         Unit(variant, kinds, only=only, modes=("once",))
         for variant, only in (("watch", _TRANSACTION), ("updates", _UPDATES))

@@ -12,7 +12,7 @@ check:
 
 # All tests but the long ones, against real servers; or some: `just test tests/protocol`.
 test *arguments:
-    uv run pytest -n 3 {{ arguments }}
+    uv run pytest -n 4 {{ arguments }}
 
 # The unit tests, in seconds and without a server.
 quick:
@@ -28,4 +28,4 @@ bench:
 
 # The tests of the documents: that names, paths and commands in them exist, and that their code runs.
 docs:
-    uv run pytest -n 3 tests/project/test_docs.py tests/project/test_public_api.py tests/project/test_counters.py tests/backends/test_documented_commands.py tests/backends/test_writing_a_backend.py tests/backends/test_writing_a_sql_backend.py
+    uv run pytest -n 4 tests/project/test_docs.py tests/project/test_public_api.py tests/project/test_counters.py tests/backends/test_documented_commands.py tests/backends/test_writing_a_backend.py tests/backends/test_writing_a_sql_backend.py

@@ -22,7 +22,7 @@ from tests.pythons.suite import REPOSITORY, Clone, Failed, commands, read_result
 def test_commands_are_the_two_of_readme() -> None:
     assert commands((REPOSITORY / "README.md").read_text("utf-8")) == (
         "pip install uv && uv run asyncwb demo",
-        "uv run pytest -n 3",
+        "uv run pytest -n 4",
     )
 
 

@@ -3,7 +3,6 @@
 import asyncio
 import json
 import os
-import shutil
 import signal
 import sys
 import tempfile
@@ -340,8 +339,11 @@ async def test_directory_that_was_deleted_is_not_made_anew(directory: Path) -> N
     options: Any = {"backend": MemoryBackend(), "type": int, "redis_retry_seconds": 0.5, "drain_timeout_seconds": 0.1}
     async with Buffer[int](f"embedded://{directory}", **options) as buffer:
         await buffer.set("a", 1)
-        await kill_supervisor(directory)
-        shutil.rmtree(directory)
+        # In one step, and before the kill: otherwise the buffer may begin to start another one there meanwhile.
+        running = pids(directory)
+        directory.rename(directory.with_name("deleted"))
+        os.kill(running[0], signal.SIGKILL)
+        await until(lambda: all(gone(pid) for pid in running))
         with pytest.raises(RedisUnavailable, match=r"was deleted or replaced while it was in use.*open it again"):
             await buffer.set("b", 2)
         assert not directory.exists()
@@ -358,7 +360,7 @@ async def test_nothing_is_written_into_a_directory_that_was_deleted_under_a_livi
     async with Buffer[int](f"embedded://{directory}", **options) as buffer:
         await buffer.set("a", 1)
         running = pids(directory)
-        shutil.rmtree(directory)
+        directory.rename(directory.with_name("deleted"))
         directory.mkdir()
         await until(lambda: any(isinstance(event, SuitabilityChanged) for event in told))
         with pytest.raises(UnsuitableServer, match="deleted or replaced"):

@@ -27,6 +27,11 @@ class NullSink(MemoryBackend):
         return 0
 
 
+def destination(backend: str) -> str | Backend:
+    """What a buffer takes: the URL itself, or for "null" a sink."""
+    return NullSink() if backend == "null" else backend
+
+
 class Worker:
     """Such a process, seen from the one that measures."""
 
@@ -87,8 +92,7 @@ async def until_saved(buffer: "Buffer[bytes]") -> None:
 
 
 async def _serve(url: str, namespace: str, backend: str) -> None:
-    sink: str | Backend = NullSink() if backend == "null" else backend
-    buffer: Buffer[bytes] = Buffer(url, backend=sink, namespace=namespace, codec="bytes")
+    buffer: Buffer[bytes] = Buffer(url, backend=destination(backend), namespace=namespace, codec="bytes")
     say("ready")
     await asyncio.to_thread(sys.stdin.readline)
     async with buffer:

@@ -3,7 +3,7 @@
     python -m benchmarks.harness.service REDIS_URL NAMESPACE BACKEND_URL|null FIRST COUNT
 
 says `ready`, waits for a line, writes so many records with keys of their own, by 200 tasks, and says how many seconds
-that took.
+that took. It ends after one more line.
 """
 
 import asyncio
@@ -12,8 +12,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Final
 
-from asyncwb import Backend, Buffer
-from benchmarks.harness.flush_worker import NullSink, Worker, say, started
+from asyncwb import Buffer
+from benchmarks.harness.flush_worker import Worker, destination, say, started
 from benchmarks.workloads.loads import fixed_calls
 from benchmarks.workloads.payloads import VALUES, keys, values
 
@@ -29,8 +29,9 @@ async def service(url: str, namespace: str, backend: str, *, first: int, count: 
 
 async def _serve(url: str, namespace: str, backend: str, first: str, count: str) -> None:
     names, payloads, start = keys(), values(200), int(first)
-    sink: str | Backend = NullSink() if backend == "null" else backend
-    async with Buffer[bytes](url, backend=sink, namespace=namespace, codec="bytes", flushers=0) as buffer:
+    async with Buffer[bytes](
+        url, backend=destination(backend), namespace=namespace, codec="bytes", flushers=0
+    ) as buffer:
         say("ready")
         await asyncio.to_thread(sys.stdin.readline)
         took = await fixed_calls(

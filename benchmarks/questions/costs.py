@@ -26,9 +26,11 @@ _CALLERS: Final = 4
 _STEPS: Final = 20_000
 """So many records go through each step while it is measured: as often a fifth of what is there as that takes."""
 _NAMESPACE: Final = "costs"
-_RECORD: Final = f"{{wb:{_NAMESPACE}:0.0}}:record:"
-_DIRTY: Final = f"{{wb:{_NAMESPACE}:0.0}}:dirty"
-_LEASE: Final = f"{{wb:{_NAMESPACE}:0.0}}:lease"
+_KEY: Final = f"{{wb:{_NAMESPACE}:0.0}}:"
+"""How all keys of a partition begin."""
+_RECORD: Final = f"{_KEY}rec:"
+_DIRTY: Final = f"{_KEY}dirty"
+_LEASE: Final = f"{_KEY}lease"
 _HEADER: Final = b"." * 18
 """As long as that of a record."""
 _STRIDE: Final = 61_803_399
@@ -160,7 +162,7 @@ async def _cycle(buffers: "Sequence[Buffer[bytes]]", queue: Queue, meter: "_Mete
 
 async def _bare_put(client: Any, page: dict[str, bytes]) -> None:
     due = time.time()
-    await client.zadd(_DIRTY, dict.fromkeys(sorted(page), due))
+    await client.zadd(_DIRTY, dict.fromkeys(page, due))
     await client.mset({_RECORD + key: _HEADER + value for key, value in page.items()})
 
 

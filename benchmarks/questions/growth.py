@@ -8,7 +8,7 @@ from sqlite3 import connect
 from typing import Final
 
 from asyncwb import Buffer, Settings
-from benchmarks.harness.flush_worker import NullSink, until_saved, worker
+from benchmarks.harness.flush_worker import destination, until_saved, worker
 from benchmarks.harness.rounds import Bench, Contestant, Label, Results, Sample
 from benchmarks.questions.costs import client_of, dirty_record, fill, plain_key
 from benchmarks.questions.question import Figure, Plot, Question, at_most, cell
@@ -97,7 +97,7 @@ async def _by_workers(bench: Bench, sink: str, processes: int) -> Sample:
         path = folder / "workers.db"
         backend = "null" if sink == "null" else f"sqlite:///{path}?table=asyncwb"
         filling: Buffer[bytes] = Buffer(
-            bench.redis.url, backend=NullSink() if sink == "null" else backend, namespace="workers", codec="bytes",
+            bench.redis.url, backend=destination(backend), namespace="workers", codec="bytes",
             flushers=0,
         )  # fmt: skip
         async with filling, AsyncExitStack() as stack:

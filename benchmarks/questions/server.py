@@ -6,7 +6,7 @@ from functools import partial
 from typing import Final
 
 from asyncwb import Buffer
-from benchmarks.harness.flush_worker import NullSink, until_saved, worker
+from benchmarks.harness.flush_worker import destination, until_saved, worker
 from benchmarks.harness.rounds import Bench, Contestant, Label, Results, Sample
 from benchmarks.harness.service import service
 from benchmarks.questions.costs import bare_commands, client_of, dirty_record
@@ -47,7 +47,7 @@ async def _together(bench: Bench, sink: str) -> Sample:
         path = folder / "together.db"
         backend = "null" if sink == "null" else f"sqlite:///{path}?table=asyncwb"
         watching: Buffer[bytes] = Buffer(
-            bench.redis.url, backend=NullSink() if sink == "null" else backend, namespace="together", codec="bytes",
+            bench.redis.url, backend=destination(backend), namespace="together", codec="bytes",
             flushers=0,
         )  # fmt: skip
         each = records // _SERVICES
@@ -112,6 +112,8 @@ QUESTION: Final = Question(
     fair={
         "the server's time": "what INFO commandstats says of the scripts, and of the MGET by which a flusher reads "
         "records, for new keys with values of 200 bytes, a thousand at a time.",
+        "bare commands": "what the same steps come to without scripts, with the same keys and lengths of records: they "
+        "move keys from set to set, and store, read and delete records. It is the limit of these data structures.",
         "processes together": "processes of their own, 200 tasks in each service, new keys; from the first write until "
         "nothing is unsaved.",
         "an earlier commit": "with `--against COMMIT` the same records go through the same steps of that commit.",

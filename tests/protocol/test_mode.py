@@ -4,10 +4,7 @@ import pytest
 
 from asyncwb.errors import NamespaceMismatch
 from asyncwb.protocol.body import conditional
-from asyncwb.protocol.messages import Retries
 from tests.harness.rig import Rig, body, update_body
-
-SLOW = Retries(most=9, first_seconds=60, longest_seconds=60)
 
 
 async def test_first_use_decides_between_updates_and_writing_through(rig: Rig) -> None:

@@ -10,7 +10,7 @@ local BASE = HEADER + 17            -- where the base begins
 local ENTRIES = BASE + 13           -- where entries begin, if the base has no payload
 local ENTRY = 20                    -- bytes of an entry before its payload
 local NEVER = string.rep('\0', 8)   -- no version
-local UNREAD = NEVER .. NEVER .. '?' .. string.rep('\0', 4)  -- the note and the base of a record that has no base
+local WITHOUT_BASE = NEVER .. NEVER .. '?' .. string.rep('\0', 4)  -- the note and the base of a record that has no base
 
 local function is_pending(record)
   return #record >= ENTRIES - 1 and string.sub(record, HEADER - 1, HEADER - 1) == 'u'

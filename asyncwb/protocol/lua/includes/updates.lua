@@ -2,6 +2,7 @@
 -- @include chunks
 -- @include header
 -- @include pending
+-- @include records
 -- @include try
 
 local SHORT = 512  -- bytes: records up to this length are read and written anew, longer ones are appended to
@@ -26,9 +27,8 @@ local function look_closely(keys, largest)
 
   if largest <= SHORT then
     for i = 1, #keys, CHUNK do
-      local names, stop = {}, math.min(i + CHUNK - 1, #keys)
-      for j = i, stop do names[j - i + 1] = PREFIX .. keys[j] end
-      local texts = redis.call('MGET', unpack(names))
+      local stop = math.min(i + CHUNK - 1, #keys)
+      local texts = read_records(keys, i, stop)
       for j = i, stop do
         local text = texts[j - i + 1] or ''
         note(keys[j], text, #text)
@@ -82,7 +82,7 @@ local function updated(keys, bodies, firsts, versions, records, leased, now)
       end
     end
     if not there then
-      whole[key] = version .. since_of(key) .. 'u' .. string.sub(body, 2, 2) .. first .. UNREAD .. entry
+      whole[key] = version .. since_of(key) .. 'u' .. string.sub(body, 2, 2) .. first .. WITHOUT_BASE .. entry
     elseif is_pending(there) then
       whole[key] = version .. string.sub(there, 9) .. entry
     else

@@ -28,6 +28,7 @@
 -- @include history
 -- @include marks
 -- @include pending
+-- @include records
 -- @include room
 -- @include try
 -- @include updates
@@ -94,9 +95,8 @@ local function look()
     return
   end
   for i = 1, total, CHUNK do
-    local names, stop = {}, math.min(i + CHUNK - 1, total)
-    for j = i, stop do names[j - i + 1] = PREFIX .. keys[j] end
-    local records = redis.call('MGET', unpack(names))
+    local stop = math.min(i + CHUNK - 1, total)
+    local records = read_records(keys, i, stop)
     for j = i, stop do
       local record = records[j - i + 1]
       if record then

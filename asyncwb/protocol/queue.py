@@ -11,8 +11,8 @@ class Queue(EpochSteps, WriterSteps, ReaderSteps, FlusherSteps, OperatorSteps):
     """One partition of a namespace.
 
     No method sends a script again on its own. All methods but `put` may be repeated freely after a lost reply, because
-    the scripts decide from versions and leases. A repeated `claim` takes other records; those taken by the claim whose
-    reply was lost become dirty again when their leases expire.
+    the scripts decide from versions and leases. A repeated `claim` first releases those taken by the claim whose reply
+    was lost, unless that arrives later: then they become dirty again when their leases expire.
 
     Args:
         link: to the server.
